@@ -1,0 +1,448 @@
+//! Settings: explicit before the environment before a `.env` file.
+
+use std::collections::HashMap;
+use std::env::VarError;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::error::{Error, ErrorKind, Result};
+
+const PREFIX: &str = "SANDBOX_";
+
+/// How a client reaches Kubernetes and its sandboxes, and how long it waits.
+///
+/// [`Config::from_env`] takes what the environment says, then what a `.env` file in the working directory or above it says,
+/// then the defaults; a setter called afterwards wins over all three. The process's environment is only read.
+///
+/// This table is the one list of all settings. Each is a setter of the same name here, `SANDBOX_` and its name in capitals in
+/// the environment and in `.env`, and a name for [`Config::set`].
+///
+/// | setting | meaning | default |
+/// |---|---|---|
+/// | `namespace` | Kubernetes namespace of the sandboxes | the context's or the service account's, else `default` |
+/// | `kubeconfig` | path of a kubeconfig file | in-cluster service account, else `KUBECONFIG`, else `~/.kube/config` |
+/// | `context` | context in the kubeconfig | its current context |
+/// | `image` | image of new sandboxes | `localhost/sandbox:dev` |
+/// | `ssh_user` | user name for SSH | `sandbox` |
+/// | `ssh_port` | port of the SSH server, 1 to 65535 | 22 |
+/// | `ssh_key` | path of an unencrypted ed25519 private key in PEM (PKCS#8) form | a new key in memory for each client |
+/// | `transport` | `direct` (Pod address), `tunnel` (through the API server), or `auto` | `auto` |
+/// | `owner` | label value that tells whose sandboxes these are | `default` |
+/// | `lifetime` | seconds until a new sandbox expires, or `none` | 3600 |
+/// | `create_timeout` | seconds for creating a sandbox up to its first login, or `none` | 300 |
+/// | `connect_timeout` | seconds for one SSH connection with login, or `none` | 30 |
+/// | `command_timeout` | seconds for a command, or `none` | 600 |
+/// | `transfer_timeout` | seconds for a file transfer, or `none` | 3600 |
+/// | `idle_timeout` | seconds until an unused SSH session is closed, or `none` | 300 |
+/// | `max_sessions` | SSH sessions to one sandbox at the same time, 1 to 1000; more callers wait | 16 |
+/// | `log` | level for [`Config::init_logging`]: `off`, `error`, `warn`, `info`, `debug`, `trace` | `warn` |
+///
+/// Seconds may have a fraction (`0.5`); zero is not allowed.
+///
+/// ```
+/// use std::time::Duration;
+/// use sandbox::Config;
+///
+/// let config = Config::from_env()?.namespace("ci").command_timeout(Duration::from_secs(60));
+/// # Ok::<(), sandbox::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) namespace: Option<String>,
+    pub(crate) kubeconfig: Option<PathBuf>,
+    pub(crate) context: Option<String>,
+    pub(crate) image: String,
+    pub(crate) ssh_user: String,
+    pub(crate) ssh_port: u16,
+    pub(crate) ssh_key: Option<PathBuf>,
+    pub(crate) transport: Transport,
+    pub(crate) owner: String,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) create_timeout: Option<Duration>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) command_timeout: Option<Duration>,
+    pub(crate) transfer_timeout: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) max_sessions: usize,
+    pub(crate) log: log::LevelFilter,
+}
+
+/// The way to a sandbox's SSH server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Transport {
+    /// Begins on the tunnel, which answers before the Pod's address is known, and moves to the address if that can be reached.
+    #[default]
+    Auto,
+    /// Straight to the Pod's address. Works inside the cluster's network.
+    Direct,
+    /// Through the API server's port-forward. Works wherever `kubectl` works.
+    Tunnel,
+}
+
+/// Every setting: its name, and how a text becomes its value. The error text says what is allowed.
+type Apply = fn(&mut Config, &str) -> std::result::Result<(), &'static str>;
+const SETTINGS: &[(&str, Apply)] = &[
+    ("namespace", |c, v| text(v).map(|v| c.namespace = Some(v))),
+    ("kubeconfig", |c, v| text(v).map(|v| c.kubeconfig = Some(v.into()))),
+    ("context", |c, v| text(v).map(|v| c.context = Some(v))),
+    ("image", |c, v| text(v).map(|v| c.image = v)),
+    ("ssh_user", |c, v| text(v).map(|v| c.ssh_user = v)),
+    ("ssh_port", |c, v| port(v).map(|v| c.ssh_port = v)),
+    ("ssh_key", |c, v| text(v).map(|v| c.ssh_key = Some(v.into()))),
+    ("transport", |c, v| transport(v).map(|v| c.transport = v)),
+    ("owner", |c, v| label(v).map(|v| c.owner = v)),
+    ("lifetime", |c, v| seconds(v).map(|v| c.lifetime = v)),
+    ("create_timeout", |c, v| seconds(v).map(|v| c.create_timeout = v)),
+    ("connect_timeout", |c, v| seconds(v).map(|v| c.connect_timeout = v)),
+    ("command_timeout", |c, v| seconds(v).map(|v| c.command_timeout = v)),
+    ("transfer_timeout", |c, v| seconds(v).map(|v| c.transfer_timeout = v)),
+    ("idle_timeout", |c, v| seconds(v).map(|v| c.idle_timeout = v)),
+    ("max_sessions", |c, v| sessions(v).map(|v| c.max_sessions = v)),
+    ("log", |c, v| level(v).map(|v| c.log = v)),
+];
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            namespace: None,
+            kubeconfig: None,
+            context: None,
+            image: "localhost/sandbox:dev".into(),
+            ssh_user: "sandbox".into(),
+            ssh_port: 22,
+            ssh_key: None,
+            transport: Transport::Auto,
+            owner: "default".into(),
+            lifetime: Some(Duration::from_secs(3600)),
+            create_timeout: Some(Duration::from_secs(300)),
+            connect_timeout: Some(Duration::from_secs(30)),
+            command_timeout: Some(Duration::from_secs(600)),
+            transfer_timeout: Some(Duration::from_secs(3600)),
+            idle_timeout: Some(Duration::from_secs(300)),
+            max_sessions: 16,
+            log: log::LevelFilter::Warn,
+        }
+    }
+}
+
+impl Config {
+    /// The defaults, whatever the environment says.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The environment, then a `.env` file, then the defaults.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] names the variable, where it stands, its value and what is allowed.
+    pub fn from_env() -> Result<Self> {
+        let file = dotenv_file()?;
+        let mut config = Self::default();
+        for (name, apply) in SETTINGS {
+            let variable = format!("{PREFIX}{}", name.to_uppercase());
+            let (value, place) = match (std::env::var(&variable), file.get(&variable)) {
+                (Ok(value), _) => (value, "the environment"),
+                (Err(VarError::NotUnicode(_)), _) => {
+                    return Err(Error::new(ErrorKind::Config, format!("{variable} in the environment is not UTF-8")));
+                }
+                (Err(VarError::NotPresent), Some(value)) => (value.clone(), ".env"),
+                (Err(VarError::NotPresent), None) => continue,
+            };
+            apply(&mut config, &value).map_err(|allowed| {
+                Error::new(ErrorKind::Config, format!("{variable} in {place} is {value:?}, allowed is {allowed}"))
+            })?;
+        }
+        Ok(config)
+    }
+
+    /// Sets a setting by its name in the table, from text as it would stand in the environment.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if there is no such setting or the value is not allowed.
+    pub fn set(mut self, name: &str, value: &str) -> Result<Self> {
+        let Some((_, apply)) = SETTINGS.iter().find(|(known, _)| *known == name) else {
+            let names: Vec<_> = SETTINGS.iter().map(|(name, _)| *name).collect();
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("there is no setting {name:?}; there are {}", names.join(", ")),
+            ));
+        };
+        match apply(&mut self, value) {
+            Ok(()) => Ok(self),
+            Err(allowed) => Err(Error::new(ErrorKind::Config, format!("{name} is {value:?}, allowed is {allowed}"))),
+        }
+    }
+
+    /// Kubernetes namespace of the sandboxes.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = Some(namespace.into());
+        self
+    }
+
+    /// Path of a kubeconfig file; without one, the service account of the Pod that this runs in, else `KUBECONFIG`, else
+    /// `~/.kube/config`.
+    pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
+        self.kubeconfig = Some(path.into());
+        self
+    }
+
+    /// Context in the kubeconfig.
+    pub fn context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
+    /// Image of new sandboxes whose spec names none.
+    pub fn image(mut self, image: impl Into<String>) -> Self {
+        self.image = image.into();
+        self
+    }
+
+    /// User name for SSH.
+    pub fn ssh_user(mut self, user: impl Into<String>) -> Self {
+        self.ssh_user = user.into();
+        self
+    }
+
+    /// Port of the SSH server in new sandboxes.
+    pub fn ssh_port(mut self, port: u16) -> Self {
+        self.ssh_port = port;
+        self
+    }
+
+    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes.
+    pub fn ssh_key(mut self, path: impl Into<PathBuf>) -> Self {
+        self.ssh_key = Some(path.into());
+        self
+    }
+
+    /// The way to the sandboxes.
+    pub fn transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Label value that tells whose sandboxes these are: at most 63 letters, digits, `-`, `_` and `.`.
+    pub fn owner(mut self, owner: impl Into<String>) -> Self {
+        self.owner = owner.into();
+        self
+    }
+
+    /// Time until a new sandbox expires; `None` for never.
+    pub fn lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.lifetime = lifetime.into();
+        self
+    }
+
+    /// Time for creating a sandbox, up to its first login; `None` for no limit.
+    pub fn create_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.create_timeout = timeout.into();
+        self
+    }
+
+    /// Time for one SSH connection with login; `None` for no limit.
+    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.connect_timeout = timeout.into();
+        self
+    }
+
+    /// Time for a command that sets none itself; `None` for no limit.
+    pub fn command_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.command_timeout = timeout.into();
+        self
+    }
+
+    /// Time for a file transfer; `None` for no limit.
+    pub fn transfer_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.transfer_timeout = timeout.into();
+        self
+    }
+
+    /// Time after which an unused SSH session is closed; `None` for never.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// SSH sessions to one sandbox at the same time; further callers wait within their own deadline.
+    pub fn max_sessions(mut self, sessions: usize) -> Self {
+        self.max_sessions = sessions;
+        self
+    }
+
+    /// Level for [`Config::init_logging`].
+    pub fn log(mut self, level: log::LevelFilter) -> Self {
+        self.log = level;
+        self
+    }
+
+    /// Sends this library's log lines to standard error at the configured level, for programs that have no logger of their
+    /// own. Nothing else in the library installs a logger.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Conflict`] if the process has a logger already.
+    pub fn init_logging(&self) -> Result<()> {
+        env_logger::Builder::new().filter_module("sandbox", self.log).try_init().map_err(|_| {
+            Error::new(ErrorKind::Conflict, "this process has a logger already; it receives this library's lines")
+        })
+    }
+
+    /// Checks what the typed setters took as it came.
+    pub(crate) fn validate(&self) -> Result<()> {
+        let zero = Some(Duration::ZERO);
+        let wrong = [
+            ("namespace", self.namespace.as_deref() == Some(""), TEXT),
+            ("image", self.image.is_empty(), TEXT),
+            ("ssh_user", self.ssh_user.is_empty(), TEXT),
+            ("ssh_port", self.ssh_port == 0, PORT),
+            ("owner", label(&self.owner).is_err(), LABEL),
+            ("max_sessions", !(1..=1000).contains(&self.max_sessions), SESSIONS),
+            ("lifetime", self.lifetime.is_some_and(|lifetime| lifetime < Duration::from_secs(1)), "one second or more"),
+            ("create_timeout", self.create_timeout == zero, SECONDS),
+            ("connect_timeout", self.connect_timeout == zero, SECONDS),
+            ("command_timeout", self.command_timeout == zero, SECONDS),
+            ("transfer_timeout", self.transfer_timeout == zero, SECONDS),
+            ("idle_timeout", self.idle_timeout == zero, SECONDS),
+        ];
+        match wrong.iter().find(|(_, is_wrong, _)| *is_wrong) {
+            None => Ok(()),
+            Some((name, _, allowed)) => {
+                Err(Error::new(ErrorKind::Config, format!("{name} is not allowed as set; allowed is {allowed}")))
+            }
+        }
+    }
+}
+
+const TEXT: &str = "a text that is not empty";
+const PORT: &str = "a port from 1 to 65535";
+const LABEL: &str = "at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit";
+const SESSIONS: &str = "a number from 1 to 1000";
+const SECONDS: &str = "a number of seconds above 0, such as 30 or 0.5, or none";
+
+fn text(value: &str) -> std::result::Result<String, &'static str> {
+    if value.is_empty() { Err(TEXT) } else { Ok(value.to_owned()) }
+}
+
+fn port(value: &str) -> std::result::Result<u16, &'static str> {
+    value.parse().ok().filter(|port| *port > 0).ok_or(PORT)
+}
+
+/// A Kubernetes label value.
+pub(crate) fn label(value: &str) -> std::result::Result<String, &'static str> {
+    let ends_well = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = value.as_bytes();
+    let right = bytes.len() <= 63
+        && ends_well(bytes.first())
+        && ends_well(bytes.last())
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
+    if right { Ok(value.to_owned()) } else { Err(LABEL) }
+}
+
+fn transport(value: &str) -> std::result::Result<Transport, &'static str> {
+    match value {
+        "auto" => Ok(Transport::Auto),
+        "direct" => Ok(Transport::Direct),
+        "tunnel" => Ok(Transport::Tunnel),
+        _ => Err("auto, direct or tunnel"),
+    }
+}
+
+fn sessions(value: &str) -> std::result::Result<usize, &'static str> {
+    value.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or(SESSIONS)
+}
+
+fn level(value: &str) -> std::result::Result<log::LevelFilter, &'static str> {
+    value.parse().map_err(|_| "off, error, warn, info, debug or trace")
+}
+
+fn seconds(value: &str) -> std::result::Result<Option<Duration>, &'static str> {
+    if value == "none" {
+        return Ok(None);
+    }
+    let seconds: f64 = value.parse().map_err(|_| SECONDS)?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(Some(duration)),
+        _ => Err(SECONDS),
+    }
+}
+
+/// The variables of the nearest `.env` file in the working directory or above it; empty if there is none.
+fn dotenv_file() -> Result<HashMap<String, String>> {
+    let unusable = |what: String| Error::new(ErrorKind::Config, format!("the .env file can't be used: {what}"));
+    let lines = match dotenvy::dotenv_iter() {
+        Ok(lines) => lines,
+        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
+        Err(dotenvy::Error::Io(e)) => return Err(unusable(e.to_string())),
+        Err(_) => return Err(unusable("it can't be read".into())),
+    };
+    let mut variables = HashMap::new();
+    for (index, line) in lines.enumerate() {
+        match line {
+            // The first one counts, as in a shell that sees it exported already.
+            Ok((name, value)) => drop(variables.entry(name).or_insert(value)),
+            // The line itself stays out of the message: it may hold a secret.
+            Err(dotenvy::Error::LineParse(_, at)) => {
+                return Err(unusable(format!("entry {} can't be understood at character {at}", index + 1)));
+            }
+            Err(_) => return Err(unusable(format!("entry {} can't be understood", index + 1))),
+        }
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_is_documented_once() {
+        let source = include_str!("config.rs");
+        for (name, _) in SETTINGS {
+            assert_eq!(source.matches(&format!("/// | `{name}` |")).count(), 1, "{name} in the table of Config");
+            assert_eq!(source.matches(&format!("pub fn {name}(mut self")).count(), 1, "setter for {name}");
+        }
+        assert_eq!(source.matches("\n/// | `").count(), SETTINGS.len());
+    }
+
+    #[test]
+    fn says_what_is_allowed() {
+        for (name, value, allowed) in [
+            ("ssh_port", "0", PORT),
+            ("ssh_port", "65536", PORT),
+            ("create_timeout", "0", SECONDS),
+            ("create_timeout", "-1", SECONDS),
+            ("create_timeout", "nan", SECONDS),
+            ("create_timeout", "1e300", SECONDS),
+            ("transport", "carrier pigeon", "auto, direct or tunnel"),
+            ("owner", "-me", LABEL),
+            ("max_sessions", "0", SESSIONS),
+            ("namespace", "", TEXT),
+        ] {
+            let message = Config::new().set(name, value).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains(allowed), "{message}");
+            assert!(message.contains(&format!("{value:?}")), "{message}");
+        }
+        assert!(Config::new().set("colour", "red").unwrap_err().to_string().contains("ssh_port"));
+    }
+
+    #[test]
+    fn typed_setters_are_checked_too() {
+        assert!(Config::new().validate().is_ok());
+        for wrong in [
+            Config::new().ssh_port(0),
+            Config::new().max_sessions(0),
+            Config::new().connect_timeout(Duration::ZERO),
+            Config::new().owner("no spaces"),
+            Config::new().image(""),
+        ] {
+            assert_eq!(wrong.validate().unwrap_err().kind(), ErrorKind::Config);
+        }
+    }
+
+    #[test]
+    fn none_means_no_limit() {
+        let config = Config::new().set("command_timeout", "none").unwrap().set("idle_timeout", "0.5").unwrap();
+        assert_eq!((config.command_timeout, config.idle_timeout), (None, Some(Duration::from_millis(500))));
+    }
+}

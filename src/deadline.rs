@@ -1,0 +1,49 @@
+//! The moment until which a public call may take, computed once and passed down.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// A point in time, or none at all.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// `None`, and a time too far away for the clock, mean no deadline.
+    pub(crate) fn after(timeout: Option<Duration>) -> Self {
+        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+    }
+
+    /// The earlier of this deadline and `timeout` from now.
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        let other = Self::after(Some(timeout)).0;
+        Self(match (self.0, other) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        })
+    }
+
+    /// The time left: zero once it has passed, `None` without a deadline.
+    pub(crate) fn remaining(self) -> Option<Duration> {
+        self.0.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    pub(crate) fn has_passed(self) -> bool {
+        self.remaining() == Some(Duration::ZERO)
+    }
+
+    /// The time left for `poll` and libssh2: at most `cap`, and at least 1 ms, because their 0 has other meanings.
+    pub(crate) fn remaining_ms(self, cap: Duration) -> u32 {
+        let left = self.remaining().map_or(cap, |left| left.min(cap));
+        u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1)
+    }
+
+    /// `TimedOut` once the deadline has passed.
+    pub(crate) fn check(self, waiting_for: &str) -> Result<()> {
+        if self.has_passed() { Err(Self::error(waiting_for)) } else { Ok(()) }
+    }
+
+    pub(crate) fn error(waiting_for: &str) -> Error {
+        Error::new(ErrorKind::TimedOut, format!("time ran out while waiting for {waiting_for}"))
+    }
+}

@@ -1,0 +1,141 @@
+//! The tokio runtime behind the blocking calls: the only place that starts one and the only caller of `block_on`.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Handle, Runtime as Tokio};
+
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// All clients of a process share one runtime; the last of them takes it down.
+static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+
+/// A share of the process's runtime.
+#[derive(Clone)]
+pub(crate) struct Runtime(Arc<Shared>);
+
+struct Shared {
+    tokio: Option<Tokio>,
+    pid: u32,
+}
+
+impl Runtime {
+    /// The runtime that exists, or a new one if there is none or it belongs to the process that forked this one.
+    pub(crate) fn shared() -> Result<Self> {
+        let mut shared = SHARED.lock();
+        if let Some(existing) = shared.upgrade().filter(|existing| existing.pid == std::process::id()) {
+            return Ok(Self(existing));
+        }
+        // Two workers: one may be busy with a tunnel's traffic while the other answers a watch.
+        let tokio =
+            Builder::new_multi_thread().worker_threads(2).thread_name("sandbox-runtime").enable_all().build().map_err(
+                |e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")),
+            )?;
+        let new = Arc::new(Shared { tokio: Some(tokio), pid: std::process::id() });
+        *shared = Arc::downgrade(&new);
+        Ok(Self(new))
+    }
+
+    /// Runs `future` to its end or to the deadline, on the caller's thread.
+    pub(crate) fn block_on<T>(
+        &self,
+        deadline: Deadline,
+        waiting_for: &str,
+        future: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        self.check_caller()?;
+        #[expect(clippy::disallowed_methods, reason = "the one place that blocks on the runtime")]
+        self.tokio()?.block_on(async {
+            match deadline.remaining() {
+                None => future.await,
+                Some(left) => match tokio::time::timeout(left, future).await {
+                    Ok(result) => result,
+                    Err(_) => Err(Deadline::error(waiting_for)),
+                },
+            }
+        })
+    }
+
+    /// Starts a task that runs beside the callers.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        self.check_caller()?;
+        self.tokio()?.spawn(future);
+        Ok(())
+    }
+
+    /// What every public call must ask first: may this thread block, and do the runtime's threads exist?
+    pub(crate) fn check_caller(&self) -> Result<()> {
+        if self.0.pid != std::process::id() {
+            return Err(Error::new(
+                ErrorKind::Forked,
+                "this client was made before fork(); its threads don't exist in the child, so make a new client there",
+            ));
+        }
+        if Handle::try_current().is_ok() {
+            return Err(Error::new(
+                ErrorKind::AsyncContext,
+                "a blocking call was made from async code; use spawn_blocking or a thread",
+            ));
+        }
+        Ok(())
+    }
+
+    fn tokio(&self) -> Result<&Tokio> {
+        self.0.tokio.as_ref().ok_or_else(|| Error::new(ErrorKind::Closed, "the runtime has been shut down"))
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let Some(tokio) = self.tokio.take() else { return };
+        if self.pid == std::process::id() {
+            // Waiting for the workers would panic in async code.
+            tokio.shutdown_background();
+        } else {
+            // The workers to join don't exist in a forked child.
+            std::mem::forget(tokio);
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime").field("pid", &self.0.pid).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn is_shared_while_it_is_used() {
+        let (a, b) = (Runtime::shared().unwrap(), Runtime::shared().unwrap());
+        assert!(Arc::ptr_eq(&a.0, &b.0));
+    }
+
+    #[test]
+    fn ends_at_the_deadline() {
+        let deadline = Deadline::after(Some(Duration::from_millis(20)));
+        let never = std::future::pending::<Result<()>>();
+        let error = Runtime::shared().unwrap().block_on(deadline, "nothing", never).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn refuses_async_callers() {
+        let runtime = Runtime::shared().unwrap();
+        let inner = runtime.clone();
+        let error = runtime
+            .block_on(Deadline::after(None), "the inner call", async move {
+                inner.block_on(Deadline::after(None), "nothing", async { Ok(()) })
+            })
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AsyncContext);
+    }
+}
