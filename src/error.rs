@@ -85,6 +85,8 @@ pub enum ErrorKind {
     Delete,
     /// The command could not be started: it did not run.
     Command,
+    /// The command ran and did not succeed. Only `Output::check` makes this error; by itself an exit code is data.
+    CommandFailed,
     /// The connection was lost after the command was requested: it may have run, in part or whole. It is never sent twice.
     OutcomeUnknown,
     /// The operation's time ran out. For a command, its processes were killed; see [`Error::partial_output`].

@@ -1,1 +1,452 @@
-//! The Kubernetes side; see the design.
+//! The Kubernetes side: the only code that names kube and k8s-openapi. All of it is async and runs on our runtime.
+//!
+//! What goes in is a [`SandboxSpec`](crate::SandboxSpec) and names, what comes out is [`Observed`], bytes, and errors that say
+//! why a Pod can't start or has stopped.
+
+mod api;
+mod connect;
+mod manifest;
+mod pod;
+mod tunnel;
+mod verdict;
+mod watch;
+
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request as HttpRequest;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Resource;
+use kube::api::{Api as KubeApi, AttachParams, ObjectList};
+use kube::core::Request;
+use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use serde_json::{Map, json};
+use tokio::io::AsyncReadExt;
+use tokio::runtime::Handle;
+
+use self::api::{Api, Failure, built};
+use self::verdict::{Sign, create_error};
+use crate::config::Config;
+use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
+
+pub(crate) use self::manifest::{Claim, Manifest, pod};
+pub use self::pod::Phase;
+pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, Observed};
+pub(crate) use self::watch::Watch;
+
+/// How long a request is tried again while the API server can't answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where giving up costs more.
+const LONG_PATIENCE: Duration = Duration::from_secs(30);
+/// Time for the processes to end after they are asked to.
+const GRACE_S: u32 = 1;
+const PAGE: u32 = 500;
+/// Runs in the Pod: adds the key given as its argument unless it is there.
+const AUTHORIZE: &str = r#"file=/dev/shm/.sandbox/authorized_keys
+[ -f "$file" ] || { echo "$file is not there" >&2; exit 1; }
+while IFS= read -r line; do
+    if [ "$line" = "$1" ]; then exit 0; fi
+done < "$file"
+printf '%s\n' "$1" >> "$file""#;
+
+/// A connection to one namespace of a Kubernetes. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Cluster {
+    api: Api,
+    runtime: Handle,
+}
+
+impl Cluster {
+    /// Finds the way that the settings name. Nothing is asked of the API server; a login command of the kubeconfig is run.
+    pub(crate) async fn connect(config: &Config) -> Result<Self> {
+        let requests = Arc::default();
+        let (client, access) = connect::connect(config, &requests).await?;
+        let namespace = config.namespace.clone().unwrap_or(access.default_namespace.clone());
+        let server = connect::server(&access);
+        log::debug!("using the API server {server}, namespace {namespace}");
+        Ok(Self { api: Api { client, namespace, server, requests }, runtime: Handle::current() })
+    }
+
+    pub(crate) fn namespace(&self) -> &str {
+        &self.api.namespace
+    }
+
+    /// HTTP requests sent since [`connect`](Self::connect), watches and tunnels included.
+    pub(crate) fn api_requests(&self) -> u64 {
+        self.api.requests_sent()
+    }
+
+    /// Creates the Pod, once: if an answer is lost, the nonce tells whether the one that is there is ours.
+    pub(crate) async fn create(&self, manifest: &Manifest) -> Result<Observed> {
+        let body = serde_json::to_vec(&manifest.pod).unwrap_or_default();
+        // Strict: a misspelt field of a template is an error and not ignored.
+        let request = HttpRequest::post(format!("{}?fieldValidation=Strict", self.pods_url()))
+            .header(http::header::CONTENT_TYPE, "application/json")
+            .body(body)
+            .map_err(|e| Error::new(ErrorKind::InvalidArgument, e.to_string()))?;
+        match self.api.send::<Pod>(&request, LONG_PATIENCE).await {
+            Ok(pod) => {
+                log::info!("created the Pod {}", manifest.name);
+                Ok(Observed::of(&pod))
+            }
+            Err(failure) if failure.code() == Some(409) => {
+                let error = self.api.error(failure);
+                match self.get(&manifest.name).await {
+                    Ok(observed) if observed.nonce == manifest.nonce => Ok(observed),
+                    _ => Err(error),
+                }
+            }
+            Err(failure) => Err(self.create_error(failure)),
+        }
+    }
+
+    /// What a refused create means.
+    fn create_error(&self, failure: Failure) -> Error {
+        let Some(status) = failure.status() else { return self.api.error(failure) };
+        let cause = match (status.code, status.message.as_str()) {
+            (403, text) if text.contains("exceeded quota") => Cause::Quota,
+            (403, text) if text.contains("cannot create resource") => return self.api.error(failure),
+            (400 | 403 | 404 | 413 | 422, _) => Cause::Rejected,
+            _ => return self.api.error(failure),
+        };
+        let (code, verdict) = (status.code, Verdict::new(cause, &status.reason, &status.message));
+        create_error(verdict).with_http_status(code)
+    }
+
+    /// The Pod, if there is one of this name and it is ours.
+    pub(crate) async fn get(&self, name: &str) -> Result<Observed> {
+        match self.find(name).await? {
+            Some(pod) if pod::is_ours(&pod) => Ok(Observed::of(&pod)),
+            Some(_) => Err(absent("there is a Pod of this name, but it is no sandbox")),
+            None => Err(absent("there is no such sandbox")),
+        }
+    }
+
+    async fn find(&self, name: &str) -> Result<Option<Pod>> {
+        let request = built(self.pods().get(name, &GetParams::default()))?;
+        match self.api.send(&request, PATIENCE).await {
+            Ok(pod) => Ok(Some(pod)),
+            Err(failure) if failure.code() == Some(404) => Ok(None),
+            Err(failure) => Err(self.api.error(failure)),
+        }
+    }
+
+    /// All sandboxes of the namespace, whoever owns them.
+    pub(crate) async fn list(&self) -> Result<Vec<Observed>> {
+        let all = ListParams::default().labels(&format!("{}={}", pod::MANAGED_BY, pod::MANAGER)).limit(PAGE);
+        let mut found = Vec::new();
+        let mut page = all.clone();
+        loop {
+            let request = built(self.pods().list(&page))?;
+            let list: ObjectList<Pod> = match self.api.send(&request, PATIENCE).await {
+                Ok(list) => list,
+                // The list that the page belongs to is too old by now: begin a new one, in one piece.
+                Err(failure) if failure.code() == Some(410) && page.continue_token.is_some() => {
+                    found.clear();
+                    page = ListParams { limit: None, ..all.clone() };
+                    continue;
+                }
+                Err(failure) => return Err(self.api.error(failure)),
+            };
+            found.extend(list.items.iter().map(Observed::of));
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = all.clone().continue_token(&token),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    /// Sets annotations of the Pod with this uid; `None` removes one.
+    pub(crate) async fn annotate(
+        &self,
+        name: &str,
+        uid: &str,
+        annotations: &[(&str, Option<String>)],
+    ) -> Result<Observed> {
+        let values: Map<_, _> = annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
+        let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": values}}));
+        let request = built(self.pods().patch(name, &PatchParams::default(), &patch))?;
+        match self.api.send::<Pod>(&request, PATIENCE).await {
+            Ok(pod) => Ok(Observed::of(&pod)),
+            Err(failure) if failure.code() == Some(404) => Err(absent("there is no such sandbox")),
+            Err(failure) if matches!(failure.code(), Some(409 | 422)) && !self.is_there(name, uid).await? => {
+                Err(absent("the sandbox is gone; another one has its name"))
+            }
+            Err(failure) => Err(self.api.error(failure)),
+        }
+    }
+
+    async fn is_there(&self, name: &str, uid: &str) -> Result<bool> {
+        Ok(self.find(name).await?.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid)))
+    }
+
+    /// Deletes the Pod with this uid and waits until it is gone; `NotFound` if it was before.
+    pub(crate) async fn delete(&self, name: &str, uid: &str) -> Result<()> {
+        if !self.request_delete(name, uid).await? {
+            return Err(absent("there is no such sandbox"));
+        }
+        watch::until_gone(&self.api, name, uid).await;
+        log::info!("deleted the Pod {name}");
+        Ok(())
+    }
+
+    /// Asks for the same and does not wait. If the Pod is gone, all is well.
+    pub(crate) async fn delete_soon(&self, name: &str, uid: &str) -> Result<()> {
+        self.request_delete(name, uid).await.map(drop)
+    }
+
+    /// False if the Pod was gone before.
+    async fn request_delete(&self, name: &str, uid: &str) -> Result<bool> {
+        let params = DeleteParams {
+            grace_period_seconds: Some(GRACE_S),
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        let request = built(self.pods().delete(name, &params))?;
+        match self.api.send::<Pod>(&request, LONG_PATIENCE).await {
+            Ok(_) => Ok(true),
+            Err(failure) if failure.code() == Some(404) => Ok(false),
+            Err(failure) if failure.code() == Some(409) && !self.is_there(name, uid).await? => Ok(false),
+            Err(failure) => Err(self.api.error(failure)),
+        }
+    }
+
+    /// Follows one Pod and its events in background tasks that end when the [`Watch`] is dropped.
+    pub(crate) fn watch(&self, observed: &Observed, unschedulable_grace: Duration) -> Watch {
+        Watch::start(&self.api, &self.runtime, observed, unschedulable_grace)
+    }
+
+    /// A byte stream to `port` of the Pod through the API server, in blocking mode.
+    pub(crate) async fn tunnel(&self, name: &str, port: u16) -> Result<UnixStream> {
+        tunnel::open(&self.api, name, port).await
+    }
+
+    /// Lets the holder of `public_key` (one line in OpenSSH's form) log in. Doing it twice does no harm.
+    pub(crate) async fn authorize(&self, name: &str, public_key: &str) -> Result<()> {
+        log::debug!("authorizing a key in the Pod {name}");
+        let pods: KubeApi<Pod> = KubeApi::namespaced(self.api.client.clone(), self.namespace());
+        let command = ["/bin/sh", "-c", AUTHORIZE, "authorize", public_key.trim()];
+        let params = AttachParams::default().container(pod::CONTAINER).stdout(false).stderr(true);
+        let work = async {
+            let mut process = pods.exec(name, command, &params).await?;
+            let status = process.take_status();
+            let mut complaint = String::new();
+            if let Some(stderr) = process.stderr() {
+                // Best effort: the status decides.
+                let _ = stderr.take(1000).read_to_string(&mut complaint).await;
+            }
+            let status = match status {
+                Some(status) => status.await,
+                None => None,
+            };
+            Ok::<_, kube::Error>((status, complaint))
+        };
+        let done = tokio::time::timeout(api::ANSWER_TIMEOUT, work).await.map_err(|_| Failure::Silent);
+        match done.and_then(|done| done.map_err(Failure::from)) {
+            Ok((Some(status), _)) if status.status.as_deref() == Some("Success") => Ok(()),
+            Ok((status, complaint)) => {
+                let message = status.and_then(|status| status.message).unwrap_or_default();
+                let why = api::one_line(&format!("{message} {complaint}"));
+                Err(Error::new(ErrorKind::Connect, format!("the key can't be authorized in the sandbox: {why}")))
+            }
+            Err(failure) => Err(self.api.error(failure)),
+        }
+    }
+
+    /// What Kubernetes knows about why the Pod stopped or can't start; `None` if it runs well.
+    pub(crate) async fn verdict(&self, name: &str, uid: &str) -> Result<Option<Verdict>> {
+        let pod = match self.find(name).await? {
+            Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => pod,
+            _ => return Ok(Some(Verdict::new(Cause::Deleted, "", "the Pod was deleted"))),
+        };
+        let observed = Observed::of(&pod);
+        if observed.verdict.is_some() || verdict::is_sound(&pod) {
+            return Ok(observed.verdict);
+        }
+        // Who may not read events is told what the Pod says.
+        let events = self.events(uid).await.unwrap_or_default();
+        Ok(Some(judge(&events).unwrap_or_else(|| verdict::progress(&pod))))
+    }
+
+    async fn events(&self, uid: &str) -> Result<Vec<Event>> {
+        let params = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        let url = Event::url_path(&(), Some(self.namespace()));
+        let list: ObjectList<Event> = self
+            .api
+            .send(&built(Request::new(url).list(&params))?, Duration::ZERO)
+            .await
+            .map_err(|failure| self.api.error(failure))?;
+        Ok(list.items)
+    }
+
+    fn pods_url(&self) -> String {
+        Pod::url_path(&(), Some(self.namespace()))
+    }
+
+    fn pods(&self) -> Request {
+        Request::new(self.pods_url())
+    }
+}
+
+/// The worst that the events tell, else the last warning.
+fn judge(events: &[Event]) -> Option<Verdict> {
+    let mut warning = None;
+    for event in events {
+        match verdict::of_event(event) {
+            Sign::Over(verdict) => return Some(verdict),
+            Sign::PullFailed(verdict, _) | Sign::Warning(verdict) => warning = Some(verdict),
+            Sign::Started | Sign::Nothing => {}
+        }
+    }
+    warning
+}
+
+fn absent(message: &'static str) -> Error {
+    Error::new(ErrorKind::NotFound, message)
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (server, namespace) = (&self.api.server, &self.api.namespace);
+        f.debug_struct("Cluster").field("server", server).field("namespace", namespace).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Read, Write};
+    use std::net::TcpListener;
+    use std::thread::{JoinHandle, spawn};
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::deadline::Deadline;
+    use crate::runtime::Runtime;
+    use crate::spec::SandboxSpec;
+
+    /// What the API server does with one request: it answers with a status, or hangs up.
+    type Answer = Option<(u16, Value)>;
+
+    /// An API server that follows a script, and the requests that it got: method, path and query.
+    fn api_server(script: Vec<Answer>) -> (Config, JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = spawn(move || script.into_iter().map(|answer| serve(&listener, answer)).collect());
+        let file = std::env::temp_dir().join(format!("sandbox-test-{}-{}", std::process::id(), address.port()));
+        let kubeconfig = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "contexts": [{"name": "test", "context": {"cluster": "test", "namespace": "ns"}}],
+            "clusters": [{"name": "test", "cluster": {"server": format!("http://{address}")}}],
+        });
+        std::fs::write(&file, kubeconfig.to_string()).unwrap();
+        (Config::new().kubeconfig(file), server)
+    }
+
+    fn serve(listener: &TcpListener, answer: Answer) -> String {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut request = String::new();
+        reader.read_line(&mut request).unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            reader.read_line(&mut line).unwrap();
+            match line.to_lowercase().trim().split_once(": ") {
+                Some(("content-length", text)) => length = text.parse().unwrap(),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        reader.read_exact(&mut vec![0; length]).unwrap();
+        if let Some((code, body)) = answer {
+            let body = body.to_string();
+            let head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
+            write!(stream, "{head}retry-after: 0\r\n\r\n{body}").unwrap();
+        }
+        request.trim_end_matches(" HTTP/1.1\r\n").to_owned()
+    }
+
+    fn run<T>(config: &Config, work: impl AsyncFnOnce(Cluster) -> Result<T>) -> Result<T> {
+        let deadline = Deadline::after(Some(Duration::from_secs(20)));
+        let result =
+            Runtime::shared()?.block_on(deadline, "the test", async { work(Cluster::connect(config).await?).await });
+        std::fs::remove_file(config.kubeconfig.as_ref().unwrap()).unwrap();
+        result
+    }
+
+    fn pod_of(uid: &str, nonce: &str) -> Value {
+        let labels = json!({pod::MANAGED_BY: pod::MANAGER});
+        json!({"metadata": {"name": "box", "uid": uid, "labels": labels, "annotations": {pod::NONCE: nonce}}})
+    }
+
+    fn manifest(config: &Config) -> Manifest {
+        let claim =
+            Claim { name: "box".into(), nonce: "mine".into(), public_key: "k", expires_at: None, hard_limit: None };
+        super::pod(&SandboxSpec::new(), config, &claim).unwrap()
+    }
+
+    #[test]
+    fn creates_once_though_answers_are_lost() {
+        let exists = || Some((409, json!({"reason": "AlreadyExists", "message": "there is one"})));
+        for (nonce, ours) in [("mine", true), ("another's", false)] {
+            let script = vec![Some((503, json!("later"))), None, exists(), Some((200, pod_of("u", nonce)))];
+            let (config, server) = api_server(script);
+            let created = run(&config, async |cluster| {
+                let created = cluster.create(&manifest(&config)).await;
+                assert_eq!(cluster.api_requests(), 4);
+                Ok(created)
+            });
+            match created.unwrap() {
+                Ok(observed) => assert!(ours && observed.uid == "u"),
+                Err(error) => assert!(!ours && error.kind() == ErrorKind::Conflict, "{error}"),
+            }
+            let post = "POST /api/v1/namespaces/ns/pods?fieldValidation=Strict";
+            assert_eq!(server.join().unwrap(), [post, post, post, "GET /api/v1/namespaces/ns/pods/box"]);
+        }
+    }
+
+    #[test]
+    fn lists_all_pages_and_begins_again_when_they_are_too_old() {
+        let page = |next: &str| json!({"metadata": {"continue": next}, "items": [pod_of("u", "n")]});
+        let whole = json!({"metadata": {}, "items": [pod_of("u", "n"), pod_of("v", "n")]});
+        let script = vec![Some((200, page("two"))), Some((410, json!({"reason": "Expired"}))), Some((200, whole))];
+        let (config, server) = api_server(script);
+        let found = run(&config, async |cluster| cluster.list().await).unwrap();
+        assert_eq!(found.len(), 2);
+        let requests = server.join().unwrap();
+        assert!(requests[1].contains("continue=two") && !requests[2].contains("limit"), "{requests:?}");
+    }
+
+    #[test]
+    fn spares_another_pod_of_the_same_name() {
+        let conflict = || Some((409, json!({"reason": "Conflict", "message": "the UID in the precondition"})));
+        let (config, server) = api_server(vec![conflict(), Some((200, pod_of("other", "n")))]);
+        let error = run(&config, async |cluster| cluster.delete("box", "u").await).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        server.join().unwrap();
+
+        let (config, server) = api_server(vec![conflict(), Some((200, pod_of("other", "n")))]);
+        run(&config, async |cluster| cluster.delete_soon("box", "u").await).unwrap();
+        server.join().unwrap();
+    }
+
+    #[test]
+    fn tells_quota_rejection_and_missing_rights_apart() {
+        for (code, message, kind, cause) in [
+            (403, "pods \"box\" is forbidden: exceeded quota: small", ErrorKind::Quota, Some(Cause::Quota)),
+            (403, "violates PodSecurity \"restricted:latest\"", ErrorKind::Create, Some(Cause::Rejected)),
+            (422, "spec.containers: Invalid value", ErrorKind::Create, Some(Cause::Rejected)),
+            (404, "namespaces \"ns\" not found", ErrorKind::Create, Some(Cause::Rejected)),
+            (403, "User \"me\" cannot create resource \"pods\"", ErrorKind::PermissionDenied, None),
+            (401, "Unauthorized", ErrorKind::PermissionDenied, None),
+        ] {
+            let (config, server) = api_server(vec![Some((code, json!({"message": message})))]);
+            let error = run(&config, async |cluster| cluster.create(&manifest(&config)).await).unwrap_err();
+            assert_eq!((error.kind(), error.verdict().map(|verdict| verdict.cause)), (kind, cause), "{error}");
+            assert_eq!(error.http_status(), Some(code));
+            server.join().unwrap();
+        }
+    }
+}

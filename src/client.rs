@@ -1,0 +1,341 @@
+//! The entrance: create, attach, list, delete and reap sandboxes.
+
+use std::fmt;
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use futures_util::future::{Either, select};
+
+use crate::cluster::{self, Claim, Observed, Watch};
+use crate::command::Output;
+use crate::config::Config;
+use crate::core::Core;
+use crate::deadline::Deadline;
+use crate::endpoint::Endpoint;
+use crate::error::{ErrorKind, Result};
+use crate::nonce;
+use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
+use crate::spec::SandboxSpec;
+use crate::ssh::session::{Login, Session, Stream};
+
+/// Pause before sshd is tried again. It starts within some ten milliseconds after its container.
+const SSHD_RETRY: Duration = Duration::from_millis(15);
+/// Time for deleting the Pod of a failed creation.
+const UNDO: Duration = Duration::from_secs(10);
+
+/// A connection to Kubernetes and everything that its sandboxes share: the login key, the cache of addresses, ports and host
+/// keys, and the SSH sessions.
+///
+/// Cloning is cheap and shares all of it. A client may be used from many threads at once. It must not be used in a forked child
+/// ([`ErrorKind::Forked`]) or from async code ([`ErrorKind::AsyncContext`]). Dropping the last clone closes the sessions; the
+/// sandboxes stay.
+#[derive(Clone)]
+pub struct Client {
+    core: Arc<Core>,
+}
+
+/// Counts of a client's work since it was made; see [`Client::stats`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// HTTP requests sent to the Kubernetes API server, those of watches and tunnels included.
+    pub api_requests: u64,
+}
+
+impl Client {
+    /// A client configured by the environment and a `.env` file; short for `Client::new(Config::from_env()?)`.
+    ///
+    /// # Errors
+    /// As [`Config::from_env`] and [`Client::new`].
+    pub fn from_env() -> Result<Self> {
+        Self::new(Config::from_env()?)
+    }
+
+    /// A client with this configuration. Reads the service account or the kubeconfig; the API server is first asked when there
+    /// is something to ask.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] if a setting is not allowed, or no way to authenticate was found: the message says which were tried.
+    pub fn new(config: Config) -> Result<Self> {
+        Core::new(config).map(|core| Self { core }).map_err(|e| e.during("make client"))
+    }
+
+    /// The namespace of this client's sandboxes.
+    pub fn namespace(&self) -> &str {
+        self.core.cluster.namespace()
+    }
+
+    /// Counts of this client's work.
+    pub fn stats(&self) -> Stats {
+        Stats { api_requests: self.core.cluster.api_requests() }
+    }
+
+    /// Creates a sandbox and waits until it takes commands. A sandbox that fails to start is deleted again.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Create`] with the cluster's reason within about a second of the cluster knowing it; [`ErrorKind::Quota`];
+    /// [`ErrorKind::Conflict`] if the spec's name is taken; [`ErrorKind::TimedOut`] with the last known state;
+    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
+    pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
+        let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", nonce::hex()));
+        Creation { core: &self.core, spec, name: &name, began: Instant::now() }
+            .run()
+            .map_err(|e| e.during("create sandbox").on(&name))
+    }
+
+    /// A handle of a sandbox that exists, by name: from the cache without an API call, else with one. A sandbox of another
+    /// client takes this one's key if the API server lets this one execute commands in Pods, unless both have the same `ssh_key`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if no sandbox has this name.
+    pub fn attach(&self, name: &str) -> Result<Sandbox> {
+        self.handle(name).map_err(|e| e.during("attach to sandbox").on(name))
+    }
+
+    /// All sandboxes in the namespace, whoever owns them, in no particular order.
+    ///
+    /// # Errors
+    /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Unavailable`] from the API server.
+    pub fn list(&self) -> Result<Vec<SandboxInfo>> {
+        let observed = self.core.call_api(self.core.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
+        Ok(observed.into_iter().map(SandboxInfo::from).collect())
+    }
+
+    /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of the Pods
+    /// is not waited for.
+    ///
+    /// # Errors
+    /// The first error of the API server; what could be deleted is deleted all the same.
+    pub fn reap(&self) -> Result<Vec<String>> {
+        let cluster = &self.core.cluster;
+        let now = SystemTime::now();
+        let found = self.core.call_api(cluster.list()).map_err(|e| e.during("reap sandboxes"))?;
+        let expired = found.into_iter().filter(|one| one.expires_at.is_some_and(|expiry| expiry <= now));
+        let (mut reaped, mut first_error) = (Vec::new(), None);
+        for Observed { name, uid, .. } in expired {
+            match self.core.call_api(cluster.delete_soon(&name, &uid)) {
+                Ok(()) => reaped.push(name),
+                Err(e) => drop(first_error.get_or_insert(e.during("reap sandboxes").on(&name))),
+            }
+        }
+        first_error.map_or(Ok(reaped), Err)
+    }
+
+    /// Creates a sandbox: [`Client::create`] under its other name.
+    ///
+    /// # Errors
+    /// As [`Client::create`].
+    pub fn create_sandbox(&self, spec: &SandboxSpec) -> Result<Sandbox> {
+        self.create(spec)
+    }
+
+    /// Deletes a sandbox by name: [`Client::attach`] and [`Sandbox::delete`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if no sandbox has this name, else as [`Sandbox::delete`].
+    pub fn delete_sandbox(&self, name: &str) -> Result<()> {
+        self.attach(name)?.delete()
+    }
+
+    /// [`Client::delete_sandbox`] under the name that some know.
+    ///
+    /// # Errors
+    /// As [`Client::delete_sandbox`].
+    pub fn shutdown_sandbox(&self, name: &str) -> Result<()> {
+        self.delete_sandbox(name)
+    }
+
+    /// Runs a command line in a sandbox by name: [`Client::attach`] and [`Sandbox::execute`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn execute_command(&self, name: &str, line: &str) -> Result<Output> {
+        self.attach(name)?.execute(line)
+    }
+
+    /// Copies a local file into a sandbox by name: [`Client::attach`] and [`Sandbox::upload_file`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn upload_file(&self, name: &str, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<u64> {
+        self.attach(name)?.upload_file(local, remote)
+    }
+
+    /// Copies a file out of a sandbox by name: [`Client::attach`] and [`Sandbox::download_file`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn download_file(&self, name: &str, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<u64> {
+        self.attach(name)?.download_file(remote, local)
+    }
+
+    /// Asks Kubernetes about a sandbox by name: one API call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if no sandbox has this name.
+    pub fn get_sandbox_info(&self, name: &str) -> Result<SandboxInfo> {
+        let info = self.core.call_api(self.core.cluster.get(name)).map(SandboxInfo::from);
+        info.map_err(|e| e.during("get sandbox info").on(name))
+    }
+
+    /// The SSH port of a sandbox by name, from the cache; the default port for one that the cache does not know.
+    pub fn ssh_port(&self, name: &str) -> u16 {
+        self.core.cached(name).map_or(self.core.config.ssh_port, |endpoint| endpoint.port())
+    }
+
+    fn handle(&self, name: &str) -> Result<Sandbox> {
+        let endpoint = match self.core.cached(name) {
+            Some(endpoint) => {
+                self.core.runtime.check_caller()?;
+                endpoint
+            }
+            None => {
+                let observed = self.core.call_api(self.core.cluster.get(name))?;
+                self.core.remember(Endpoint::new(&observed, &self.core, false))
+            }
+        };
+        Ok(Sandbox { core: Arc::clone(&self.core), endpoint, timings: None })
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("namespace", &self.namespace()).finish_non_exhaustive()
+    }
+}
+
+/// One call of [`Client::create`].
+struct Creation<'a> {
+    core: &'a Arc<Core>,
+    spec: &'a SandboxSpec,
+    name: &'a str,
+    began: Instant,
+}
+
+impl Creation<'_> {
+    fn run(&self) -> Result<Sandbox> {
+        let Self { core, spec, name, .. } = self;
+        let config = &core.config;
+        let deadline = Deadline::after(config.create_timeout);
+        let lifetime = spec.lifetime_or(config.lifetime);
+        let claim = Claim {
+            name: (*name).to_owned(),
+            nonce: nonce::hex(),
+            public_key: core.identity.public().as_str(),
+            expires_at: lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime)),
+            hard_limit: spec.hard_limit_for(lifetime),
+        };
+        let manifest = cluster::pod(spec, config, &claim)?;
+        // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
+        let mut undo = Undo { core, name, nonce: &claim.nonce, armed: true };
+        let (observed, mut watch) = core.runtime.block_on(deadline, "the API server to take the Pod", async {
+            let observed = core.cluster.create(&manifest).await?;
+            let watch = core.cluster.watch(&observed, spec.unschedulable_grace);
+            Ok((observed, watch))
+        })?;
+        let accepted = self.began.elapsed();
+        let (session, started) = self.log_in(&observed, &mut watch, deadline).map_err(|e| match e.kind() {
+            ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
+            _ => e,
+        })?;
+        let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
+        let endpoint = core.remember(Endpoint::new(&observed, core, true));
+        endpoint.adopt(session, deadline)?;
+        self.settle(&endpoint, watch)?;
+        undo.armed = false;
+        Ok(Sandbox { core: Arc::clone(core), endpoint, timings: Some(timings) })
+    }
+
+    /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
+    /// is the Pod's, and it works before the Pod's address is known.
+    fn log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
+        let core = self.core;
+        core.runtime.block_on(deadline, "the container to start", watch.started())?;
+        let started = self.began.elapsed();
+        loop {
+            match self.try_log_in(observed, watch, deadline) {
+                Ok(session) => return Ok((session, started)),
+                Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
+                    log::debug!("sandbox {} does not answer yet: {e}", self.name);
+                    let pause = async {
+                        tokio::time::sleep(SSHD_RETRY).await;
+                        Ok(())
+                    };
+                    core.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, pause))?;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn try_log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
+        let core = self.core;
+        let tunnel = unless_failed(watch, core.cluster.tunnel(self.name, observed.ssh_port));
+        let stream = Stream::Tunnel(core.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
+        let deadline = core.config.connect_timeout.map_or(deadline, |timeout| deadline.within(timeout));
+        let login = Login { user: &observed.ssh_user, identity: &core.identity, host_key: None };
+        Session::log_in(stream, &login, deadline)
+    }
+
+    /// What the caller need not wait for: the host key goes into an annotation for other processes, and `auto` tries the Pod's
+    /// address as soon as it has one.
+    fn settle(&self, endpoint: &Arc<Endpoint>, mut watch: Watch) -> Result<()> {
+        let (cluster, transport) = (self.core.cluster.clone(), self.core.config.transport);
+        let endpoint = Arc::clone(endpoint);
+        self.core.runtime.spawn(async move {
+            let host_key = endpoint.host_key().map(|key| key.to_string());
+            let annotation = [(cluster::HOST_KEY, host_key)];
+            if let Err(e) = cluster.annotate(endpoint.name(), endpoint.uid(), &annotation).await {
+                log::warn!("the host key of sandbox {} is not in its annotation: {e}", endpoint.name());
+            }
+            if transport != crate::config::Transport::Tunnel
+                && let Ok(address) = watch.address().await
+            {
+                endpoint.probe(address).await;
+            }
+        })
+    }
+}
+
+/// Deletes the Pod of a creation that fails, in whatever way.
+struct Undo<'a> {
+    core: &'a Core,
+    name: &'a str,
+    nonce: &'a str,
+    armed: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        let undo = async {
+            match self.core.cluster.get(self.name).await {
+                // Only ours: a conflict means that the name belongs to somebody else's.
+                Ok(found) if found.nonce == self.nonce => self.core.cluster.delete_soon(self.name, &found.uid).await,
+                Ok(_) => Ok(()),
+                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+                Err(e) => Err(e),
+            }
+        };
+        let result: Result<()> =
+            self.core.runtime.block_on(Deadline::after(Some(UNDO)), "the deletion of the Pod", undo);
+        if let Err(e) = result {
+            log::warn!(
+                "the Pod of the failed sandbox {} could not be deleted and stays until it expires: {e}",
+                self.name
+            );
+        }
+    }
+}
+
+/// The work's result, or the cause if the Pod fails first.
+async fn unless_failed<T>(watch: &mut Watch, work: impl Future<Output = Result<T>>) -> Result<T> {
+    match select(pin!(work), pin!(watch.failed())).await {
+        Either::Left((result, _)) => result,
+        Either::Right((failure, _)) => Err(failure),
+    }
+}

@@ -1,0 +1,341 @@
+//! From what the caller wants to the Pod in JSON.
+//!
+//! It stays JSON, so that a Pod template reaches fields which our types don't know yet.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Map, Value, json};
+
+use super::pod::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER, time_text};
+use crate::config::Config;
+use crate::error::{Error, ErrorKind, Result};
+use crate::spec::SandboxSpec;
+
+/// Prefix of the labels and annotations that are ours.
+const OURS: &str = "sandbox/";
+const START_SCRIPT: &str = include_str!("start.sh");
+const USER_ID: u32 = 1000;
+
+/// What the client adds to a spec.
+#[derive(Debug)]
+pub(crate) struct Claim<'a> {
+    pub(crate) name: String,
+    /// Tells a create that is repeated from one of somebody else.
+    pub(crate) nonce: String,
+    /// One line in OpenSSH's form.
+    pub(crate) public_key: &'a str,
+    /// `None` for never.
+    pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) hard_limit: Option<Duration>,
+}
+
+/// A Pod that can be created.
+#[derive(Debug)]
+pub(crate) struct Manifest {
+    pub(super) name: String,
+    pub(super) nonce: String,
+    pub(super) pod: Value,
+}
+
+/// The Pod for `spec`.
+pub(crate) fn pod(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Result<Manifest> {
+    check(spec, claim)?;
+    let mut pod = made(spec, config, claim);
+    if let Some(template) = &spec.pod_template {
+        merge_pod(&mut pod, template)?;
+    }
+    insist(&mut pod, config, claim)?;
+    Ok(Manifest { name: claim.name.clone(), nonce: claim.nonce.clone(), pod })
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
+
+fn check(spec: &SandboxSpec, claim: &Claim<'_>) -> Result<()> {
+    let name = claim.name.as_bytes();
+    let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends_well = name.first().is_some_and(plain) && name.last().is_some_and(plain);
+    if name.len() > 63 || !ends_well || !name.iter().all(|byte| plain(byte) || *byte == b'-') {
+        return Err(invalid(format!(
+            "the name {:?} is not one of at most 63 lower-case letters, digits and '-' that begins and ends without '-'",
+            claim.name
+        )));
+    }
+    for (name, value) in &spec.env {
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(invalid(format!("{name:?} can't be the name of an environment variable")));
+        }
+        if value.contains('\0') {
+            return Err(invalid(format!("the environment variable {name} has a NUL in its value")));
+        }
+    }
+    match spec.labels.keys().chain(spec.annotations.keys()).find(|key| is_reserved(key)) {
+        Some(key) => Err(invalid(format!("the label or annotation {key:?} is set by this library"))),
+        None => Ok(()),
+    }
+}
+
+fn is_reserved(key: &str) -> bool {
+    key.starts_with(OURS) || key == MANAGED_BY
+}
+
+/// The Pod without the caller's template.
+fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
+    let env: Vec<_> = spec.env.iter().map(|(name, value)| json!({"name": name, "value": literal(value)})).collect();
+    let mut limits = BTreeMap::from([("cpu", &spec.cpu), ("memory", &spec.memory)]);
+    let mut requests = BTreeMap::from([("cpu", spec.cpu_request.clone()), ("memory", spec.memory_request.clone())]);
+    if let Some(disk) = &spec.disk {
+        limits.insert("ephemeral-storage", disk);
+        // Without it the limit would be what the scheduler sets aside.
+        requests.insert("ephemeral-storage", "0".into());
+    }
+    let mut pod_security = json!({
+        "runAsNonRoot": true,
+        "runAsUser": USER_ID,
+        "runAsGroup": USER_ID,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    });
+    if config.ssh_port < 1024 {
+        pod_security["sysctls"] = json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]);
+    }
+    let mut pod_spec = json!({
+        "containers": [{
+            "name": CONTAINER,
+            "image": spec.image.as_ref().unwrap_or(&config.image),
+            "env": env,
+            "resources": {"limits": limits, "requests": requests},
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        }],
+        "securityContext": pod_security,
+        // The pause process reaps what is orphaned in the sandbox.
+        "shareProcessNamespace": true,
+        "automountServiceAccountToken": false,
+        "enableServiceLinks": false,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": 1,
+    });
+    if let Some(limit) = claim.hard_limit {
+        let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+        // The API server's largest.
+        pod_spec["activeDeadlineSeconds"] = json!(seconds.clamp(1, i32::MAX as u64));
+    }
+    if let Some(class) = &spec.runtime_class {
+        pod_spec["runtimeClassName"] = json!(class);
+    }
+    if !spec.node_selector.is_empty() {
+        pod_spec["nodeSelector"] = json!(spec.node_selector);
+    }
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"labels": spec.labels, "annotations": spec.annotations},
+        "spec": pod_spec,
+    })
+}
+
+/// Text as Kubernetes must be given it to hand it on unchanged: it replaces `$(NAME)` and `$$` in values and arguments.
+fn literal(text: &str) -> String {
+    text.replace('$', "$$")
+}
+
+/// Puts `template` over `pod`. The containers are merged by name as far as the sandbox's own is concerned.
+fn merge_pod(pod: &mut Value, template: &Value) -> Result<()> {
+    let mut template = template.clone();
+    let own = pod["spec"]["containers"][0].clone();
+    let given = template.get_mut("spec").and_then(Value::as_object_mut).and_then(|spec| spec.remove("containers"));
+    merge(pod, template);
+    let Some(spec) = pod.get_mut("spec").and_then(Value::as_object_mut) else {
+        return Err(invalid("the Pod template's spec is not an object"));
+    };
+    let mut containers = vec![own];
+    match given {
+        None => {}
+        Some(Value::Array(given)) => {
+            for container in given {
+                if container["name"] == CONTAINER {
+                    merge(&mut containers[0], container)
+                } else {
+                    containers.push(container)
+                }
+            }
+        }
+        Some(_) => return Err(invalid("the Pod template's spec.containers is not a list")),
+    }
+    spec.insert("containers".into(), Value::Array(containers));
+    Ok(())
+}
+
+/// A merge patch after RFC 7386: objects are merged, `null` removes, everything else replaces.
+fn merge(target: &mut Value, patch: Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    for (key, value) in patch {
+        if value.is_null() {
+            target.as_object_mut().and_then(|target| target.remove(&key));
+        } else {
+            merge(&mut target[key], value);
+        }
+    }
+}
+
+/// Sets what makes the Pod one of ours, whatever the template says.
+fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
+    let expiry = claim.expires_at.map(time_text);
+    let command = ["/bin/sh", "-c", START_SCRIPT, "sandbox", claim.public_key].map(literal);
+    let arguments = [config.ssh_port.to_string(), config.ssh_user.clone(), expiry.clone().unwrap_or("never".into())];
+    let annotations = [
+        (NONCE, Some(claim.nonce.clone())),
+        (EXPIRES_AT, expiry),
+        (SSH_USER, Some(config.ssh_user.clone())),
+        (SSH_PORT, Some(config.ssh_port.to_string())),
+    ];
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    let container = &mut pod["spec"]["containers"][0];
+    container["command"] = json!(command.into_iter().chain(arguments.map(|text| literal(&text))).collect::<Vec<_>>());
+    object(container, "the sandbox's container")?.remove("args");
+    if pod["metadata"].is_null() {
+        pod["metadata"] = json!({});
+    }
+    let metadata = object(&mut pod["metadata"], "metadata")?;
+    metadata.insert("name".into(), json!(claim.name));
+    metadata.remove("namespace");
+    metadata.remove("generateName");
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    let labels = object(labels, "metadata.labels")?;
+    labels.insert(MANAGED_BY.into(), json!(MANAGER));
+    labels.insert(OWNER.into(), json!(config.owner));
+    let given = metadata.entry("annotations").or_insert_with(|| json!({}));
+    let given = object(given, "metadata.annotations")?;
+    given.retain(|key, _| !is_reserved(key));
+    given.extend(annotations.into_iter().filter_map(|(key, value)| Some((key.to_owned(), json!(value?)))));
+    Ok(())
+}
+
+fn object<'a>(value: &'a mut Value, name: &str) -> Result<&'a mut Map<String, Value>> {
+    value.as_object_mut().ok_or_else(|| invalid(format!("the Pod template's {name} is not an object")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn claim() -> Claim<'static> {
+        Claim {
+            name: "box".into(),
+            nonce: "n1".into(),
+            public_key: "ssh-ed25519 AAAA",
+            expires_at: Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
+            hard_limit: Some(Duration::from_millis(1500)),
+        }
+    }
+
+    fn made_of(spec: &SandboxSpec) -> Value {
+        pod(spec, &Config::new(), &claim()).unwrap().pod
+    }
+
+    fn templated(template: &Value) -> Result<Value> {
+        let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
+        pod(&spec, &Config::new(), &claim()).map(|manifest| manifest.pod)
+    }
+
+    /// What Kubernetes makes of a value or an argument if no variable in it is defined.
+    fn expanded(text: &str) -> String {
+        text.replace("$$", "$")
+    }
+
+    #[test]
+    fn hands_texts_on_unchanged() {
+        let pod = made_of(&SandboxSpec::new().env("ODD", "$(HOME) $$ $"));
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(expanded(container["env"][0]["value"].as_str().unwrap()), "$(HOME) $$ $");
+        let command: Vec<_> =
+            container["command"].as_array().unwrap().iter().map(|v| expanded(v.as_str().unwrap())).collect();
+        let arguments = ["sandbox", "ssh-ed25519 AAAA", "22", "sandbox", "1800000000"];
+        assert_eq!(command, [&["/bin/sh", "-c", START_SCRIPT], arguments.as_slice()].concat());
+    }
+
+    #[test]
+    fn is_restricted() {
+        let pod = made_of(&SandboxSpec::new());
+        let (spec, container) = (&pod["spec"], &pod["spec"]["containers"][0]);
+        assert_eq!(spec["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(spec["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+        assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+        assert_eq!(spec["automountServiceAccountToken"], false);
+        assert_eq!(spec["activeDeadlineSeconds"], 2);
+        assert!(spec["securityContext"]["sysctls"].is_array());
+        let high_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(2222), &claim()).unwrap().pod;
+        assert!(high_port["spec"]["securityContext"]["sysctls"].is_null());
+    }
+
+    #[test]
+    fn merges_a_template() {
+        let pod = templated(&json!({
+            "metadata": {"name": "other", "labels": {"team": "a", OWNER: "thief"}, "annotations": {NONCE: "stolen", "note": "b"}},
+            "spec": {
+                "securityContext": {"sysctls": null, "fsGroup": 5},
+                "tolerations": [{"operator": "Exists"}],
+                "containers": [
+                    {"name": "helper", "image": "h"},
+                    {"name": "sandbox", "command": ["true"], "args": ["x"], "resources": {"limits": {"memory": null}}},
+                ],
+            },
+        }))
+        .unwrap();
+        assert_eq!(pod["metadata"]["name"], "box");
+        assert_eq!(pod["metadata"]["labels"], json!({"team": "a", OWNER: "default", MANAGED_BY: MANAGER}));
+        assert_eq!(pod["metadata"]["annotations"][NONCE], "n1");
+        assert_eq!(pod["metadata"]["annotations"]["note"], "b");
+        assert_eq!(pod["spec"]["securityContext"]["fsGroup"], 5);
+        assert!(pod["spec"]["securityContext"]["sysctls"].is_null());
+        assert_eq!(pod["spec"]["securityContext"]["runAsUser"], USER_ID);
+        let [own, helper] = pod["spec"]["containers"].as_array().unwrap().as_slice() else { panic!("{pod}") };
+        assert_eq!((own["name"].as_str(), helper["name"].as_str()), (Some(CONTAINER), Some("helper")));
+        assert_eq!(own["command"][0], "/bin/sh");
+        assert!(own["args"].is_null() && own["resources"]["limits"]["memory"].is_null());
+        assert_eq!(own["resources"]["limits"]["cpu"], "1");
+    }
+
+    #[test]
+    fn refuses_what_can_not_be_meant() {
+        for template in [
+            json!({"spec": 1}),
+            json!({"spec": {"containers": {}}}),
+            json!({"spec": {"containers": [{"name": "sandbox", "env": 1}, 7]}, "metadata": []}),
+            json!({"metadata": {"labels": 5}}),
+        ] {
+            assert_eq!(templated(&template).unwrap_err().kind(), ErrorKind::InvalidArgument, "{template}");
+        }
+        // Removing everything around them leaves our own labels and annotations.
+        assert_eq!(templated(&json!({"metadata": null})).unwrap()["metadata"]["name"], "box");
+
+        for spec in [
+            SandboxSpec::new().env("", "x"),
+            SandboxSpec::new().env("A=B", "x"),
+            SandboxSpec::new().env("A", "x\0y"),
+            SandboxSpec::new().label("sandbox/owner", "me"),
+            SandboxSpec::new().annotation(MANAGED_BY, "me"),
+        ] {
+            assert_eq!(pod(&spec, &Config::new(), &claim()).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+        for name in ["", "-a", "a-", "A", "a.b", "a/b", &"a".repeat(64)] {
+            let claim = Claim { name: name.into(), ..claim() };
+            let error = pod(&SandboxSpec::new(), &Config::new(), &claim).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name}");
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! What we read out of a Pod. Above this module nothing knows Kubernetes's types.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::verdict::{self, Fate};
+use crate::error::Verdict;
+
+pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+pub(crate) const MANAGER: &str = "sandbox";
+pub(crate) const OWNER: &str = "sandbox/owner";
+pub(crate) const NONCE: &str = "sandbox/nonce";
+pub(crate) const EXPIRES_AT: &str = "sandbox/expires-at";
+pub(crate) const HOST_KEY: &str = "sandbox/host-key";
+pub(crate) const SSH_USER: &str = "sandbox/ssh-user";
+pub(crate) const SSH_PORT: &str = "sandbox/ssh-port";
+/// Name of the container that is the sandbox.
+pub(crate) const CONTAINER: &str = "sandbox";
+
+/// Where a sandbox's Pod stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Phase {
+    /// Accepted by Kubernetes; its container does not run yet.
+    Pending,
+    /// Its container runs.
+    Running,
+    /// It stopped with exit code 0.
+    Succeeded,
+    /// It stopped in another way.
+    Failed,
+    /// Kubernetes has lost sight of it, or says something that this library does not know.
+    Unknown,
+    /// It is being deleted.
+    Terminating,
+}
+
+/// Everything we read out of a Pod.
+#[derive(Clone, Debug)]
+pub(crate) struct Observed {
+    pub(crate) name: String,
+    pub(crate) namespace: String,
+    pub(crate) uid: String,
+    pub(crate) resource_version: String,
+    pub(crate) phase: Phase,
+    pub(crate) owner: String,
+    pub(crate) nonce: String,
+    pub(crate) image: String,
+    pub(crate) node: Option<String>,
+    pub(crate) pod_ip: Option<IpAddr>,
+    pub(crate) ssh_port: u16,
+    pub(crate) ssh_user: String,
+    /// In OpenSSH's form, `ssh-ed25519 AAAA…`.
+    pub(crate) host_key: Option<String>,
+    pub(crate) created_at: Option<SystemTime>,
+    /// `None` for never.
+    pub(crate) expires_at: Option<SystemTime>,
+    pub(crate) labels: BTreeMap<String, String>,
+    /// What the Pod's status alone says about why it stopped or can't start.
+    pub(crate) verdict: Option<Verdict>,
+}
+
+impl Observed {
+    pub(super) fn of(pod: &Pod) -> Self {
+        let meta = &pod.metadata;
+        let labels = meta.labels.clone().unwrap_or_default();
+        let annotation = |name: &str| meta.annotations.as_ref().and_then(|all| all.get(name).cloned());
+        let spec = pod.spec.as_ref();
+        let container = spec.and_then(|spec| {
+            spec.containers.iter().find(|container| container.name == CONTAINER).or(spec.containers.first())
+        });
+        Self {
+            name: meta.name.clone().unwrap_or_default(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            resource_version: meta.resource_version.clone().unwrap_or_default(),
+            phase: phase(pod),
+            owner: labels.get(OWNER).cloned().unwrap_or_default(),
+            nonce: annotation(NONCE).unwrap_or_default(),
+            image: container.and_then(|container| container.image.clone()).unwrap_or_default(),
+            node: spec.and_then(|spec| spec.node_name.clone()),
+            pod_ip: address(pod),
+            ssh_port: annotation(SSH_PORT).and_then(|port| port.parse().ok()).unwrap_or(22),
+            ssh_user: annotation(SSH_USER).unwrap_or_else(|| "sandbox".into()),
+            host_key: annotation(HOST_KEY),
+            created_at: meta.creation_timestamp.as_ref().map(|time| time.0.into()),
+            expires_at: annotation(EXPIRES_AT).and_then(|text| time(&text)),
+            labels,
+            verdict: match verdict::of_pod(pod) {
+                Fate::Fine => None,
+                Fate::Waits(verdict) | Fate::Over(verdict) => Some(verdict),
+            },
+        }
+    }
+}
+
+/// Whether this library made it.
+pub(super) fn is_ours(pod: &Pod) -> bool {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|manager| manager == MANAGER)
+}
+
+pub(super) fn address(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+/// A time as it stands in an annotation: whole seconds since 1970 as text.
+pub(crate) fn time_text(time: SystemTime) -> String {
+    // Rounded up, so that nothing expires too early.
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    (since.as_secs() + u64::from(since.subsec_nanos() > 0)).to_string()
+}
+
+fn time(text: &str) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_secs(text.parse().ok()?))
+}
+
+fn phase(pod: &Pod) -> Phase {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    match phase {
+        Some("Succeeded") => Phase::Succeeded,
+        Some("Failed") => Phase::Failed,
+        _ if pod.metadata.deletion_timestamp.is_some() => Phase::Terminating,
+        Some("Pending") | None => Phase::Pending,
+        Some("Running") => Phase::Running,
+        Some(_) => Phase::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn times_survive_the_annotation() {
+        let whole = UNIX_EPOCH + Duration::from_secs(1_800_000_000);
+        assert_eq!(time_text(whole), "1800000000");
+        assert_eq!(time_text(whole + Duration::from_nanos(1)), "1800000001");
+        assert_eq!(time(&time_text(whole)), Some(whole));
+        for wrong in ["", "never", "-1", "1.5", "99999999999999999999999"] {
+            assert_eq!(time(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn reads_what_is_there_and_bears_what_is_not() {
+        let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
+        let observed = Observed::of(&bare);
+        assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 22, "sandbox"));
+        assert!(!is_ours(&bare));
+
+        let full: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "a", "namespace": "n", "uid": "u", "creationTimestamp": "2026-01-02T03:04:05Z",
+                "labels": {MANAGED_BY: MANAGER, OWNER: "me"},
+                "annotations": {SSH_PORT: "2222", SSH_USER: "worker", EXPIRES_AT: "1800000000", HOST_KEY: "ssh-ed25519 A"},
+            },
+            "spec": {"containers": [{"name": "other"}, {"name": "sandbox", "image": "i"}], "nodeName": "node"},
+            "status": {"phase": "Running", "podIP": "10.0.0.7"},
+        }))
+        .unwrap();
+        let observed = Observed::of(&full);
+        assert!(is_ours(&full));
+        assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2222, "worker", "i"));
+        assert_eq!((observed.phase, observed.owner.as_str()), (Phase::Running, "me"));
+        assert_eq!(observed.pod_ip, Some([10, 0, 0, 7].into()));
+        assert_eq!(observed.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
+        assert_eq!(observed.verdict, None);
+    }
+}

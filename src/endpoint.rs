@@ -1,0 +1,252 @@
+//! One sandbox as a client knows it: who it is, the ways to its SSH server, its host key and its sessions. This is the cache
+//! that lets warm calls do without the API server.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::cluster::Observed;
+use crate::config::Transport;
+use crate::core::Core;
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::ssh::identity::PublicKey;
+use crate::ssh::pool::{Lease, Pool};
+use crate::ssh::session::{Login, Session, Stream};
+
+/// How long `auto` waits for an answer from the Pod's address before it stays on the tunnel.
+const PROBE: Duration = Duration::from_secs(1);
+/// How long a direct connection gets no answer before Kubernetes is asked why.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long `auto` stays on the tunnel after the address could not be reached.
+const STAY_ON_TUNNEL: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    name: String,
+    uid: String,
+    user: String,
+    port: u16,
+    route: Mutex<Route>,
+    /// Whether the sandbox knows this client's key: it does from the start if this client created it.
+    authorized: AtomicBool,
+    pool: Arc<Pool>,
+}
+
+#[derive(Debug)]
+struct Route {
+    host_key: Option<PublicKey>,
+    address: Option<IpAddr>,
+    direct: Direct,
+}
+
+/// What `auto` knows about the Pod's address.
+#[derive(Clone, Copy, Debug)]
+enum Direct {
+    Untried,
+    Reachable,
+    UnreachableSince(Instant),
+}
+
+impl Endpoint {
+    pub(crate) fn new(observed: &Observed, core: &Core, authorized: bool) -> Self {
+        let route = Route {
+            host_key: observed.host_key.as_deref().and_then(PublicKey::parse),
+            address: observed.pod_ip,
+            direct: Direct::Untried,
+        };
+        Self {
+            name: observed.name.clone(),
+            uid: observed.uid.clone(),
+            user: observed.ssh_user.clone(),
+            port: observed.ssh_port,
+            route: Mutex::new(route),
+            authorized: AtomicBool::new(authorized),
+            pool: Pool::new(core.config.max_sessions, core.config.idle_timeout),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(crate) fn uid(&self) -> &str {
+        &self.uid
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn host_key(&self) -> Option<PublicKey> {
+        self.route.lock().host_key.clone()
+    }
+
+    pub(crate) fn sweep(&self) {
+        self.pool.sweep();
+    }
+
+    pub(crate) fn close(&self) {
+        self.pool.close();
+    }
+
+    /// Idle and busy sessions.
+    pub(crate) fn session_counts(&self) -> (usize, usize) {
+        self.pool.counts()
+    }
+
+    /// A logged-in session for one operation.
+    pub(crate) fn lease(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Lease> {
+        core.runtime.check_caller()?;
+        let prefers_direct = self.reachable(core.config.transport).is_some();
+        let usable = |session: &Session| session.is_alive() && !(prefers_direct && session.is_tunnel());
+        self.pool.lease(deadline, usable, || self.connect(core, deadline))
+    }
+
+    /// Puts the session of a first login into the pool and pins its host key.
+    pub(crate) fn adopt(&self, session: Session, deadline: Deadline) -> Result<()> {
+        self.pin(session.host_key());
+        self.pool.lease(deadline, |_| false, || Ok(session)).map(Lease::finish)
+    }
+
+    /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
+    pub(crate) async fn probe(&self, address: IpAddr) {
+        self.route.lock().address = Some(address);
+        let attempt = tokio::net::TcpStream::connect(SocketAddr::new(address, self.port));
+        let answers = matches!(tokio::time::timeout(PROBE, attempt).await, Ok(Ok(_)));
+        log::debug!("sandbox {} {} at {address}", self.name, if answers { "answers" } else { "does not answer" });
+        self.route.lock().direct = if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) };
+    }
+
+    fn pin(&self, host_key: &PublicKey) {
+        self.route.lock().host_key.get_or_insert_with(|| host_key.clone());
+    }
+
+    /// The address that new sessions should go to, if any.
+    fn reachable(&self, transport: Transport) -> Option<SocketAddr> {
+        let route = self.route.lock();
+        // Before the key is known, only the tunnel can vouch for the other side.
+        let address = route.host_key.as_ref().and(route.address).map(|address| SocketAddr::new(address, self.port));
+        match (transport, route.direct) {
+            (Transport::Direct, _) | (Transport::Auto, Direct::Reachable) => address,
+            _ => None,
+        }
+    }
+
+    /// Starts a probe if `auto` knows an address that it has not tried lately.
+    fn probe_if_due(self: &Arc<Self>, core: &Core) -> Result<()> {
+        let mut route = self.route.lock();
+        let due = match route.direct {
+            Direct::Untried => true,
+            Direct::Reachable => false,
+            Direct::UnreachableSince(since) => since.elapsed() >= STAY_ON_TUNNEL,
+        };
+        let Some(address) = route.address.filter(|_| due) else { return Ok(()) };
+        route.direct = Direct::UnreachableSince(Instant::now());
+        drop(route);
+        let this = Arc::clone(self);
+        core.runtime.spawn(async move { this.probe(address).await })
+    }
+
+    fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
+        let deadline = match core.config.connect_timeout {
+            Some(timeout) => deadline.within(timeout),
+            None => deadline,
+        };
+        match self.connect_once(core, deadline) {
+            // Another client made this sandbox: the API server decides whether we may have it.
+            Err(e) if e.kind() == ErrorKind::Authentication && !self.authorized.load(Ordering::Acquire) => {
+                let key = core.identity.public().as_str();
+                core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
+                    let message = "this client did not create the sandbox, and its key can't be added";
+                    refusal.context(message)
+                })?;
+                self.authorized.store(true, Ordering::Release);
+                self.connect_once(core, deadline)
+            }
+            result => result,
+        }
+    }
+
+    fn connect_once(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
+        match core.config.transport {
+            Transport::Direct => self.connect_direct(core, deadline),
+            Transport::Tunnel => self.connect_tunnel(core, deadline),
+            Transport::Auto => {
+                let Some(address) = self.reachable(Transport::Auto) else {
+                    self.probe_if_due(core)?;
+                    return self.connect_tunnel(core, deadline);
+                };
+                match Stream::direct(address, deadline.within(PROBE)) {
+                    Ok(stream) => self.log_in(stream, core, deadline),
+                    Err(e) => {
+                        log::debug!("sandbox {} goes back to the tunnel: {e}", self.name);
+                        self.route.lock().direct = Direct::UnreachableSince(Instant::now());
+                        self.connect_tunnel(core, deadline)
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect_direct(&self, core: &Core, deadline: Deadline) -> Result<Session> {
+        if self.host_key().is_none() {
+            // The session itself is of no use here; its host key is.
+            drop(self.connect_tunnel(core, deadline)?);
+        }
+        let address = match self.reachable(Transport::Direct) {
+            Some(address) => address,
+            None => self.look_up_address(core, deadline)?,
+        };
+        loop {
+            match Stream::direct(address, deadline.within(PATIENCE)) {
+                Ok(stream) => return self.log_in(stream, core, deadline),
+                Err(e) if deadline.has_passed() || !is_silence(&e) => return Err(e),
+                Err(e) => {
+                    // The address of a Pod that is gone answers nothing at all; Kubernetes knows.
+                    let verdict = core.call_api(core.cluster.verdict(&self.name, &self.uid))?;
+                    if let Some(verdict) = verdict {
+                        return Err(e.with_verdict(verdict));
+                    }
+                }
+            }
+        }
+    }
+
+    fn look_up_address(&self, core: &Core, deadline: Deadline) -> Result<SocketAddr> {
+        let observed = core.runtime.block_on(deadline, "the Pod's address", core.cluster.get(&self.name))?;
+        if observed.uid != self.uid {
+            return Err(Error::new(ErrorKind::NotFound, "the sandbox is gone; another one has its name now"));
+        }
+        let address =
+            observed.pod_ip.ok_or_else(|| Error::new(ErrorKind::Connect, "the Pod has no address at this moment"))?;
+        self.route.lock().address = Some(address);
+        Ok(SocketAddr::new(address, self.port))
+    }
+
+    fn connect_tunnel(&self, core: &Core, deadline: Deadline) -> Result<Session> {
+        let tunnel =
+            core.runtime.block_on(deadline, "the tunnel", core.cluster.tunnel(&self.name, self.port)).map_err(|e| {
+                let kind = if e.kind() == ErrorKind::Unavailable { ErrorKind::Connect } else { e.kind() };
+                e.context("no tunnel through the API server").with_kind(kind)
+            })?;
+        self.log_in(Stream::Tunnel(tunnel), core, deadline)
+    }
+
+    fn log_in(&self, stream: Stream, core: &Core, deadline: Deadline) -> Result<Session> {
+        let pinned = self.host_key();
+        let login = Login { user: &self.user, identity: &core.identity, host_key: pinned.as_ref() };
+        let session = Session::log_in(stream, &login, deadline)?;
+        self.pin(session.host_key());
+        Ok(session)
+    }
+}
+
+/// True if a connection failed because nobody answered.
+fn is_silence(error: &Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+}

@@ -1,0 +1,260 @@
+//! The handle of one sandbox.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::cluster::{self, Observed, Phase};
+use crate::command::{Command, Output};
+use crate::core::Core;
+use crate::endpoint::Endpoint;
+use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::files::Files;
+
+/// A running sandbox: a Pod with an SSH server, ready for commands and files.
+///
+/// Cloning is cheap and gives a second handle of the same sandbox. All methods may be called from many threads at once; each
+/// operation takes an SSH session of its own from a pool. **Dropping the handle does not delete the sandbox**: it stays until
+/// [`delete`](Sandbox::delete), or until it expires.
+///
+/// ```no_run
+/// let client = sandbox::Client::from_env()?;
+/// let sandbox = client.create(&sandbox::SandboxSpec::new())?;
+/// let output = sandbox.execute("uname -a")?;
+/// println!("{}", output.stdout_text());
+/// sandbox.delete()?;
+/// # Ok::<(), sandbox::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    pub(crate) core: Arc<Core>,
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) timings: Option<CreateTimings>,
+}
+
+/// How long each phase of a creation took, counted from the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CreateTimings {
+    /// The API server had stored the Pod.
+    pub accepted: Duration,
+    /// The container was known to have started.
+    pub started: Duration,
+    /// The SSH login had succeeded: the sandbox takes commands.
+    pub logged_in: Duration,
+}
+
+/// What Kubernetes says about a sandbox at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SandboxInfo {
+    /// Name of the sandbox and of its Pod.
+    pub name: String,
+    /// Namespace of the Pod.
+    pub namespace: String,
+    /// Kubernetes' unique id of the Pod; another Pod of the same name has another one.
+    pub uid: String,
+    /// Where the Pod is in its life.
+    pub phase: Phase,
+    /// The owner that its creator was configured with.
+    pub owner: String,
+    /// The image it runs.
+    pub image: String,
+    /// The node it runs on, once one is chosen.
+    pub node: Option<String>,
+    /// The Pod's address, once it has one.
+    pub pod_ip: Option<IpAddr>,
+    /// Port of the SSH server.
+    pub ssh_port: u16,
+    /// User name for SSH.
+    pub ssh_user: String,
+    /// The SSH server's host key, as OpenSSH writes it, once it is pinned.
+    pub host_key: Option<String>,
+    /// When it was created.
+    pub created_at: Option<SystemTime>,
+    /// When it expires; `None` for never.
+    pub expires_at: Option<SystemTime>,
+    /// The Pod's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Why it stopped or can't start, if so.
+    pub verdict: Option<Verdict>,
+}
+
+impl From<Observed> for SandboxInfo {
+    fn from(observed: Observed) -> Self {
+        Self {
+            name: observed.name,
+            namespace: observed.namespace,
+            uid: observed.uid,
+            phase: observed.phase,
+            owner: observed.owner,
+            image: observed.image,
+            node: observed.node,
+            pod_ip: observed.pod_ip,
+            ssh_port: observed.ssh_port,
+            ssh_user: observed.ssh_user,
+            host_key: observed.host_key,
+            created_at: observed.created_at,
+            expires_at: observed.expires_at,
+            labels: observed.labels,
+            verdict: observed.verdict,
+        }
+    }
+}
+
+impl Sandbox {
+    /// Name of the sandbox and of its Pod.
+    pub fn name(&self) -> &str {
+        self.endpoint.name()
+    }
+
+    /// Kubernetes' unique id of the Pod.
+    pub fn uid(&self) -> &str {
+        self.endpoint.uid()
+    }
+
+    /// Port of the SSH server, from the cache.
+    pub fn ssh_port(&self) -> u16 {
+        self.endpoint.port()
+    }
+
+    /// The SSH server's host key as it is pinned, in OpenSSH's form; `None` before the first connection.
+    pub fn host_key(&self) -> Option<String> {
+        self.endpoint.host_key().map(|key| key.to_string())
+    }
+
+    /// How long the creation took by phase; `None` if this handle was attached.
+    pub fn timings(&self) -> Option<CreateTimings> {
+        self.timings
+    }
+
+    /// Idle and busy SSH sessions of this client to this sandbox, at this moment.
+    pub fn session_counts(&self) -> (usize, usize) {
+        self.endpoint.session_counts()
+    }
+
+    /// A command to run: `program` is looked up in the `PATH` of the image and gets its arguments exactly as given.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.command("wc").arg("-c").stdin("five\n").output()?;
+    /// assert_eq!(output.stdout, b"5\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        Command::program(self.clone(), program.as_ref())
+    }
+
+    /// A command line for the sandbox's shell.
+    pub fn shell(&self, line: impl AsRef<std::ffi::OsStr>) -> Command {
+        Command::shell(self.clone(), line.as_ref())
+    }
+
+    /// Runs a command line in the sandbox's shell and collects its output; short for `self.shell(line).output()`.
+    ///
+    /// # Errors
+    /// As [`Command::output`].
+    pub fn execute(&self, line: impl AsRef<std::ffi::OsStr>) -> Result<Output> {
+        self.shell(line).output()
+    }
+
+    /// The sandbox's files.
+    pub fn files(&self) -> Files<'_> {
+        Files::new(self)
+    }
+
+    /// Copies a local file into the sandbox; short for `self.files().upload(local, remote)`.
+    ///
+    /// # Errors
+    /// As [`Files::upload`].
+    pub fn upload_file(&self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<u64> {
+        self.files().upload(local, remote)
+    }
+
+    /// Copies a file out of the sandbox; short for `self.files().download(remote, local)`.
+    ///
+    /// # Errors
+    /// As [`Files::download`].
+    pub fn download_file(&self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<u64> {
+        self.files().download(remote, local)
+    }
+
+    /// Asks Kubernetes about the sandbox: one API call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if its Pod is gone, also if another one has its name now.
+    pub fn info(&self) -> Result<SandboxInfo> {
+        self.observe().map(SandboxInfo::from).map_err(|e| self.explain(e, "get sandbox info"))
+    }
+
+    /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec stays.
+    /// One command in the sandbox and one API call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for less than a second, else as [`Sandbox::execute`] and of the API server.
+    pub fn renew(&self, lifetime: Duration) -> Result<SystemTime> {
+        let renew = || {
+            if lifetime < Duration::from_secs(1) {
+                return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is at least one second"));
+            }
+            let expiry = SystemTime::now()
+                .checked_add(lifetime)
+                .and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok())
+                .map(|since| since.as_secs())
+                .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lifetime ends beyond the clock's range"))?;
+            // The sandbox first: if the second step fails, it lives on and nothing deletes it too early.
+            self.shell(format!("echo {expiry} > /dev/shm/.sandbox/expires")).output()?.check()?;
+            let annotation = (cluster::EXPIRES_AT, Some(expiry.to_string()));
+            self.core.call_api(self.core.cluster.annotate(self.name(), self.uid(), &[annotation]))?;
+            Ok(UNIX_EPOCH + Duration::from_secs(expiry))
+        };
+        renew().map_err(|e| self.explain(e, "renew sandbox"))
+    }
+
+    /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards fails with
+    /// [`ErrorKind::Closed`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] if it was gone already, [`ErrorKind::Delete`] if its end could not be confirmed in time.
+    pub fn delete(&self) -> Result<()> {
+        let delete = || {
+            // Waiting for the container's end is part of it, so this takes longer than other calls.
+            let deadline = crate::deadline::Deadline::after(Some(2 * crate::core::API_TIMEOUT));
+            let deletion = self.core.cluster.delete(self.name(), self.uid());
+            self.core.runtime.block_on(deadline, "the end of the Pod", deletion)
+        };
+        let result = delete();
+        match &result {
+            Ok(()) => self.core.forget(&self.endpoint),
+            Err(e) if e.kind() == ErrorKind::NotFound => self.core.forget(&self.endpoint),
+            Err(_) => {}
+        }
+        result.map_err(|e| {
+            let e = if e.kind() == ErrorKind::TimedOut { e.with_kind(ErrorKind::Delete) } else { e };
+            e.during("delete sandbox").on(self.name())
+        })
+    }
+
+    /// The same as [`Sandbox::delete`], under the name that some know.
+    ///
+    /// # Errors
+    /// As [`Sandbox::delete`].
+    pub fn shutdown(&self) -> Result<()> {
+        self.delete()
+    }
+
+    fn observe(&self) -> Result<Observed> {
+        let observed = self.core.call_api(self.core.cluster.get(self.name()))?;
+        if observed.uid != self.uid() {
+            return Err(Error::new(ErrorKind::NotFound, "it is gone; another sandbox has its name now"));
+        }
+        Ok(observed)
+    }
+
+    pub(crate) fn explain(&self, error: Error, operation: &'static str) -> Error {
+        self.core.explain(error, operation, &self.endpoint)
+    }
+}

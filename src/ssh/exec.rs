@@ -1,0 +1,212 @@
+//! One command on one session: request it, move its three streams, and learn how it ended.
+
+use std::time::{Duration, Instant};
+
+use super::libssh2::{Channel, Failure, StreamId};
+use super::session::{Session, Stop, is_lost, lost_or};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the server may send before we have read it. On a long link, throughput is this per round trip.
+const WINDOW: u32 = 8 << 20;
+/// One read: libssh2 hands over what has arrived, up to this many bytes.
+const READ_BUFFER: usize = 64 << 10;
+/// After the command has exited, another process may keep its output open. What the command wrote is in the server's pipe
+/// (64 KiB on Linux) and arrives at once; silence for this long means that all of it is here.
+const QUIET_AFTER_EXIT: Duration = Duration::from_millis(200);
+/// The same for a process that never stops writing.
+const LONGEST_AFTER_EXIT: Duration = Duration::from_secs(5);
+/// How long a killed command, and the close of a channel, may take to be confirmed.
+const CONFIRMATION: Duration = Duration::from_secs(1);
+
+/// How a command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    Code(i32),
+    /// Without `SIG`.
+    Signal(String),
+}
+
+/// Where the output goes. An error stops the command.
+pub(crate) trait Sink {
+    fn stdout(&mut self, bytes: &[u8]) -> Result<()>;
+    fn stderr(&mut self, bytes: &[u8]) -> Result<()>;
+}
+
+/// A command that was requested and may be running.
+///
+/// Until [`Running::start`] writes its request, failures are safe to retry; from then on never.
+#[derive(Debug)]
+pub(crate) struct Running<'s> {
+    session: &'s Session,
+    channel: Channel,
+}
+
+impl<'s> Running<'s> {
+    /// Opens a channel (one round trip). Nothing has been asked of the sandbox when this fails.
+    pub(crate) fn open(session: &'s Session, deadline: Deadline) -> Result<Self> {
+        let channel = session
+            .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, WINDOW))
+            .map_err(|stop| stop.into_error(|failure| lost_or("the SSH server opens no more channels", failure)))?;
+        Ok(Self { session, channel })
+    }
+
+    /// Requests the command (one round trip). A failure that is not `Command` leaves open whether it runs.
+    pub(crate) fn start(&self, line: &[u8], deadline: Deadline) -> Result<()> {
+        self.session.drive(deadline, "the start of the command", |_| self.channel.exec(line)).map_err(|stop| match stop
+        {
+            Stop::Failed(failure) if !is_lost(&failure) => Error::new(
+                ErrorKind::Command,
+                format!("the SSH server refused to run the command: {}", failure.message),
+            )
+            .with_ssh_code(failure.code),
+            other => unknown(other, "requested"),
+        })
+    }
+
+    /// Moves the streams until the command has ended: 0 more round trips for a command that needs no input.
+    pub(crate) fn run(&self, input: &[u8], sink: &mut impl Sink, deadline: Deadline) -> Result<Ending> {
+        let mut buffer = vec![0; READ_BUFFER];
+        let (mut unsent, mut eof_sent) = (input, false);
+        let (mut exited, mut last_output) = (None, Instant::now());
+        loop {
+            let mut moved = false;
+            for stream in [StreamId::Stdout, StreamId::Stderr] {
+                while let Some(length @ 1..) =
+                    self.attempt(deadline, || self.channel.read(stream, &mut buffer)).map_err(lost)?
+                {
+                    match stream {
+                        StreamId::Stdout => sink.stdout(&buffer[..length])?,
+                        StreamId::Stderr => sink.stderr(&buffer[..length])?,
+                    }
+                    (moved, last_output) = (true, Instant::now());
+                    deadline.check("the command")?;
+                }
+            }
+            if let Some(ending) = self.ending() {
+                let exited = *exited.get_or_insert_with(Instant::now);
+                let is_quiet = !moved && last_output.max(exited).elapsed() >= QUIET_AFTER_EXIT;
+                if self.channel.at_eof() || is_quiet || exited.elapsed() >= LONGEST_AFTER_EXIT {
+                    return Ok(ending);
+                }
+            } else if !moved && self.is_closed(deadline)? {
+                let message = "the SSH server closed the command's channel without saying how the command ended";
+                return Err(Error::new(ErrorKind::OutcomeUnknown, message));
+            }
+            if exited.is_none() && !unsent.is_empty() {
+                match self.attempt(deadline, || self.channel.write(unsent)) {
+                    Ok(Some(length)) => {
+                        unsent = &unsent[length..];
+                        continue;
+                    }
+                    Ok(None) => {}
+                    // A command that closes its input early, such as `head`, is no failure.
+                    Err(Stop::Failed(failure)) if !is_lost(&failure) => unsent = &[],
+                    Err(stop) => return Err(lost(stop)),
+                }
+            }
+            if unsent.is_empty() && !eof_sent {
+                // Some servers have closed the channel by now; then there is nobody to tell.
+                match self.attempt(deadline, || self.channel.send_eof()) {
+                    Err(stop @ Stop::TimedOut(_)) => return Err(lost(stop)),
+                    _ => eof_sent = true,
+                }
+                continue;
+            }
+            if !moved {
+                deadline.check("the command")?;
+                // A millisecond more than the silence takes, since waits are cut to whole ones.
+                let nap = match exited {
+                    Some(_) => deadline.within(QUIET_AFTER_EXIT + Duration::from_millis(1)),
+                    None => deadline,
+                };
+                self.session.wait_for_traffic(nap);
+            }
+        }
+    }
+
+    /// Kills the command's process group and waits until the server confirms its end. False if it does not in time.
+    pub(crate) fn kill(&self, sink: &mut impl Sink) -> bool {
+        let deadline = Deadline::after(Some(CONFIRMATION));
+        if self.session.drive(deadline, "the kill", |_| self.channel.signal("KILL")).is_err() {
+            return false;
+        }
+        // What was written before the end still arrives, and the sink keeps it.
+        self.run(&[], sink, deadline).is_ok()
+    }
+
+    /// Closes the channel on both sides, so that the session can be used again. An error means that it can't.
+    pub(crate) fn close(mut self) -> Result<()> {
+        let deadline = Deadline::after(Some(CONFIRMATION));
+        let (session, channel) = (self.session, &mut self.channel);
+        session
+            .drive(deadline, "the end of the command's channel", |_| channel.close())
+            .map_err(|stop| stop.into_error(|failure| lost_or("the channel can't be closed", failure)))
+    }
+
+    /// Kills what carries `marker` in its environment: processes that left the command's process group. True once none is left.
+    pub(crate) fn sweep(session: &Session, marker: &str) -> bool {
+        // A process may fork while it is looked for, so look until there is nothing more.
+        let line = format!(
+            "for round in 1 2 3 4 5; do \
+             found=$(grep -lsxzF '{marker}' /proc/[0-9]*/environ); [ $? = 1 ] && exit 0; \
+             for one in $found; do one=${{one#/proc/}}; kill -9 \"${{one%/environ}}\"; done; done 2> /dev/null; exit 1"
+        );
+        struct Ignore;
+        impl Sink for Ignore {
+            fn stdout(&mut self, _: &[u8]) -> Result<()> {
+                Ok(())
+            }
+            fn stderr(&mut self, _: &[u8]) -> Result<()> {
+                Ok(())
+            }
+        }
+        let deadline = Deadline::after(Some(CONFIRMATION));
+        let sweep = || {
+            let running = Running::open(session, deadline)?;
+            running.start(line.as_bytes(), deadline)?;
+            let ending = running.run(&[], &mut Ignore, deadline)?;
+            running.close()?;
+            Ok::<_, Error>(ending)
+        };
+        sweep().is_ok_and(|ending| ending == Ending::Code(0))
+    }
+
+    fn attempt<T>(
+        &self,
+        deadline: Deadline,
+        step: impl FnMut() -> super::libssh2::Answer<T>,
+    ) -> std::result::Result<Option<T>, Stop> {
+        self.session.attempt(deadline, "the command", step)
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        match self.channel.exit_signal() {
+            Some(name) => Some(Ending::Signal(name)),
+            None => self.channel.exit_code().map(Ending::Code),
+        }
+    }
+
+    /// True once the server has ended the channel without an exit status.
+    fn is_closed(&self, deadline: Deadline) -> Result<bool> {
+        if !self.channel.at_eof() {
+            return Ok(false);
+        }
+        // End of output alone is no end: a command may close its output and go on.
+        Ok(self.attempt(deadline, || self.channel.wait_closed()).map_err(lost)?.is_some())
+    }
+}
+
+/// A failure after the request was written.
+fn unknown(stop: Stop, how_far: &str) -> Error {
+    let after = |failure: Failure| {
+        let message =
+            format!("the connection was lost after the command was {how_far}, it may have run: {}", failure.message);
+        Error::new(ErrorKind::OutcomeUnknown, message).with_ssh_code(failure.code)
+    };
+    stop.into_error(after)
+}
+
+fn lost(stop: Stop) -> Error {
+    unknown(stop, "started")
+}

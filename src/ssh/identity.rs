@@ -1,0 +1,136 @@
+//! A client's own key, and the pinned keys of sandboxes.
+
+use std::fmt;
+use std::path::Path;
+
+use openssl::pkey::{Id, PKey, Private};
+
+use crate::error::{Error, ErrorKind, Result};
+
+const ED25519: &str = "ssh-ed25519";
+
+/// The ed25519 key pair with which a client logs in.
+pub(crate) struct Identity {
+    /// The private key in PEM (PKCS#8), as libssh2 takes it.
+    private_pem: String,
+    public: PublicKey,
+}
+
+impl Identity {
+    /// A new key that never leaves the memory of this process.
+    pub(crate) fn generate() -> Result<Self> {
+        let key = PKey::generate_ed25519().map_err(|e| unusable("a key can't be made", &e))?;
+        Self::from_key(&key)
+    }
+
+    /// The user's own key, from an unencrypted PEM file.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let place = format!("ssh_key {}", path.display());
+        let pem = std::fs::read(path)
+            .map_err(|e| Error::new(ErrorKind::Config, format!("{place} can't be read: {e}")).with_source(e))?;
+        // An empty passphrase keeps OpenSSL from asking for one at the terminal.
+        let key = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|_| {
+            let allowed = "an unencrypted ed25519 key in PEM (PKCS#8) form; \
+                           `openssl genpkey -algorithm ed25519 -out FILE` makes one";
+            Error::new(ErrorKind::Config, format!("{place} is not what is allowed: {allowed}"))
+        })?;
+        if key.id() != Id::ED25519 {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("{place} is not an ed25519 key; only those are allowed"),
+            ));
+        }
+        Self::from_key(&key)
+    }
+
+    fn from_key(key: &PKey<Private>) -> Result<Self> {
+        let pem = key.private_key_to_pem_pkcs8().map_err(|e| unusable("the key can't be encoded", &e))?;
+        let raw = key.raw_public_key().map_err(|e| unusable("the public key can't be read", &e))?;
+        let mut blob = Vec::with_capacity(51);
+        for field in [ED25519.as_bytes(), &raw] {
+            blob.extend(u32::try_from(field.len()).unwrap_or(u32::MAX).to_be_bytes());
+            blob.extend(field);
+        }
+        let private_pem = String::from_utf8(pem).map_err(|e| unusable("the key can't be encoded", &e))?;
+        Ok(Self { private_pem, public: PublicKey::from_blob(&blob) })
+    }
+
+    pub(super) fn private_pem(&self) -> &str {
+        &self.private_pem
+    }
+
+    /// The line for `authorized_keys`.
+    pub(crate) fn public(&self) -> &PublicKey {
+        &self.public
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Identity").field(&self.public).finish()
+    }
+}
+
+fn unusable(what: &str, cause: &dyn fmt::Display) -> Error {
+    Error::new(ErrorKind::Config, format!("{what}: {cause}"))
+}
+
+/// An ed25519 public key as OpenSSH writes it: `ssh-ed25519 AAAA…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PublicKey(String);
+
+impl PublicKey {
+    /// From the key as it stands in SSH's messages.
+    pub(super) fn from_blob(blob: &[u8]) -> Self {
+        Self(format!("{ED25519} {}", openssl::base64::encode_block(blob)))
+    }
+
+    /// From the text that [`PublicKey::as_str`] gives.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let encoded = text.trim().strip_prefix(ED25519)?.trim();
+        let blob = openssl::base64::decode_block(encoded).ok()?;
+        (blob.len() == 51).then(|| Self::from_blob(&blob))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_keys_as_openssh_does() {
+        let identity = Identity::generate().unwrap();
+        let text = identity.public().to_string();
+        // The length of the algorithm's name and the name itself always encode to this.
+        assert!(text.starts_with("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"), "{text}");
+        assert_eq!(PublicKey::parse(&text).as_ref(), Some(identity.public()));
+        assert_eq!(PublicKey::parse("ssh-rsa AAAA"), None);
+    }
+
+    #[test]
+    fn shows_no_private_key() {
+        let identity = Identity::generate().unwrap();
+        assert!(!format!("{identity:?}").contains("PRIVATE"));
+    }
+
+    #[test]
+    fn refuses_other_files() {
+        let file = std::env::temp_dir().join(format!("sandbox-identity-{}", std::process::id()));
+        std::fs::write(&file, "not a key").unwrap();
+        let error = Identity::read(&file).unwrap_err();
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().contains("genpkey"), "{error}");
+        assert!(Identity::read(&file).unwrap_err().to_string().contains("can't be read"));
+    }
+}

@@ -1,0 +1,432 @@
+//! libssh2's channels and SFTP handles, which the `ssh2` crate offers without exit status, signals and atomic rename.
+//!
+//! The one file outside `ffi` with unsafe code. Every call here is non-blocking: [`Failure::would_block`] means "wait for the
+//! socket and make the same call with the same arguments again". A handle keeps its session alive and locks it for each call,
+//! so nothing here can be used from two threads at once.
+
+use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+use libssh2_sys as raw;
+
+/// libssh2's error number and message, copied before the next call overwrites them.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) code: c_int,
+    /// The SFTP status (`SSH_FX_…`), where `code` says that the server reported one.
+    pub(super) sftp_status: Option<u32>,
+    pub(super) message: String,
+}
+
+pub(super) type Answer<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    pub(super) fn would_block(&self) -> bool {
+        self.code == raw::LIBSSH2_ERROR_EAGAIN
+    }
+}
+
+impl From<ssh2::Error> for Failure {
+    fn from(error: ssh2::Error) -> Self {
+        let (code, sftp_status) = match error.code() {
+            ssh2::ErrorCode::Session(code) => (code, None),
+            ssh2::ErrorCode::SFTP(status) => (raw::LIBSSH2_ERROR_SFTP_PROTOCOL, u32::try_from(status).ok()),
+        };
+        Self { code, sftp_status, message: error.message().to_owned() }
+    }
+}
+
+// Exported by the libssh2 that libssh2-sys builds, and not declared there. Releases up to 1.11.1, which have holes that a server
+// can reach, lack the first one: a program with such a libssh2 does not link.
+#[expect(unsafe_code, reason = "declarations of C functions")]
+unsafe extern "C" {
+    fn libssh2_channel_has_exit_status(channel: *mut raw::LIBSSH2_CHANNEL) -> c_int;
+    fn libssh2_channel_signal_ex(channel: *mut raw::LIBSSH2_CHANNEL, name: *const c_char, name_len: usize) -> c_int;
+    fn libssh2_sftp_posix_rename_ex(
+        sftp: *mut raw::LIBSSH2_SFTP,
+        source: *const c_char,
+        source_len: usize,
+        target: *const c_char,
+        target_len: usize,
+    ) -> c_int;
+}
+
+/// Calls `f` with the session's pointer while its lock is held.
+fn locked<T>(session: &ssh2::Session, f: impl FnOnce(*mut raw::LIBSSH2_SESSION) -> T) -> T {
+    let mut guard = session.raw();
+    f(&raw mut *guard)
+}
+
+#[expect(unsafe_code, reason = "reads C's last error")]
+fn last_failure(session: *mut raw::LIBSSH2_SESSION) -> Failure {
+    let (mut text, mut length) = (ptr::null_mut(), 0);
+    // SAFETY: the caller holds the session's lock, so the session is alive and its message stays until it is copied here;
+    // with want_buf 0 libssh2 lends its own buffer of `length` bytes.
+    unsafe {
+        let code = raw::libssh2_session_last_error(session, &raw mut text, &raw mut length, 0);
+        let length = usize::try_from(length).unwrap_or(0);
+        let bytes = if text.is_null() { &[][..] } else { std::slice::from_raw_parts(text.cast::<u8>(), length) };
+        Failure { code, sftp_status: None, message: String::from_utf8_lossy(bytes).into_owned() }
+    }
+}
+
+fn check(session: *mut raw::LIBSSH2_SESSION, code: c_int) -> Answer<()> {
+    if code >= 0 { Ok(()) } else { Err(Failure { code, ..last_failure(session) }) }
+}
+
+fn check_length(session: *mut raw::LIBSSH2_SESSION, length: isize) -> Answer<usize> {
+    usize::try_from(length)
+        .map_err(|_| Failure { code: c_int::try_from(length).unwrap_or(c_int::MIN), ..last_failure(session) })
+}
+
+/// Lengths that libssh2 takes as 32 bits.
+fn short(length: usize) -> Answer<c_uint> {
+    c_uint::try_from(length).map_err(|_| Failure {
+        code: raw::LIBSSH2_ERROR_INVAL,
+        sftp_status: None,
+        message: "longer than 4 GiB".into(),
+    })
+}
+
+/// One of the two output streams of a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StreamId {
+    Stdout = 0,
+    Stderr = 1,
+}
+
+/// An SSH channel. Dropping it without a finished [`Channel::close`] leaves it to its session, which is then to be thrown away.
+pub(super) struct Channel {
+    session: ssh2::Session,
+    channel: NonNull<raw::LIBSSH2_CHANNEL>,
+}
+
+// SAFETY: libssh2 has no thread affinity; the pointer is only used under the session's lock, which `Channel` takes itself.
+#[expect(unsafe_code, reason = "the pointer may move between threads")]
+unsafe impl Send for Channel {}
+
+#[expect(unsafe_code, reason = "calls into libssh2")]
+impl Channel {
+    pub(super) fn open(session: &ssh2::Session, window: u32) -> Answer<Self> {
+        const KIND: &[u8] = b"session";
+        const PACKET: c_uint = 32768;
+        locked(session, |raw| {
+            // SAFETY: the session is locked and alive; KIND outlives the call; no message is given.
+            let channel =
+                unsafe { raw::libssh2_channel_open_ex(raw, KIND.as_ptr().cast(), 7, window, PACKET, ptr::null(), 0) };
+            match NonNull::new(channel) {
+                Some(channel) => Ok(Self { session: session.clone(), channel }),
+                None => Err(last_failure(raw)),
+            }
+        })
+    }
+
+    /// Calls `f` with the session locked and the channel's pointer, which is valid as long as `self`: only `close` frees it.
+    fn with<T>(&self, f: impl FnOnce(*mut raw::LIBSSH2_SESSION, *mut raw::LIBSSH2_CHANNEL) -> T) -> T {
+        locked(&self.session, |raw| f(raw, self.channel.as_ptr()))
+    }
+
+    pub(super) fn exec(&self, line: &[u8]) -> Answer<()> {
+        let length = short(line.len())?;
+        // SAFETY: see `with`; "exec" and `line` outlive the call, and libssh2 copies both.
+        self.with(|session, channel| unsafe {
+            let (kind, line) = (c"exec".as_ptr(), line.as_ptr().cast());
+            check(session, raw::libssh2_channel_process_startup(channel, kind, 4, line, length))
+        })
+    }
+
+    /// Bytes read into `buffer`; 0 means that nothing more will come.
+    pub(super) fn read(&self, stream: StreamId, buffer: &mut [u8]) -> Answer<usize> {
+        // SAFETY: see `with`; the buffer is ours and as long as said.
+        self.with(|session, channel| unsafe {
+            let (bytes, length) = (buffer.as_mut_ptr().cast(), buffer.len());
+            check_length(session, raw::libssh2_channel_read_ex(channel, stream as c_int, bytes, length))
+        })
+    }
+
+    pub(super) fn write(&self, bytes: &[u8]) -> Answer<usize> {
+        // SAFETY: see `with`; the bytes are ours and as many as said.
+        self.with(|session, channel| unsafe {
+            check_length(session, raw::libssh2_channel_write_ex(channel, 0, bytes.as_ptr().cast(), bytes.len()))
+        })
+    }
+
+    pub(super) fn send_eof(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_send_eof(channel)) })
+    }
+
+    /// The server has closed its side of both streams, and everything that it sent has been read.
+    pub(super) fn at_eof(&self) -> bool {
+        // SAFETY: see `with`.
+        self.with(|_, channel| unsafe { raw::libssh2_channel_eof(channel) == 1 })
+    }
+
+    /// Waits for the server to close the channel; allowed once it is at its end.
+    pub(super) fn wait_closed(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_wait_closed(channel)) })
+    }
+
+    /// The exit code, if the server really sent one.
+    pub(super) fn exit_code(&self) -> Option<i32> {
+        // SAFETY: see `with`.
+        self.with(|_, channel| unsafe {
+            (libssh2_channel_has_exit_status(channel) != 0).then(|| raw::libssh2_channel_get_exit_status(channel))
+        })
+    }
+
+    /// The name of the signal that ended the command, without `SIG`, if the server sent one.
+    pub(super) fn exit_signal(&self) -> Option<String> {
+        let (mut name, mut length) = (ptr::null_mut(), 0);
+        // SAFETY: see `with`; libssh2 allocates `length` bytes for the name, which are copied and given back to it here. The
+        // other outputs may be NULL.
+        self.with(|session, channel| unsafe {
+            let (name_out, length_out) = (&raw mut name, &raw mut length);
+            let (text, text_length) = (ptr::null_mut(), ptr::null_mut());
+            raw::libssh2_channel_get_exit_signal(channel, name_out, length_out, text, text_length, text, text_length);
+            if name.is_null() {
+                return None;
+            }
+            let text = String::from_utf8_lossy(std::slice::from_raw_parts(name.cast::<u8>(), length)).into_owned();
+            raw::libssh2_free(session, name.cast());
+            Some(text)
+        })
+    }
+
+    /// Asks the server to send the command's process group a signal, named without `SIG`. There is no answer.
+    pub(super) fn signal(&self, name: &str) -> Answer<()> {
+        // SAFETY: see `with`; libssh2 copies the name.
+        self.with(|session, channel| unsafe {
+            check(session, libssh2_channel_signal_ex(channel, name.as_ptr().cast(), name.len()))
+        })
+    }
+
+    /// Closes the channel on both sides. Done once this returns anything but `would_block`; the channel must not be used after.
+    pub(super) fn close(&mut self) -> Answer<()> {
+        // SAFETY: see `with`. libssh2 frees the channel if and only if it returns 0; the one caller forgets it then.
+        self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_free(channel)) })
+    }
+}
+
+impl std::fmt::Debug for Channel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Channel").finish_non_exhaustive()
+    }
+}
+
+/// The SFTP subsystem of a session. Freed together with its session.
+#[derive(Clone)]
+pub(super) struct Sftp {
+    session: ssh2::Session,
+    sftp: NonNull<raw::LIBSSH2_SFTP>,
+}
+
+// SAFETY: as for `Channel`.
+#[expect(unsafe_code, reason = "the pointer may move between threads")]
+unsafe impl Send for Sftp {}
+
+/// What SFTP tells of a file; what the server left out is `None`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attributes {
+    pub(super) size: Option<u64>,
+    /// File type and permission bits as in `st_mode`.
+    pub(super) mode: Option<u32>,
+    /// Access and modification time in Unix seconds.
+    pub(super) times: Option<(u32, u32)>,
+}
+
+impl Attributes {
+    fn to_raw(self) -> raw::LIBSSH2_SFTP_ATTRIBUTES {
+        let mut flags = 0;
+        if self.size.is_some() {
+            flags |= raw::LIBSSH2_SFTP_ATTR_SIZE;
+        }
+        if self.mode.is_some() {
+            flags |= raw::LIBSSH2_SFTP_ATTR_PERMISSIONS;
+        }
+        if self.times.is_some() {
+            flags |= raw::LIBSSH2_SFTP_ATTR_ACMODTIME;
+        }
+        let (atime, mtime) = self.times.unwrap_or_default();
+        raw::LIBSSH2_SFTP_ATTRIBUTES {
+            flags,
+            filesize: self.size.unwrap_or_default(),
+            uid: 0,
+            gid: 0,
+            permissions: c_ulong::from(self.mode.unwrap_or_default()),
+            atime: c_ulong::from(atime),
+            mtime: c_ulong::from(mtime),
+        }
+    }
+
+    fn from_raw(raw: &raw::LIBSSH2_SFTP_ATTRIBUTES) -> Self {
+        let has = |flag| raw.flags & flag != 0;
+        // On the wire these are 32 bits wide.
+        let narrow = |value: c_ulong| u32::try_from(value).unwrap_or(u32::MAX);
+        Self {
+            size: has(raw::LIBSSH2_SFTP_ATTR_SIZE).then_some(raw.filesize),
+            mode: has(raw::LIBSSH2_SFTP_ATTR_PERMISSIONS).then(|| narrow(raw.permissions)),
+            times: has(raw::LIBSSH2_SFTP_ATTR_ACMODTIME).then(|| (narrow(raw.atime), narrow(raw.mtime))),
+        }
+    }
+}
+
+#[expect(unsafe_code, reason = "calls into libssh2")]
+impl Sftp {
+    pub(super) fn start(session: &ssh2::Session) -> Answer<Self> {
+        locked(session, |raw| {
+            // SAFETY: the session is locked and alive.
+            match NonNull::new(unsafe { raw::libssh2_sftp_init(raw) }) {
+                Some(sftp) => Ok(Self { session: session.clone(), sftp }),
+                None => Err(last_failure(raw)),
+            }
+        })
+    }
+
+    /// Calls `f` with the session locked and the subsystem's pointer, which lives as long as the session.
+    fn with<T>(&self, f: impl FnOnce(*mut raw::LIBSSH2_SESSION, *mut raw::LIBSSH2_SFTP) -> T) -> T {
+        locked(&self.session, |raw| f(raw, self.sftp.as_ptr()))
+    }
+
+    /// Adds the SFTP status to a failure that says there is one.
+    fn explain(&self, failure: Failure) -> Failure {
+        if failure.code != raw::LIBSSH2_ERROR_SFTP_PROTOCOL {
+            return failure;
+        }
+        // SAFETY: see `with`.
+        let status = self.with(|_, sftp| unsafe { raw::libssh2_sftp_last_error(sftp) });
+        Failure { sftp_status: u32::try_from(status).ok(), ..failure }
+    }
+
+    /// Opens a file with `LIBSSH2_FXF_…` flags and, for a new one, permission bits.
+    pub(super) fn open(&self, path: &[u8], flags: c_ulong, mode: u32) -> Answer<SftpFile> {
+        let length = short(path.len())?;
+        let opened = self.with(|session, sftp| {
+            let (path, kind) = (path.as_ptr().cast(), raw::LIBSSH2_SFTP_OPENFILE);
+            // SAFETY: see `with`; libssh2 copies the path.
+            let handle = unsafe { raw::libssh2_sftp_open_ex(sftp, path, length, flags, c_long::from(mode), kind) };
+            NonNull::new(handle).ok_or_else(|| last_failure(session))
+        });
+        match opened {
+            Ok(handle) => Ok(SftpFile { sftp: self.clone(), handle }),
+            Err(failure) => Err(self.explain(failure)),
+        }
+    }
+
+    /// Follows links.
+    pub(super) fn stat(&self, path: &[u8]) -> Answer<Attributes> {
+        let length = short(path.len())?;
+        let mut attributes = Attributes::default().to_raw();
+        // SAFETY: see `with`; libssh2 fills the attributes, which are ours.
+        self.with(|session, sftp| unsafe {
+            let (path, out) = (path.as_ptr().cast(), &raw mut attributes);
+            check(session, raw::libssh2_sftp_stat_ex(sftp, path, length, raw::LIBSSH2_SFTP_STAT, out))
+        })
+        .map_err(|failure| self.explain(failure))?;
+        Ok(Attributes::from_raw(&attributes))
+    }
+
+    pub(super) fn unlink(&self, path: &[u8]) -> Answer<()> {
+        let length = short(path.len())?;
+        // SAFETY: see `with`.
+        self.with(|session, sftp| unsafe {
+            check(session, raw::libssh2_sftp_unlink_ex(sftp, path.as_ptr().cast(), length))
+        })
+        .map_err(|failure| self.explain(failure))
+    }
+
+    /// Renames over an existing target, in one step.
+    pub(super) fn rename_over(&self, source: &[u8], target: &[u8]) -> Answer<()> {
+        // SAFETY: see `with`; libssh2 copies both paths.
+        self.with(|session, sftp| unsafe {
+            let (from, to) = (source.as_ptr().cast(), target.as_ptr().cast());
+            check(session, libssh2_sftp_posix_rename_ex(sftp, from, source.len(), to, target.len()))
+        })
+        .map_err(|failure| self.explain(failure))
+    }
+}
+
+impl std::fmt::Debug for Sftp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sftp").finish_non_exhaustive()
+    }
+}
+
+/// An open file over SFTP. Dropping it without [`SftpFile::close`] leaves it to its session.
+#[derive(Debug)]
+pub(super) struct SftpFile {
+    sftp: Sftp,
+    handle: NonNull<raw::LIBSSH2_SFTP_HANDLE>,
+}
+
+#[expect(unsafe_code, reason = "calls into libssh2")]
+impl SftpFile {
+    /// Calls `f` with the session locked and the handle, which is valid as long as `self`: only `close` frees it.
+    fn with<T>(
+        &self,
+        f: impl FnOnce(*mut raw::LIBSSH2_SESSION, *mut raw::LIBSSH2_SFTP_HANDLE) -> Answer<T>,
+    ) -> Answer<T> {
+        self.sftp.with(|session, _| f(session, self.handle.as_ptr())).map_err(|failure| self.sftp.explain(failure))
+    }
+
+    /// Bytes read into `buffer`, 0 at the end. libssh2 asks ahead for four times the buffer's length.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Answer<usize> {
+        // SAFETY: see `with`; the buffer is ours and as long as said.
+        self.with(|session, handle| unsafe {
+            check_length(session, raw::libssh2_sftp_read(handle, buffer.as_mut_ptr().cast(), buffer.len()))
+        })
+    }
+
+    /// How many bytes from the front of `window` the server has acknowledged. All of it is on its way after the first call: the
+    /// next call must begin with the first byte not acknowledged and may have more bytes behind it.
+    pub(super) fn write(&self, window: &[u8]) -> Answer<usize> {
+        // SAFETY: see `with`; the bytes are ours and as many as said.
+        self.with(|session, handle| unsafe {
+            check_length(session, raw::libssh2_sftp_write(handle, window.as_ptr().cast(), window.len()))
+        })
+    }
+
+    pub(super) fn attributes(&self) -> Answer<Attributes> {
+        let mut attributes = Attributes::default().to_raw();
+        // SAFETY: see `with`; libssh2 fills the attributes, which are ours.
+        self.with(|session, handle| unsafe {
+            check(session, raw::libssh2_sftp_fstat_ex(handle, &raw mut attributes, 0))
+        })?;
+        Ok(Attributes::from_raw(&attributes))
+    }
+
+    pub(super) fn set_attributes(&self, attributes: Attributes) -> Answer<()> {
+        let mut attributes = attributes.to_raw();
+        // SAFETY: see `with`; libssh2 reads the attributes, which are ours.
+        self.with(|session, handle| unsafe {
+            check(session, raw::libssh2_sftp_fstat_ex(handle, &raw mut attributes, 1))
+        })
+    }
+
+    /// Closes the file; the server may report here what it could not write. Done once this returns anything but `would_block`;
+    /// the file must not be used after.
+    pub(super) fn close(&mut self) -> Answer<()> {
+        // SAFETY: see `with`. libssh2 frees the handle unless the call would block; the one caller forgets it then.
+        self.with(|session, handle| unsafe { check(session, raw::libssh2_sftp_close_handle(handle)) })
+    }
+}
+
+/// What libssh2 waits for: readable, writable.
+#[expect(unsafe_code, reason = "asks libssh2 for two bits")]
+pub(super) fn waits_for(session: &ssh2::Session) -> (bool, bool) {
+    // SAFETY: the session is locked and alive.
+    let bits = locked(session, |raw| unsafe { raw::libssh2_session_block_directions(raw) });
+    (bits & raw::LIBSSH2_SESSION_BLOCK_INBOUND != 0, bits & raw::LIBSSH2_SESSION_BLOCK_OUTBOUND != 0)
+}
+
+/// Waits at most `milliseconds` for the socket to become readable or writable. True if it did, or if it has failed: the next
+/// call on it says how.
+#[expect(unsafe_code, reason = "poll")]
+pub(super) fn poll(socket: BorrowedFd<'_>, (to_read, to_write): (bool, bool), milliseconds: u32) -> bool {
+    let events = if to_read { libc::POLLIN } else { 0 } | if to_write { libc::POLLOUT } else { 0 };
+    let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
+    // SAFETY: one entry, which is ours; the descriptor is borrowed and so open. A signal ends the wait early, as it may.
+    unsafe { libc::poll(&raw mut entry, 1, c_int::try_from(milliseconds).unwrap_or(c_int::MAX)) > 0 }
+}

@@ -1,0 +1,8 @@
+//! The SSH side: the only code that names ssh2 and libssh2. It runs on the caller's thread and is driven by deadlines.
+
+pub(crate) mod exec;
+pub(crate) mod identity;
+mod libssh2;
+pub(crate) mod pool;
+pub(crate) mod session;
+pub(crate) mod sftp;

@@ -1,0 +1,303 @@
+//! One libssh2 session: connect, check the host key, log in, and wait for the socket within a deadline.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+
+use super::identity::{Identity, PublicKey};
+use super::libssh2::{self, Answer, Failure, Sftp};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// How long a silent peer may leave data unacknowledged before the kernel gives the connection up. The peer's kernel answers,
+/// so a command that is silent for hours does not matter.
+const DEAD_PEER: Duration = Duration::from_secs(30);
+
+/// The longest single wait for the socket; the loops around it look at the deadline again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
+/// A byte stream to a sandbox's SSH server.
+#[derive(Debug)]
+pub(crate) enum Stream {
+    /// A connection to the Pod's address.
+    Direct(TcpStream),
+    /// Our end of a pair whose other end a task pumps through the API server.
+    Tunnel(UnixStream),
+}
+
+impl Stream {
+    /// Connects to the Pod's address.
+    pub(crate) fn direct(address: SocketAddr, deadline: Deadline) -> Result<Self> {
+        let attempt = || -> io::Result<TcpStream> {
+            let stream = match deadline.remaining() {
+                Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
+                Some(left) => TcpStream::connect_timeout(&address, left)?,
+                None => TcpStream::connect(address)?,
+            };
+            // Without this a warm command costs 50 ms instead of 4: Nagle waits for an acknowledgement that is delayed.
+            stream.set_nodelay(true)?;
+            let keepalive =
+                TcpKeepalive::new().with_time(DEAD_PEER / 2).with_interval(Duration::from_secs(5)).with_retries(3);
+            let socket = SockRef::from(&stream);
+            socket.set_tcp_keepalive(&keepalive)?;
+            socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
+            Ok(stream)
+        };
+        attempt()
+            .map(Self::Direct)
+            .map_err(|e| Error::new(ErrorKind::Connect, format!("no connection to {address}: {e}")).with_source(e))
+    }
+
+    /// Until a session's first command, sshd sends its small packets with Nagle's algorithm: each waits for our kernel to
+    /// acknowledge the one before, which by default it delays by 40 ms. The kernel forgets this setting again and again.
+    fn acknowledge_quickly(&self) {
+        if let Self::Direct(stream) = self {
+            let _ = SockRef::from(stream).set_tcp_quickack(true);
+        }
+    }
+
+    fn prepare(&self) -> io::Result<()> {
+        match self {
+            Self::Direct(stream) => stream.set_nonblocking(true),
+            Self::Tunnel(stream) => stream.set_nonblocking(true),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Direct(stream) => stream.as_fd(),
+            Self::Tunnel(stream) => stream.as_fd(),
+        }
+    }
+}
+
+// What ssh2 asks of a stream.
+impl AsRawFd for Stream {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// Who logs in, and to whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Login<'a> {
+    pub(crate) user: &'a str,
+    pub(crate) identity: &'a Identity,
+    /// `None` only over a channel that is authenticated itself: the tunnel of the Pod's creator.
+    pub(crate) host_key: Option<&'a PublicKey>,
+}
+
+/// A logged-in session, used by one operation at a time.
+pub(crate) struct Session {
+    ssh: ssh2::Session,
+    stream: Arc<Stream>,
+    host_key: PublicKey,
+    sftp: Option<Sftp>,
+}
+
+impl Session {
+    /// The SSH handshake, the check of the host key, and the login: 5 round trips.
+    pub(crate) fn log_in(stream: Stream, login: &Login<'_>, deadline: Deadline) -> Result<Self> {
+        let unusable = |e: io::Error| Error::new(ErrorKind::Connect, format!("the socket can't be used: {e}"));
+        stream.prepare().map_err(unusable)?;
+        let stream = Arc::new(stream);
+        let mut ssh = ssh2::Session::new().map_err(|e| connect_error("begin", e.into()))?;
+        ssh.set_tcp_stream(Arc::clone(&stream));
+        ssh.set_blocking(false);
+        // The start script makes an ed25519 key; anything else is not our server.
+        ssh.method_pref(ssh2::MethodType::HostKey, "ssh-ed25519").map_err(|e| connect_error("begin", e.into()))?;
+        let waiter = ssh.clone();
+        until_done(&waiter, &stream, deadline, "the SSH handshake", || ssh.handshake().map_err(Failure::from))
+            .map_err(|stop| stop.into_error(|failure| connect_error("the SSH handshake", failure)))?;
+        let host_key = match ssh.host_key() {
+            Some((blob, ssh2::HostKeyType::Ed25519)) => PublicKey::from_blob(blob),
+            _ => return Err(Error::new(ErrorKind::Connect, "the SSH server showed no ed25519 host key")),
+        };
+        if let Some(pinned) = login.host_key.filter(|pinned| **pinned != host_key) {
+            return Err(Error::new(
+                ErrorKind::HostKeyMismatch,
+                format!(
+                    "the SSH server showed the host key '{host_key}', pinned is '{pinned}': \
+                     this is another machine, or somebody in between"
+                ),
+            ));
+        }
+        let mut session = Self { ssh, stream, host_key, sftp: None };
+        session.authenticate(login, deadline)?;
+        Ok(session)
+    }
+
+    fn authenticate(&mut self, login: &Login<'_>, deadline: Deadline) -> Result<()> {
+        let attempt = || {
+            let pem = login.identity.private_pem();
+            self.ssh.userauth_pubkey_memory(login.user, None, pem, None).map_err(Failure::from)
+        };
+        until_done(&self.ssh, &self.stream, deadline, "the login", attempt).map_err(|stop| {
+            stop.into_error(|failure| match failure.code {
+                libssh2_sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED | libssh2_sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED => {
+                    Error::new(
+                        ErrorKind::Authentication,
+                        format!("the SSH server refused this client's key for user '{}'", login.user),
+                    )
+                    .with_ssh_code(failure.code)
+                }
+                _ => connect_error("the login", failure),
+            })
+        })
+    }
+
+    pub(crate) fn host_key(&self) -> &PublicKey {
+        &self.host_key
+    }
+
+    pub(crate) fn is_tunnel(&self) -> bool {
+        matches!(*self.stream, Stream::Tunnel(_))
+    }
+
+    /// False once the peer has closed the connection. One system call, no traffic.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        match SockRef::from(&*self.stream).peek(&mut byte) {
+            Ok(length) => length > 0,
+            Err(e) => e.kind() == io::ErrorKind::WouldBlock,
+        }
+    }
+
+    /// The SFTP subsystem, started at its first use: 3 round trips then, none later.
+    pub(super) fn sftp(&mut self, deadline: Deadline) -> Result<Sftp> {
+        if let Some(sftp) = &self.sftp {
+            return Ok(sftp.clone());
+        }
+        let sftp = self
+            .drive(deadline, "the start of SFTP", |ssh| Sftp::start(ssh))
+            .map_err(|stop| stop.into_error(|failure| lost_or("SFTP can't be started", failure)))?;
+        Ok(self.sftp.insert(sftp).clone())
+    }
+
+    /// Repeats `step` until it is done, waiting for the socket in between.
+    pub(super) fn drive<T>(
+        &self,
+        deadline: Deadline,
+        waiting_for: &str,
+        mut step: impl FnMut(&ssh2::Session) -> Answer<T>,
+    ) -> std::result::Result<T, Stop> {
+        until_done(&self.ssh, &self.stream, deadline, waiting_for, || step(&self.ssh))
+    }
+
+    /// Tries `step` once: `None` if nothing has arrived for it yet. A packet that is half sent is finished first, because
+    /// libssh2 allows no other call in between.
+    pub(super) fn attempt<T>(
+        &self,
+        deadline: Deadline,
+        waiting_for: &str,
+        mut step: impl FnMut() -> Answer<T>,
+    ) -> std::result::Result<Option<T>, Stop> {
+        loop {
+            match step() {
+                Ok(value) => return Ok(Some(value)),
+                Err(failure) if !failure.would_block() => return Err(Stop::Failed(failure)),
+                Err(_) if !libssh2::waits_for(&self.ssh).1 => return Ok(None),
+                Err(_) => wait(&self.stream, (false, true), deadline, waiting_for)?,
+            }
+        }
+    }
+
+    /// Waits until something arrives, or for the deadline. True if something did.
+    pub(super) fn wait_for_traffic(&self, deadline: Deadline) -> bool {
+        libssh2::poll(self.stream.as_fd(), (true, false), deadline.remaining_ms(LONGEST_WAIT))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't.
+        let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Both);
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// Why a step did not finish.
+#[derive(Debug)]
+pub(super) enum Stop {
+    Failed(Failure),
+    TimedOut(Error),
+}
+
+impl Stop {
+    pub(super) fn into_error(self, convert: impl FnOnce(Failure) -> Error) -> Error {
+        match self {
+            Self::Failed(failure) => convert(failure),
+            Self::TimedOut(error) => error,
+        }
+    }
+}
+
+fn until_done<T>(
+    ssh: &ssh2::Session,
+    stream: &Stream,
+    deadline: Deadline,
+    waiting_for: &str,
+    mut step: impl FnMut() -> Answer<T>,
+) -> std::result::Result<T, Stop> {
+    loop {
+        match step() {
+            Ok(value) => return Ok(value),
+            Err(failure) if failure.would_block() => wait(stream, libssh2::waits_for(ssh), deadline, waiting_for)?,
+            Err(failure) => return Err(Stop::Failed(failure)),
+        }
+    }
+}
+
+fn wait(
+    stream: &Stream,
+    (mut to_read, to_write): (bool, bool),
+    deadline: Deadline,
+    waiting_for: &str,
+) -> std::result::Result<(), Stop> {
+    deadline.check(waiting_for).map_err(Stop::TimedOut)?;
+    stream.acknowledge_quickly();
+    // libssh2 sometimes says "again" without saying what for; something has to arrive then.
+    to_read |= !to_write;
+    libssh2::poll(stream.as_fd(), (to_read, to_write), deadline.remaining_ms(LONGEST_WAIT));
+    Ok(())
+}
+
+fn connect_error(step: &str, failure: Failure) -> Error {
+    Error::new(ErrorKind::Connect, format!("{step} failed: {}", failure.message)).with_ssh_code(failure.code)
+}
+
+/// A failure of an established session: `Disconnected` if the connection is gone, else `Connect` with what was refused.
+pub(super) fn lost_or(refused: &str, failure: Failure) -> Error {
+    let kind = if is_lost(&failure) { ErrorKind::Disconnected } else { ErrorKind::Connect };
+    let what = if is_lost(&failure) { "the connection was lost" } else { refused };
+    Error::new(kind, format!("{what}: {}", failure.message)).with_ssh_code(failure.code)
+}
+
+/// True for the failures after which the connection can't be used for anything.
+pub(super) fn is_lost(failure: &Failure) -> bool {
+    matches!(
+        failure.code,
+        libssh2_sys::LIBSSH2_ERROR_SOCKET_SEND
+            | libssh2_sys::LIBSSH2_ERROR_SOCKET_RECV
+            | libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT
+            | libssh2_sys::LIBSSH2_ERROR_SOCKET_TIMEOUT
+            | libssh2_sys::LIBSSH2_ERROR_BAD_SOCKET
+            | libssh2_sys::LIBSSH2_ERROR_PROTO
+            | libssh2_sys::LIBSSH2_ERROR_DECRYPT
+            | libssh2_sys::LIBSSH2_ERROR_INVALID_MAC
+            | libssh2_sys::LIBSSH2_ERROR_CHANNEL_CLOSED
+    )
+}

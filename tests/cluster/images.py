@@ -1,0 +1,190 @@
+"""The two images of the cluster, as OCI archives for containerd: the sandbox, and pause."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import platform
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from commands import PATH, long_step, output
+from console import Failure, say
+from layout import (
+    CACHE,
+    HERE,
+    IMAGE_SOURCES,
+    PAUSE_ARCHIVE,
+    PAUSE_IMAGE,
+    SANDBOX_ARCHIVE,
+    SANDBOX_IMAGE,
+)
+from machine import digest, stamped
+
+COMPILER = "cc"
+SUITE = "bookworm"
+ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+# As in image/Containerfile.
+SANDBOX_CONFIG = {
+    "User": "1000:1000",
+    "WorkingDir": "/home/sandbox",
+    "Env": [
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "LANG=C.UTF-8",
+    ],
+    "Cmd": ["sleep", "infinity"],
+}
+
+
+def write_archive(archive: Path, reference: str, layer: Path, config: dict[str, Any]) -> None:
+    """Writes an image of one layer. The same input gives the same bytes."""
+
+    def descriptor(kind: str, sha256: str, size: int) -> dict[str, Any]:
+        media_type = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": media_type, "digest": f"sha256:{sha256}", "size": size}
+
+    def encode(value: dict[str, Any]) -> bytes:
+        return json.dumps(value, sort_keys=True).encode()
+
+    def sha256(data: bytes) -> str:
+        return hashlib.sha256(data).hexdigest()
+
+    size = layer.stat().st_size
+    whole = hashlib.sha256()
+    with layer.open("rb") as file:
+        while block := file.read(1 << 20):
+            whole.update(block)
+    layer_digest = whole.hexdigest()
+    image = encode(
+        {
+            "architecture": ARCHITECTURE,
+            "os": "linux",
+            "config": config,
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
+        }
+    )
+    manifest = encode(
+        {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("config.v1+json", sha256(image), len(image)),
+            "layers": [descriptor("layer.v1.tar", layer_digest, size)],
+        }
+    )
+    entry = descriptor("manifest.v1+json", sha256(manifest), len(manifest))
+    entry["annotations"] = {"io.containerd.image.name": reference}
+    index = encode({"schemaVersion": 2, "manifests": [entry]})
+
+    new = archive.with_suffix(".new")
+    with tarfile.open(new, "w", format=tarfile.USTAR_FORMAT) as tar:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+        add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+        add("index.json", index)
+        for blob in (image, manifest):
+            add(f"blobs/sha256/{sha256(blob)}", blob)
+        member = tarfile.TarInfo(f"blobs/sha256/{layer_digest}")
+        member.size = size
+        with layer.open("rb") as file:
+            tar.addfile(member, file)
+    new.rename(archive)
+
+
+def debian_sources() -> str:
+    """This machine's own sources of the suite: they are the ones it can reach. Or nothing."""
+    if shutil.which("apt-get") is None:
+        return ""
+    form = "deb $(REPO_URI) $(RELEASE) $(COMPONENT)"
+    listed = output(
+        "reading apt's sources",
+        ["apt-get", "indextargets", "--format", form, "Created-By: Packages"],
+    )
+    suites = {SUITE, f"{SUITE}-updates", f"{SUITE}-security"}
+    lines = []
+    for line in listed.splitlines():
+        fields = line.split()
+        if len(fields) == 4 and fields[2] in suites and fields[3] == "main" and line not in lines:
+            lines.append(line)
+    # Without the suite itself (another Debian, or Ubuntu), mmdebstrap's default is the better one.
+    return "\n".join(lines) + "\n" if any(f" {SUITE} " in line for line in lines) else ""
+
+
+def build_sandbox() -> str:
+    """Builds the sandbox image from packages, unless it is there. Returns its stamp."""
+    packages, setup = IMAGE_SOURCES / "packages.txt", IMAGE_SOURCES / "setup.sh"
+    wanted = digest([packages, setup, Path(__file__)], ARCHITECTURE)
+    stamp = SANDBOX_ARCHIVE.with_suffix(".stamp")
+    if SANDBOX_ARCHIVE.exists() and stamped(stamp, wanted):
+        return wanted
+    names = [n for n in packages.read_text().split("\n") if n and not n.startswith("#")]
+    log = CACHE / "image.log"
+    say(f"building the sandbox image from Debian packages (log: {log})")
+    with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
+        layer, sources = Path(scratch, "layer.tar"), Path(scratch, "sources.list")
+        sources.write_text(debian_sources())
+        # The machine's name and its package mirrors are nobody's business in the image.
+        forget = (
+            ': >"$1/etc/hostname"; : >"$1/etc/resolv.conf"; rm -f "$1"/etc/apt/sources.list.d/*'
+        )
+        command = [
+            "mmdebstrap",
+            "--variant=essential",
+            # usr-is-merged keeps usrmerge, and with it all of Perl, out of the image.
+            "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr",
+            f"--include={','.join(['usr-is-merged', *names])}",
+            f'--customize-hook=chroot "$1" /bin/sh -s <"{setup}"',
+            f"--customize-hook={forget}",
+            "--skip=cleanup/run",
+            "--skip=output/dev",
+            SUITE,
+            str(layer),
+        ]
+        if sources.stat().st_size:
+            command.append(str(sources))
+        long_step(
+            "building the sandbox image",
+            command,
+            log=log,
+            limit=1800,
+            advice="mmdebstrap reads this machine's apt sources: does `apt-get update` work?",
+            changes={"SOURCE_DATE_EPOCH": "0", "TMPDIR": scratch},
+        )
+        write_archive(SANDBOX_ARCHIVE, SANDBOX_IMAGE, layer, SANDBOX_CONFIG)
+        say(f"the sandbox image has {layer.stat().st_size / 1e6:.0f} MB")
+    stamp.write_text(wanted)
+    return wanted
+
+
+def require_compiler() -> None:
+    if not PAUSE_ARCHIVE.exists() and shutil.which(COMPILER, path=PATH) is None:
+        raise Failure(f"no C compiler ({COMPILER}), which Rust needs too: apt-get install gcc")
+
+
+def build_pause() -> None:
+    """Builds the image whose only process holds a Pod's namespaces, unless it is there."""
+    source = HERE / "pause.c"
+    wanted = digest([source, Path(__file__)], ARCHITECTURE)
+    stamp = PAUSE_ARCHIVE.with_suffix(".stamp")
+    if PAUSE_ARCHIVE.exists() and stamped(stamp, wanted):
+        return
+    with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
+        program, layer = Path(scratch, "pause"), Path(scratch, "layer.tar")
+        output(
+            "compiling pause.c", [COMPILER, "-static", "-Os", "-s", "-o", str(program), str(source)]
+        )
+        with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
+            member = tarfile.TarInfo("pause")
+            member.size, member.mode = program.stat().st_size, 0o755
+            with program.open("rb") as file:
+                tar.addfile(member, file)
+        config = {"Entrypoint": ["/pause"], "User": "65535:65535"}
+        write_archive(PAUSE_ARCHIVE, PAUSE_IMAGE, layer, config)
+    stamp.write_text(wanted)
