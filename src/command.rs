@@ -45,7 +45,7 @@ pub struct Command {
 #[derive(Clone, Debug)]
 enum What {
     Program(Vec<OsString>),
-    Shell(OsString),
+    Shell { line: OsString, args: Vec<OsString> },
 }
 
 /// What a command wrote and how it ended.
@@ -141,7 +141,7 @@ impl Command {
     }
 
     pub(crate) fn shell(sandbox: Sandbox, line: &OsStr) -> Self {
-        Self::new(sandbox, What::Shell(line.to_owned()))
+        Self::new(sandbox, What::Shell { line: line.to_owned(), args: Vec::new() })
     }
 
     fn new(sandbox: Sandbox, what: What) -> Self {
@@ -151,16 +151,8 @@ impl Command {
 
     /// Adds an argument. For a shell line the arguments are `$1`, `$2`, ….
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        match &mut self.what {
-            What::Program(words) => words.push(arg.as_ref().to_owned()),
-            What::Shell(line) => {
-                let mut words = OsString::from("set -- \"$@\" ");
-                words.push(OsStr::from_bytes(&quoted(arg.as_ref().as_bytes())));
-                words.push("\n");
-                words.push(&*line);
-                *line = words;
-            }
-        }
+        let (What::Program(words) | What::Shell { args: words, .. }) = &mut self.what;
+        words.push(arg.as_ref().to_owned());
         self
     }
 
@@ -340,7 +332,7 @@ impl Command {
         }
         let program = match &self.what {
             What::Program(words) => Some(quoted(argument(&words[0])?)),
-            What::Shell(_) => None,
+            What::Shell { .. } => None,
         };
         if program.is_some() || self.directory.is_some() {
             // `judge` looks for what this writes.
@@ -354,15 +346,23 @@ impl Command {
         if let Some(program) = program {
             append(&mut line, &[b"command -v ", &program, b" > /dev/null || fail ", NO_PROGRAM, &program, b"\n"]);
         }
-        match (&self.what, odd.is_empty()) {
-            (What::Shell(shell), true) => line.extend_from_slice(argument(shell)?),
-            (What::Shell(shell), false) => {
-                append(&mut line, &[b"exec env", &odd, b" /bin/sh -c ", &quoted(argument(shell)?)]);
+        match &self.what {
+            What::Program(words) => {
+                append(&mut line, &[if odd.is_empty() { b"exec" } else { b"exec env" }, &odd]);
+                append_words(&mut line, words)?;
             }
-            (What::Program(words), is_plain) => {
-                append(&mut line, &[if is_plain { b"exec" } else { b"exec env" }, &odd]);
-                for word in words {
-                    append(&mut line, &[b" ", &quoted(argument(word)?)]);
+            What::Shell { line: shell, args } => {
+                let shell = argument(shell)?;
+                if odd.is_empty() {
+                    if !args.is_empty() {
+                        line.extend_from_slice(b"set --");
+                        append_words(&mut line, args)?;
+                        line.push(b'\n');
+                    }
+                    line.extend_from_slice(shell);
+                } else {
+                    append(&mut line, &[b"exec env", &odd, b" /bin/sh -c ", &quoted(shell), b" sh"]);
+                    append_words(&mut line, args)?;
                 }
             }
         }
@@ -372,6 +372,13 @@ impl Command {
 
 fn append(line: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| line.extend_from_slice(part));
+}
+
+fn append_words(line: &mut Vec<u8>, words: &[OsString]) -> Result<()> {
+    words.iter().try_for_each(|word| {
+        append(line, &[b" ", &quoted(argument(word)?)]);
+        Ok(())
+    })
 }
 
 impl fmt::Debug for Command {

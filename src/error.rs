@@ -184,6 +184,11 @@ impl Error {
         }))
     }
 
+    /// The error for a callback to return when it wants its operation to stop.
+    pub fn cancelled(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Cancelled, message.into())
+    }
+
     /// The kind to branch on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind

@@ -90,8 +90,11 @@ impl<'s> Running<'s> {
                     return Ok(ending);
                 }
             } else if !moved && self.is_closed(deadline)? {
-                let message = "the SSH server closed the command's channel without saying how the command ended";
-                return Err(Error::new(ErrorKind::OutcomeUnknown, message));
+                // The status may have come right before the close.
+                return self.ending().ok_or_else(|| {
+                    let message = "the SSH server closed the command's channel without saying how the command ended";
+                    Error::new(ErrorKind::OutcomeUnknown, message)
+                });
             }
             if exited.is_none() && !unsent.is_empty() {
                 match self.attempt(deadline, || self.channel.write(unsent)) {
@@ -187,7 +190,7 @@ impl<'s> Running<'s> {
         }
     }
 
-    /// True once the server has ended the channel without an exit status.
+    /// True once the server has ended the channel.
     fn is_closed(&self, deadline: Deadline) -> Result<bool> {
         if !self.channel.at_eof() {
             return Ok(false);

@@ -177,7 +177,7 @@ impl Session {
             return Ok(sftp.clone());
         }
         let sftp = self
-            .drive(deadline, "the start of SFTP", |ssh| Sftp::start(ssh))
+            .drive(deadline, "the start of SFTP", Sftp::start)
             .map_err(|stop| stop.into_error(|failure| lost_or("SFTP can't be started", failure)))?;
         Ok(self.sftp.insert(sftp).clone())
     }
