@@ -156,23 +156,25 @@ impl Endpoint {
     }
 
     fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
-        let deadline = match core.config.connect_timeout {
-            Some(timeout) => deadline.within(timeout),
-            None => deadline,
-        };
-        match self.connect_once(core, deadline) {
+        let own_deadline = core.config.connect_timeout.map_or(deadline, |timeout| deadline.within(timeout));
+        let result = match self.connect_once(core, own_deadline) {
             // Another client made this sandbox: the API server decides whether we may have it.
             Err(e) if e.kind() == ErrorKind::Authentication && !self.authorized.load(Ordering::Acquire) => {
                 let key = core.identity.public().as_str();
                 core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
-                    let message = "this client did not create the sandbox, and its key can't be added";
-                    refusal.context(message)
+                    refusal.context("this client did not create the sandbox, and its key can't be added")
                 })?;
                 self.authorized.store(true, Ordering::Release);
-                self.connect_once(core, deadline)
+                self.connect_once(core, own_deadline)
             }
             result => result,
-        }
+        };
+        result.map_err(|e| match e.kind() {
+            // The time for connecting is over, not the caller's.
+            ErrorKind::TimedOut if !deadline.has_passed() => e.with_kind(ErrorKind::Connect),
+            ErrorKind::TimedOut => e.context("nothing was asked of the sandbox"),
+            _ => e,
+        })
     }
 
     fn connect_once(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {

@@ -220,11 +220,18 @@ fn blocking_calls_in_async_code_and_in_a_forked_child_are_errors() {
     for error in errors {
         assert_eq!(error.kind(), ErrorKind::AsyncContext, "{error}");
     }
+    let other = Client::new(config().transport(Transport::Tunnel)).unwrap();
+    let kept = create(&other);
+    kept.execute("true").unwrap();
+    let mut only_copy = Some(Client::new(config()).unwrap().attach(kept.name()).unwrap());
+    only_copy.as_ref().unwrap().execute("true").unwrap();
     #[expect(unsafe_code, reason = "fork")]
     // SAFETY: the child only makes calls that are to be refused at once, and leaves without running anything else.
     let status = unsafe {
         match libc::fork() {
             0 => {
+                // Dropping what came from the parent must leave the parent's connections alone.
+                drop(only_copy.take());
                 let refused = sandbox.execute("true").is_err_and(|e| e.kind() == ErrorKind::Forked)
                     && client.list().is_err_and(|e| e.kind() == ErrorKind::Forked)
                     && sandbox.files().read("x").is_err_and(|e| e.kind() == ErrorKind::Forked);
@@ -239,4 +246,8 @@ fn blocking_calls_in_async_code_and_in_a_forked_child_are_errors() {
     };
     assert_eq!(status, 0);
     assert!(sandbox.execute("true").unwrap().status.success());
+    let copy = only_copy.unwrap();
+    let before = copy.session_counts();
+    assert!(copy.execute("true").unwrap().status.success());
+    assert_eq!(copy.session_counts(), before, "the session that was idle at the fork is the one that was used");
 }

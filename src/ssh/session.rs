@@ -101,6 +101,7 @@ pub(crate) struct Session {
     stream: Arc<Stream>,
     host_key: PublicKey,
     sftp: Option<Sftp>,
+    pid: u32,
 }
 
 impl Session {
@@ -130,7 +131,7 @@ impl Session {
                 ),
             ));
         }
-        let mut session = Self { ssh, stream, host_key, sftp: None };
+        let mut session = Self { ssh, stream, host_key, sftp: None, pid: std::process::id() };
         session.authenticate(login, deadline)?;
         Ok(session)
     }
@@ -218,8 +219,13 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't.
-        let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Both);
+        if self.pid == std::process::id() {
+            // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't.
+            let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Both);
+        } else {
+            // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
+            std::mem::forget(self.ssh.clone());
+        }
     }
 }
 
