@@ -276,6 +276,22 @@ impl Error {
         self
     }
 
+    /// The same error for a second reader, without its source.
+    pub(crate) fn again(&self) -> Self {
+        let inner = &self.0;
+        Self(Box::new(Inner {
+            kind: inner.kind,
+            operation: inner.operation.clone(),
+            sandbox: inner.sandbox.clone(),
+            message: inner.message.clone(),
+            verdict: inner.verdict.clone(),
+            http_status: inner.http_status,
+            ssh_code: inner.ssh_code,
+            output: inner.output.clone(),
+            source: None,
+        }))
+    }
+
     /// Puts the message behind a clause that says what it hindered.
     pub(crate) fn context(mut self, clause: impl fmt::Display) -> Self {
         self.0.message = format!("{clause}: {}", self.0.message).into();

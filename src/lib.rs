@@ -40,6 +40,7 @@
 //! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each
 //! request and connection. No line has a key, a token, or what a command is given.
 
+mod child;
 mod client;
 mod cluster;
 mod command;
@@ -55,6 +56,7 @@ mod sandbox;
 mod spec;
 mod ssh;
 
+pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use client::{Client, Stats};
 pub use cluster::Phase;
 pub use command::{Command, ExitStatus, Output, OutputStream};

@@ -1,5 +1,5 @@
 //! In-cluster authentication from a real Pod, with the Role that the project ships.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Commands in a real sandbox: status, streams, environment, timeout, at most once.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! Files of a real sandbox: contents, modes, whole or not at all.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! The life of sandboxes: create, fail fast, attach, renew, expire, reap, delete.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 
@@ -37,7 +37,7 @@ fn a_whole_life() {
         let began = Instant::now();
         client.shutdown_sandbox(&name).unwrap();
         assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
-        assert_eq!(pods(&format!("team=blue")).iter().filter(|one| **one == name).count(), 0);
+        assert_eq!(pods("team=blue").iter().filter(|one| **one == name).count(), 0);
         assert_eq!(client.delete_sandbox(&name).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(client.execute_command(&name, "true").unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(sandbox.execute("true").unwrap_err().kind(), ErrorKind::Closed);

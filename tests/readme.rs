@@ -1,5 +1,5 @@
 //! README shows what is really there.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! SSH sessions: leases, limits, idle closing, replacement, host keys, transports, threads, and no API calls when warm.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 

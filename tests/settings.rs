@@ -1,5 +1,5 @@
 //! Settings and authentication: who wins over whom, and errors that say what was tried.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::identity::{Identity, PublicKey};
-use super::libssh2::{self, Answer, Failure, Sftp};
+use super::libssh2::{self, Answer, Awaited, Failure, Sftp};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -211,9 +211,10 @@ impl Session {
         }
     }
 
-    /// Waits until something arrives, or for the deadline. True if something did.
-    pub(super) fn wait_for_traffic(&self, deadline: Deadline) -> bool {
-        libssh2::poll(self.stream.as_fd(), (true, false), deadline.remaining_ms(LONGEST_WAIT))
+    /// Waits until something arrives, one of `others` is ready, or the deadline comes.
+    pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
+        let server = Awaited { descriptor: self.stream.as_fd(), to_read: true, to_write: false };
+        libssh2::poll(&[&[server], others].concat(), deadline.remaining_ms(LONGEST_WAIT));
     }
 }
 
@@ -277,7 +278,8 @@ fn wait(
     stream.acknowledge_quickly();
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
-    libssh2::poll(stream.as_fd(), (to_read, to_write), deadline.remaining_ms(LONGEST_WAIT));
+    let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };
+    libssh2::poll(&[server], deadline.remaining_ms(LONGEST_WAIT));
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! What the tests against a real cluster share.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of it")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
