@@ -184,6 +184,12 @@ impl Error {
         }))
     }
 
+    /// The error by which a callback, such as that of [`Command::stream`](crate::Command::stream), asks to stop; its kind is
+    /// [`ErrorKind::Cancelled`].
+    pub fn cancelled(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Cancelled, message)
+    }
+
     /// The kind to branch on.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
