@@ -333,6 +333,76 @@ typedef int32_t sbx_phase;
 #endif // __cplusplus
 
 /**
+ * The way to a sandbox's SSH server, for sbx_config_set_transport().
+ */
+enum sbx_transport
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Begins on the tunnel and moves to the Pod's address if that can be reached.
+     */
+    SBX_TRANSPORT_AUTO = 0,
+    /**
+     * Straight to the Pod's address. Works inside the cluster's network.
+     */
+    SBX_TRANSPORT_DIRECT = 1,
+    /**
+     * Through the API server's port-forward. Works wherever kubectl works.
+     */
+    SBX_TRANSPORT_TUNNEL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_transport sbx_transport;
+#else
+typedef int32_t sbx_transport;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The levels of log lines, for sbx_config_set_log().
+ */
+enum sbx_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * None at all.
+     */
+    SBX_LOG_OFF = 0,
+    /**
+     * What went wrong and could not be reported by a call.
+     */
+    SBX_LOG_ERROR = 1,
+    /**
+     * What may need attention.
+     */
+    SBX_LOG_WARN = 2,
+    /**
+     * What happens.
+     */
+    SBX_LOG_INFO = 3,
+    /**
+     * Details for finding a fault.
+     */
+    SBX_LOG_DEBUG = 4,
+    /**
+     * Everything.
+     */
+    SBX_LOG_TRACE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_log_level sbx_log_level;
+#else
+typedef int32_t sbx_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
  */
 typedef struct sbx_bytes sbx_bytes;
