@@ -225,13 +225,13 @@ impl Command {
         self.clone().output_limit(4096).output().map(|output| output.status)
     }
 
-    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`
-    /// kills the command and is returned.
+    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`,
+    /// such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
     ///
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        let mut handed_over = Receiver { receive, last: Vec::new() };
+        let mut handed_over = Receiver { receive, last: Vec::new(), is_stopped: false };
         let (result, id) = self.run(&mut handed_over);
         let status = ExitStatus(result.map_err(|e| self.explain(e))?);
         let output = Output { status, stdout: Vec::new(), stderr: handed_over.last, truncated: 0 };
@@ -284,13 +284,14 @@ impl Command {
             };
             let result = running.start(line, deadline).and_then(|()| running.run(input, sink, deadline));
             let result = match result {
-                Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) => {
+                Err(e) if e.kind() == ErrorKind::TimedOut || sink.is_stopped() => {
+                    let is_stopped = sink.is_stopped();
                     let is_killed = running.kill(sink);
                     if running.close().is_err() {
-                        return Err(self.killed(e, false));
+                        return Err(self.killed(e, is_stopped, false));
                     }
                     let is_swept = is_killed && Running::sweep(&lease, &marker(id));
-                    let error = self.killed(e, is_swept);
+                    let error = self.killed(e, is_stopped, is_swept);
                     if is_swept {
                         lease.finish();
                     }
@@ -305,15 +306,15 @@ impl Command {
         }
     }
 
-    /// Says whether the end of a killed command is proved.
-    fn killed(&self, error: Error, is_proved: bool) -> Error {
+    /// Says whether the end of a killed command is proved. An error of the caller's own stays what it is.
+    fn killed(&self, error: Error, is_stopped: bool, is_proved: bool) -> Error {
         let proof = if is_proved {
             "it and all its processes were killed"
         } else {
             "it was told to end, but the sandbox did not confirm that all its processes are gone"
         };
-        match (error.kind(), self.timeout) {
-            (ErrorKind::TimedOut, Some(timeout)) => Error::new(
+        match self.timeout {
+            Some(timeout) if !is_stopped => Error::new(
                 ErrorKind::TimedOut,
                 format!("the command ran longer than {} s; {proof}", timeout.as_secs_f64()),
             ),
@@ -459,22 +460,39 @@ impl Sink for Collector {
     }
 }
 
-/// Hands output over, and remembers the end of the standard error for `judge`.
+/// Hands output over until the caller wants no more, and remembers the end of the standard error for `judge`.
 struct Receiver<F> {
     receive: F,
     last: Vec<u8>,
+    is_stopped: bool,
+}
+
+impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Receiver<F> {
+    fn hand_over(&mut self, stream: OutputStream, bytes: &[u8]) -> Result<()> {
+        // What a killed command had written is on its way still.
+        if self.is_stopped {
+            return Ok(());
+        }
+        let result = (self.receive)(stream, bytes);
+        self.is_stopped = result.is_err();
+        result
+    }
 }
 
 impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Sink for Receiver<F> {
     fn stdout(&mut self, bytes: &[u8]) -> Result<()> {
-        (self.receive)(OutputStream::Stdout, bytes)
+        self.hand_over(OutputStream::Stdout, bytes)
     }
 
     fn stderr(&mut self, bytes: &[u8]) -> Result<()> {
         const KEPT: usize = 4096;
         self.last.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
         self.last.drain(..self.last.len().saturating_sub(KEPT));
-        (self.receive)(OutputStream::Stderr, bytes)
+        self.hand_over(OutputStream::Stderr, bytes)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 }
 
@@ -490,6 +508,21 @@ mod tests {
         let script = [b"printf %s ", &quoted(&all)[..]].concat();
         let output = std::process::Command::new("sh").arg("-c").arg(OsStr::from_bytes(&script)).output().unwrap();
         assert_eq!(output.stdout, all);
+    }
+
+    #[test]
+    fn hands_nothing_over_after_a_stop() {
+        let mut calls = 0;
+        let receive = |_, _: &[u8]| {
+            calls += 1;
+            Err(Error::cancelled("enough"))
+        };
+        let mut receiver = Receiver { receive, last: Vec::new(), is_stopped: false };
+        receiver.stdout(b"a").unwrap_err();
+        receiver.stdout(b"b").unwrap();
+        receiver.stderr(b"c").unwrap();
+        assert!(receiver.is_stopped());
+        assert_eq!(calls, 1);
     }
 
     #[test]

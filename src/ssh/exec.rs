@@ -31,6 +31,10 @@ pub(crate) enum Ending {
 pub(crate) trait Sink {
     fn stdout(&mut self, bytes: &[u8]) -> Result<()>;
     fn stderr(&mut self, bytes: &[u8]) -> Result<()>;
+    /// True once it has answered with an error: the command is not wanted any more, and what it still writes is thrown away.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// A command that was requested and may be running.
