@@ -196,3 +196,134 @@ impl fmt::Debug for Kept {
         write!(f, "{} bytes", self.as_slice().len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::super::{client, command, config, error, info, sandbox, spec};
+    use super::*;
+
+    /// What C sees of a call: the status, and the error's message if there is one.
+    fn called(body: impl FnOnce() -> Result<()>) -> (sbx_status, Option<String>) {
+        let mut place = MaybeUninit::<*mut sbx_error>::uninit();
+        let status = call(Some(&mut place), body);
+        // SAFETY: `call` has written to its place.
+        let handle = unsafe { place.assume_init() };
+        // SAFETY: NULL, or a handle that belongs to this test from here on.
+        let error = unsafe { handle.as_mut().map(|handle| Box::from_raw(handle)) };
+        let message = error.as_deref().map(|error| {
+            let text = Text(error::sbx_error_message(Some(error)));
+            text.utf8("message").unwrap().to_owned()
+        });
+        free(error);
+        (status, message)
+    }
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message() {
+        let (status, message) = called(|| panic!("number {}", 7));
+        assert_eq!(
+            (status, message.as_deref()),
+            (sbx_status::SBX_ERR_PANIC, Some("a bug in the sandbox library: number 7"))
+        );
+        let (status, message) = called(|| panic!("plain"));
+        assert_eq!(
+            (status, message.as_deref()),
+            (sbx_status::SBX_ERR_PANIC, Some("a bug in the sandbox library: plain"))
+        );
+        let (status, _) = called(|| panic_any(7));
+        assert_eq!(status, sbx_status::SBX_ERR_PANIC);
+        assert_eq!(get(Some(&()), 3, |()| panic!("in a getter")), 3);
+    }
+
+    #[test]
+    fn a_payload_and_a_handle_may_panic_in_their_drop() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("in drop");
+            }
+        }
+        assert_eq!(called(|| panic_any(Bomb)).0, sbx_status::SBX_ERR_PANIC);
+        free(Some(Box::new(Bomb)));
+    }
+
+    #[test]
+    fn err_is_null_on_success_and_may_be_missing() {
+        assert_eq!(called(|| Ok(())), (sbx_status::SBX_OK, None));
+        assert_eq!(call(None, || Err(invalid("no"))), sbx_status::SBX_ERR_INVALID_ARGUMENT);
+        assert_eq!(called(|| Err(invalid("no"))), (sbx_status::SBX_ERR_INVALID_ARGUMENT, Some("no".to_owned())));
+    }
+
+    #[test]
+    fn text_is_checked() {
+        let kind = |result: Result<&str>| result.unwrap_err().kind();
+        assert_eq!(kind(Text(ptr::null()).utf8("x")), ErrorKind::InvalidArgument);
+        let (good, bad) = (Text(c"gr\u{fc}n".as_ptr()), Text(c"\xff".as_ptr()));
+        assert_eq!(good.utf8("x").unwrap(), "gr\u{fc}n");
+        assert_eq!(kind(bad.utf8("x")), ErrorKind::InvalidArgument);
+        assert_eq!(bad.bytes("x").unwrap().as_bytes(), b"\xff");
+    }
+
+    #[test]
+    fn bytes_are_checked() {
+        let some = [1, 2, 3];
+        // SAFETY: each pointer is NULL, or has as many bytes as said; the last length is refused without a look.
+        let [two, none, null, wrong, huge] = unsafe {
+            [
+                bytes(some.as_ptr(), 2, "x"),
+                bytes(some.as_ptr(), 0, "x"),
+                bytes(ptr::null(), 0, "x"),
+                bytes(ptr::null(), 1, "x"),
+                bytes(some.as_ptr(), usize::MAX, "x"),
+            ]
+        };
+        assert_eq!((two.unwrap(), none.unwrap(), null.unwrap()), (&some[..2], &[][..], &[][..]));
+        assert_eq!(wrong.unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(huge.unwrap_err().kind(), ErrorKind::InvalidArgument);
+    }
+
+    #[test]
+    fn seconds_are_checked() {
+        assert_eq!(optional_seconds(-1.0, "x").unwrap(), None);
+        assert_eq!(optional_seconds(0.5, "x").unwrap(), Some(Duration::from_millis(500)));
+        for seconds in [f64::NAN, f64::INFINITY, 1e300] {
+            assert_eq!(optional_seconds(seconds, "x").unwrap_err().kind(), ErrorKind::InvalidArgument);
+        }
+        assert!(exact_seconds(-1.0, "x").is_err());
+    }
+
+    #[test]
+    fn what_goes_out_ends_with_a_nul() {
+        assert_eq!(c_text("a\0b").to_bytes_with_nul(), "a\u{fffd}b\0".as_bytes());
+        let (kept, mut len) = (Kept::new(b"a\0b".to_vec()), MaybeUninit::uninit());
+        let data = kept.lend(Some(&mut len));
+        // SAFETY: `lend` has written the length, and has one byte more than that.
+        let lent = unsafe { std::slice::from_raw_parts(data, len.assume_init() + 1) };
+        assert_eq!((lent, kept.as_slice()), (&b"a\0b\0"[..], &b"a\0b"[..]));
+    }
+
+    #[test]
+    fn times_before_1970_are_negative() {
+        assert_eq!(unix_time(UNIX_EPOCH + Duration::from_millis(1500)), 1);
+        assert_eq!(unix_time(UNIX_EPOCH - Duration::from_secs(2)), -2);
+    }
+
+    #[test]
+    fn handles_cross_threads() {
+        fn shared<T: Send + Sync>() {}
+        shared::<config::sbx_config>();
+        shared::<client::sbx_client>();
+        shared::<spec::sbx_spec>();
+        shared::<sandbox::sbx_sandbox>();
+        shared::<sandbox::sbx_bytes>();
+        shared::<command::sbx_command>();
+        shared::<command::sbx_output>();
+        shared::<command::sbx_ending>();
+        shared::<info::sbx_info>();
+        shared::<info::sbx_list>();
+        shared::<info::sbx_names>();
+        shared::<sbx_error>();
+    }
+}
