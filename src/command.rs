@@ -241,13 +241,13 @@ impl Command {
         self.clone().output_limit(4096).output().map(|output| output.status)
     }
 
-    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`
-    /// kills the command and is returned.
+    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`,
+    /// such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
     ///
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        let (id, mut handed_over) = (nonce::hex(), Receiver { receive, last: Tail::default() });
+        let (id, mut handed_over) = (nonce::hex(), Receiver { receive, last: Tail::default(), is_stopped: false });
         let result = self.run(&id, &mut handed_over);
         self.finish(result, &id, handed_over.last)
     }
@@ -331,13 +331,10 @@ impl Command {
                 running.run(streams, deadline)
             });
             let result = match result {
-                Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) => {
+                Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
                     let is_killed = running.kill(streams);
-                    if running.close().is_err() {
-                        return Err(self.killed(e, false));
-                    }
-                    let is_swept = is_killed && Running::sweep(&lease, &marker(id));
-                    let error = self.killed(e, is_swept);
+                    let is_swept = running.close().is_ok() && is_killed && Running::sweep(&lease, &marker(id));
+                    let error = self.killed(e, streams.is_stopped(), is_swept);
                     if is_swept {
                         lease.finish();
                     }
@@ -352,15 +349,15 @@ impl Command {
         }
     }
 
-    /// Says whether the end of a killed command is proved.
-    fn killed(&self, error: Error, is_proved: bool) -> Error {
+    /// Says whether the end of a killed command is proved. An error of the caller's own stays what it is.
+    fn killed(&self, error: Error, is_stopped: bool, is_proved: bool) -> Error {
         let proof = if is_proved {
             "it and all its processes were killed"
         } else {
             "it was told to end, but the sandbox did not confirm that all its processes are gone"
         };
-        match (error.kind(), self.timeout) {
-            (ErrorKind::TimedOut, Some(timeout)) => Error::new(
+        match self.timeout {
+            Some(timeout) if !is_stopped => Error::new(
                 ErrorKind::TimedOut,
                 format!("the command ran longer than {} s; {proof}", timeout.as_secs_f64()),
             ),
@@ -526,10 +523,11 @@ impl Streams for Collector {
     }
 }
 
-/// Hands output over.
+/// Hands output over until the caller wants no more.
 struct Receiver<F> {
     receive: F,
     last: Tail,
+    is_stopped: bool,
 }
 
 impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
@@ -540,13 +538,19 @@ impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
     fn sent(&mut self, _: usize) {}
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        match stream {
+        let result = match stream {
             StreamId::Stdout => (self.receive)(OutputStream::Stdout, bytes),
             StreamId::Stderr => {
                 self.last.push(bytes);
                 (self.receive)(OutputStream::Stderr, bytes)
             }
-        }
+        };
+        self.is_stopped = result.is_err();
+        result
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
     }
 }
 
@@ -591,6 +595,10 @@ impl<S: Streams> Streams for Prefixed<'_, S> {
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
         self.streams.output(stream, bytes)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.streams.is_stopped()
     }
 
     fn order(&mut self) -> Option<Order> {

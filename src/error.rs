@@ -184,9 +184,10 @@ impl Error {
         }))
     }
 
-    /// The error for a callback to return when it wants its operation to stop.
-    pub fn cancelled(message: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Cancelled, message.into())
+    /// The error by which a callback, such as that of [`Command::stream`](crate::Command::stream), asks to stop; its kind is
+    /// [`ErrorKind::Cancelled`].
+    pub fn cancelled(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(ErrorKind::Cancelled, message)
     }
 
     /// The kind to branch on.

@@ -49,6 +49,7 @@ mod core;
 mod deadline;
 mod endpoint;
 mod error;
+mod ffi;
 mod files;
 mod nonce;
 mod runtime;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime as Tokio};
@@ -12,6 +13,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// All clients of a process share one runtime; the last of them takes it down.
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
+
+/// How long the end of the workers is waited for. They take some microseconds, unless a name server keeps one waiting.
+const WORKERS_END: Duration = Duration::from_secs(1);
 
 /// A share of the process's runtime.
 #[derive(Clone)]
@@ -91,12 +95,15 @@ impl Runtime {
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some(tokio) = self.tokio.take() else { return };
-        if self.pid == std::process::id() {
+        if self.pid != std::process::id() {
+            // The workers to join don't exist in a forked child.
+            std::mem::forget(tokio);
+        } else if Handle::try_current().is_ok() {
             // Waiting for the workers would panic in async code.
             tokio.shutdown_background();
         } else {
-            // The workers to join don't exist in a forked child.
-            std::mem::forget(tokio);
+            // A process that ends next takes OpenSSL down, and no worker must be in it still.
+            tokio.shutdown_timeout(WORKERS_END);
         }
     }
 }
@@ -109,8 +116,6 @@ impl fmt::Debug for Runtime {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

@@ -119,7 +119,7 @@ impl Cluster {
         match self.find(name).await? {
             Some(pod) if pod::is_ours(&pod) => Ok(Observed::of(&pod)),
             Some(_) => Err(absent("there is a Pod of this name, but it is no sandbox")),
-            None => Err(absent("there is no such sandbox")),
+            None => Err(absent("there is no such sandbox").with_http_status(404)),
         }
     }
 
@@ -169,7 +169,9 @@ impl Cluster {
         let request = built(self.pods().patch(name, &PatchParams::default(), &patch))?;
         match self.api.send::<Pod>(&request, PATIENCE).await {
             Ok(pod) => Ok(Observed::of(&pod)),
-            Err(failure) if failure.code() == Some(404) => Err(absent("there is no such sandbox")),
+            Err(failure) if failure.code() == Some(404) => {
+                Err(absent("there is no such sandbox").with_http_status(404))
+            }
             Err(failure) if matches!(failure.code(), Some(409 | 422)) && !self.is_there(name, uid).await? => {
                 Err(absent("the sandbox is gone; another one has its name"))
             }

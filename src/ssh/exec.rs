@@ -70,6 +70,11 @@ pub(crate) trait Streams {
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()>;
 
+    /// True once `output` has failed: the command is not wanted any more, and what it still writes is thrown away.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
     fn order(&mut self) -> Option<Order> {
         None
     }
@@ -294,8 +299,8 @@ impl<S: Streams> Streams for Last<'_, S> {
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
         // Who has no room for it now, or asked to stop, loses it.
-        if matches!(self.0.has_room(stream), Ok(true)) {
-            let _ = self.0.output(stream, bytes);
+        if !self.0.is_stopped() && self.0.has_room(stream)? {
+            self.0.output(stream, bytes)?;
         }
         Ok(())
     }

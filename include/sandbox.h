@@ -1,0 +1,2439 @@
+/**
+ * \file
+ *
+ * sandbox: disposable machines on your own Kubernetes.
+ *
+ * Create a Pod with SSH, run commands in it, move files in and out, delete it:
+ *
+ *     sbx_client *client = NULL;
+ *     sbx_sandbox *sandbox = NULL;
+ *     sbx_output *output = NULL;
+ *     sbx_error *err = NULL;
+ *     if (sbx_client_new(NULL, &client, &err) != SBX_OK ||
+ *         sbx_client_create(client, NULL, &sandbox, &err) != SBX_OK ||
+ *         sbx_sandbox_execute(sandbox, "uname -a", &output, &err) != SBX_OK ||
+ *         sbx_sandbox_delete(sandbox, &err) != SBX_OK)
+ *         fprintf(stderr, "%s\n", sbx_error_message(err));
+ *     else
+ *         printf("%s", (const char *)sbx_output_stdout(output, NULL));
+ *     sbx_output_free(output);
+ *     sbx_sandbox_free(sandbox);
+ *     sbx_client_free(client);
+ *     sbx_error_free(err);
+ *
+ * What holds for all functions:
+ *
+ * Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else `*err` is
+ * always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so free one before the
+ * next call. Other results are written on success only and left as they were on failure. A handle's place must not be NULL
+ * unless its function says so; the place of a number may always be NULL. Nothing is read from such a place.
+ *
+ * Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL does
+ * nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a function
+ * returns are borrowed from its first argument: they stay until that is freed, are never freed themselves, and have a NUL
+ * behind them. What is handed in is copied, or used only during the call.
+ *
+ * NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not UTF-8.
+ * Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself. Functions
+ * without a status answer a NULL handle with NULL, 0 or false.
+ *
+ * Units. Durations are seconds as a double. Where something may be without a limit, a negative number says so. Points in time
+ * are seconds since 1970 as an int64_t.
+ *
+ * Threads. A function that takes its handle as const may be called with the same handle from several threads at once; one that
+ * does not needs the handle to itself. A handle may be freed in another thread than it was made in. No function needs to be
+ * called on a certain thread, and no state is kept by thread. Calls block; none must be made in a signal handler. In a child
+ * of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
+ *
+ * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
+ *
+ * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
+ * to something else is as undefined as everywhere in C.
+ *
+ * Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it was
+ * compiled with, with sbx_version_number(), which it runs with.
+ */
+
+#ifndef SANDBOX_H
+#define SANDBOX_H
+
+/* Made from src/ffi by `BLESS=1 cargo test --test header`. Changes go there. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/** The version that this header belongs to. */
+#define SBX_VERSION_MAJOR 0
+#define SBX_VERSION_MINOR 1
+#define SBX_VERSION_PATCH 0
+/** The version as a number that grows. */
+#define SBX_VERSION_NUMBER ((SBX_VERSION_MAJOR << 16) | (SBX_VERSION_MINOR << 8) | SBX_VERSION_PATCH)
+
+/** A status that nobody looks at is a mistake, which C++ compilers since C++17 say. */
+#if defined(__cplusplus) && __cplusplus >= 201703L
+#define SBX_NODISCARD [[nodiscard]]
+#else
+#define SBX_NODISCARD
+#endif
+
+/**
+ * What a function answers: SBX_OK, or why it failed.
+ *
+ * The numbers never change and are never used again for something else. A later version may have more of them.
+ */
+enum sbx_status
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It did what was asked.
+     */
+    SBX_OK = 0,
+    /**
+     * An argument can't be meant as given: NULL where something must be, text that is not UTF-8, a number out of its range.
+     * Nothing was tried.
+     */
+    SBX_ERR_INVALID_ARGUMENT = 1,
+    /**
+     * A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
+     */
+    SBX_ERR_CONFIG = 2,
+    /**
+     * A blocking call was made from asynchronous Rust code of the host program.
+     */
+    SBX_ERR_ASYNC_CONTEXT = 3,
+    /**
+     * The client was made before fork(); its threads don't exist in the child. Make a new client there.
+     */
+    SBX_ERR_FORKED = 4,
+    /**
+     * The handle was closed, or its sandbox deleted through it.
+     */
+    SBX_ERR_CLOSED = 5,
+    /**
+     * No such sandbox, or no such file in it.
+     */
+    SBX_ERR_NOT_FOUND = 20,
+    /**
+     * A sandbox of that name exists already, or somebody else changed the same object at the same time.
+     */
+    SBX_ERR_CONFLICT = 21,
+    /**
+     * Kubernetes, or the file system of the sandbox, does not allow it.
+     */
+    SBX_ERR_PERMISSION_DENIED = 22,
+    /**
+     * A quota of the namespace, or the API server's limit of requests, is used up.
+     */
+    SBX_ERR_QUOTA = 23,
+    /**
+     * The API server can't be reached or can't answer now. Trying later may help.
+     */
+    SBX_ERR_UNAVAILABLE = 40,
+    /**
+     * No connection to the sandbox's SSH server could be made.
+     */
+    SBX_ERR_CONNECT = 41,
+    /**
+     * The sandbox's SSH server refused this client's key or user name.
+     */
+    SBX_ERR_AUTHENTICATION = 42,
+    /**
+     * The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
+     */
+    SBX_ERR_HOST_KEY_MISMATCH = 43,
+    /**
+     * A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+     */
+    SBX_ERR_DISCONNECTED = 44,
+    /**
+     * The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+     */
+    SBX_ERR_TIMED_OUT = 45,
+    /**
+     * The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+     */
+    SBX_ERR_CREATE = 60,
+    /**
+     * The sandbox could not be deleted, or its end could not be confirmed.
+     */
+    SBX_ERR_DELETE = 61,
+    /**
+     * The command could not be started: it did not run.
+     */
+    SBX_ERR_COMMAND = 62,
+    /**
+     * The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
+     */
+    SBX_ERR_COMMAND_FAILED = 63,
+    /**
+     * The connection was lost after the command was requested: it may have run, in part or whole. It is never sent twice.
+     */
+    SBX_ERR_OUTCOME_UNKNOWN = 64,
+    /**
+     * A file could not be moved. The target is as it was before.
+     */
+    SBX_ERR_TRANSFER = 65,
+    /**
+     * The caller's own callback asked to stop.
+     */
+    SBX_ERR_CANCELLED = 66,
+    /**
+     * A bug in this library: a panic was caught at its border. The handles stay usable.
+     */
+    SBX_ERR_PANIC = 90,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_status sbx_status;
+#else
+typedef int32_t sbx_status;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The two output streams of a command.
+ */
+enum sbx_stream
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Standard output.
+     */
+    SBX_STREAM_STDOUT = 1,
+    /**
+     * Standard error.
+     */
+    SBX_STREAM_STDERR = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_stream sbx_stream;
+#else
+typedef int32_t sbx_stream;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them.
+ */
+enum sbx_cause
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * There is no verdict.
+     */
+    SBX_CAUSE_NONE = 0,
+    /**
+     * The image does not exist, can't be reached, or needs credentials.
+     */
+    SBX_CAUSE_IMAGE_PULL = 1,
+    /**
+     * No node can take the Pod.
+     */
+    SBX_CAUSE_UNSCHEDULABLE = 2,
+    /**
+     * A quota of the namespace forbids it.
+     */
+    SBX_CAUSE_QUOTA = 3,
+    /**
+     * Admission (Pod security, a policy, a webhook) or validation rejected the Pod.
+     */
+    SBX_CAUSE_REJECTED = 4,
+    /**
+     * The container can't be set up: a missing Secret or ConfigMap, a bad command, a failed volume.
+     */
+    SBX_CAUSE_CONFIGURATION = 5,
+    /**
+     * The container's main process ended by itself.
+     */
+    SBX_CAUSE_EXITED = 6,
+    /**
+     * The container used more memory than its limit and was killed.
+     */
+    SBX_CAUSE_OUT_OF_MEMORY = 7,
+    /**
+     * The node evicted the Pod.
+     */
+    SBX_CAUSE_EVICTED = 8,
+    /**
+     * The Pod reached its hard time limit.
+     */
+    SBX_CAUSE_DEADLINE_EXCEEDED = 9,
+    /**
+     * The sandbox reached its own expiry.
+     */
+    SBX_CAUSE_EXPIRED = 10,
+    /**
+     * The Pod was deleted, or is being deleted.
+     */
+    SBX_CAUSE_DELETED = 11,
+    /**
+     * The node is gone or does not answer.
+     */
+    SBX_CAUSE_NODE_LOST = 12,
+    /**
+     * Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+     */
+    SBX_CAUSE_PENDING = 13,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_cause sbx_cause;
+#else
+typedef int32_t sbx_cause;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * Where a Pod is in its life. A later version may have more of them.
+ */
+enum sbx_phase
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Kubernetes has lost sight of it, or says something that this library does not know.
+     */
+    SBX_PHASE_UNKNOWN = 0,
+    /**
+     * Accepted by Kubernetes; its container does not run yet.
+     */
+    SBX_PHASE_PENDING = 1,
+    /**
+     * Its container runs.
+     */
+    SBX_PHASE_RUNNING = 2,
+    /**
+     * It stopped with exit code 0.
+     */
+    SBX_PHASE_SUCCEEDED = 3,
+    /**
+     * It stopped in another way.
+     */
+    SBX_PHASE_FAILED = 4,
+    /**
+     * It is being deleted.
+     */
+    SBX_PHASE_TERMINATING = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_phase sbx_phase;
+#else
+typedef int32_t sbx_phase;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The way to a sandbox's SSH server, for sbx_config_set_transport().
+ */
+enum sbx_transport
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Begins on the tunnel and moves to the Pod's address if that can be reached.
+     */
+    SBX_TRANSPORT_AUTO = 0,
+    /**
+     * Straight to the Pod's address. Works inside the cluster's network.
+     */
+    SBX_TRANSPORT_DIRECT = 1,
+    /**
+     * Through the API server's port-forward. Works wherever kubectl works.
+     */
+    SBX_TRANSPORT_TUNNEL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_transport sbx_transport;
+#else
+typedef int32_t sbx_transport;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The levels of log lines, for sbx_config_set_log().
+ */
+enum sbx_log_level
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * None at all.
+     */
+    SBX_LOG_OFF = 0,
+    /**
+     * What went wrong and could not be reported by a call.
+     */
+    SBX_LOG_ERROR = 1,
+    /**
+     * What may need attention.
+     */
+    SBX_LOG_WARN = 2,
+    /**
+     * What happens.
+     */
+    SBX_LOG_INFO = 3,
+    /**
+     * Details for finding a fault.
+     */
+    SBX_LOG_DEBUG = 4,
+    /**
+     * Everything.
+     */
+    SBX_LOG_TRACE = 5,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_log_level sbx_log_level;
+#else
+typedef int32_t sbx_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+ */
+typedef struct sbx_bytes sbx_bytes;
+
+/**
+ * A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
+ * sbx_client_free().
+ */
+typedef struct sbx_client sbx_client;
+
+/**
+ * A command to run in a sandbox, made by sbx_sandbox_command() or sbx_sandbox_shell() and freed with sbx_command_free().
+ *
+ * It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may be run
+ * again and again, from several threads too; each run is a new process. A run happens at most once: when the connection is lost
+ * after the command was requested, the status is SBX_ERR_OUTCOME_UNKNOWN. It keeps what it needs of its sandbox alive.
+ */
+typedef struct sbx_command sbx_command;
+
+/**
+ * How a client reaches Kubernetes and its sandboxes, and how long it waits. Freed with sbx_config_free(); a client copies what
+ * it needs of it.
+ */
+typedef struct sbx_config sbx_config;
+
+/**
+ * How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up. Freed with
+ * sbx_ending_free(). May be read from several threads.
+ */
+typedef struct sbx_ending sbx_ending;
+
+/**
+ * Why a call failed. Belongs to the caller, who frees it with sbx_error_free(). May be read from several threads.
+ */
+typedef struct sbx_error sbx_error;
+
+/**
+ * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list. May be read
+ * from several threads.
+ */
+typedef struct sbx_info sbx_info;
+
+/**
+ * A list of infos. Freed with sbx_list_free(). May be read from several threads.
+ */
+typedef struct sbx_list sbx_list;
+
+/**
+ * A list of names. Freed with sbx_names_free(). May be read from several threads.
+ */
+typedef struct sbx_names sbx_names;
+
+/**
+ * What a command wrote and how it ended. Freed with sbx_output_free(). May be read from several threads.
+ */
+typedef struct sbx_output sbx_output;
+
+/**
+ * A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with sbx_sandbox_free(), which
+ * does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It keeps what it needs of its client
+ * alive.
+ */
+typedef struct sbx_sandbox sbx_sandbox;
+
+/**
+ * What to create: sbx_spec_new(), then change what matters, then sbx_client_create(), as often as wanted. Freed with
+ * sbx_spec_free(). The text of its settings is UTF-8 and copied. What Kubernetes does not accept is found out by
+ * sbx_client_create().
+ */
+typedef struct sbx_spec sbx_spec;
+
+/**
+ * Receives output of a command as it comes, for sbx_command_stream(): `len` bytes at `data`, without a NUL behind them, in
+ * pieces of any size. Returns 0 to go on; anything else kills the command.
+ *
+ * It is called on the thread that called sbx_command_stream(), and only during that call. It may call this library, also for
+ * the same sandbox, but must not change or free the command that runs. It must not throw or longjmp.
+ */
+typedef int32_t (*sbx_output_fn)(void *userdata,
+                                 sbx_stream stream,
+                                 const uint8_t *data,
+                                 size_t len);
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The version of the library that runs, such as "0.1.0". The text is static.
+ */
+const char *sbx_version(void);
+
+/**
+ * The version of the library that runs as a number like SBX_VERSION_NUMBER.
+ */
+uint32_t sbx_version_number(void);
+
+/**
+ * Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
+ * frees it with sbx_client_free().
+ *
+ * SBX_ERR_CONFIG if a setting is not allowed, or no way to authenticate was found.
+ */
+sbx_status sbx_client_new(const sbx_config *config,
+                          sbx_client **client,
+                          sbx_error **err);
+
+/**
+ * The namespace of this client's sandboxes.
+ */
+const char *sbx_client_namespace(const sbx_client *client);
+
+/**
+ * How many HTTP requests this client has sent to the Kubernetes API server; 0 for NULL.
+ */
+uint64_t sbx_client_api_requests(const sbx_client *client);
+
+/**
+ * Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to start is
+ * deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+ *
+ * SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT with the
+ * last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+ */
+sbx_status sbx_client_create(const sbx_client *client,
+                             const sbx_spec *spec,
+                             sbx_sandbox **sandbox,
+                             sbx_error **err);
+
+/**
+ * Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it with
+ * sbx_sandbox_free().
+ *
+ * SBX_ERR_NOT_FOUND if there is none.
+ */
+sbx_status sbx_client_attach(const sbx_client *client,
+                             const char *name,
+                             sbx_sandbox **sandbox,
+                             sbx_error **err);
+
+/**
+ * Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
+ * sbx_list_free().
+ */
+sbx_status sbx_client_list(const sbx_client *client,
+                           sbx_list **list,
+                           sbx_error **err);
+
+/**
+ * Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
+ * names are freed by the caller with sbx_names_free(); `names` may be NULL.
+ */
+sbx_status sbx_client_reap(const sbx_client *client,
+                           sbx_names **names,
+                           sbx_error **err);
+
+/**
+ * Deletes a sandbox by name: sbx_client_attach() and sbx_sandbox_delete() in one.
+ *
+ * SBX_ERR_NOT_FOUND if there is none of this name.
+ */
+sbx_status sbx_client_delete_sandbox(const sbx_client *client,
+                                     const char *name,
+                                     sbx_error **err);
+
+/**
+ * The same as sbx_client_delete_sandbox(), under the name that some know.
+ */
+sbx_status sbx_client_shutdown_sandbox(const sbx_client *client,
+                                       const char *name,
+                                       sbx_error **err);
+
+/**
+ * Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
+ * caller frees the output with sbx_output_free().
+ */
+sbx_status sbx_client_execute_command(const sbx_client *client,
+                                      const char *name,
+                                      const char *line,
+                                      sbx_output **output,
+                                      sbx_error **err);
+
+/**
+ * Copies a local file into a sandbox by name: sbx_client_attach() and sbx_sandbox_upload_file() in one.
+ */
+sbx_status sbx_client_upload_file(const sbx_client *client,
+                                  const char *name,
+                                  const char *local,
+                                  const char *remote,
+                                  uint64_t *size,
+                                  sbx_error **err);
+
+/**
+ * Copies a file out of a sandbox by name: sbx_client_attach() and sbx_sandbox_download_file() in one.
+ */
+sbx_status sbx_client_download_file(const sbx_client *client,
+                                    const char *name,
+                                    const char *remote,
+                                    const char *local,
+                                    uint64_t *size,
+                                    sbx_error **err);
+
+/**
+ * Asks Kubernetes about a sandbox by name: one API call. The caller frees the answer with sbx_info_free().
+ *
+ * SBX_ERR_NOT_FOUND if there is none of this name.
+ */
+sbx_status sbx_client_get_sandbox_info(const sbx_client *client,
+                                       const char *name,
+                                       sbx_info **info,
+                                       sbx_error **err);
+
+/**
+ * The SSH port of a sandbox by name, from the cache; the configured port for one that the cache does not know. 0 if an
+ * argument is NULL or the name is not UTF-8.
+ */
+uint16_t sbx_client_ssh_port(const sbx_client *client,
+                             const char *name);
+
+/**
+ * Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
+ */
+void sbx_client_free(sbx_client *client);
+
+/**
+ * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
+ */
+sbx_status sbx_command_add_arg(sbx_command *command,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if `len`
+ * is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
+ */
+sbx_status sbx_command_add_arg_bytes(sbx_command *command,
+                                     const uint8_t *data,
+                                     size_t len,
+                                     sbx_error **err);
+
+/**
+ * Sets an environment variable for the command. Name and value are bytes; the name has no '='.
+ */
+sbx_status sbx_command_set_env(sbx_command *command,
+                               const char *name,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * Sets the directory to run in; a relative one begins at the image's working directory.
+ */
+sbx_status sbx_command_set_current_dir(sbx_command *command,
+                                       const char *directory,
+                                       sbx_error **err);
+
+/**
+ * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
+ * Default: no input.
+ */
+sbx_status sbx_command_set_stdin(sbx_command *command,
+                                 const uint8_t *data,
+                                 size_t len,
+                                 sbx_error **err);
+
+/**
+ * Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
+ * command_timeout.
+ */
+sbx_status sbx_command_set_timeout(sbx_command *command,
+                                   double seconds,
+                                   sbx_error **err);
+
+/**
+ * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
+ * MiB.
+ */
+sbx_status sbx_command_set_output_limit(sbx_command *command,
+                                        size_t bytes,
+                                        sbx_error **err);
+
+/**
+ * Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit code is
+ * no error; see sbx_output_check().
+ *
+ * SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so far);
+ * SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the sandbox can't
+ * be reached.
+ */
+sbx_status sbx_command_output(const sbx_command *command,
+                              sbx_output **output,
+                              sbx_error **err);
+
+/**
+ * Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending` may be
+ * NULL. Fails as sbx_command_output().
+ */
+sbx_status sbx_command_status(const sbx_command *command,
+                              sbx_ending **ending,
+                              sbx_error **err);
+
+/**
+ * Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The caller
+ * frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ *
+ * SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
+ */
+sbx_status sbx_command_stream(const sbx_command *command,
+                              sbx_output_fn receive,
+                              void *userdata,
+                              sbx_ending **ending,
+                              sbx_error **err);
+
+/**
+ * Frees a command.
+ */
+void sbx_command_free(sbx_command *command);
+
+/**
+ * True if the command ended with exit code 0.
+ */
+bool sbx_ending_success(const sbx_ending *ending);
+
+/**
+ * True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
+ */
+bool sbx_ending_exit_code(const sbx_ending *ending,
+                          int32_t *code);
+
+/**
+ * The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
+ */
+const char *sbx_ending_signal(const sbx_ending *ending);
+
+/**
+ * Frees an ending.
+ */
+void sbx_ending_free(sbx_ending *ending);
+
+/**
+ * True if the command ended with exit code 0.
+ */
+bool sbx_output_success(const sbx_output *output);
+
+/**
+ * True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
+ */
+bool sbx_output_exit_code(const sbx_output *output,
+                          int32_t *code);
+
+/**
+ * The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
+ */
+const char *sbx_output_signal(const sbx_output *output);
+
+/**
+ * The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
+ * be NULL. NULL only for NULL.
+ */
+const uint8_t *sbx_output_stdout(const sbx_output *output,
+                                 size_t *len);
+
+/**
+ * As sbx_output_stdout(), for the standard error.
+ */
+const uint8_t *sbx_output_stderr(const sbx_output *output,
+                                 size_t *len);
+
+/**
+ * How many bytes of both streams were beyond the limit and are lost.
+ */
+uint64_t sbx_output_truncated(const sbx_output *output);
+
+/**
+ * SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last line of the
+ * standard error, and the error has both streams.
+ */
+sbx_status sbx_output_check(const sbx_output *output,
+                            sbx_error **err);
+
+/**
+ * Frees an output and all that was borrowed from it.
+ */
+void sbx_output_free(sbx_output *output);
+
+/**
+ * Makes a configuration with the defaults, whatever the environment says. The caller frees it with sbx_config_free().
+ */
+sbx_status sbx_config_new(sbx_config **config,
+                          sbx_error **err);
+
+/**
+ * Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above
+ * it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
+ *
+ * SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
+ */
+sbx_status sbx_config_from_env(sbx_config **config,
+                               sbx_error **err);
+
+/**
+ * Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The names are
+ * those of the sbx_config_set_ functions.
+ *
+ * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what is.
+ */
+sbx_status sbx_config_set(sbx_config *config,
+                          const char *name,
+                          const char *value,
+                          sbx_error **err);
+
+/**
+ * Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
+ */
+sbx_status sbx_config_set_namespace(sbx_config *config,
+                                    const char *value,
+                                    sbx_error **err);
+
+/**
+ * Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
+ * ~/.kube/config.
+ */
+sbx_status sbx_config_set_kubeconfig(sbx_config *config,
+                                     const char *path,
+                                     sbx_error **err);
+
+/**
+ * Context in the kubeconfig. Default: its current context.
+ */
+sbx_status sbx_config_set_context(sbx_config *config,
+                                  const char *value,
+                                  sbx_error **err);
+
+/**
+ * Image of new sandboxes whose spec names none.
+ */
+sbx_status sbx_config_set_image(sbx_config *config,
+                                const char *value,
+                                sbx_error **err);
+
+/**
+ * User name for SSH. Default: "sandbox".
+ */
+sbx_status sbx_config_set_ssh_user(sbx_config *config,
+                                   const char *value,
+                                   sbx_error **err);
+
+/**
+ * Port of the SSH server in new sandboxes. Default: 22.
+ */
+sbx_status sbx_config_set_ssh_port(sbx_config *config,
+                                   uint16_t port,
+                                   sbx_error **err);
+
+/**
+ * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
+ * memory for each client.
+ */
+sbx_status sbx_config_set_ssh_key(sbx_config *config,
+                                  const char *path,
+                                  sbx_error **err);
+
+/**
+ * The way to the sandboxes: an sbx_transport. Default: SBX_TRANSPORT_AUTO.
+ */
+sbx_status sbx_config_set_transport(sbx_config *config,
+                                    int32_t transport,
+                                    sbx_error **err);
+
+/**
+ * Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
+ */
+sbx_status sbx_config_set_owner(sbx_config *config,
+                                const char *value,
+                                sbx_error **err);
+
+/**
+ * Seconds until a new sandbox expires; a negative number for never. Default: 3600.
+ */
+sbx_status sbx_config_set_lifetime(sbx_config *config,
+                                   double seconds,
+                                   sbx_error **err);
+
+/**
+ * Seconds for creating a sandbox, up to its first login; a negative number for no limit. Default: 300.
+ */
+sbx_status sbx_config_set_create_timeout(sbx_config *config,
+                                         double seconds,
+                                         sbx_error **err);
+
+/**
+ * Seconds for one SSH connection with login; a negative number for no limit. Default: 30.
+ */
+sbx_status sbx_config_set_connect_timeout(sbx_config *config,
+                                          double seconds,
+                                          sbx_error **err);
+
+/**
+ * Seconds for a command that sets none itself; a negative number for no limit. Default: 600.
+ */
+sbx_status sbx_config_set_command_timeout(sbx_config *config,
+                                          double seconds,
+                                          sbx_error **err);
+
+/**
+ * Seconds for a file transfer; a negative number for no limit. Default: 3600.
+ */
+sbx_status sbx_config_set_transfer_timeout(sbx_config *config,
+                                           double seconds,
+                                           sbx_error **err);
+
+/**
+ * Seconds after which an unused SSH session is closed; a negative number for never. Default: 300.
+ */
+sbx_status sbx_config_set_idle_timeout(sbx_config *config,
+                                       double seconds,
+                                       sbx_error **err);
+
+/**
+ * SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
+ */
+sbx_status sbx_config_set_max_sessions(sbx_config *config,
+                                       size_t sessions,
+                                       sbx_error **err);
+
+/**
+ * Level for sbx_config_init_logging(): an sbx_log_level. Default: SBX_LOG_WARN.
+ */
+sbx_status sbx_config_set_log(sbx_config *config,
+                              int32_t level,
+                              sbx_error **err);
+
+/**
+ * Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
+ * the library writes nothing.
+ *
+ * SBX_ERR_CONFLICT if this was done before.
+ */
+sbx_status sbx_config_init_logging(const sbx_config *config,
+                                   sbx_error **err);
+
+/**
+ * Frees a configuration.
+ */
+void sbx_config_free(sbx_config *config);
+
+/**
+ * The name of a status, such as "SBX_ERR_NOT_FOUND"; NULL for a number that is none. The text is static.
+ */
+const char *sbx_status_name(int32_t status);
+
+/**
+ * How many statuses there are, SBX_OK included; see sbx_status_at().
+ */
+size_t sbx_status_count(void);
+
+/**
+ * The statuses one by one, for bindings that check that they know all: `index` counts from 0. SBX_OK beyond the last.
+ */
+sbx_status sbx_status_at(size_t index);
+
+/**
+ * The status that came with this error; SBX_OK for NULL.
+ */
+sbx_status sbx_error_status(const sbx_error *error);
+
+/**
+ * The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes says.
+ * NULL only for NULL.
+ */
+const char *sbx_error_message(const sbx_error *error);
+
+/**
+ * What was tried, such as "create sandbox"; "" where there is nothing to say.
+ */
+const char *sbx_error_operation(const sbx_error *error);
+
+/**
+ * The name of the sandbox that it was tried on, or NULL.
+ */
+const char *sbx_error_sandbox(const sbx_error *error);
+
+/**
+ * True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+ */
+bool sbx_error_is_retryable(const sbx_error *error);
+
+/**
+ * The HTTP status of the API server's answer, if that was a failure; else 0.
+ */
+int32_t sbx_error_http_status(const sbx_error *error);
+
+/**
+ * libssh2's error number (negative) or the SFTP status (positive), if one of them failed; else 0.
+ */
+int32_t sbx_error_ssh_code(const sbx_error *error);
+
+/**
+ * What Kubernetes knows about why the Pod can't start or why it stopped; SBX_CAUSE_NONE if the cause is not there.
+ */
+sbx_cause sbx_error_verdict_cause(const sbx_error *error);
+
+/**
+ * The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty. NULL without a verdict.
+ */
+const char *sbx_error_verdict_reason(const sbx_error *error);
+
+/**
+ * Kubernetes' explanation on one line; may be empty. NULL without a verdict.
+ */
+const char *sbx_error_verdict_message(const sbx_error *error);
+
+/**
+ * What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the error,
+ * their number in `*len`. NULL, and `*len` untouched, if the error has no output. `len` may be NULL.
+ */
+const uint8_t *sbx_error_stdout(const sbx_error *error,
+                                size_t *len);
+
+/**
+ * As sbx_error_stdout(), for the standard error.
+ */
+const uint8_t *sbx_error_stderr(const sbx_error *error,
+                                size_t *len);
+
+/**
+ * Frees an error and all that was borrowed from it.
+ */
+void sbx_error_free(sbx_error *error);
+
+/**
+ * Name of the sandbox and of its Pod.
+ */
+const char *sbx_info_name(const sbx_info *info);
+
+/**
+ * Namespace of the Pod.
+ */
+const char *sbx_info_namespace(const sbx_info *info);
+
+/**
+ * Kubernetes' unique id of the Pod; another Pod of the same name has another one.
+ */
+const char *sbx_info_uid(const sbx_info *info);
+
+/**
+ * Where the Pod is in its life; SBX_PHASE_UNKNOWN for NULL.
+ */
+sbx_phase sbx_info_phase(const sbx_info *info);
+
+/**
+ * The owner that its creator was configured with.
+ */
+const char *sbx_info_owner(const sbx_info *info);
+
+/**
+ * The image it runs.
+ */
+const char *sbx_info_image(const sbx_info *info);
+
+/**
+ * The node it runs on; NULL until one is chosen.
+ */
+const char *sbx_info_node(const sbx_info *info);
+
+/**
+ * The Pod's address as text; NULL until it has one.
+ */
+const char *sbx_info_pod_ip(const sbx_info *info);
+
+/**
+ * Port of the SSH server; 0 for NULL.
+ */
+uint16_t sbx_info_ssh_port(const sbx_info *info);
+
+/**
+ * User name for SSH.
+ */
+const char *sbx_info_ssh_user(const sbx_info *info);
+
+/**
+ * The SSH server's host key, as OpenSSH writes it; NULL until it is pinned.
+ */
+const char *sbx_info_host_key(const sbx_info *info);
+
+/**
+ * True, and when it was created in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+ */
+bool sbx_info_created_at(const sbx_info *info,
+                         int64_t *unix_seconds);
+
+/**
+ * True, and when it expires in `*unix_seconds`, unless it never does. `unix_seconds` may be NULL.
+ */
+bool sbx_info_expires_at(const sbx_info *info,
+                         int64_t *unix_seconds);
+
+/**
+ * The value of the Pod's label `name`; NULL if it has no such label.
+ */
+const char *sbx_info_label(const sbx_info *info,
+                           const char *name);
+
+/**
+ * How many labels the Pod has.
+ */
+size_t sbx_info_label_count(const sbx_info *info);
+
+/**
+ * The name of a label; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_info_label_name_at(const sbx_info *info,
+                                   size_t index);
+
+/**
+ * The value of a label; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_info_label_value_at(const sbx_info *info,
+                                    size_t index);
+
+/**
+ * Why it stopped or can't start; SBX_CAUSE_NONE if neither is so.
+ */
+sbx_cause sbx_info_verdict_cause(const sbx_info *info);
+
+/**
+ * The word that Kubernetes itself uses, such as "OOMKilled"; may be empty. NULL without a verdict.
+ */
+const char *sbx_info_verdict_reason(const sbx_info *info);
+
+/**
+ * Kubernetes' explanation on one line; may be empty. NULL without a verdict.
+ */
+const char *sbx_info_verdict_message(const sbx_info *info);
+
+/**
+ * Frees an info that was not borrowed from a list.
+ */
+void sbx_info_free(sbx_info *info);
+
+/**
+ * How many infos the list has; 0 for NULL.
+ */
+size_t sbx_list_count(const sbx_list *list);
+
+/**
+ * One of the list's infos, borrowed from the list; `index` counts from 0. NULL beyond the last.
+ */
+const sbx_info *sbx_list_at(const sbx_list *list,
+                            size_t index);
+
+/**
+ * Frees a list and the infos in it.
+ */
+void sbx_list_free(sbx_list *list);
+
+/**
+ * How many names the list has; 0 for NULL.
+ */
+size_t sbx_names_count(const sbx_names *names);
+
+/**
+ * One of the names, borrowed from the list; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_names_at(const sbx_names *names,
+                         size_t index);
+
+/**
+ * Frees a list of names.
+ */
+void sbx_names_free(sbx_names *names);
+
+/**
+ * Name of the sandbox and of its Pod.
+ */
+const char *sbx_sandbox_name(const sbx_sandbox *sandbox);
+
+/**
+ * Kubernetes' unique id of the Pod.
+ */
+const char *sbx_sandbox_uid(const sbx_sandbox *sandbox);
+
+/**
+ * Port of the SSH server, from the cache; 0 for NULL.
+ */
+uint16_t sbx_sandbox_ssh_port(const sbx_sandbox *sandbox);
+
+/**
+ * The SSH server's host key as it is pinned, as OpenSSH writes it; NULL before the first connection.
+ */
+const char *sbx_sandbox_host_key(const sbx_sandbox *sandbox);
+
+/**
+ * True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
+ * sbx_client_create(): until the API server had stored the Pod, until the container had started, and until the SSH login had
+ * succeeded. Each of the three may be NULL.
+ */
+bool sbx_sandbox_timings(const sbx_sandbox *sandbox,
+                         double *accepted,
+                         double *started,
+                         double *logged_in);
+
+/**
+ * How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL; nothing is
+ * written if `sandbox` is.
+ */
+void sbx_sandbox_session_counts(const sbx_sandbox *sandbox,
+                                size_t *idle,
+                                size_t *busy);
+
+/**
+ * Asks Kubernetes about the sandbox: one API call. The caller frees the answer with sbx_info_free().
+ *
+ * SBX_ERR_NOT_FOUND if its Pod is gone, also if another one has its name now.
+ */
+sbx_status sbx_sandbox_info(const sbx_sandbox *sandbox,
+                            sbx_info **info,
+                            sbx_error **err);
+
+/**
+ * Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free(). Short for
+ * sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
+ */
+sbx_status sbx_sandbox_execute(const sbx_sandbox *sandbox,
+                               const char *line,
+                               sbx_output **output,
+                               sbx_error **err);
+
+/**
+ * Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing runs yet.
+ * The caller frees it with sbx_command_free().
+ */
+sbx_status sbx_sandbox_command(const sbx_sandbox *sandbox,
+                               const char *program,
+                               sbx_command **command,
+                               sbx_error **err);
+
+/**
+ * Makes a command of a line for the sandbox's shell. Nothing runs yet. The caller frees it with sbx_command_free().
+ */
+sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
+                             const char *line,
+                             sbx_command **command,
+                             sbx_error **err);
+
+/**
+ * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
+ * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
+ * whole or not at all.
+ *
+ * SBX_ERR_NOT_FOUND, SBX_ERR_PERMISSION_DENIED, SBX_ERR_TIMED_OUT (the configured transfer_timeout), else SBX_ERR_TRANSFER, and
+ * those of a lost connection.
+ */
+sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
+                                   const char *local,
+                                   const char *remote,
+                                   uint64_t *size,
+                                   sbx_error **err);
+
+/**
+ * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
+                                     const char *remote,
+                                     const char *local,
+                                     uint64_t *size,
+                                     sbx_error **err);
+
+/**
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
+ * 0. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
+                                  const char *remote,
+                                  const uint8_t *data,
+                                  size_t len,
+                                  sbx_error **err);
+
+/**
+ * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
+                                 const char *remote,
+                                 sbx_bytes **bytes,
+                                 sbx_error **err);
+
+/**
+ * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
+ * stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+ */
+sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
+                             double seconds,
+                             int64_t *unix_seconds,
+                             sbx_error **err);
+
+/**
+ * Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked afterwards fails
+ * with SBX_ERR_CLOSED.
+ *
+ * SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
+ */
+sbx_status sbx_sandbox_delete(const sbx_sandbox *sandbox,
+                              sbx_error **err);
+
+/**
+ * The same as sbx_sandbox_delete(), under the name that some know.
+ */
+sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
+                                sbx_error **err);
+
+/**
+ * Frees a handle. The sandbox stays.
+ */
+void sbx_sandbox_free(sbx_sandbox *sandbox);
+
+/**
+ * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
+ * NULL.
+ */
+const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
+                              size_t *len);
+
+/**
+ * Frees bytes.
+ */
+void sbx_bytes_free(sbx_bytes *bytes);
+
+/**
+ * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The caller frees
+ * it with sbx_spec_free().
+ */
+sbx_status sbx_spec_new(sbx_spec **spec,
+                        sbx_error **err);
+
+/**
+ * Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16 random
+ * hexadecimal digits.
+ */
+sbx_status sbx_spec_set_name(sbx_spec *spec,
+                             const char *value,
+                             sbx_error **err);
+
+/**
+ * Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
+ * configured image.
+ */
+sbx_status sbx_spec_set_image(sbx_spec *spec,
+                              const char *value,
+                              sbx_error **err);
+
+/**
+ * An environment variable for everything that runs in the sandbox, on top of the image's own.
+ */
+sbx_status sbx_spec_set_env(sbx_spec *spec,
+                            const char *name,
+                            const char *value,
+                            sbx_error **err);
+
+/**
+ * A Kubernetes label on the Pod.
+ */
+sbx_status sbx_spec_set_label(sbx_spec *spec,
+                              const char *name,
+                              const char *value,
+                              sbx_error **err);
+
+/**
+ * A Kubernetes annotation on the Pod.
+ */
+sbx_status sbx_spec_set_annotation(sbx_spec *spec,
+                                   const char *name,
+                                   const char *value,
+                                   sbx_error **err);
+
+/**
+ * The most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
+ */
+sbx_status sbx_spec_set_cpu(sbx_spec *spec,
+                            const char *value,
+                            sbx_error **err);
+
+/**
+ * The CPU that the scheduler sets aside for it, as a Kubernetes quantity. Default: "10m".
+ */
+sbx_status sbx_spec_set_cpu_request(sbx_spec *spec,
+                                    const char *value,
+                                    sbx_error **err);
+
+/**
+ * The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+ */
+sbx_status sbx_spec_set_memory(sbx_spec *spec,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * The memory that the scheduler sets aside for it, as a Kubernetes quantity. Default: "32Mi".
+ */
+sbx_status sbx_spec_set_memory_request(sbx_spec *spec,
+                                       const char *value,
+                                       sbx_error **err);
+
+/**
+ * The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
+ */
+sbx_status sbx_spec_set_disk(sbx_spec *spec,
+                             const char *value,
+                             sbx_error **err);
+
+/**
+ * Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left. sbx_sandbox_renew() moves
+ * it. A negative number for never. Default: the configured lifetime.
+ */
+sbx_status sbx_spec_set_lifetime(sbx_spec *spec,
+                                 double seconds,
+                                 sbx_error **err);
+
+/**
+ * Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24 hours, or
+ * twice the lifetime if that is more; none for a sandbox that never expires.
+ */
+sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
+                                   double seconds,
+                                   sbx_error **err);
+
+/**
+ * Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+ */
+sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,
+                                      const char *value,
+                                      sbx_error **err);
+
+/**
+ * A label that the node must have.
+ */
+sbx_status sbx_spec_set_node_selector(sbx_spec *spec,
+                                      const char *label,
+                                      const char *value,
+                                      sbx_error **err);
+
+/**
+ * Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default: 10.
+ */
+sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
+                                            double seconds,
+                                            sbx_error **err);
+
+/**
+ * A Pod in JSON that is merged over the one that this library makes (RFC 7386: objects are merged, everything else is
+ * replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every field
+ * that Kubernetes has.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if the text is not a JSON object.
+ */
+sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
+                                     const char *json,
+                                     sbx_error **err);
+
+/**
+ * Frees a spec.
+ */
+void sbx_spec_free(sbx_spec *spec);
+
+/**
+ * The name of a status, such as "SBX_ERR_NOT_FOUND"; NULL for a number that is none. The text is static.
+ */
+const char *sbx_status_name(int32_t status);
+
+/**
+ * How many statuses there are, SBX_OK included; see sbx_status_at().
+ */
+size_t sbx_status_count(void);
+
+/**
+ * The statuses one by one, for bindings that check that they know all: `index` counts from 0. SBX_OK beyond the last.
+ */
+sbx_status sbx_status_at(size_t index);
+
+/**
+ * The status that came with this error; SBX_OK for NULL.
+ */
+sbx_status sbx_error_status(const sbx_error *error);
+
+/**
+ * The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes says.
+ * NULL only for NULL.
+ */
+const char *sbx_error_message(const sbx_error *error);
+
+/**
+ * What was tried, such as "create sandbox"; "" where there is nothing to say.
+ */
+const char *sbx_error_operation(const sbx_error *error);
+
+/**
+ * The name of the sandbox that it was tried on, or NULL.
+ */
+const char *sbx_error_sandbox(const sbx_error *error);
+
+/**
+ * True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+ */
+bool sbx_error_is_retryable(const sbx_error *error);
+
+/**
+ * The HTTP status of the API server's answer, if that was a failure; else 0.
+ */
+int32_t sbx_error_http_status(const sbx_error *error);
+
+/**
+ * libssh2's error number (negative) or the SFTP status (positive), if one of them failed; else 0.
+ */
+int32_t sbx_error_ssh_code(const sbx_error *error);
+
+/**
+ * What Kubernetes knows about why the Pod can't start or why it stopped; SBX_CAUSE_NONE if the cause is not there.
+ */
+sbx_cause sbx_error_verdict_cause(const sbx_error *error);
+
+/**
+ * The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty. NULL without a verdict.
+ */
+const char *sbx_error_verdict_reason(const sbx_error *error);
+
+/**
+ * Kubernetes' explanation on one line; may be empty. NULL without a verdict.
+ */
+const char *sbx_error_verdict_message(const sbx_error *error);
+
+/**
+ * What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the error,
+ * their number in `*len`. NULL, and `*len` untouched, if the error has no output. `len` may be NULL.
+ */
+const uint8_t *sbx_error_stdout(const sbx_error *error,
+                                size_t *len);
+
+/**
+ * As sbx_error_stdout(), for the standard error.
+ */
+const uint8_t *sbx_error_stderr(const sbx_error *error,
+                                size_t *len);
+
+/**
+ * Frees an error and all that was borrowed from it.
+ */
+void sbx_error_free(sbx_error *error);
+
+/**
+ * Makes a configuration with the defaults, whatever the environment says. The caller frees it with sbx_config_free().
+ */
+sbx_status sbx_config_new(sbx_config **config,
+                          sbx_error **err);
+
+/**
+ * Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above
+ * it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
+ *
+ * SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
+ */
+sbx_status sbx_config_from_env(sbx_config **config,
+                               sbx_error **err);
+
+/**
+ * Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The names are
+ * those of the sbx_config_set_ functions.
+ *
+ * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what is.
+ */
+sbx_status sbx_config_set(sbx_config *config,
+                          const char *name,
+                          const char *value,
+                          sbx_error **err);
+
+/**
+ * Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
+ */
+sbx_status sbx_config_set_namespace(sbx_config *config,
+                                    const char *value,
+                                    sbx_error **err);
+
+/**
+ * Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
+ * ~/.kube/config.
+ */
+sbx_status sbx_config_set_kubeconfig(sbx_config *config,
+                                     const char *path,
+                                     sbx_error **err);
+
+/**
+ * Context in the kubeconfig. Default: its current context.
+ */
+sbx_status sbx_config_set_context(sbx_config *config,
+                                  const char *value,
+                                  sbx_error **err);
+
+/**
+ * Image of new sandboxes whose spec names none.
+ */
+sbx_status sbx_config_set_image(sbx_config *config,
+                                const char *value,
+                                sbx_error **err);
+
+/**
+ * User name for SSH. Default: "sandbox".
+ */
+sbx_status sbx_config_set_ssh_user(sbx_config *config,
+                                   const char *value,
+                                   sbx_error **err);
+
+/**
+ * Port of the SSH server in new sandboxes. Default: 22.
+ */
+sbx_status sbx_config_set_ssh_port(sbx_config *config,
+                                   uint16_t port,
+                                   sbx_error **err);
+
+/**
+ * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
+ * memory for each client.
+ */
+sbx_status sbx_config_set_ssh_key(sbx_config *config,
+                                  const char *path,
+                                  sbx_error **err);
+
+/**
+ * The way to the sandboxes: an sbx_transport. Default: SBX_TRANSPORT_AUTO.
+ */
+sbx_status sbx_config_set_transport(sbx_config *config,
+                                    int32_t transport,
+                                    sbx_error **err);
+
+/**
+ * Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
+ */
+sbx_status sbx_config_set_owner(sbx_config *config,
+                                const char *value,
+                                sbx_error **err);
+
+/**
+ * Seconds until a new sandbox expires; a negative number for never. Default: 3600.
+ */
+sbx_status sbx_config_set_lifetime(sbx_config *config,
+                                   double seconds,
+                                   sbx_error **err);
+
+/**
+ * Seconds for creating a sandbox, up to its first login; a negative number for no limit. Default: 300.
+ */
+sbx_status sbx_config_set_create_timeout(sbx_config *config,
+                                         double seconds,
+                                         sbx_error **err);
+
+/**
+ * Seconds for one SSH connection with login; a negative number for no limit. Default: 30.
+ */
+sbx_status sbx_config_set_connect_timeout(sbx_config *config,
+                                          double seconds,
+                                          sbx_error **err);
+
+/**
+ * Seconds for a command that sets none itself; a negative number for no limit. Default: 600.
+ */
+sbx_status sbx_config_set_command_timeout(sbx_config *config,
+                                          double seconds,
+                                          sbx_error **err);
+
+/**
+ * Seconds for a file transfer; a negative number for no limit. Default: 3600.
+ */
+sbx_status sbx_config_set_transfer_timeout(sbx_config *config,
+                                           double seconds,
+                                           sbx_error **err);
+
+/**
+ * Seconds after which an unused SSH session is closed; a negative number for never. Default: 300.
+ */
+sbx_status sbx_config_set_idle_timeout(sbx_config *config,
+                                       double seconds,
+                                       sbx_error **err);
+
+/**
+ * SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
+ */
+sbx_status sbx_config_set_max_sessions(sbx_config *config,
+                                       size_t sessions,
+                                       sbx_error **err);
+
+/**
+ * Level for sbx_config_init_logging(): an sbx_log_level. Default: SBX_LOG_WARN.
+ */
+sbx_status sbx_config_set_log(sbx_config *config,
+                              int32_t level,
+                              sbx_error **err);
+
+/**
+ * Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
+ * the library writes nothing.
+ *
+ * SBX_ERR_CONFLICT if this was done before.
+ */
+sbx_status sbx_config_init_logging(const sbx_config *config,
+                                   sbx_error **err);
+
+/**
+ * Frees a configuration.
+ */
+void sbx_config_free(sbx_config *config);
+
+/**
+ * Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
+ * frees it with sbx_client_free().
+ *
+ * SBX_ERR_CONFIG if a setting is not allowed, or no way to authenticate was found.
+ */
+sbx_status sbx_client_new(const sbx_config *config,
+                          sbx_client **client,
+                          sbx_error **err);
+
+/**
+ * The namespace of this client's sandboxes.
+ */
+const char *sbx_client_namespace(const sbx_client *client);
+
+/**
+ * How many HTTP requests this client has sent to the Kubernetes API server; 0 for NULL.
+ */
+uint64_t sbx_client_api_requests(const sbx_client *client);
+
+/**
+ * Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to start is
+ * deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+ *
+ * SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT with the
+ * last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+ */
+sbx_status sbx_client_create(const sbx_client *client,
+                             const sbx_spec *spec,
+                             sbx_sandbox **sandbox,
+                             sbx_error **err);
+
+/**
+ * Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it with
+ * sbx_sandbox_free().
+ *
+ * SBX_ERR_NOT_FOUND if there is none.
+ */
+sbx_status sbx_client_attach(const sbx_client *client,
+                             const char *name,
+                             sbx_sandbox **sandbox,
+                             sbx_error **err);
+
+/**
+ * Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
+ * sbx_list_free().
+ */
+sbx_status sbx_client_list(const sbx_client *client,
+                           sbx_list **list,
+                           sbx_error **err);
+
+/**
+ * Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
+ * names are freed by the caller with sbx_names_free(); `names` may be NULL.
+ */
+sbx_status sbx_client_reap(const sbx_client *client,
+                           sbx_names **names,
+                           sbx_error **err);
+
+/**
+ * Deletes a sandbox by name: sbx_client_attach() and sbx_sandbox_delete() in one.
+ *
+ * SBX_ERR_NOT_FOUND if there is none of this name.
+ */
+sbx_status sbx_client_delete_sandbox(const sbx_client *client,
+                                     const char *name,
+                                     sbx_error **err);
+
+/**
+ * The same as sbx_client_delete_sandbox(), under the name that some know.
+ */
+sbx_status sbx_client_shutdown_sandbox(const sbx_client *client,
+                                       const char *name,
+                                       sbx_error **err);
+
+/**
+ * Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
+ * caller frees the output with sbx_output_free().
+ */
+sbx_status sbx_client_execute_command(const sbx_client *client,
+                                      const char *name,
+                                      const char *line,
+                                      sbx_output **output,
+                                      sbx_error **err);
+
+/**
+ * Copies a local file into a sandbox by name: sbx_client_attach() and sbx_sandbox_upload_file() in one.
+ */
+sbx_status sbx_client_upload_file(const sbx_client *client,
+                                  const char *name,
+                                  const char *local,
+                                  const char *remote,
+                                  uint64_t *size,
+                                  sbx_error **err);
+
+/**
+ * Copies a file out of a sandbox by name: sbx_client_attach() and sbx_sandbox_download_file() in one.
+ */
+sbx_status sbx_client_download_file(const sbx_client *client,
+                                    const char *name,
+                                    const char *remote,
+                                    const char *local,
+                                    uint64_t *size,
+                                    sbx_error **err);
+
+/**
+ * Asks Kubernetes about a sandbox by name: one API call. The caller frees the answer with sbx_info_free().
+ *
+ * SBX_ERR_NOT_FOUND if there is none of this name.
+ */
+sbx_status sbx_client_get_sandbox_info(const sbx_client *client,
+                                       const char *name,
+                                       sbx_info **info,
+                                       sbx_error **err);
+
+/**
+ * The SSH port of a sandbox by name, from the cache; the configured port for one that the cache does not know. 0 if an
+ * argument is NULL or the name is not UTF-8.
+ */
+uint16_t sbx_client_ssh_port(const sbx_client *client,
+                             const char *name);
+
+/**
+ * Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
+ */
+void sbx_client_free(sbx_client *client);
+
+/**
+ * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The caller frees
+ * it with sbx_spec_free().
+ */
+sbx_status sbx_spec_new(sbx_spec **spec,
+                        sbx_error **err);
+
+/**
+ * Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16 random
+ * hexadecimal digits.
+ */
+sbx_status sbx_spec_set_name(sbx_spec *spec,
+                             const char *value,
+                             sbx_error **err);
+
+/**
+ * Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
+ * configured image.
+ */
+sbx_status sbx_spec_set_image(sbx_spec *spec,
+                              const char *value,
+                              sbx_error **err);
+
+/**
+ * An environment variable for everything that runs in the sandbox, on top of the image's own.
+ */
+sbx_status sbx_spec_set_env(sbx_spec *spec,
+                            const char *name,
+                            const char *value,
+                            sbx_error **err);
+
+/**
+ * A Kubernetes label on the Pod.
+ */
+sbx_status sbx_spec_set_label(sbx_spec *spec,
+                              const char *name,
+                              const char *value,
+                              sbx_error **err);
+
+/**
+ * A Kubernetes annotation on the Pod.
+ */
+sbx_status sbx_spec_set_annotation(sbx_spec *spec,
+                                   const char *name,
+                                   const char *value,
+                                   sbx_error **err);
+
+/**
+ * The most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
+ */
+sbx_status sbx_spec_set_cpu(sbx_spec *spec,
+                            const char *value,
+                            sbx_error **err);
+
+/**
+ * The CPU that the scheduler sets aside for it, as a Kubernetes quantity. Default: "10m".
+ */
+sbx_status sbx_spec_set_cpu_request(sbx_spec *spec,
+                                    const char *value,
+                                    sbx_error **err);
+
+/**
+ * The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+ */
+sbx_status sbx_spec_set_memory(sbx_spec *spec,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * The memory that the scheduler sets aside for it, as a Kubernetes quantity. Default: "32Mi".
+ */
+sbx_status sbx_spec_set_memory_request(sbx_spec *spec,
+                                       const char *value,
+                                       sbx_error **err);
+
+/**
+ * The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
+ */
+sbx_status sbx_spec_set_disk(sbx_spec *spec,
+                             const char *value,
+                             sbx_error **err);
+
+/**
+ * Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left. sbx_sandbox_renew() moves
+ * it. A negative number for never. Default: the configured lifetime.
+ */
+sbx_status sbx_spec_set_lifetime(sbx_spec *spec,
+                                 double seconds,
+                                 sbx_error **err);
+
+/**
+ * Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24 hours, or
+ * twice the lifetime if that is more; none for a sandbox that never expires.
+ */
+sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
+                                   double seconds,
+                                   sbx_error **err);
+
+/**
+ * Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+ */
+sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,
+                                      const char *value,
+                                      sbx_error **err);
+
+/**
+ * A label that the node must have.
+ */
+sbx_status sbx_spec_set_node_selector(sbx_spec *spec,
+                                      const char *label,
+                                      const char *value,
+                                      sbx_error **err);
+
+/**
+ * Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default: 10.
+ */
+sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
+                                            double seconds,
+                                            sbx_error **err);
+
+/**
+ * A Pod in JSON that is merged over the one that this library makes (RFC 7386: objects are merged, everything else is
+ * replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every field
+ * that Kubernetes has.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if the text is not a JSON object.
+ */
+sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
+                                     const char *json,
+                                     sbx_error **err);
+
+/**
+ * Frees a spec.
+ */
+void sbx_spec_free(sbx_spec *spec);
+
+/**
+ * Name of the sandbox and of its Pod.
+ */
+const char *sbx_sandbox_name(const sbx_sandbox *sandbox);
+
+/**
+ * Kubernetes' unique id of the Pod.
+ */
+const char *sbx_sandbox_uid(const sbx_sandbox *sandbox);
+
+/**
+ * Port of the SSH server, from the cache; 0 for NULL.
+ */
+uint16_t sbx_sandbox_ssh_port(const sbx_sandbox *sandbox);
+
+/**
+ * The SSH server's host key as it is pinned, as OpenSSH writes it; NULL before the first connection.
+ */
+const char *sbx_sandbox_host_key(const sbx_sandbox *sandbox);
+
+/**
+ * True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
+ * sbx_client_create(): until the API server had stored the Pod, until the container had started, and until the SSH login had
+ * succeeded. Each of the three may be NULL.
+ */
+bool sbx_sandbox_timings(const sbx_sandbox *sandbox,
+                         double *accepted,
+                         double *started,
+                         double *logged_in);
+
+/**
+ * How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL; nothing is
+ * written if `sandbox` is.
+ */
+void sbx_sandbox_session_counts(const sbx_sandbox *sandbox,
+                                size_t *idle,
+                                size_t *busy);
+
+/**
+ * Asks Kubernetes about the sandbox: one API call. The caller frees the answer with sbx_info_free().
+ *
+ * SBX_ERR_NOT_FOUND if its Pod is gone, also if another one has its name now.
+ */
+sbx_status sbx_sandbox_info(const sbx_sandbox *sandbox,
+                            sbx_info **info,
+                            sbx_error **err);
+
+/**
+ * Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free(). Short for
+ * sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
+ */
+sbx_status sbx_sandbox_execute(const sbx_sandbox *sandbox,
+                               const char *line,
+                               sbx_output **output,
+                               sbx_error **err);
+
+/**
+ * Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing runs yet.
+ * The caller frees it with sbx_command_free().
+ */
+sbx_status sbx_sandbox_command(const sbx_sandbox *sandbox,
+                               const char *program,
+                               sbx_command **command,
+                               sbx_error **err);
+
+/**
+ * Makes a command of a line for the sandbox's shell. Nothing runs yet. The caller frees it with sbx_command_free().
+ */
+sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
+                             const char *line,
+                             sbx_command **command,
+                             sbx_error **err);
+
+/**
+ * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
+ * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
+ * whole or not at all.
+ *
+ * SBX_ERR_NOT_FOUND, SBX_ERR_PERMISSION_DENIED, SBX_ERR_TIMED_OUT (the configured transfer_timeout), else SBX_ERR_TRANSFER, and
+ * those of a lost connection.
+ */
+sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
+                                   const char *local,
+                                   const char *remote,
+                                   uint64_t *size,
+                                   sbx_error **err);
+
+/**
+ * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
+                                     const char *remote,
+                                     const char *local,
+                                     uint64_t *size,
+                                     sbx_error **err);
+
+/**
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
+ * 0. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
+                                  const char *remote,
+                                  const uint8_t *data,
+                                  size_t len,
+                                  sbx_error **err);
+
+/**
+ * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
+                                 const char *remote,
+                                 sbx_bytes **bytes,
+                                 sbx_error **err);
+
+/**
+ * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
+ * stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+ */
+sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
+                             double seconds,
+                             int64_t *unix_seconds,
+                             sbx_error **err);
+
+/**
+ * Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked afterwards fails
+ * with SBX_ERR_CLOSED.
+ *
+ * SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
+ */
+sbx_status sbx_sandbox_delete(const sbx_sandbox *sandbox,
+                              sbx_error **err);
+
+/**
+ * The same as sbx_sandbox_delete(), under the name that some know.
+ */
+sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
+                                sbx_error **err);
+
+/**
+ * Frees a handle. The sandbox stays.
+ */
+void sbx_sandbox_free(sbx_sandbox *sandbox);
+
+/**
+ * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
+ * NULL.
+ */
+const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
+                              size_t *len);
+
+/**
+ * Frees bytes.
+ */
+void sbx_bytes_free(sbx_bytes *bytes);
+
+/**
+ * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
+ */
+sbx_status sbx_command_add_arg(sbx_command *command,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if `len`
+ * is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
+ */
+sbx_status sbx_command_add_arg_bytes(sbx_command *command,
+                                     const uint8_t *data,
+                                     size_t len,
+                                     sbx_error **err);
+
+/**
+ * Sets an environment variable for the command. Name and value are bytes; the name has no '='.
+ */
+sbx_status sbx_command_set_env(sbx_command *command,
+                               const char *name,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * Sets the directory to run in; a relative one begins at the image's working directory.
+ */
+sbx_status sbx_command_set_current_dir(sbx_command *command,
+                                       const char *directory,
+                                       sbx_error **err);
+
+/**
+ * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
+ * Default: no input.
+ */
+sbx_status sbx_command_set_stdin(sbx_command *command,
+                                 const uint8_t *data,
+                                 size_t len,
+                                 sbx_error **err);
+
+/**
+ * Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
+ * command_timeout.
+ */
+sbx_status sbx_command_set_timeout(sbx_command *command,
+                                   double seconds,
+                                   sbx_error **err);
+
+/**
+ * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
+ * MiB.
+ */
+sbx_status sbx_command_set_output_limit(sbx_command *command,
+                                        size_t bytes,
+                                        sbx_error **err);
+
+/**
+ * Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit code is
+ * no error; see sbx_output_check().
+ *
+ * SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so far);
+ * SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the sandbox can't
+ * be reached.
+ */
+sbx_status sbx_command_output(const sbx_command *command,
+                              sbx_output **output,
+                              sbx_error **err);
+
+/**
+ * Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending` may be
+ * NULL. Fails as sbx_command_output().
+ */
+sbx_status sbx_command_status(const sbx_command *command,
+                              sbx_ending **ending,
+                              sbx_error **err);
+
+/**
+ * Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The caller
+ * frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ *
+ * SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
+ */
+sbx_status sbx_command_stream(const sbx_command *command,
+                              sbx_output_fn receive,
+                              void *userdata,
+                              sbx_ending **ending,
+                              sbx_error **err);
+
+/**
+ * Frees a command.
+ */
+void sbx_command_free(sbx_command *command);
+
+/**
+ * True if the command ended with exit code 0.
+ */
+bool sbx_ending_success(const sbx_ending *ending);
+
+/**
+ * True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
+ */
+bool sbx_ending_exit_code(const sbx_ending *ending,
+                          int32_t *code);
+
+/**
+ * The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
+ */
+const char *sbx_ending_signal(const sbx_ending *ending);
+
+/**
+ * Frees an ending.
+ */
+void sbx_ending_free(sbx_ending *ending);
+
+/**
+ * True if the command ended with exit code 0.
+ */
+bool sbx_output_success(const sbx_output *output);
+
+/**
+ * True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
+ */
+bool sbx_output_exit_code(const sbx_output *output,
+                          int32_t *code);
+
+/**
+ * The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
+ */
+const char *sbx_output_signal(const sbx_output *output);
+
+/**
+ * The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
+ * be NULL. NULL only for NULL.
+ */
+const uint8_t *sbx_output_stdout(const sbx_output *output,
+                                 size_t *len);
+
+/**
+ * As sbx_output_stdout(), for the standard error.
+ */
+const uint8_t *sbx_output_stderr(const sbx_output *output,
+                                 size_t *len);
+
+/**
+ * How many bytes of both streams were beyond the limit and are lost.
+ */
+uint64_t sbx_output_truncated(const sbx_output *output);
+
+/**
+ * SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last line of the
+ * standard error, and the error has both streams.
+ */
+sbx_status sbx_output_check(const sbx_output *output,
+                            sbx_error **err);
+
+/**
+ * Frees an output and all that was borrowed from it.
+ */
+void sbx_output_free(sbx_output *output);
+
+/**
+ * Name of the sandbox and of its Pod.
+ */
+const char *sbx_info_name(const sbx_info *info);
+
+/**
+ * Namespace of the Pod.
+ */
+const char *sbx_info_namespace(const sbx_info *info);
+
+/**
+ * Kubernetes' unique id of the Pod; another Pod of the same name has another one.
+ */
+const char *sbx_info_uid(const sbx_info *info);
+
+/**
+ * Where the Pod is in its life; SBX_PHASE_UNKNOWN for NULL.
+ */
+sbx_phase sbx_info_phase(const sbx_info *info);
+
+/**
+ * The owner that its creator was configured with.
+ */
+const char *sbx_info_owner(const sbx_info *info);
+
+/**
+ * The image it runs.
+ */
+const char *sbx_info_image(const sbx_info *info);
+
+/**
+ * The node it runs on; NULL until one is chosen.
+ */
+const char *sbx_info_node(const sbx_info *info);
+
+/**
+ * The Pod's address as text; NULL until it has one.
+ */
+const char *sbx_info_pod_ip(const sbx_info *info);
+
+/**
+ * Port of the SSH server; 0 for NULL.
+ */
+uint16_t sbx_info_ssh_port(const sbx_info *info);
+
+/**
+ * User name for SSH.
+ */
+const char *sbx_info_ssh_user(const sbx_info *info);
+
+/**
+ * The SSH server's host key, as OpenSSH writes it; NULL until it is pinned.
+ */
+const char *sbx_info_host_key(const sbx_info *info);
+
+/**
+ * True, and when it was created in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+ */
+bool sbx_info_created_at(const sbx_info *info,
+                         int64_t *unix_seconds);
+
+/**
+ * True, and when it expires in `*unix_seconds`, unless it never does. `unix_seconds` may be NULL.
+ */
+bool sbx_info_expires_at(const sbx_info *info,
+                         int64_t *unix_seconds);
+
+/**
+ * The value of the Pod's label `name`; NULL if it has no such label.
+ */
+const char *sbx_info_label(const sbx_info *info,
+                           const char *name);
+
+/**
+ * How many labels the Pod has.
+ */
+size_t sbx_info_label_count(const sbx_info *info);
+
+/**
+ * The name of a label; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_info_label_name_at(const sbx_info *info,
+                                   size_t index);
+
+/**
+ * The value of a label; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_info_label_value_at(const sbx_info *info,
+                                    size_t index);
+
+/**
+ * Why it stopped or can't start; SBX_CAUSE_NONE if neither is so.
+ */
+sbx_cause sbx_info_verdict_cause(const sbx_info *info);
+
+/**
+ * The word that Kubernetes itself uses, such as "OOMKilled"; may be empty. NULL without a verdict.
+ */
+const char *sbx_info_verdict_reason(const sbx_info *info);
+
+/**
+ * Kubernetes' explanation on one line; may be empty. NULL without a verdict.
+ */
+const char *sbx_info_verdict_message(const sbx_info *info);
+
+/**
+ * Frees an info that was not borrowed from a list.
+ */
+void sbx_info_free(sbx_info *info);
+
+/**
+ * How many infos the list has; 0 for NULL.
+ */
+size_t sbx_list_count(const sbx_list *list);
+
+/**
+ * One of the list's infos, borrowed from the list; `index` counts from 0. NULL beyond the last.
+ */
+const sbx_info *sbx_list_at(const sbx_list *list,
+                            size_t index);
+
+/**
+ * Frees a list and the infos in it.
+ */
+void sbx_list_free(sbx_list *list);
+
+/**
+ * How many names the list has; 0 for NULL.
+ */
+size_t sbx_names_count(const sbx_names *names);
+
+/**
+ * One of the names, borrowed from the list; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_names_at(const sbx_names *names,
+                         size_t index);
+
+/**
+ * Frees a list of names.
+ */
+void sbx_names_free(sbx_names *names);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* SANDBOX_H */

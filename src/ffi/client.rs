@@ -1,0 +1,228 @@
+//! The client.
+
+use std::ffi::{CString, c_char};
+use std::mem::MaybeUninit;
+
+use super::boundary::{self, Text, given};
+use super::command::sbx_output;
+use super::config::sbx_config;
+use super::error::{sbx_error, sbx_status};
+use super::info::{sbx_info, sbx_list, sbx_names};
+use super::sandbox::sbx_sandbox;
+use super::spec::sbx_spec;
+use crate::{Client, SandboxSpec};
+
+/// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
+/// sbx_client_free().
+#[derive(Debug)]
+pub struct sbx_client {
+    client: Client,
+    namespace: CString,
+}
+
+/// Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
+/// frees it with sbx_client_free().
+///
+/// SBX_ERR_CONFIG if a setting is not allowed, or no way to authenticate was found.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_new(
+    config: Option<&sbx_config>,
+    client: Option<&mut MaybeUninit<*mut sbx_client>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let place = given(client, "client")?;
+        let client = match config {
+            Some(config) => Client::new(config.get().clone())?,
+            None => Client::from_env()?,
+        };
+        boundary::give(place, sbx_client { namespace: boundary::c_text(client.namespace()), client });
+        Ok(())
+    })
+}
+
+/// The namespace of this client's sandboxes.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_namespace(client: Option<&sbx_client>) -> *const c_char {
+    boundary::get_text(client, |client| Some(&client.namespace))
+}
+
+/// How many HTTP requests this client has sent to the Kubernetes API server; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_api_requests(client: Option<&sbx_client>) -> u64 {
+    boundary::get(client, 0, |client| client.client.stats().api_requests)
+}
+
+/// Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to start is
+/// deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+///
+/// SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT with the
+/// last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_create(
+    client: Option<&sbx_client>,
+    spec: Option<&sbx_spec>,
+    sandbox: Option<&mut MaybeUninit<*mut sbx_sandbox>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, place) = (given(client, "client")?, given(sandbox, "sandbox")?);
+        let sandbox = match spec {
+            Some(spec) => client.client.create(spec.get())?,
+            None => client.client.create(&SandboxSpec::new())?,
+        };
+        boundary::give(place, sbx_sandbox::new(sandbox));
+        Ok(())
+    })
+}
+
+/// Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it with
+/// sbx_sandbox_free().
+///
+/// SBX_ERR_NOT_FOUND if there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_attach(
+    client: Option<&sbx_client>,
+    name: Text,
+    sandbox: Option<&mut MaybeUninit<*mut sbx_sandbox>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, name) = (given(client, "client")?, name.utf8("name")?);
+        let place = given(sandbox, "sandbox")?;
+        client.client.attach(name).map(|sandbox| boundary::give(place, sbx_sandbox::new(sandbox)))
+    })
+}
+
+/// Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
+/// sbx_list_free().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_list(
+    client: Option<&sbx_client>,
+    list: Option<&mut MaybeUninit<*mut sbx_list>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, place) = (given(client, "client")?, given(list, "list")?);
+        client.client.list().map(|infos| boundary::give(place, sbx_list::new(infos)))
+    })
+}
+
+/// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
+/// names are freed by the caller with sbx_names_free(); `names` may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_reap(
+    client: Option<&sbx_client>,
+    names: Option<&mut MaybeUninit<*mut sbx_names>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let reaped = given(client, "client")?.client.reap()?;
+        if let Some(place) = names {
+            boundary::give(place, sbx_names::new(&reaped));
+        }
+        Ok(())
+    })
+}
+
+/// Deletes a sandbox by name: sbx_client_attach() and sbx_sandbox_delete() in one.
+///
+/// SBX_ERR_NOT_FOUND if there is none of this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_delete_sandbox(
+    client: Option<&sbx_client>,
+    name: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(client, "client")?.client.delete_sandbox(name.utf8("name")?))
+}
+
+/// The same as sbx_client_delete_sandbox(), under the name that some know.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_shutdown_sandbox(
+    client: Option<&sbx_client>,
+    name: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(client, "client")?.client.shutdown_sandbox(name.utf8("name")?))
+}
+
+/// Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
+/// caller frees the output with sbx_output_free().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_execute_command(
+    client: Option<&sbx_client>,
+    name: Text,
+    line: Text,
+    output: Option<&mut MaybeUninit<*mut sbx_output>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, name, line) = (given(client, "client")?, name.utf8("name")?, line.utf8("line")?);
+        let place = given(output, "output")?;
+        client.client.execute_command(name, line).map(|output| boundary::give(place, sbx_output::new(output)))
+    })
+}
+
+/// Copies a local file into a sandbox by name: sbx_client_attach() and sbx_sandbox_upload_file() in one.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_upload_file(
+    client: Option<&sbx_client>,
+    name: Text,
+    local: Text,
+    remote: Text,
+    size: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, name) = (given(client, "client")?, name.utf8("name")?);
+        let (local, remote) = (local.bytes("local")?, remote.bytes("remote")?);
+        client.client.upload_file(name, local, remote).map(|bytes| boundary::put(size, bytes))
+    })
+}
+
+/// Copies a file out of a sandbox by name: sbx_client_attach() and sbx_sandbox_download_file() in one.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_download_file(
+    client: Option<&sbx_client>,
+    name: Text,
+    remote: Text,
+    local: Text,
+    size: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, name) = (given(client, "client")?, name.utf8("name")?);
+        let (remote, local) = (remote.bytes("remote")?, local.bytes("local")?);
+        client.client.download_file(name, remote, local).map(|bytes| boundary::put(size, bytes))
+    })
+}
+
+/// Asks Kubernetes about a sandbox by name: one API call. The caller frees the answer with sbx_info_free().
+///
+/// SBX_ERR_NOT_FOUND if there is none of this name.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_get_sandbox_info(
+    client: Option<&sbx_client>,
+    name: Text,
+    info: Option<&mut MaybeUninit<*mut sbx_info>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (client, name, place) = (given(client, "client")?, name.utf8("name")?, given(info, "info")?);
+        client.client.get_sandbox_info(name).map(|info| boundary::give(place, sbx_info::new(info)))
+    })
+}
+
+/// The SSH port of a sandbox by name, from the cache; the configured port for one that the cache does not know. 0 if an
+/// argument is NULL or the name is not UTF-8.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_ssh_port(client: Option<&sbx_client>, name: Text) -> u16 {
+    boundary::get(client, 0, |client| name.utf8("name").map_or(0, |name| client.client.ssh_port(name)))
+}
+
+/// Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_free(client: Option<Box<sbx_client>>) {
+    boundary::free(client);
+}

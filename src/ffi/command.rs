@@ -1,0 +1,351 @@
+//! Commands, their output and how they ended.
+
+use std::ffi::{CString, OsStr, c_char, c_void};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use super::boundary::{self, Kept, Text, given};
+use super::error::{sbx_error, sbx_status};
+use crate::{Command, Error, ErrorKind, ExitStatus, Output, OutputStream, Result};
+
+/// A command to run in a sandbox, made by sbx_sandbox_command() or sbx_sandbox_shell() and freed with sbx_command_free().
+///
+/// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may be run
+/// again and again, from several threads too; each run is a new process. A run happens at most once: when the connection is lost
+/// after the command was requested, the status is SBX_ERR_OUTCOME_UNKNOWN. It keeps what it needs of its sandbox alive.
+#[derive(Debug)]
+pub struct sbx_command {
+    /// Missing only after a panic in the midst of a change.
+    command: Option<Command>,
+}
+
+impl sbx_command {
+    pub(super) fn new(command: Command) -> Self {
+        Self { command: Some(command) }
+    }
+
+    fn get(&self) -> Result<&Command> {
+        self.command.as_ref().ok_or_else(Self::lost)
+    }
+
+    fn change(&mut self, change: impl FnOnce(Command) -> Command) -> Result<()> {
+        self.command = Some(change(self.command.take().ok_or_else(Self::lost)?));
+        Ok(())
+    }
+
+    fn lost() -> Error {
+        Error::new(ErrorKind::Panic, "this command was lost in an earlier panic")
+    }
+}
+
+/// The two output streams of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum sbx_stream {
+    /// Standard output.
+    SBX_STREAM_STDOUT = 1,
+    /// Standard error.
+    SBX_STREAM_STDERR = 2,
+}
+
+/// Receives output of a command as it comes, for sbx_command_stream(): `len` bytes at `data`, without a NUL behind them, in
+/// pieces of any size. Returns 0 to go on; anything else kills the command.
+///
+/// It is called on the thread that called sbx_command_stream(), and only during that call. It may call this library, also for
+/// the same sandbox, but must not change or free the command that runs. It must not throw or longjmp.
+pub type sbx_output_fn =
+    Option<unsafe extern "C" fn(userdata: *mut c_void, stream: sbx_stream, data: *const u8, len: usize) -> i32>;
+
+/// Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_add_arg(
+    command: Option<&mut sbx_command>,
+    value: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, value) = (given(command, "command")?, value.bytes("value")?);
+        command.change(|command| command.arg(value))
+    })
+}
+
+/// Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if `len`
+/// is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_command_add_arg_bytes(
+    command: Option<&mut sbx_command>,
+    data: *const u8,
+    len: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let command = given(command, "command")?;
+        // SAFETY: the C caller promises `len` bytes at `data` during the call.
+        let data = unsafe { boundary::bytes(data, len, "data") }?;
+        command.change(|command| command.arg(OsStr::from_bytes(data)))
+    })
+}
+
+/// Sets an environment variable for the command. Name and value are bytes; the name has no '='.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_env(
+    command: Option<&mut sbx_command>,
+    name: Text,
+    value: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, name, value) = (given(command, "command")?, name.bytes("name")?, value.bytes("value")?);
+        command.change(|command| command.env(name, value))
+    })
+}
+
+/// Sets the directory to run in; a relative one begins at the image's working directory.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_current_dir(
+    command: Option<&mut sbx_command>,
+    directory: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, directory) = (given(command, "command")?, directory.bytes("directory")?);
+        command.change(|command| command.current_dir(directory))
+    })
+}
+
+/// Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
+/// Default: no input.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_command_set_stdin(
+    command: Option<&mut sbx_command>,
+    data: *const u8,
+    len: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let command = given(command, "command")?;
+        // SAFETY: the C caller promises `len` bytes at `data` during the call.
+        let data = unsafe { boundary::bytes(data, len, "data") }?;
+        command.change(|command| command.stdin(data))
+    })
+}
+
+/// Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
+/// command_timeout.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_timeout(
+    command: Option<&mut sbx_command>,
+    seconds: f64,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let timeout = boundary::optional_seconds(seconds, "seconds")?;
+        given(command, "command")?.change(|command| command.timeout(timeout))
+    })
+}
+
+/// Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
+/// MiB.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_output_limit(
+    command: Option<&mut sbx_command>,
+    bytes: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(command, "command")?.change(|command| command.output_limit(bytes)))
+}
+
+/// Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit code is
+/// no error; see sbx_output_check().
+///
+/// SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so far);
+/// SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the sandbox can't
+/// be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_output(
+    command: Option<&sbx_command>,
+    output: Option<&mut MaybeUninit<*mut sbx_output>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, place) = (given(command, "command")?.get()?, given(output, "output")?);
+        command.output().map(|output| boundary::give(place, sbx_output::new(output)))
+    })
+}
+
+/// Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending` may be
+/// NULL. Fails as sbx_command_output().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_status(
+    command: Option<&sbx_command>,
+    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let status = given(command, "command")?.get()?.status()?;
+        sbx_ending::give(ending, status);
+        Ok(())
+    })
+}
+
+/// Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The caller
+/// frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+///
+/// SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_stream(
+    command: Option<&sbx_command>,
+    receive: sbx_output_fn,
+    userdata: *mut c_void,
+    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, receive) = (given(command, "command")?.get()?, given(receive, "receive")?);
+        let status = command.stream(|stream, bytes| {
+            let stream = match stream {
+                OutputStream::Stdout => sbx_stream::SBX_STREAM_STDOUT,
+                OutputStream::Stderr => sbx_stream::SBX_STREAM_STDERR,
+            };
+            // SAFETY: the C caller gave a function of this type, which gets valid bytes.
+            match unsafe { receive(userdata, stream, bytes.as_ptr(), bytes.len()) } {
+                0 => Ok(()),
+                answer => Err(Error::cancelled(format!("the callback returned {answer}"))),
+            }
+        })?;
+        sbx_ending::give(ending, status);
+        Ok(())
+    })
+}
+
+/// Frees a command.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_free(command: Option<Box<sbx_command>>) {
+    boundary::free(command);
+}
+
+/// How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up. Freed with
+/// sbx_ending_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_ending {
+    status: ExitStatus,
+    signal: Option<CString>,
+}
+
+impl sbx_ending {
+    fn new(status: ExitStatus) -> Self {
+        Self { signal: status.signal().map(boundary::c_text), status }
+    }
+
+    fn give(place: boundary::Out<'_, *mut Self>, status: ExitStatus) {
+        if let Some(place) = place {
+            boundary::give(place, Self::new(status));
+        }
+    }
+}
+
+/// True if the command ended with exit code 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_ending_success(ending: Option<&sbx_ending>) -> bool {
+    boundary::get(ending, false, |ending| ending.status.success())
+}
+
+/// True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_ending_exit_code(ending: Option<&sbx_ending>, code: Option<&mut MaybeUninit<i32>>) -> bool {
+    boundary::get(ending, false, |ending| boundary::put_some(code, ending.status.code()))
+}
+
+/// The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_ending_signal(ending: Option<&sbx_ending>) -> *const c_char {
+    boundary::get_text(ending, |ending| ending.signal.as_deref())
+}
+
+/// Frees an ending.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_ending_free(ending: Option<Box<sbx_ending>>) {
+    boundary::free(ending);
+}
+
+/// What a command wrote and how it ended. Freed with sbx_output_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_output {
+    ending: sbx_ending,
+    stdout: Kept,
+    stderr: Kept,
+    truncated: u64,
+}
+
+impl sbx_output {
+    pub(super) fn new(output: Output) -> Self {
+        Self {
+            ending: sbx_ending::new(output.status),
+            stdout: Kept::new(output.stdout),
+            stderr: Kept::new(output.stderr),
+            truncated: output.truncated,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.ending.status.success() {
+            return Ok(());
+        }
+        let (stdout, stderr) = (self.stdout.as_slice().to_vec(), self.stderr.as_slice().to_vec());
+        Output { status: self.ending.status.clone(), stdout, stderr, truncated: self.truncated }.check().map(drop)
+    }
+}
+
+/// True if the command ended with exit code 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_success(output: Option<&sbx_output>) -> bool {
+    boundary::get(output, false, |output| output.ending.status.success())
+}
+
+/// True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_exit_code(output: Option<&sbx_output>, code: Option<&mut MaybeUninit<i32>>) -> bool {
+    boundary::get(output, false, |output| boundary::put_some(code, output.ending.status.code()))
+}
+
+/// The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_signal(output: Option<&sbx_output>) -> *const c_char {
+    boundary::get_text(output, |output| output.ending.signal.as_deref())
+}
+
+/// The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
+/// be NULL. NULL only for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_stdout(output: Option<&sbx_output>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
+    boundary::get(output, ptr::null(), |output| output.stdout.lend(len))
+}
+
+/// As sbx_output_stdout(), for the standard error.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_stderr(output: Option<&sbx_output>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
+    boundary::get(output, ptr::null(), |output| output.stderr.lend(len))
+}
+
+/// How many bytes of both streams were beyond the limit and are lost.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_truncated(output: Option<&sbx_output>) -> u64 {
+    boundary::get(output, 0, |output| output.truncated)
+}
+
+/// SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last line of the
+/// standard error, and the error has both streams.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_check(
+    output: Option<&sbx_output>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(output, "output")?.check())
+}
+
+/// Frees an output and all that was borrowed from it.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_output_free(output: Option<Box<sbx_output>>) {
+    boundary::free(output);
+}

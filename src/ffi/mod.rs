@@ -1,0 +1,84 @@
+//! sandbox: disposable machines on your own Kubernetes.
+//!
+//! Create a Pod with SSH, run commands in it, move files in and out, delete it:
+//!
+//!     sbx_client *client = NULL;
+//!     sbx_sandbox *sandbox = NULL;
+//!     sbx_output *output = NULL;
+//!     sbx_error *err = NULL;
+//!     if (sbx_client_new(NULL, &client, &err) != SBX_OK ||
+//!         sbx_client_create(client, NULL, &sandbox, &err) != SBX_OK ||
+//!         sbx_sandbox_execute(sandbox, "uname -a", &output, &err) != SBX_OK ||
+//!         sbx_sandbox_delete(sandbox, &err) != SBX_OK)
+//!         fprintf(stderr, "%s\n", sbx_error_message(err));
+//!     else
+//!         printf("%s", (const char *)sbx_output_stdout(output, NULL));
+//!     sbx_output_free(output);
+//!     sbx_sandbox_free(sandbox);
+//!     sbx_client_free(client);
+//!     sbx_error_free(err);
+//!
+//! What holds for all functions:
+//!
+//! Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else `*err` is
+//! always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so free one before the
+//! next call. Other results are written on success only and left as they were on failure. A handle's place must not be NULL
+//! unless its function says so; the place of a number may always be NULL. Nothing is read from such a place.
+//!
+//! Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL does
+//! nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a function
+//! returns are borrowed from its first argument: they stay until that is freed, are never freed themselves, and have a NUL
+//! behind them. What is handed in is copied, or used only during the call.
+//!
+//! NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not UTF-8.
+//! Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself. Functions
+//! without a status answer a NULL handle with NULL, 0 or false.
+//!
+//! Units. Durations are seconds as a double. Where something may be without a limit, a negative number says so. Points in time
+//! are seconds since 1970 as an int64_t.
+//!
+//! Threads. A function that takes its handle as const may be called with the same handle from several threads at once; one that
+//! does not needs the handle to itself. A handle may be freed in another thread than it was made in. No function needs to be
+//! called on a certain thread, and no state is kept by thread. Calls block; none must be made in a signal handler. In a child
+//! of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
+//!
+//! Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
+//!
+//! Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
+//! to something else is as undefined as everywhere in C.
+//!
+//! Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it was
+//! compiled with, with sbx_version_number(), which it runs with.
+#![expect(unsafe_code, reason = "the C boundary: the exported names, and what boundary.rs does with C's pointers")]
+#![expect(unreachable_pub, reason = "cbindgen takes only what is pub, and Rust programs have no use for it")]
+#![expect(non_camel_case_types, reason = "types and enumerators have the names that C knows them by")]
+
+mod boundary;
+mod client;
+mod command;
+mod config;
+mod error;
+mod info;
+mod sandbox;
+mod spec;
+
+use std::ffi::{CStr, c_char};
+
+/// The version with a NUL behind it.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\0");
+
+/// The version of the library that runs, such as "0.1.0". The text is static.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_version() -> *const c_char {
+    boundary::get_text(Some(&()), |()| CStr::from_bytes_with_nul(VERSION.as_bytes()).ok())
+}
+
+/// The version of the library that runs as a number like SBX_VERSION_NUMBER.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_version_number() -> u32 {
+    boundary::get(Some(&()), 0, |()| {
+        let part = |text: &str| text.parse::<u32>().unwrap_or(0);
+        let (major, minor) = (part(env!("CARGO_PKG_VERSION_MAJOR")), part(env!("CARGO_PKG_VERSION_MINOR")));
+        (major << 16) | (minor << 8) | part(env!("CARGO_PKG_VERSION_PATCH"))
+    })
+}

@@ -1,0 +1,292 @@
+//! The handle of one sandbox, and its files.
+
+use std::ffi::{CString, c_char};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::OnceLock;
+
+use super::boundary::{self, Kept, Text, given};
+use super::command::{sbx_command, sbx_output};
+use super::error::{sbx_error, sbx_status};
+use super::info::sbx_info;
+use crate::Sandbox;
+
+/// A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with sbx_sandbox_free(), which
+/// does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It keeps what it needs of its client
+/// alive.
+#[derive(Debug)]
+pub struct sbx_sandbox {
+    sandbox: Sandbox,
+    name: CString,
+    uid: CString,
+    /// Once there is one, it never changes.
+    host_key: OnceLock<CString>,
+}
+
+impl sbx_sandbox {
+    pub(super) fn new(sandbox: Sandbox) -> Self {
+        Self {
+            name: boundary::c_text(sandbox.name()),
+            uid: boundary::c_text(sandbox.uid()),
+            host_key: OnceLock::new(),
+            sandbox,
+        }
+    }
+}
+
+/// Name of the sandbox and of its Pod.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_name(sandbox: Option<&sbx_sandbox>) -> *const c_char {
+    boundary::get_text(sandbox, |sandbox| Some(&sandbox.name))
+}
+
+/// Kubernetes' unique id of the Pod.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_uid(sandbox: Option<&sbx_sandbox>) -> *const c_char {
+    boundary::get_text(sandbox, |sandbox| Some(&sandbox.uid))
+}
+
+/// Port of the SSH server, from the cache; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_ssh_port(sandbox: Option<&sbx_sandbox>) -> u16 {
+    boundary::get(sandbox, 0, |sandbox| sandbox.sandbox.ssh_port())
+}
+
+/// The SSH server's host key as it is pinned, as OpenSSH writes it; NULL before the first connection.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_host_key(sandbox: Option<&sbx_sandbox>) -> *const c_char {
+    boundary::get_text(sandbox, |sandbox| {
+        if let Some(key) = sandbox.sandbox.host_key() {
+            return Some(sandbox.host_key.get_or_init(|| boundary::c_text(&key)));
+        }
+        None
+    })
+}
+
+/// True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
+/// sbx_client_create(): until the API server had stored the Pod, until the container had started, and until the SSH login had
+/// succeeded. Each of the three may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_timings(
+    sandbox: Option<&sbx_sandbox>,
+    accepted: Option<&mut MaybeUninit<f64>>,
+    started: Option<&mut MaybeUninit<f64>>,
+    logged_in: Option<&mut MaybeUninit<f64>>,
+) -> bool {
+    boundary::get(sandbox, false, |sandbox| {
+        let Some(timings) = sandbox.sandbox.timings() else {
+            return false;
+        };
+        boundary::put(accepted, timings.accepted.as_secs_f64());
+        boundary::put(started, timings.started.as_secs_f64());
+        boundary::put(logged_in, timings.logged_in.as_secs_f64());
+        true
+    })
+}
+
+/// How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL; nothing is
+/// written if `sandbox` is.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_session_counts(
+    sandbox: Option<&sbx_sandbox>,
+    idle: Option<&mut MaybeUninit<usize>>,
+    busy: Option<&mut MaybeUninit<usize>>,
+) {
+    boundary::get(sandbox, (), |sandbox| {
+        let counts = sandbox.sandbox.session_counts();
+        boundary::put(idle, counts.0);
+        boundary::put(busy, counts.1);
+    });
+}
+
+/// Asks Kubernetes about the sandbox: one API call. The caller frees the answer with sbx_info_free().
+///
+/// SBX_ERR_NOT_FOUND if its Pod is gone, also if another one has its name now.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_info(
+    sandbox: Option<&sbx_sandbox>,
+    info: Option<&mut MaybeUninit<*mut sbx_info>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, place) = (given(sandbox, "sandbox")?, given(info, "info")?);
+        sandbox.sandbox.info().map(|info| boundary::give(place, sbx_info::new(info)))
+    })
+}
+
+/// Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free(). Short for
+/// sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_execute(
+    sandbox: Option<&sbx_sandbox>,
+    line: Text,
+    output: Option<&mut MaybeUninit<*mut sbx_output>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, line) = (given(sandbox, "sandbox")?, line.bytes("line")?);
+        let place = given(output, "output")?;
+        sandbox.sandbox.execute(line).map(|output| boundary::give(place, sbx_output::new(output)))
+    })
+}
+
+/// Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing runs yet.
+/// The caller frees it with sbx_command_free().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_command(
+    sandbox: Option<&sbx_sandbox>,
+    program: Text,
+    command: Option<&mut MaybeUninit<*mut sbx_command>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, program) = (given(sandbox, "sandbox")?, program.bytes("program")?);
+        boundary::give(given(command, "command")?, sbx_command::new(sandbox.sandbox.command(program)));
+        Ok(())
+    })
+}
+
+/// Makes a command of a line for the sandbox's shell. Nothing runs yet. The caller frees it with sbx_command_free().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_shell(
+    sandbox: Option<&sbx_sandbox>,
+    line: Text,
+    command: Option<&mut MaybeUninit<*mut sbx_command>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, line) = (given(sandbox, "sandbox")?, line.bytes("line")?);
+        boundary::give(given(command, "command")?, sbx_command::new(sandbox.sandbox.shell(line)));
+        Ok(())
+    })
+}
+
+/// Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
+/// `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
+/// whole or not at all.
+///
+/// SBX_ERR_NOT_FOUND, SBX_ERR_PERMISSION_DENIED, SBX_ERR_TIMED_OUT (the configured transfer_timeout), else SBX_ERR_TRANSFER, and
+/// those of a lost connection.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_upload_file(
+    sandbox: Option<&sbx_sandbox>,
+    local: Text,
+    remote: Text,
+    size: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (local, remote) = (local.bytes("local")?, remote.bytes("remote")?);
+        given(sandbox, "sandbox")?.sandbox.upload_file(local, remote).map(|bytes| boundary::put(size, bytes))
+    })
+}
+
+/// Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_download_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    local: Text,
+    size: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (remote, local) = (remote.bytes("remote")?, local.bytes("local")?);
+        given(sandbox, "sandbox")?.sandbox.download_file(remote, local).map(|bytes| boundary::put(size, bytes))
+    })
+}
+
+/// Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
+/// 0. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_write_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    data: *const u8,
+    len: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        // SAFETY: the C caller promises `len` bytes at `data` during the call.
+        let data = unsafe { boundary::bytes(data, len, "data") }?;
+        sandbox.sandbox.files().write(remote, data)
+    })
+}
+
+/// Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
+/// sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_read_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    bytes: Option<&mut MaybeUninit<*mut sbx_bytes>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        let place = given(bytes, "bytes")?;
+        sandbox.sandbox.files().read(remote).map(|contents| boundary::give(place, sbx_bytes(Kept::new(contents))))
+    })
+}
+
+/// Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
+/// stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_renew(
+    sandbox: Option<&sbx_sandbox>,
+    seconds: f64,
+    unix_seconds: Option<&mut MaybeUninit<i64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let lifetime = boundary::exact_seconds(seconds, "seconds")?;
+        let expiry = given(sandbox, "sandbox")?.sandbox.renew(lifetime)?;
+        boundary::put(unix_seconds, boundary::unix_time(expiry));
+        Ok(())
+    })
+}
+
+/// Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked afterwards fails
+/// with SBX_ERR_CLOSED.
+///
+/// SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_delete(
+    sandbox: Option<&sbx_sandbox>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(sandbox, "sandbox")?.sandbox.delete())
+}
+
+/// The same as sbx_sandbox_delete(), under the name that some know.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_shutdown(
+    sandbox: Option<&sbx_sandbox>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(sandbox, "sandbox")?.sandbox.shutdown())
+}
+
+/// Frees a handle. The sandbox stays.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_free(sandbox: Option<Box<sbx_sandbox>>) {
+    boundary::free(sandbox);
+}
+
+/// The contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_bytes(Kept);
+
+/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
+/// NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_bytes_data(bytes: Option<&sbx_bytes>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
+    boundary::get(bytes, ptr::null(), |bytes| bytes.0.lend(len))
+}
+
+/// Frees bytes.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_bytes_free(bytes: Option<Box<sbx_bytes>>) {
+    boundary::free(bytes);
+}

@@ -1,0 +1,224 @@
+//! The header is what src/ffi says, and the library exports what the header says.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: impl AsRef<Path>) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// The library that was built with this test.
+fn library() -> PathBuf {
+    std::env::current_exe().unwrap().with_file_name("libsandbox.so")
+}
+
+/// The sources of the C ABI, by name, in the order in which the header has them.
+const FILES: [&str; 9] =
+    ["mod.rs", "error.rs", "config.rs", "client.rs", "spec.rs", "sandbox.rs", "command.rs", "info.rs", "boundary.rs"];
+
+fn sources() -> impl Iterator<Item = (&'static str, String)> {
+    FILES.into_iter().map(|name| (name, read(Path::new("src/ffi").join(name))))
+}
+
+fn version_parts() -> Vec<u32> {
+    VERSION.split('.').map(|part| part.parse().unwrap()).collect()
+}
+
+/// The comment on top of mod.rs, as a C comment.
+fn opening() -> String {
+    let source = read("src/ffi/mod.rs");
+    let lines = source.lines().map_while(|line| line.strip_prefix("//!"));
+    let lines: Vec<_> = lines.map(|line| format!(" *{line}")).collect();
+    format!("/**\n * \\file\n *\n{}\n */", lines.join("\n"))
+}
+
+fn macros() -> String {
+    let [major, minor, patch] = version_parts()[..] else { panic!("{VERSION} has not three parts") };
+    format!(
+        "
+/** The version that this header belongs to. */
+#define SBX_VERSION_MAJOR {major}
+#define SBX_VERSION_MINOR {minor}
+#define SBX_VERSION_PATCH {patch}
+/** The version as a number that grows. */
+#define SBX_VERSION_NUMBER ((SBX_VERSION_MAJOR << 16) | (SBX_VERSION_MINOR << 8) | SBX_VERSION_PATCH)
+
+/** A status that nobody looks at is a mistake, which C++ compilers since C++17 say. */
+#if defined(__cplusplus) && __cplusplus >= 201703L
+#define SBX_NODISCARD [[nodiscard]]
+#else
+#define SBX_NODISCARD
+#endif"
+    )
+}
+
+fn generated() -> String {
+    let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
+    config.header = Some(opening());
+    config.after_includes = Some(macros());
+    let mut builder = cbindgen::Builder::new().with_config(config);
+    for (name, _) in sources() {
+        builder = builder.with_src(root().join("src/ffi").join(name));
+    }
+    let mut header = Vec::new();
+    builder.generate().unwrap().write(&mut header);
+    // cbindgen writes the renamed type as it stands, and pointers with the star at the name.
+    String::from_utf8(header).unwrap().replace("const char* ", "const char *")
+}
+
+/// The functions that the header declares.
+fn declared() -> BTreeSet<String> {
+    let header = read("include/sandbox.h");
+    let (mut names, mut in_comment) = (BTreeSet::new(), false);
+    for line in header.lines() {
+        in_comment |= line.trim_start().starts_with("/*");
+        if !in_comment
+            && let Some((before, _)) = line.split_once('(')
+            && let Some(name) = before.rsplit([' ', '*']).next()
+            && name.starts_with("sbx_")
+        {
+            names.insert(name.to_owned());
+        }
+        in_comment &= !line.contains("*/");
+    }
+    assert!(names.len() > 100, "only {} functions found", names.len());
+    names
+}
+
+fn stdout(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_header_is_current() {
+    let (path, now) = (root().join("include/sandbox.h"), generated());
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&path, &now).unwrap();
+        return;
+    }
+    let kept = read(&path);
+    if let Some((number, (kept, now))) =
+        kept.lines().chain([""]).zip(now.lines().chain([""])).enumerate().find(|(_, (kept, now))| kept != now)
+    {
+        panic!(
+            "include/sandbox.h is not current from line {} on:\n-{kept}\n+{now}\nrun: BLESS=1 cargo test --test header",
+            number + 1
+        );
+    }
+    assert_eq!(kept, now, "run: BLESS=1 cargo test --test header");
+}
+
+#[test]
+fn the_library_exports_the_headers_functions_and_nothing_else() {
+    let symbols = stdout(Command::new("nm").args(["-D", "--defined-only", "--format=just-symbols"]).arg(library()));
+    let exported: BTreeSet<_> = symbols.lines().map(|line| line.split('@').next().unwrap().to_owned()).collect();
+    assert_eq!(exported, declared());
+}
+
+#[test]
+fn the_library_has_the_soname() {
+    let dynamic = stdout(Command::new("readelf").args(["-d", "-W"]).arg(library()));
+    assert!(dynamic.contains("Library soname: [libsandbox.so.0]"), "{dynamic}");
+}
+
+#[test]
+fn the_version_macros_match_the_crate() {
+    let header = read("include/sandbox.h");
+    for (name, part) in ["MAJOR", "MINOR", "PATCH"].iter().zip(version_parts()) {
+        assert!(header.contains(&format!("#define SBX_VERSION_{name} {part}\n")), "{name} is not {part}");
+    }
+}
+
+/// Text from the signature's start to its closing brace, for each exported function.
+fn functions() -> Vec<(String, String)> {
+    let mut functions = Vec::new();
+    for (file, source) in sources() {
+        let exports = source.matches("#[unsafe(no_mangle)]").count();
+        let before = functions.len();
+        for function in source.split("#[unsafe(no_mangle)]\n").skip(1) {
+            let end = function.find("\n}\n").unwrap_or_else(|| panic!("{file}: a function without an end"));
+            let name = function.split_once("fn ").and_then(|(_, rest)| rest.split_once('(')).unwrap().0;
+            functions.push((name.to_owned(), function[..end].to_owned()));
+        }
+        assert_eq!(functions.len() - before, exports, "{file}");
+    }
+    functions
+}
+
+/// A function's body must be one expression: `boundary::call` for those with a status and an error, else one of the others.
+#[test]
+fn every_function_goes_through_the_boundary() {
+    let functions = functions();
+    assert_eq!(functions.iter().map(|(name, _)| name.clone()).collect::<BTreeSet<_>>(), declared());
+    for (name, text) in functions {
+        let (signature, body) = text.split_once(" {\n").unwrap();
+        let allowed: &[&str] = match signature.contains("err: Option<&mut MaybeUninit<*mut sbx_error>>") {
+            true => &["boundary::call(err, "],
+            false => &["boundary::get(", "boundary::get_text(", "boundary::free("],
+        };
+        assert!(allowed.iter().any(|allowed| body.trim_start().starts_with(allowed)), "{name} begins with {body}");
+        // The lines of the body's own indentation are the beginning and the end of that expression.
+        let own: Vec<_> = body.lines().filter(|line| !line.starts_with("     ")).collect();
+        let one = own.len() == 1 || (own.len() == 2 && ["    })", "    });", "    )"].contains(&own[1]));
+        assert!(one, "{name} does more than one thing:\n{body}");
+    }
+}
+
+#[test]
+fn every_source_is_known() {
+    let found = fs::read_dir(root().join("src/ffi")).unwrap().map(|entry| entry.unwrap().file_name());
+    let found: BTreeSet<_> = found.map(|name| name.into_string().unwrap()).collect();
+    assert_eq!(found, FILES.iter().map(|name| (*name).to_owned()).collect());
+}
+
+#[test]
+fn every_extern_function_is_exported_and_documented() {
+    for (file, source) in sources() {
+        let lines: Vec<_> = source.lines().collect();
+        for (index, line) in lines.iter().enumerate() {
+            if line.contains("extern \"C\" fn ") && line.contains("pub ") {
+                assert_eq!(lines[index - 1], "#[unsafe(no_mangle)]", "{file}: {line}");
+                assert!(lines[index - 2].starts_with("///"), "{file}: {line}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_c_abi_uses_only_the_public_api() {
+    let public: BTreeSet<String> = read("src/lib.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub use "))
+        .flat_map(|line| {
+            line.rsplit("::")
+                .next()
+                .unwrap()
+                .trim_matches(['{', '}', ';', ' '])
+                .split(", ")
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .map(|name| name.trim_matches(['{', '}', ';']).to_owned())
+        .collect();
+    for (file, source) in sources() {
+        for used in source.split("crate::").skip(1) {
+            let used = used.split(';').next().unwrap();
+            let names = used.trim_matches(['{', '}']).split([',', '\n']).map(str::trim).filter(|name| !name.is_empty());
+            for name in names {
+                assert!(public.contains(name), "{file} uses crate::{name}, which is not in lib.rs");
+            }
+        }
+    }
+}

@@ -1,0 +1,396 @@
+/* The whole life of a sandbox in C99. The first argument is an empty directory to work in. */
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sandbox.h"
+
+static sbx_client *client;
+static sbx_sandbox *sandbox;
+static sbx_error *err;
+
+/* Ends the program at the first thing that is not as it should be, without leaving the sandbox behind. */
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+            if (err) \
+                fprintf(stderr, "the last error: %s\n", sbx_error_message(err)); \
+            sbx_sandbox_delete(sandbox, NULL); \
+            exit(1); \
+        } \
+    } while (0)
+
+/* The call succeeds and says so in both ways. */
+#define OK(call) \
+    do { \
+        CHECK((call) == SBX_OK); \
+        CHECK(err == NULL); \
+    } while (0)
+
+/* The call fails with this status, and its message has this text. */
+#define FAILS(status, text, call) \
+    do { \
+        CHECK((call) == (status)); \
+        CHECK(err != NULL && sbx_error_status(err) == (status)); \
+        CHECK(strstr(sbx_error_message(err), (text)) != NULL); \
+        sbx_error_free(err); \
+        err = NULL; \
+    } while (0)
+
+/* The stream has exactly these bytes, and a NUL behind them. */
+#define IS(expected, data, len) \
+    CHECK((len) == sizeof(expected) - 1 && memcmp((data), (expected), sizeof(expected)) == 0)
+
+static void versions_and_statuses(void) {
+    char version[64];
+    snprintf(version, sizeof version, "%d.%d.%d", SBX_VERSION_MAJOR, SBX_VERSION_MINOR, SBX_VERSION_PATCH);
+    CHECK(strcmp(sbx_version(), version) == 0);
+    CHECK(sbx_version_number() == SBX_VERSION_NUMBER);
+
+    CHECK(sbx_status_at(0) == SBX_OK && sbx_status_at(sbx_status_count()) == SBX_OK);
+    for (size_t i = 1; i < sbx_status_count(); i++)
+        CHECK(strncmp(sbx_status_name(sbx_status_at(i)), "SBX_ERR_", 8) == 0);
+    CHECK(sbx_status_name(-1) == NULL);
+}
+
+static void nothing_is_answered(void) {
+    sbx_config_free(NULL);
+    sbx_client_free(NULL);
+    sbx_spec_free(NULL);
+    sbx_sandbox_free(NULL);
+    sbx_command_free(NULL);
+    sbx_ending_free(NULL);
+    sbx_output_free(NULL);
+    sbx_info_free(NULL);
+    sbx_list_free(NULL);
+    sbx_names_free(NULL);
+    sbx_bytes_free(NULL);
+    sbx_error_free(NULL);
+
+    size_t len = 7;
+    CHECK(sbx_output_stdout(NULL, &len) == NULL && sbx_bytes_data(NULL, NULL) == NULL && len == 7);
+    CHECK(sbx_sandbox_name(NULL) == NULL && sbx_error_message(NULL) == NULL && sbx_list_at(NULL, 0) == NULL);
+    CHECK(sbx_error_status(NULL) == SBX_OK && sbx_list_count(NULL) == 0 && !sbx_output_exit_code(NULL, NULL));
+    CHECK(sbx_client_ssh_port(NULL, NULL) == 0);
+
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "config is NULL", sbx_config_new(NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "client is NULL", sbx_client_new(NULL, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "client is NULL", sbx_client_create(NULL, NULL, &sandbox, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "sandbox is NULL", sbx_sandbox_delete(NULL, &err));
+    CHECK(sbx_sandbox_delete(NULL, NULL) == SBX_ERR_INVALID_ARGUMENT);
+    CHECK(sandbox == NULL);
+}
+
+static void make_client(void) {
+    sbx_config *config = NULL;
+    OK(sbx_config_from_env(&config, &err));
+    OK(sbx_config_set_owner(config, "life-c", &err));
+    OK(sbx_config_set_command_timeout(config, 60, &err));
+    OK(sbx_config_set_idle_timeout(config, -1, &err));
+    OK(sbx_config_set_transport(config, SBX_TRANSPORT_TUNNEL, &err));
+    OK(sbx_config_set_log(config, SBX_LOG_WARN, &err));
+    OK(sbx_config_set(config, "lifetime", "300", &err));
+    OK(sbx_config_init_logging(config, &err));
+    FAILS(SBX_ERR_CONFLICT, "logger", sbx_config_init_logging(config, &err));
+    FAILS(SBX_ERR_CONFIG, "there is no setting \"colour\"", sbx_config_set(config, "colour", "red", &err));
+    FAILS(SBX_ERR_CONFIG, "1 to 65535", sbx_config_set(config, "ssh_port", "0", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "99 is no transport", sbx_config_set_transport(config, 99, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "value is not UTF-8", sbx_config_set_image(config, "\xff", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_config_set_image(config, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_config_set_lifetime(config, (double)NAN, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_config_set_lifetime(config, 1e300, &err));
+    OK(sbx_client_new(config, &client, &err));
+
+    sbx_client *none = NULL;
+    OK(sbx_config_set_max_sessions(config, 0, &err));
+    FAILS(SBX_ERR_CONFIG, "max_sessions", sbx_client_new(config, &none, &err));
+    CHECK(none == NULL);
+    sbx_config_free(config);
+    CHECK(strlen(sbx_client_namespace(client)) > 0);
+}
+
+static void create(void) {
+    sbx_spec *spec = NULL;
+    OK(sbx_spec_new(&spec, &err));
+    OK(sbx_spec_set_env(spec, "LIFE", "from the spec", &err));
+    OK(sbx_spec_set_label(spec, "language", "c", &err));
+    OK(sbx_spec_set_memory(spec, "256Mi", &err));
+    OK(sbx_spec_set_hard_limit(spec, 900, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "JSON", sbx_spec_set_pod_template(spec, "[]", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_spec_set_unschedulable_grace(spec, -1, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "sandbox is NULL", sbx_client_create(client, spec, NULL, &err));
+    OK(sbx_client_create(client, spec, &sandbox, &err));
+    sbx_spec_free(spec);
+
+    double accepted = 0, started = 0, logged_in = 0;
+    CHECK(sbx_sandbox_timings(sandbox, &accepted, &started, &logged_in));
+    CHECK(0 < accepted && accepted <= started && started <= logged_in);
+    CHECK(sbx_sandbox_timings(sandbox, NULL, NULL, NULL));
+    CHECK(strncmp(sbx_sandbox_host_key(sandbox), "ssh-", 4) == 0 || strncmp(sbx_sandbox_host_key(sandbox), "ecdsa-", 6) == 0);
+    CHECK(sbx_sandbox_host_key(sandbox) == sbx_sandbox_host_key(sandbox));
+}
+
+static void look(void) {
+    sbx_info *info = NULL;
+    OK(sbx_sandbox_info(sandbox, &info, &err));
+    /* The sandbox can be faster than the node's report on it. */
+    CHECK(sbx_info_phase(info) == SBX_PHASE_PENDING || sbx_info_phase(info) == SBX_PHASE_RUNNING);
+    CHECK(strcmp(sbx_info_name(info), sbx_sandbox_name(sandbox)) == 0);
+    CHECK(strcmp(sbx_info_uid(info), sbx_sandbox_uid(sandbox)) == 0);
+    CHECK(strcmp(sbx_info_namespace(info), sbx_client_namespace(client)) == 0);
+    CHECK(strcmp(sbx_info_owner(info), "life-c") == 0);
+    CHECK(strcmp(sbx_info_label(info, "language"), "c") == 0);
+    CHECK(sbx_info_label(info, "no such") == NULL && sbx_info_label(info, NULL) == NULL);
+    CHECK(sbx_info_label_count(info) > 1);
+    CHECK(sbx_info_label_name_at(info, sbx_info_label_count(info)) == NULL);
+    CHECK(sbx_info_label_name_at(info, 0) != NULL && sbx_info_label_value_at(info, 0) != NULL);
+    CHECK(sbx_info_ssh_port(info) == sbx_sandbox_ssh_port(sandbox));
+    CHECK(sbx_info_verdict_cause(info) == SBX_CAUSE_NONE && sbx_info_verdict_reason(info) == NULL);
+    int64_t created = 0, expires = 0, renewed = 0;
+    CHECK(sbx_info_created_at(info, &created) && sbx_info_expires_at(info, &expires));
+    CHECK(created + 290 < expires && expires < created + 310);
+    sbx_info_free(info);
+
+    OK(sbx_sandbox_renew(sandbox, 600, &renewed, &err));
+    CHECK(expires + 290 < renewed);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "at least one second", sbx_sandbox_renew(sandbox, 0, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_sandbox_renew(sandbox, -5, NULL, &err));
+
+    sbx_list *list = NULL;
+    OK(sbx_client_list(client, &list, &err));
+    size_t found = 0;
+    for (size_t i = 0; i < sbx_list_count(list); i++)
+        found += strcmp(sbx_info_uid(sbx_list_at(list, i)), sbx_sandbox_uid(sandbox)) == 0;
+    CHECK(found == 1 && sbx_list_at(list, sbx_list_count(list)) == NULL);
+    sbx_list_free(list);
+}
+
+static void execute(void) {
+    sbx_output *output = NULL;
+    size_t len = 0;
+    int32_t code = -1;
+    OK(sbx_sandbox_execute(sandbox, "true", &output, &err));
+    CHECK(sbx_output_success(output));
+    OK(sbx_output_check(output, &err));
+    sbx_output_free(output);
+
+    uint64_t requests = sbx_client_api_requests(client);
+    OK(sbx_sandbox_execute(sandbox, "printf 'a\\0\\377b'; printf oops >&2; exit 3", &output, &err));
+    CHECK(sbx_client_api_requests(client) == requests);
+    const uint8_t *data = sbx_output_stdout(output, &len);
+    IS("a\0\xff" "b", data, len);
+    data = sbx_output_stderr(output, &len);
+    IS("oops", data, len);
+    CHECK(sbx_output_exit_code(output, &code) && code == 3);
+    CHECK(!sbx_output_success(output) && sbx_output_signal(output) == NULL && sbx_output_truncated(output) == 0);
+
+    CHECK(sbx_output_check(output, &err) == SBX_ERR_COMMAND_FAILED);
+    sbx_output_free(output);
+    data = sbx_error_stdout(err, &len);
+    IS("a\0\xff" "b", data, len);
+    data = sbx_error_stderr(err, &len);
+    IS("oops", data, len);
+    CHECK(strstr(sbx_error_message(err), "exit code 3: oops") != NULL);
+    sbx_error_free(err);
+
+    OK(sbx_sandbox_execute(sandbox, "kill -KILL $$", &output, &err));
+    code = -1;
+    CHECK(strcmp(sbx_output_signal(output), "KILL") == 0 && !sbx_output_exit_code(output, &code) && code == -1);
+    sbx_output_free(output);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "line is NULL", sbx_sandbox_execute(sandbox, NULL, &output, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "output is NULL", sbx_sandbox_execute(sandbox, "true", NULL, &err));
+}
+
+static void command(void) {
+    sbx_command *command = NULL;
+    sbx_output *output = NULL;
+    sbx_ending *ending = NULL;
+    size_t len = 0;
+    OK(sbx_sandbox_command(sandbox, "sh", &command, &err));
+    OK(sbx_command_add_arg(command, "-c", &err));
+    OK(sbx_command_add_arg(command, "cat; printf '|%s' \"$LIFE\" \"$MINE\" \"$PWD\" \"$@\"", &err));
+    OK(sbx_command_add_arg(command, "sh", &err));
+    OK(sbx_command_add_arg(command, "it's $HOME \xff", &err));
+    OK(sbx_command_add_arg_bytes(command, (const uint8_t *)"cut here", 3, &err));
+    OK(sbx_command_add_arg_bytes(command, NULL, 0, &err));
+    OK(sbx_command_set_env(command, "MINE", "a\nb", &err));
+    OK(sbx_command_set_current_dir(command, "/tmp", &err));
+    OK(sbx_command_set_stdin(command, (const uint8_t *)"in\0put", 6, &err));
+    OK(sbx_command_set_timeout(command, 20, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_command_add_arg(command, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "data is NULL, but its length is 1", sbx_command_set_stdin(command, NULL, 1, &err));
+    for (int run = 0; run < 2; run++) {
+        OK(sbx_command_output(command, &output, &err));
+        const uint8_t *data = sbx_output_stdout(output, &len);
+        IS("in\0put|from the spec|a\nb|/tmp|it's $HOME \xff|cut|", data, len);
+        sbx_output_free(output);
+    }
+    OK(sbx_command_set_output_limit(command, 4, &err));
+    OK(sbx_command_output(command, &output, &err));
+    const uint8_t *data = sbx_output_stdout(output, &len);
+    IS("in\0p", data, len);
+    CHECK(sbx_output_truncated(output) == strlen("ut|from the spec|a b|/tmp|it's $HOME .|cut|"));
+    sbx_output_free(output);
+    OK(sbx_command_status(command, &ending, &err));
+    CHECK(sbx_ending_success(ending) && sbx_ending_signal(ending) == NULL);
+    sbx_ending_free(ending);
+    OK(sbx_command_status(command, NULL, &err));
+    OK(sbx_command_add_arg_bytes(command, (const uint8_t *)"\0", 1, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "NUL", sbx_command_output(command, &output, &err));
+    sbx_command_free(command);
+
+    OK(sbx_sandbox_command(sandbox, "no-such-program", &command, &err));
+    FAILS(SBX_ERR_COMMAND, "no-such-program", sbx_command_output(command, &output, &err));
+    sbx_command_free(command);
+
+    OK(sbx_sandbox_shell(sandbox, "echo so far; sleep 60", &command, &err));
+    OK(sbx_command_set_timeout(command, 0.5, &err));
+    CHECK(sbx_command_output(command, &output, &err) == SBX_ERR_TIMED_OUT);
+    data = sbx_error_stdout(err, &len);
+    IS("so far\n", data, len);
+    CHECK(strcmp(sbx_error_operation(err), "run command") == 0);
+    CHECK(strcmp(sbx_error_sandbox(err), sbx_sandbox_name(sandbox)) == 0);
+    CHECK(!sbx_error_is_retryable(err) && sbx_error_http_status(err) == 0 && sbx_error_ssh_code(err) == 0);
+    CHECK(sbx_error_verdict_cause(err) == SBX_CAUSE_NONE && sbx_error_verdict_message(err) == NULL);
+    sbx_error_free(err);
+    err = NULL;
+    sbx_command_free(command);
+}
+
+struct received {
+    size_t out, errors, stop_after, calls_after_stop;
+};
+
+static int32_t receive(void *userdata, sbx_stream stream, const uint8_t *data, size_t len) {
+    struct received *received = userdata;
+    CHECK(data != NULL && len > 0);
+    received->calls_after_stop += received->out > received->stop_after;
+    *(stream == SBX_STREAM_STDOUT ? &received->out : &received->errors) += len;
+    return received->out > received->stop_after;
+}
+
+static void stream(void) {
+    sbx_command *command = NULL;
+    sbx_ending *ending = NULL;
+    int32_t code = -1;
+    struct received all = {0, 0, SIZE_MAX, 0}, some = {0, 0, 100000, 0};
+    OK(sbx_sandbox_shell(sandbox, "head -c 1000000 /dev/zero; printf 12345 >&2; exit 9", &command, &err));
+    OK(sbx_command_stream(command, receive, &all, &ending, &err));
+    CHECK(all.out == 1000000 && all.errors == 5);
+    CHECK(sbx_ending_exit_code(ending, &code) && code == 9 && !sbx_ending_success(ending));
+    sbx_ending_free(ending);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "receive is NULL", sbx_command_stream(command, NULL, NULL, NULL, &err));
+    sbx_command_free(command);
+
+    OK(sbx_sandbox_shell(sandbox, "cat /dev/zero", &command, &err));
+    FAILS(SBX_ERR_CANCELLED, "all its processes were killed: the callback returned 1",
+          sbx_command_stream(command, receive, &some, NULL, &err));
+    /* Nothing came after the stop, and nothing runs any more. */
+    CHECK(some.out > some.stop_after && some.calls_after_stop == 0);
+    sbx_command_free(command);
+    sbx_output *output = NULL;
+    OK(sbx_sandbox_execute(sandbox, "! pgrep cat", &output, &err));
+    OK(sbx_output_check(output, &err));
+    sbx_output_free(output);
+}
+
+static void files(const char *directory) {
+    static const uint8_t contents[] = {'f', 0, 0xff, '\n'};
+    char local[4096], back[4096];
+    uint64_t size = 0;
+    size_t len = 0;
+    sbx_bytes *bytes = NULL;
+    snprintf(local, sizeof local, "%s/local", directory);
+    snprintf(back, sizeof back, "%s/back", directory);
+    FILE *file = fopen(local, "wb");
+    CHECK(file && fwrite(contents, 1, sizeof contents, file) == sizeof contents && fclose(file) == 0);
+
+    OK(sbx_sandbox_upload_file(sandbox, local, "uploaded \xff", &size, &err));
+    CHECK(size == sizeof contents);
+    OK(sbx_sandbox_download_file(sandbox, "uploaded \xff", back, NULL, &err));
+    uint8_t read[16];
+    file = fopen(back, "rb");
+    CHECK(file && fread(read, 1, sizeof read, file) == sizeof contents && fclose(file) == 0);
+    CHECK(memcmp(read, contents, sizeof contents) == 0);
+
+    OK(sbx_sandbox_write_file(sandbox, "written", contents, sizeof contents, &err));
+    OK(sbx_sandbox_read_file(sandbox, "written", &bytes, &err));
+    CHECK(memcmp(sbx_bytes_data(bytes, &len), contents, sizeof contents) == 0 && len == sizeof contents);
+    sbx_bytes_free(bytes);
+    OK(sbx_sandbox_write_file(sandbox, "written", NULL, 0, &err));
+    OK(sbx_sandbox_read_file(sandbox, "written", &bytes, &err));
+    CHECK(*sbx_bytes_data(bytes, &len) == 0 && len == 0);
+    sbx_bytes_free(bytes);
+
+    FAILS(SBX_ERR_NOT_FOUND, "no-such-file", sbx_sandbox_read_file(sandbox, "no-such-file", &bytes, &err));
+    FAILS(SBX_ERR_NOT_FOUND, "nor-here", sbx_sandbox_upload_file(sandbox, "nor-here", "x", NULL, &err));
+    FAILS(SBX_ERR_PERMISSION_DENIED, "", sbx_sandbox_write_file(sandbox, "/etc/no", contents, 1, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "remote is NULL", sbx_sandbox_read_file(sandbox, NULL, &bytes, &err));
+}
+
+static void by_name(const char *directory) {
+    const char *name = sbx_sandbox_name(sandbox);
+    sbx_sandbox *second = NULL;
+    sbx_output *output = NULL;
+    sbx_info *info = NULL;
+    sbx_names *names = NULL;
+    char local[4096];
+    snprintf(local, sizeof local, "%s/local", directory);
+    OK(sbx_client_attach(client, name, &second, &err));
+    CHECK(strcmp(sbx_sandbox_uid(second), sbx_sandbox_uid(sandbox)) == 0);
+    CHECK(!sbx_sandbox_timings(second, NULL, NULL, NULL));
+    sbx_sandbox_free(second);
+    OK(sbx_client_execute_command(client, name, "echo by name", &output, &err));
+    CHECK(strcmp((const char *)sbx_output_stdout(output, NULL), "by name\n") == 0);
+    sbx_output_free(output);
+    OK(sbx_client_upload_file(client, name, local, "by-name", NULL, &err));
+    OK(sbx_client_download_file(client, name, "by-name", local, NULL, &err));
+    OK(sbx_client_get_sandbox_info(client, name, &info, &err));
+    CHECK(strcmp(sbx_info_name(info), name) == 0);
+    sbx_info_free(info);
+    CHECK(sbx_client_ssh_port(client, name) == sbx_sandbox_ssh_port(sandbox));
+    size_t idle = 0, busy = 7;
+    sbx_sandbox_session_counts(sandbox, &idle, &busy);
+    CHECK(idle > 0 && busy == 0);
+    OK(sbx_client_reap(client, &names, &err));
+    CHECK(sbx_names_at(names, sbx_names_count(names)) == NULL);
+    sbx_names_free(names);
+    FAILS(SBX_ERR_NOT_FOUND, "no-such-sandbox", sbx_client_delete_sandbox(client, "no-such-sandbox", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "name is not UTF-8", sbx_client_attach(client, "\xff", &second, &err));
+}
+
+static void end(void) {
+    sbx_command *command = NULL;
+    sbx_output *output = NULL;
+    sbx_sandbox *second = NULL;
+    OK(sbx_sandbox_shell(sandbox, "true", &command, &err));
+    OK(sbx_sandbox_delete(sandbox, &err));
+    FAILS(SBX_ERR_CLOSED, "deleted", sbx_command_output(command, &output, &err));
+    CHECK(sbx_client_attach(client, sbx_sandbox_name(sandbox), &second, &err) == SBX_ERR_NOT_FOUND);
+    CHECK(sbx_error_http_status(err) == 404);
+    /* Parents first: children keep what they need. */
+    sbx_client_free(client);
+    sbx_sandbox_free(sandbox);
+    FAILS(SBX_ERR_CLOSED, "deleted", (sbx_error_free(err), sbx_command_output(command, &output, &err)));
+    sbx_command_free(command);
+}
+
+int main(int argc, char **argv) {
+    CHECK(argc == 2);
+    versions_and_statuses();
+    nothing_is_answered();
+    make_client();
+    create();
+    look();
+    execute();
+    command();
+    stream();
+    files(argv[1]);
+    by_name(argv[1]);
+    end();
+    puts("done");
+    return 0;
+}
