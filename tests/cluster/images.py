@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from commands import PATH, long_step, output
-from console import Failure, say
+from commands import long_step, output
+from console import say
 from layout import (
     CACHE,
     HERE,
@@ -161,11 +161,6 @@ def build_sandbox() -> str:
         say(f"the sandbox image has {layer.stat().st_size / 1e6:.0f} MB")
     stamp.write_text(wanted)
     return wanted
-
-
-def require_compiler() -> None:
-    if not PAUSE_ARCHIVE.exists() and shutil.which(COMPILER, path=PATH) is None:
-        raise Failure(f"no C compiler ({COMPILER}), which Rust needs too: apt-get install gcc")
 
 
 def build_pause() -> None:

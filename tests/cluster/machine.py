@@ -1,4 +1,4 @@
-"""What the machine must have (root, Debian packages, Go), and Kubernetes built from Go."""
+"""What the machine must have (root, Debian packages, Rust, Go), and Kubernetes built from Go."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from pathlib import Path
 
 from commands import PATH, environment, long_step
 from console import Failure, say
-from layout import BINARY, CACHE, COMPONENTS, HERE
+from layout import BINARY, CACHE, COMPONENTS, HERE, REPOSITORY
 
-GO_NEEDED = (1, 24)
+GO_NEEDED = re.compile(r"^go (\d+)\.(\d+)", re.MULTILINE)
+RUST_NEEDED = re.compile(r"^rust-version = \"(\d+)\.(\d+)", re.MULTILINE)
 KUBERNETES = re.compile(r"^\s*k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)$", re.MULTILINE)
 
 
@@ -41,24 +42,30 @@ def stamped(stamp: Path, value: str) -> bool:
         return False
 
 
-def missing_packages() -> list[str]:
+def missing_packages(purposes: Iterable[str]) -> list[str]:
     """The packages of packages.txt whose file or command is not on this machine."""
     missing = []
     for line in (HERE / "packages.txt").read_text().splitlines():
-        package, _, provides = line.partition(" ")
-        if line.startswith("#") or not package:
+        if line.startswith("#") or not line:
             continue
-        if shutil.which(provides.strip(), path=PATH) is None:
+        purpose, package, provides = line.split()
+        if provides.startswith("/"):
+            there = Path(provides).exists()
+        else:
+            there = shutil.which(provides, path=PATH) is not None
+        if purpose in purposes and not there:
             missing.append(package)
     return missing
 
 
-def install() -> None:
+def install(*purposes: str) -> None:
     """Installs what is missing from Debian's packages."""
-    missing = missing_packages()
+    missing = missing_packages(purposes)
     if not missing:
         return
     names = " ".join(missing)
+    if os.geteuid() != 0:
+        raise Failure(f"these packages are missing; install them as root: {names}")
     if shutil.which("apt-get") is None:
         raise Failure(f"this machine has no apt-get; install what these packages provide: {names}")
     log = CACHE / "apt.log"
@@ -92,34 +99,46 @@ def install() -> None:
     finally:
         if ours:
             policy.unlink(missing_ok=True)
-    still = missing_packages()
+    still = missing_packages(purposes)
     if still:
         raise Failure(f"installed, but their commands are not found: {' '.join(still)}. {advice}")
 
 
-def require_go() -> None:
-    advice = f"install Go {GO_NEEDED[0]}.{GO_NEEDED[1]} or newer (https://go.dev/doc/install)"
+def require_version(tool: str, file: Path, needed: re.Pattern[str], *command: str) -> None:
+    """Refuses a tool that is missing, or older than a file of the project wants it."""
+    wanted = needed.search(file.read_text())
+    if wanted is None:
+        raise Failure(f"{file} names no version of {tool}")
+    advice = f"install {tool} {wanted[1]}.{wanted[2]} or newer"
     try:
         text = subprocess.run(
-            ["go", "env", "GOVERSION"],
-            capture_output=True,
-            text=True,
-            env=environment(),
-            timeout=60,
+            command, capture_output=True, text=True, env=environment(), timeout=60
         ).stdout
     except OSError as error:
-        raise Failure(f"Kubernetes is built with Go, and there is none: {advice}") from error
-    found = re.search(r"go(\d+)\.(\d+)", text)
-    if found is None or (int(found[1]), int(found[2])) < GO_NEEDED:
-        raise Failure(f"this Go is too old ({text.strip() or 'unknown'}): {advice}")
+        raise Failure(f"{command[0]} is missing: {advice}") from error
+    found = re.search(r"(\d+)\.(\d+)", text)
+    if found is None or (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
+        raise Failure(f"this {tool} is too old ({text.strip() or 'unknown'}): {advice}")
+
+
+def require_rust() -> None:
+    for command in ("cargo", "rustc"):
+        name = "Rust (https://rustup.rs)"
+        require_version(name, REPOSITORY / "Cargo.toml", RUST_NEEDED, command, "--version")
+
+
+def require_go() -> None:
+    name = "Go (https://go.dev/doc/install)"
+    require_version(name, COMPONENTS / "go.mod", GO_NEEDED, "go", "env", "GOVERSION")
 
 
 def build_kubernetes() -> str:
     """Builds the one binary of all components, unless it is there. Returns its stamp."""
-    sources = [COMPONENTS / name for name in ("main.go", "go.mod", "go.sum")]
-    version = KUBERNETES.search(sources[1].read_text())
+    module = COMPONENTS / "go.mod"
+    sources = [module, COMPONENTS / "go.sum", *sorted(COMPONENTS.rglob("*.go"))]
+    version = KUBERNETES.search(module.read_text())
     if version is None:
-        raise Failure(f"{sources[1]} names no version of k8s.io/kubernetes")
+        raise Failure(f"{module} names no version of k8s.io/kubernetes")
     major, minor, patch = version.groups()
     number = f"v{major}.{minor}.{patch}"
     # Go modules carry no version text of their own; clients ask the API server for it.

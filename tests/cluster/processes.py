@@ -15,8 +15,10 @@ from commands import environment
 from console import Failure, tail
 from layout import LOGS, PROCESSES
 
-# The process that only holds the namespaces; the others join it.
+# Processes that only hold namespaces; others join them: those of the cluster, and the network of a
+# machine that reaches nothing but its API server.
 HOLDER = "namespaces"
+OUTSIDE_HOLDER = "network-outside"
 ADVICE = (
     "What to do: the log's last lines name the cause, and tests/cluster/README.md explains the "
     "usual ones; `cluster.py up` starts anew."
@@ -75,13 +77,21 @@ def start(name: str, command: Sequence[str]) -> int:
     return process.pid
 
 
-def inside(command: Sequence[str], *, mounts: bool = True) -> list[str]:
-    """A command that runs in the cluster's network, and with its mounts if wanted."""
-    holder = pid_of(HOLDER)
+def joining(name: str, which: Sequence[str], command: Sequence[str]) -> list[str]:
+    holder = pid_of(name)
     if holder is None:
         raise Failure("the cluster is down; start it with: tests/cluster/cluster.py up")
-    which = ["--net", "--mount"] if mounts else ["--net"]
     return ["nsenter", "--target", str(holder), *which, "--", *command]
+
+
+def inside(command: Sequence[str], *, mounts: bool = True) -> list[str]:
+    """A command that runs in the cluster's network, and with its mounts if wanted."""
+    return joining(HOLDER, ["--net", "--mount"] if mounts else ["--net"], command)
+
+
+def outside(command: Sequence[str]) -> list[str]:
+    """A command that runs in a network with loopback only, where the API server answers."""
+    return joining(OUTSIDE_HOLDER, ["--net"], command)
 
 
 def require_running(names: Sequence[str]) -> None:
@@ -116,12 +126,12 @@ def wait_until(
         time.sleep(0.05)
 
 
-def in_other_namespaces(pid: int) -> bool:
-    """Whether a process has left our own network and mounts."""
+def left(pid: int, *kinds: str) -> bool:
+    """Whether a process has left our own namespaces of these kinds."""
     try:
         return all(
             os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
-            for kind in ("net", "mnt")
+            for kind in kinds
         )
     except OSError:
         return False

@@ -25,8 +25,6 @@ from layout import (
 ETCD = "http://127.0.0.1:2379"
 # Hundreds of Pods at once must not wait for a client's own rate limit.
 QPS, BURST = 500, 1000
-# Socat's own 8 KiB make a system call of every small piece of a port-forward.
-RELAY_BUFFER = str(256 * 1024)
 
 # The default is a directory of the machine, which the components would create.
 VOLUME_PLUGINS = "/var/lib/kubelet/volume-plugins"
@@ -246,14 +244,11 @@ def kube_proxy() -> list[str]:
     return [str(BINARY), "kube-proxy", f"--config={CONFIG}/kube-proxy.json"]
 
 
-def relay_inside() -> list[str]:
-    """From the socket file, which all namespaces share, to the API server."""
-    listen = f"UNIX-LISTEN:{API_SOCKET},fork,mode=600,backlog=256"
-    # -t: after one direction ended, the other one has this long to finish.
-    return ["socat", "-b", RELAY_BUFFER, "-t", "30", listen, f"TCP:127.0.0.1:{API_PORT},nodelay"]
+def relay_server() -> list[str]:
+    """From the socket file, which all network namespaces share, to the API server."""
+    return [str(BINARY), "relay", f"unix:{API_SOCKET}", f"tcp:127.0.0.1:{API_PORT}"]
 
 
-def relay_outside(port: int) -> list[str]:
-    """From the machine's loopback to the socket file."""
-    listen = f"TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,nodelay,backlog=256"
-    return ["socat", "-b", RELAY_BUFFER, "-t", "30", listen, f"UNIX-CONNECT:{API_SOCKET}"]
+def relay_client(port: int) -> list[str]:
+    """From the loopback of a network namespace to the socket file."""
+    return [str(BINARY), "relay", f"tcp:127.0.0.1:{port}", f"unix:{API_SOCKET}"]

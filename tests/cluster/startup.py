@@ -35,13 +35,15 @@ from layout import (
     SANDBOX_IMAGE,
     STATE,
 )
-from processes import HOLDER, inside, start, wait_until
+from processes import HOLDER, OUTSIDE_HOLDER, inside, outside, start, wait_until
 
 COMPONENTS = [
     HOLDER,
+    OUTSIDE_HOLDER,
     "etcd",
     "containerd",
-    "relay-inside",
+    "relay-server",
+    "relay-machine",
     "relay-outside",
     "kube-apiserver",
     "kube-controller-manager",
@@ -52,20 +54,30 @@ COMPONENTS = [
 PORT_FILE = RUN / "port"
 
 
+def hold(name: str, options: list[str], *kinds: str) -> None:
+    """Starts the holder of new namespaces."""
+    pid = start(name, ["unshare", *options, "sleep", "infinity"])
+    wait_until(
+        "joining new namespaces",
+        lambda: processes.left(pid, *kinds),
+        component=name,
+        limit=10,
+    )
+
+
+def make_outside() -> None:
+    """Makes the network of a machine outside: without a route, a Pod's address fails at once."""
+    hold(OUTSIDE_HOLDER, ["--net"], "net")
+    output("furnishing the outside network", outside(["ip", "link", "set", "lo", "up"]))
+
+
 def make_namespaces() -> None:
     """Starts the holder of a network and a mount namespace, and furnishes both.
 
     All mounts and interfaces of the cluster live in there. They end with its last process,
     so a crash leaves none behind, and other directories of the machine stay untouched.
     """
-    unshare = ["unshare", "--net", "--mount", "--propagation", "private"]
-    pid = start(HOLDER, [*unshare, "sleep", "infinity"])
-    wait_until(
-        "joining new namespaces",
-        lambda: processes.in_other_namespaces(pid),
-        component=HOLDER,
-        limit=10,
-    )
+    hold(HOLDER, ["--net", "--mount", "--propagation", "private"], "net", "mnt")
 
     def do(*command: str) -> None:
         output("furnishing the cluster's namespaces", inside(command))
@@ -259,13 +271,16 @@ def start_everything(binary: str, image: str) -> None:
     pki.create()
     services.write_configuration()
     make_namespaces()
+    make_outside()
     step("starting etcd, containerd and the API server")
     port = free_port()
     PORT_FILE.write_text(str(port))
     start("etcd", inside(services.etcd()))
     start("containerd", inside(services.containerd()))
-    start("relay-inside", inside(services.relay_inside(), mounts=False))
-    start("relay-outside", services.relay_outside(port))
+    start("relay-server", inside(services.relay_server(), mounts=False))
+    start("relay-machine", services.relay_client(port))
+    # With the same port, one kubeconfig serves both.
+    start("relay-outside", outside(services.relay_client(port)))
     start("kube-apiserver", inside(services.apiserver()))
 
     api = Api(port)

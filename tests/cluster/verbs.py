@@ -31,7 +31,7 @@ from layout import (
     SANDBOX_ARCHIVE,
     STATE,
 )
-from processes import inside, pid_of
+from processes import inside, outside, pid_of
 from startup import COMPONENTS, PORT_FILE, load_images, node_ready, start_everything
 
 
@@ -94,8 +94,7 @@ def up() -> int:
     with lock():
         if not BINARY.exists():
             machine.require_go()  # before minutes go by
-        images.require_compiler()
-        machine.install()
+        machine.install("library", "cluster")
         binary = machine.build_kubernetes()
         images.build_pause()
         image = images.build_sandbox()
@@ -150,9 +149,29 @@ def status() -> int:
     return 1 if found else 0
 
 
-def run(command: list[str]) -> NoReturn:
+def install() -> int:
+    """Everything that `make` needs and that Debian does not have is only checked."""
+    machine.require_rust()
+    if current_cluster():
+        machine.install("library")
+        return 0
+    machine.require_go()
     machine.require_root()
-    become(inside(command, mounts=False), KUBECONFIG=str(KUBECONFIG_INSIDE))
+    machine.install("library", "cluster")
+    return 0
+
+
+def run(command: list[str], *, position: str) -> NoReturn:
+    machine.require_root()
+    # No proxy is in reach from there, and none is needed.
+    for name in list(os.environ):
+        if name.lower() in ("http_proxy", "https_proxy", "all_proxy"):
+            del os.environ[name]
+    if position == "outside":
+        command, kubeconfig = outside(command), KUBECONFIG
+    else:
+        command, kubeconfig = inside(command, mounts=False), KUBECONFIG_INSIDE
+    become(command, KUBECONFIG=str(kubeconfig), SANDBOX_TEST_POSITION=position)
 
 
 def kubectl(arguments: list[str]) -> NoReturn:
@@ -169,6 +188,10 @@ def become(command: list[str], **changes: str) -> NoReturn:
         os.execvpe(command[0], command, changed)
     except OSError as error:
         raise Failure(f"cannot run {command[0]}: {error.strerror}") from error
+
+
+def current_cluster() -> bool:
+    return os.environ.get("SANDBOX_CLUSTER") == "current"
 
 
 def current(verb: str, command: list[str]) -> int:
@@ -192,24 +215,26 @@ def main(arguments: list[str]) -> int:
         "up": "start it, building what is missing; does nothing if it is up",
         "down": "end it, and leave nothing behind but what was built",
         "status": "say what runs; exit code 0 only if all is well",
-        "install": "install the Debian packages that it needs",
+        "install": "check Rust and Go, and install the Debian packages that the project needs",
     }.items():
         verbs.add_parser(name, help=text)
-    for name, text in {
-        "run": "run a command in the cluster's network, with KUBECONFIG set",
-        "kubectl": "run kubectl, from outside of the cluster's network",
-    }.items():
-        verbs.add_parser(name, help=text, add_help=False).add_argument(
-            "command", nargs=argparse.REMAINDER
-        )
+    runner = verbs.add_parser("run", help="run a command in the cluster's network, or --outside")
+    runner.add_argument("--outside", action="store_true", help="where only the API server answers")
+    runner.add_argument("command", nargs=argparse.REMAINDER)
+    verbs.add_parser(
+        "kubectl", help="run kubectl, from outside of the cluster's network", add_help=False
+    ).add_argument("command", nargs=argparse.REMAINDER)
     known = parser.parse_args(arguments)
     command: list[str] = getattr(known, "command", [])
+    position = "outside" if getattr(known, "outside", False) else "inside"
     if known.verb == "run":
         command = command[1:] if command[:1] == ["--"] else command
         if not command:
             parser.error("run: which command?")
     try:
-        if os.environ.get("SANDBOX_CLUSTER") == "current":
+        if known.verb == "install":
+            return install()
+        if current_cluster():
             return current(known.verb, command)
         if known.verb == "up":
             return up()
@@ -217,12 +242,8 @@ def main(arguments: list[str]) -> int:
             return down()
         if known.verb == "status":
             return status()
-        if known.verb == "install":
-            machine.require_root()
-            machine.install()
-            return 0
         if known.verb == "run":
-            run(command)
+            run(command, position=position)
         kubectl(command)
     except Failure as failure:
         print(f"cluster: {failure}", file=sys.stderr)

@@ -1,5 +1,5 @@
-// Command kubernetes is every Kubernetes component that the test cluster runs,
-// selected by its first argument, so that one link step serves them all.
+// Command kubernetes is every Kubernetes component that the test cluster runs, and its
+// relay, selected by the first argument, so that one link step serves them all.
 package main
 
 import (
@@ -18,6 +18,8 @@ import (
 	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
+
+	"sandbox.dev/cluster/relay"
 )
 
 var components = map[string]func() *cobra.Command{
@@ -27,6 +29,17 @@ var components = map[string]func() *cobra.Command{
 	"kube-scheduler":          func() *cobra.Command { return scheduler.NewSchedulerCommand() },
 	"kubelet":                 func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) },
 	"kubectl":                 kubectl.NewDefaultKubectlCommand,
+	"relay":                   newRelayCommand,
+}
+
+func newRelayCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:          "relay FROM TO",
+		Short:        "Hand connections on; both are tcp:HOST:PORT or unix:PATH",
+		Args:         cobra.ExactArgs(2),
+		SilenceUsage: true,
+		RunE:         func(_ *cobra.Command, arguments []string) error { return relay.Run(arguments[0], arguments[1]) },
+	}
 }
 
 func main() {

@@ -1,0 +1,79 @@
+//! What is said when the cable of a sandbox is pulled. These tests run in the cluster's network only.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
+
+mod common;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use common::{Position, await_that, client_over, config, create, kubectl, position};
+use sandbox::{Client, ErrorKind, Sandbox, Transport};
+
+/// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
+struct Cable(String);
+
+impl Cable {
+    fn of(sandbox: &Sandbox) -> Self {
+        assert_eq!(position(), Position::Inside, "only there the way to the Pod is a cable of its own");
+        let index = sandbox.execute("cat /sys/class/net/eth0/iflink").unwrap().check().unwrap();
+        let links = Command::new("ip").args(["-o", "link"]).output().unwrap().stdout;
+        let links = String::from_utf8(links).unwrap();
+        let prefix = format!("{}: ", index.stdout_text().trim());
+        let line = links.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
+        Self(line.split(['@', ':']).next().unwrap().to_owned())
+    }
+
+    fn set(&self, state: &str) {
+        assert!(Command::new("ip").args(["link", "set", "dev", &self.0, state]).status().unwrap().success());
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "set", "dev", &self.0, "up"]).status();
+    }
+}
+
+#[test]
+fn a_pulled_cable_while_a_command_runs_is_an_unknown_outcome() {
+    let client = client_over(Transport::Direct);
+    let sandbox = create(&client);
+    let cable = Cable::of(&sandbox);
+    let (error, took) = std::thread::scope(|scope| {
+        // It writes all the time, so that this side has something to acknowledge.
+        let running = scope.spawn(|| {
+            let error = sandbox.shell("echo run >> runs; while :; do echo x; sleep 0.1; done").output().unwrap_err();
+            (error, Instant::now())
+        });
+        await_that("the command to run", || {
+            kubectl(&["exec", sandbox.name(), "--", "sh", "-c", "cat runs 2> /dev/null || true"]) == "run\n"
+        });
+        let pulled = Instant::now();
+        cable.set("down");
+        let (error, at) = running.join().unwrap();
+        (error, at - pulled)
+    });
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert!(took < Duration::from_secs(60), "{took:?}");
+    assert!(error.partial_output().unwrap().stdout.starts_with(b"x\n"));
+    cable.set("up");
+    assert_eq!(sandbox.execute("cat runs").unwrap().stdout, b"run\n");
+}
+
+#[test]
+fn a_cable_pulled_between_commands_costs_none_of_them() {
+    let config = config().transport(Transport::Direct).connect_timeout(Duration::from_secs(3));
+    let client = Client::new(config).unwrap();
+    let sandbox = create(&client);
+    let cable = Cable::of(&sandbox);
+    cable.set("down");
+    // An idle session is there; nothing can be asked over it, and no new one be made.
+    let began = Instant::now();
+    let error = sandbox.execute("echo run >> runs").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    let error = sandbox.execute("echo run >> runs").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    cable.set("up");
+    assert_eq!(sandbox.execute("echo run >> runs; cat runs").unwrap().stdout, b"run\n");
+}
