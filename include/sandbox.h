@@ -676,6 +676,16 @@ sbx_status sbx_command_set_timeout(sbx_command *command,
                                    sbx_error **err);
 
 /**
+ * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
+ * standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+ */
+sbx_status sbx_command_set_terminal(sbx_command *command,
+                                    const char *kind,
+                                    uint16_t columns,
+                                    uint16_t rows,
+                                    sbx_error **err);
+
+/**
  * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
  * MiB.
  */
@@ -2177,6 +2187,16 @@ sbx_status sbx_command_set_stdin(sbx_command *command,
 sbx_status sbx_command_set_timeout(sbx_command *command,
                                    double seconds,
                                    sbx_error **err);
+
+/**
+ * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
+ * standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+ */
+sbx_status sbx_command_set_terminal(sbx_command *command,
+                                    const char *kind,
+                                    uint16_t columns,
+                                    uint16_t rows,
+                                    sbx_error **err);
 
 /**
  * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256

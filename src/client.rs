@@ -10,7 +10,7 @@ use futures_util::future::{Either, select};
 
 use crate::cluster::{self, Claim, Observed, Watch};
 use crate::command::Output;
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::core::Core;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
@@ -136,7 +136,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`] if no sandbox has this name, else as [`Sandbox::delete`].
     pub fn delete_sandbox(&self, name: &str) -> Result<()> {
-        self.attach(name)?.delete()
+        self.by_name(name, Sandbox::delete)
     }
 
     /// [`Client::delete_sandbox`] under the name that some know.
@@ -152,7 +152,7 @@ impl Client {
     /// # Errors
     /// As those two.
     pub fn execute_command(&self, name: &str, line: &str) -> Result<Output> {
-        self.attach(name)?.execute(line)
+        self.by_name(name, |sandbox| sandbox.execute(line))
     }
 
     /// Copies a local file into a sandbox by name: [`Client::attach`] and [`Sandbox::upload_file`].
@@ -160,7 +160,7 @@ impl Client {
     /// # Errors
     /// As those two.
     pub fn upload_file(&self, name: &str, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<u64> {
-        self.attach(name)?.upload_file(local, remote)
+        self.by_name(name, |sandbox| sandbox.upload_file(&local, &remote))
     }
 
     /// Copies a file out of a sandbox by name: [`Client::attach`] and [`Sandbox::download_file`].
@@ -168,7 +168,7 @@ impl Client {
     /// # Errors
     /// As those two.
     pub fn download_file(&self, name: &str, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<u64> {
-        self.attach(name)?.download_file(remote, local)
+        self.by_name(name, |sandbox| sandbox.download_file(&remote, &local))
     }
 
     /// Asks Kubernetes about a sandbox by name: one API call.
@@ -183,6 +183,18 @@ impl Client {
     /// The SSH port of a sandbox by name, from the cache; the default port for one that the cache does not know.
     pub fn ssh_port(&self, name: &str) -> u16 {
         self.core.cached(name).map_or(self.core.config.ssh_port, |endpoint| endpoint.port())
+    }
+
+    /// Does `work` with the sandbox that has this name now: if the cache held one that is gone, and nothing was asked of that one,
+    /// the work is done with its successor.
+    fn by_name<T>(&self, name: &str, work: impl Fn(&Sandbox) -> Result<T>) -> Result<T> {
+        let was_cached = self.core.cached(name).is_some();
+        match work(&self.attach(name)?) {
+            Err(e) if was_cached && e.kind() == ErrorKind::NotFound && self.core.cached(name).is_none() => {
+                work(&self.attach(name)?)
+            }
+            result => result,
+        }
     }
 
     fn handle(&self, name: &str) -> Result<Sandbox> {
@@ -243,6 +255,10 @@ impl Creation<'_> {
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
         let endpoint = core.remember(Endpoint::new(&observed, core, true));
         endpoint.adopt(session, deadline)?;
+        if config.transport == Transport::Direct {
+            let address = core.runtime.block_on(deadline, "the Pod's address", watch.address())?;
+            endpoint.learn_address(address);
+        }
         self.settle(&endpoint, watch)?;
         undo.armed = false;
         Ok(Sandbox { core: Arc::clone(core), endpoint, timings: Some(timings) })
@@ -290,7 +306,7 @@ impl Creation<'_> {
             if let Err(e) = cluster.annotate(endpoint.name(), endpoint.uid(), &annotation).await {
                 log::warn!("the host key of sandbox {} is not in its annotation: {e}", endpoint.name());
             }
-            if transport != crate::config::Transport::Tunnel
+            if transport == Transport::Auto
                 && let Ok(address) = watch.address().await
             {
                 endpoint.probe(address).await;

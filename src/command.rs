@@ -6,11 +6,12 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
 
+use crate::child::Child;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
 use crate::sandbox::Sandbox;
-use crate::ssh::exec::{Ending, Running, Sink};
+use crate::ssh::exec::{Awaited, Ending, Input, Order, Running, Size, StreamId, Streams};
 
 /// Bytes of each output stream that are kept in memory unless [`Command::output_limit`] says otherwise.
 const OUTPUT_LIMIT: usize = 256 << 20;
@@ -40,12 +41,19 @@ pub struct Command {
     input: Vec<u8>,
     timeout: Option<Duration>,
     output_limit: usize,
+    terminal: Option<Terminal>,
+}
+
+#[derive(Clone, Debug)]
+struct Terminal {
+    kind: String,
+    size: Size,
 }
 
 #[derive(Clone, Debug)]
 enum What {
     Program(Vec<OsString>),
-    Shell(OsString),
+    Shell { line: OsString, args: Vec<OsString> },
 }
 
 /// What a command wrote and how it ended.
@@ -141,26 +149,27 @@ impl Command {
     }
 
     pub(crate) fn shell(sandbox: Sandbox, line: &OsStr) -> Self {
-        Self::new(sandbox, What::Shell(line.to_owned()))
+        Self::new(sandbox, What::Shell { line: line.to_owned(), args: Vec::new() })
     }
 
     fn new(sandbox: Sandbox, what: What) -> Self {
         let timeout = sandbox.core.config.command_timeout;
-        Self { sandbox, what, env: Vec::new(), directory: None, input: Vec::new(), timeout, output_limit: OUTPUT_LIMIT }
+        Self {
+            sandbox,
+            what,
+            env: Vec::new(),
+            directory: None,
+            input: Vec::new(),
+            timeout,
+            output_limit: OUTPUT_LIMIT,
+            terminal: None,
+        }
     }
 
     /// Adds an argument. For a shell line the arguments are `$1`, `$2`, ….
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        match &mut self.what {
-            What::Program(words) => words.push(arg.as_ref().to_owned()),
-            What::Shell(line) => {
-                let mut words = OsString::from("set -- \"$@\" ");
-                words.push(OsStr::from_bytes(&quoted(arg.as_ref().as_bytes())));
-                words.push("\n");
-                words.push(&*line);
-                *line = words;
-            }
-        }
+        let (What::Program(words) | What::Shell { args: words, .. }) = &mut self.what;
+        words.push(arg.as_ref().to_owned());
         self
     }
 
@@ -193,6 +202,13 @@ impl Command {
         self
     }
 
+    /// Runs the command on a terminal of this kind (such as `xterm-256color`) and size in characters. Both output streams come
+    /// as standard output then, and the terminal turns line ends into `\r\n`. Default: no terminal.
+    pub fn terminal(mut self, kind: impl Into<String>, columns: u16, rows: u16) -> Self {
+        self.terminal = Some(Terminal { kind: kind.into(), size: Size { columns, rows } });
+        self
+    }
+
     /// Bytes of each output stream to keep in memory; [`Output::truncated`] counts the rest. Default: 256 MiB.
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.output_limit = bytes;
@@ -207,8 +223,8 @@ impl Command {
     /// its deadline; [`ErrorKind::OutcomeUnknown`] if the connection was lost while it may have run. A non-zero exit code is
     /// not an error; see [`Output::check`].
     pub fn output(&self) -> Result<Output> {
-        let mut collected = Collector { limit: self.output_limit, ..Collector::default() };
-        let (result, id) = self.run(&mut collected);
+        let (id, mut collected) = (nonce::hex(), Collector { limit: self.output_limit, ..Collector::default() });
+        let result = self.run(&id, &mut collected);
         let Collector { stdout, stderr, dropped, .. } = collected;
         match result {
             Ok(ending) => self.judge(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }, &id),
@@ -231,11 +247,39 @@ impl Command {
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        let mut handed_over = Receiver { receive, last: Vec::new(), is_stopped: false };
-        let (result, id) = self.run(&mut handed_over);
+        let (id, mut handed_over) = (nonce::hex(), Receiver { receive, last: Tail::default(), is_stopped: false });
+        let result = self.run(&id, &mut handed_over);
+        self.finish(result, &id, handed_over.last)
+    }
+
+    /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
+    /// an SSH session of its own until it ends.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::{BufRead, BufReader, Write};
+    ///
+    /// let mut child = sandbox.command("bc").spawn()?;
+    /// let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    /// stdin.write_all(b"6 * 7\n")?;
+    /// assert_eq!(BufReader::new(stdout).lines().next().unwrap()?, "42");
+    /// drop(stdin);
+    /// assert!(child.wait()?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Command::output`], as far as the start is concerned; the rest comes from [`Child::wait`].
+    pub fn spawn(&self) -> Result<Child> {
+        Child::spawn(self.clone()).map_err(|e| self.explain(e))
+    }
+
+    /// The status of a command whose output somebody else has, but for the end of its standard error.
+    pub(crate) fn finish(&self, result: Result<Ending>, id: &str, last: Tail) -> Result<ExitStatus> {
         let status = ExitStatus(result.map_err(|e| self.explain(e))?);
-        let output = Output { status, stdout: Vec::new(), stderr: handed_over.last, truncated: 0 };
-        self.judge(output, &id).map(|output| output.status)
+        let output = Output { status, stdout: Vec::new(), stderr: last.0, truncated: 0 };
+        self.judge(output, id).map(|output| output.status)
     }
 
     fn explain(&self, error: Error) -> Error {
@@ -257,21 +301,18 @@ impl Command {
         Err(self.explain(error.with_output(output.stdout, output.stderr)))
     }
 
-    /// Runs the command once and returns its id in the sandbox too.
-    fn run(&self, sink: &mut impl Sink) -> (Result<Ending>, String) {
-        let id = nonce::hex();
-        let result = self.line(&id).and_then(|line| {
-            if line.len() <= LONGEST_LINE {
-                return self.run_line(&line, &self.input, &id, sink);
-            }
-            let loader = format!("eval \"$(head -c {})\"", line.len());
-            let input = [&line, &self.input[..]].concat();
-            self.run_line(loader.as_bytes(), &input, &id, sink)
-        });
-        (result, id)
+    /// Runs the command once, with what `streams` has behind the command's own input.
+    pub(crate) fn run(&self, id: &str, streams: &mut impl Streams) -> Result<Ending> {
+        let line = self.line(id)?;
+        if line.len() <= LONGEST_LINE {
+            return self.run_line(&line, id, &mut Prefixed { prefix: &self.input, streams });
+        }
+        let loader = format!("eval \"$(head -c {})\"", line.len());
+        let prefix = [&line, &self.input[..]].concat();
+        self.run_line(loader.as_bytes(), id, &mut Prefixed { prefix: &prefix, streams })
     }
 
-    fn run_line(&self, line: &[u8], input: &[u8], id: &str, sink: &mut impl Sink) -> Result<Ending> {
+    fn run_line(&self, line: &[u8], id: &str, streams: &mut impl Streams) -> Result<Ending> {
         let Sandbox { core, endpoint, .. } = &self.sandbox;
         let deadline = Deadline::after(self.timeout);
         loop {
@@ -282,11 +323,17 @@ impl Command {
                 Err(e) if e.kind() == ErrorKind::Disconnected && lease.is_reused() => continue,
                 Err(e) => return Err(e),
             };
-            let result = running.start(line, deadline).and_then(|()| running.run(input, sink, deadline));
+            if let Some(Terminal { kind, size }) = &self.terminal {
+                running.request_terminal(kind, *size, deadline)?;
+            }
+            let result = running.start(line, deadline).and_then(|()| {
+                streams.started();
+                running.run(streams, deadline)
+            });
             let result = match result {
-                Err(e) if e.kind() == ErrorKind::TimedOut || sink.is_stopped() => {
-                    let is_stopped = sink.is_stopped();
-                    let is_killed = running.kill(sink);
+                Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
+                    let is_stopped = streams.is_stopped();
+                    let is_killed = running.kill(streams);
                     if running.close().is_err() {
                         return Err(self.killed(e, is_stopped, false));
                     }
@@ -341,7 +388,7 @@ impl Command {
         }
         let program = match &self.what {
             What::Program(words) => Some(quoted(argument(&words[0])?)),
-            What::Shell(_) => None,
+            What::Shell { .. } => None,
         };
         if program.is_some() || self.directory.is_some() {
             // `judge` looks for what this writes.
@@ -355,15 +402,23 @@ impl Command {
         if let Some(program) = program {
             append(&mut line, &[b"command -v ", &program, b" > /dev/null || fail ", NO_PROGRAM, &program, b"\n"]);
         }
-        match (&self.what, odd.is_empty()) {
-            (What::Shell(shell), true) => line.extend_from_slice(argument(shell)?),
-            (What::Shell(shell), false) => {
-                append(&mut line, &[b"exec env", &odd, b" /bin/sh -c ", &quoted(argument(shell)?)]);
+        match &self.what {
+            What::Program(words) => {
+                append(&mut line, &[if odd.is_empty() { b"exec" } else { b"exec env" }, &odd]);
+                append_words(&mut line, words)?;
             }
-            (What::Program(words), is_plain) => {
-                append(&mut line, &[if is_plain { b"exec" } else { b"exec env" }, &odd]);
-                for word in words {
-                    append(&mut line, &[b" ", &quoted(argument(word)?)]);
+            What::Shell { line: shell, args } => {
+                let shell = argument(shell)?;
+                if odd.is_empty() {
+                    if !args.is_empty() {
+                        line.extend_from_slice(b"set --");
+                        append_words(&mut line, args)?;
+                        line.push(b'\n');
+                    }
+                    line.extend_from_slice(shell);
+                } else {
+                    append(&mut line, &[b"exec env", &odd, b" /bin/sh -c ", &quoted(shell), b" sh"]);
+                    append_words(&mut line, args)?;
                 }
             }
         }
@@ -373,6 +428,13 @@ impl Command {
 
 fn append(line: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| line.extend_from_slice(part));
+}
+
+fn append_words(line: &mut Vec<u8>, words: &[OsString]) -> Result<()> {
+    words.iter().try_for_each(|word| {
+        append(line, &[b" ", &quoted(argument(word)?)]);
+        Ok(())
+    })
 }
 
 impl fmt::Debug for Command {
@@ -432,7 +494,7 @@ fn quoted(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Keeps output up to a limit and counts the rest.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Collector {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
@@ -448,51 +510,111 @@ impl Collector {
     }
 }
 
-impl Sink for Collector {
-    fn stdout(&mut self, bytes: &[u8]) -> Result<()> {
-        self.dropped += Self::keep(&mut self.stdout, self.limit, bytes);
-        Ok(())
+impl Streams for Collector {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
     }
 
-    fn stderr(&mut self, bytes: &[u8]) -> Result<()> {
-        self.dropped += Self::keep(&mut self.stderr, self.limit, bytes);
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        let kept = match stream {
+            StreamId::Stdout => &mut self.stdout,
+            StreamId::Stderr => &mut self.stderr,
+        };
+        self.dropped += Self::keep(kept, self.limit, bytes);
         Ok(())
     }
 }
 
-/// Hands output over until the caller wants no more, and remembers the end of the standard error for `judge`.
+/// Hands output over until the caller wants no more.
 struct Receiver<F> {
     receive: F,
-    last: Vec<u8>,
+    last: Tail,
     is_stopped: bool,
 }
 
-impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Receiver<F> {
-    fn hand_over(&mut self, stream: OutputStream, bytes: &[u8]) -> Result<()> {
+impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
         // What a killed command had written is on its way still.
         if self.is_stopped {
             return Ok(());
         }
-        let result = (self.receive)(stream, bytes);
+        let result = match stream {
+            StreamId::Stdout => (self.receive)(OutputStream::Stdout, bytes),
+            StreamId::Stderr => {
+                self.last.push(bytes);
+                (self.receive)(OutputStream::Stderr, bytes)
+            }
+        };
         self.is_stopped = result.is_err();
         result
-    }
-}
-
-impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Sink for Receiver<F> {
-    fn stdout(&mut self, bytes: &[u8]) -> Result<()> {
-        self.hand_over(OutputStream::Stdout, bytes)
-    }
-
-    fn stderr(&mut self, bytes: &[u8]) -> Result<()> {
-        const KEPT: usize = 4096;
-        self.last.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
-        self.last.drain(..self.last.len().saturating_sub(KEPT));
-        self.hand_over(OutputStream::Stderr, bytes)
     }
 
     fn is_stopped(&self) -> bool {
         self.is_stopped
+    }
+}
+
+/// The end of a command's standard error, where `judge` looks.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tail(Vec<u8>);
+
+impl Tail {
+    pub(crate) fn push(&mut self, bytes: &[u8]) {
+        const KEPT: usize = 4096;
+        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
+        self.0.drain(..self.0.len().saturating_sub(KEPT));
+    }
+}
+
+/// Streams with bytes before their own input.
+struct Prefixed<'a, S> {
+    prefix: &'a [u8],
+    streams: &'a mut S,
+}
+
+impl<S: Streams> Streams for Prefixed<'_, S> {
+    fn started(&mut self) {
+        self.streams.started();
+    }
+
+    fn input(&mut self) -> Result<Input<'_>> {
+        if self.prefix.is_empty() { self.streams.input() } else { Ok(Input::Bytes(self.prefix)) }
+    }
+
+    fn sent(&mut self, length: usize) {
+        if self.prefix.is_empty() {
+            self.streams.sent(length);
+        } else {
+            self.prefix = &self.prefix[length..];
+        }
+    }
+
+    fn has_room(&mut self, stream: StreamId) -> Result<bool> {
+        self.streams.has_room(stream)
+    }
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        self.streams.output(stream, bytes)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.streams.is_stopped()
+    }
+
+    fn order(&mut self) -> Option<Order> {
+        self.streams.order()
+    }
+
+    fn descriptors(&self) -> Vec<Awaited<'_>> {
+        self.streams.descriptors()
     }
 }
 
@@ -517,10 +639,9 @@ mod tests {
             calls += 1;
             Err(Error::cancelled("enough"))
         };
-        let mut receiver = Receiver { receive, last: Vec::new(), is_stopped: false };
-        receiver.stdout(b"a").unwrap_err();
-        receiver.stdout(b"b").unwrap();
-        receiver.stderr(b"c").unwrap();
+        let mut receiver = Receiver { receive, last: Tail::default(), is_stopped: false };
+        receiver.output(StreamId::Stdout, b"a").unwrap_err();
+        receiver.output(StreamId::Stderr, b"b").unwrap();
         assert!(receiver.is_stopped());
         assert_eq!(calls, 1);
     }
@@ -528,9 +649,9 @@ mod tests {
     #[test]
     fn keeps_up_to_the_limit_and_counts_the_rest() {
         let mut collector = Collector { limit: 4, ..Collector::default() };
-        collector.stdout(b"abc").unwrap();
-        collector.stdout(b"def").unwrap();
-        collector.stderr(b"123456").unwrap();
+        collector.output(StreamId::Stdout, b"abc").unwrap();
+        collector.output(StreamId::Stdout, b"def").unwrap();
+        collector.output(StreamId::Stderr, b"123456").unwrap();
         assert_eq!((&collector.stdout[..], &collector.stderr[..], collector.dropped), (&b"abcd"[..], &b"1234"[..], 4));
     }
 }

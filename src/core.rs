@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::runtime::Runtime;
 use crate::ssh::identity::Identity;
 
@@ -133,9 +133,14 @@ impl Core {
                 return error;
             }
         };
+        if verdict.cause == Cause::Pending {
+            return error.with_verdict(verdict);
+        }
         // A Pod that has ended never comes back under this uid.
         self.forget(endpoint);
-        error.with_verdict(verdict)
+        let was_asked = error.kind() == ErrorKind::OutcomeUnknown;
+        let kind = if verdict.cause == Cause::Deleted && !was_asked { ErrorKind::NotFound } else { error.kind() };
+        error.with_kind(kind).with_verdict(verdict)
     }
 }
 

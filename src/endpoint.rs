@@ -112,9 +112,13 @@ impl Endpoint {
         self.pool.lease(deadline, |_| false, || Ok(session)).map(Lease::finish)
     }
 
+    pub(crate) fn learn_address(&self, address: IpAddr) {
+        self.route.lock().address = Some(address);
+    }
+
     /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
     pub(crate) async fn probe(&self, address: IpAddr) {
-        self.route.lock().address = Some(address);
+        self.learn_address(address);
         let attempt = tokio::net::TcpStream::connect(SocketAddr::new(address, self.port));
         let answers = matches!(tokio::time::timeout(PROBE, attempt).await, Ok(Ok(_)));
         log::debug!("sandbox {} {} at {address}", self.name, if answers { "answers" } else { "does not answer" });
@@ -152,23 +156,25 @@ impl Endpoint {
     }
 
     fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
-        let deadline = match core.config.connect_timeout {
-            Some(timeout) => deadline.within(timeout),
-            None => deadline,
-        };
-        match self.connect_once(core, deadline) {
+        let own_deadline = core.config.connect_timeout.map_or(deadline, |timeout| deadline.within(timeout));
+        let result = match self.connect_once(core, own_deadline) {
             // Another client made this sandbox: the API server decides whether we may have it.
             Err(e) if e.kind() == ErrorKind::Authentication && !self.authorized.load(Ordering::Acquire) => {
                 let key = core.identity.public().as_str();
                 core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
-                    let message = "this client did not create the sandbox, and its key can't be added";
-                    refusal.context(message)
+                    refusal.context("this client did not create the sandbox, and its key can't be added")
                 })?;
                 self.authorized.store(true, Ordering::Release);
-                self.connect_once(core, deadline)
+                self.connect_once(core, own_deadline)
             }
             result => result,
-        }
+        };
+        result.map_err(|e| match e.kind() {
+            // The time for connecting is over, not the caller's.
+            ErrorKind::TimedOut if !deadline.has_passed() => e.with_kind(ErrorKind::Connect),
+            ErrorKind::TimedOut => e.context("nothing was asked of the sandbox"),
+            _ => e,
+        })
     }
 
     fn connect_once(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
@@ -216,14 +222,24 @@ impl Endpoint {
         }
     }
 
+    /// Asks until the Pod has an address, which it has about a second after its start.
     fn look_up_address(&self, core: &Core, deadline: Deadline) -> Result<SocketAddr> {
-        let observed = core.runtime.block_on(deadline, "the Pod's address", core.cluster.get(&self.name))?;
-        if observed.uid != self.uid {
-            return Err(Error::new(ErrorKind::NotFound, "the sandbox is gone; another one has its name now"));
-        }
-        let address =
-            observed.pod_ip.ok_or_else(|| Error::new(ErrorKind::Connect, "the Pod has no address at this moment"))?;
-        self.route.lock().address = Some(address);
+        let address = core.runtime.block_on(deadline, "the Pod's address", async {
+            loop {
+                let observed = core.cluster.get(&self.name).await?;
+                if observed.uid != self.uid {
+                    return Err(Error::new(ErrorKind::NotFound, "the sandbox is gone; another one has its name now"));
+                }
+                match (observed.pod_ip, observed.verdict) {
+                    (Some(address), _) => return Ok(address),
+                    (None, Some(verdict)) => {
+                        return Err(Error::new(ErrorKind::Connect, "the Pod has no address").with_verdict(verdict));
+                    }
+                    (None, None) => tokio::time::sleep(Duration::from_millis(100)).await,
+                }
+            }
+        })?;
+        self.learn_address(address);
         Ok(SocketAddr::new(address, self.port))
     }
 

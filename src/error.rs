@@ -184,10 +184,9 @@ impl Error {
         }))
     }
 
-    /// The error by which a callback, such as that of [`Command::stream`](crate::Command::stream), asks to stop; its kind is
-    /// [`ErrorKind::Cancelled`].
-    pub fn cancelled(message: impl Into<Cow<'static, str>>) -> Self {
-        Self::new(ErrorKind::Cancelled, message)
+    /// The error for a callback to return when it wants its operation to stop.
+    pub fn cancelled(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Cancelled, message.into())
     }
 
     /// The kind to branch on.
@@ -275,6 +274,22 @@ impl Error {
     pub(crate) fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
+    }
+
+    /// The same error for a second reader, without its source.
+    pub(crate) fn again(&self) -> Self {
+        let inner = &self.0;
+        Self(Box::new(Inner {
+            kind: inner.kind,
+            operation: inner.operation.clone(),
+            sandbox: inner.sandbox.clone(),
+            message: inner.message.clone(),
+            verdict: inner.verdict.clone(),
+            http_status: inner.http_status,
+            ssh_code: inner.ssh_code,
+            output: inner.output.clone(),
+            source: None,
+        }))
     }
 
     /// Puts the message behind a clause that says what it hindered.

@@ -1,4 +1,46 @@
-//! Disposable machines on your own Kubernetes.
+//! Disposable machines on your own Kubernetes: create a Pod with SSH, run commands in it, move files, delete it.
+//!
+//! Nothing else has to be installed in the cluster, and every call blocks: this is a library for programs with threads. Inside, a
+//! runtime that nobody sees talks to Kubernetes, and libssh2 to the sandboxes.
+//!
+//! ```no_run
+//! use sandbox::{Client, SandboxSpec};
+//!
+//! let client = Client::from_env()?;
+//! let sandbox = client.create(&SandboxSpec::new())?;
+//! println!("{}", sandbox.execute("uname -a")?.stdout_text());
+//! # sandbox.delete()?;
+//! # Ok::<(), sandbox::Error>(())
+//! ```
+//!
+//! - [`Config`] says where Kubernetes is and how long to wait; its docs have the one table of settings.
+//! - [`Client`] creates, attaches to, lists, deletes and reaps sandboxes, and offers the operations by name.
+//! - [`SandboxSpec`] says what to create: image, environment, limits, lifetime, or any field of the Pod.
+//! - [`Sandbox`] is the handle: [`Command`]s after `std::process`, [`Files`] after `std::fs`, information, renewal, deletion.
+//! - [`Error`] has an [`ErrorKind`] to branch on, and a [`Verdict`] where Kubernetes knows the cause.
+//!
+//! # What can be relied on
+//!
+//! - **A command runs at most once.** Until it is requested, a failed connection is replaced unnoticed; afterwards never, and a
+//!   lost connection is [`ErrorKind::OutcomeUnknown`].
+//! - **An exit code is the server's own word.** A signal is a signal; a status that never came is an error, not 0.
+//! - **A timeout kills**, in the sandbox, and says whether that is proved. The output so far is in the error.
+//! - **A file arrives whole or not at all.**
+//! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.
+//! - **The other side is the right one.** The host key is learned over the authenticated API server and pinned.
+//! - **Nothing is left behind for ever**: a sandbox that nobody renews stops by itself, and [`Client::reap`] deletes it.
+//!
+//! # Threads, forks, async
+//!
+//! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child or in async
+//! code are refused with an error of their own kind.
+//!
+//! # Logging
+//!
+//! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each
+//! request and connection. No line has a key, a token, or what a command is given.
+
+mod child;
 mod client;
 mod cluster;
 mod command;
@@ -15,6 +57,7 @@ mod sandbox;
 mod spec;
 mod ssh;
 
+pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use client::{Client, Stats};
 pub use cluster::Phase;
 pub use command::{Command, ExitStatus, Output, OutputStream};

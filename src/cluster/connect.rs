@@ -96,10 +96,11 @@ async fn access(config: &Config) -> Result<Access> {
     if config.context.is_none() && token.exists() {
         return Access::incluster().map_err(|e| unusable("the service account of this Pod", &e.to_string()));
     }
+    let variable = format!("KUBECONFIG={}", std::env::var_os("KUBECONFIG").unwrap_or_default().display());
     match Kubeconfig::from_env() {
-        Ok(Some(kubeconfig)) => return from_kubeconfig(kubeconfig, &options, "KUBECONFIG").await,
+        Ok(Some(kubeconfig)) => return from_kubeconfig(kubeconfig, &options, &variable).await,
         Ok(None) => {}
-        Err(e) => return Err(unusable("KUBECONFIG", &explain(&e))),
+        Err(e) => return Err(unusable(&variable, &explain(&e))),
     }
     let home = std::env::home_dir().map(|home| home.join(".kube/config"));
     match home {

@@ -110,7 +110,8 @@ pub(super) fn progress(pod: &Pod) -> Verdict {
     match status.conditions.iter().flatten().find(missing) {
         Some(condition) => {
             let reason = condition.reason.as_deref().unwrap_or(&condition.type_);
-            Verdict::new(Cause::Pending, reason, condition.message.as_deref().unwrap_or(&format!("the Pod is {phase}")))
+            let cause = if reason == "Unschedulable" { Cause::Unschedulable } else { Cause::Pending };
+            Verdict::new(cause, reason, condition.message.as_deref().unwrap_or(&format!("the Pod is {phase}")))
         }
         None => Verdict::new(Cause::Pending, phase, ""),
     }
@@ -132,6 +133,8 @@ pub(super) fn of_event(event: &Event) -> Sign {
         "FailedMount" if times >= MOUNT_ATTEMPTS && message.contains("not found") => {
             Sign::Over(verdict(Cause::Configuration))
         }
+        // Said of every Pod in a cluster without DNS, whatever becomes of it.
+        "MissingClusterDNS" => Sign::Nothing,
         "NodeNotReady" | "TaintManagerEviction" => Sign::Warning(verdict(Cause::NodeLost)),
         "Evicted" | "Preempted" => Sign::Warning(verdict(Cause::Evicted)),
         _ if event.type_.as_deref() == Some("Warning") => Sign::Warning(verdict(Cause::Pending)),

@@ -145,6 +145,22 @@ pub extern "C" fn sbx_command_set_timeout(
     })
 }
 
+/// Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
+/// standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_terminal(
+    command: Option<&mut sbx_command>,
+    kind: Text,
+    columns: u16,
+    rows: u16,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, kind) = (given(command, "command")?, kind.utf8("kind")?);
+        command.change(|command| command.terminal(kind, columns, rows))
+    })
+}
+
 /// Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
 /// MiB.
 #[unsafe(no_mangle)]

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::libssh2::{Channel, Failure, StreamId};
+pub(crate) use super::libssh2::{Awaited, StreamId};
+use super::libssh2::{Channel, Failure};
 use super::session::{Session, Stop, is_lost, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -27,13 +28,60 @@ pub(crate) enum Ending {
     Signal(String),
 }
 
-/// Where the output goes. An error stops the command.
-pub(crate) trait Sink {
-    fn stdout(&mut self, bytes: &[u8]) -> Result<()>;
-    fn stderr(&mut self, bytes: &[u8]) -> Result<()>;
-    /// True once it has answered with an error: the command is not wanted any more, and what it still writes is thrown away.
+/// What there is to send to the command's input.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    Bytes(&'a [u8]),
+    /// Nothing now; a descriptor of [`Streams::descriptors`] will tell.
+    Later,
+    End,
+}
+
+/// What the caller wants of a running command beside its streams.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Send the process group this signal, named without `SIG`.
+    Signal(String),
+    /// The terminal has another size now.
+    Resize(Size),
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) columns: u16,
+    pub(crate) rows: u16,
+}
+
+/// The caller's side of a command's streams. An error from any method stops the command. Nothing here may block.
+pub(crate) trait Streams {
+    /// The command has been requested.
+    fn started(&mut self) {}
+
+    fn input(&mut self) -> Result<Input<'_>>;
+
+    /// So many bytes of the last input are sent.
+    fn sent(&mut self, length: usize);
+
+    /// Whether [`Streams::output`] may be called for this stream.
+    fn has_room(&mut self, _stream: StreamId) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()>;
+
+    /// True once [`Streams::output`] has answered with an error: the command is not wanted any more.
     fn is_stopped(&self) -> bool {
         false
+    }
+
+    fn order(&mut self) -> Option<Order> {
+        None
+    }
+
+    /// What to wait for beside the server: descriptors that become readable or writable.
+    fn descriptors(&self) -> Vec<Awaited<'_>> {
+        Vec::new()
     }
 }
 
@@ -68,21 +116,31 @@ impl<'s> Running<'s> {
         })
     }
 
+    /// Asks for a terminal (one round trip), before [`Running::start`].
+    pub(crate) fn request_terminal(&self, kind: &str, size: Size, deadline: Deadline) -> Result<()> {
+        self.session
+            .drive(deadline, "a terminal", |_| self.channel.request_pty(kind, size.columns, size.rows))
+            .map_err(|stop| stop.into_error(|failure| lost_or("the SSH server gives no terminal", failure)))
+    }
+
     /// Moves the streams until the command has ended: 0 more round trips for a command that needs no input.
-    pub(crate) fn run(&self, input: &[u8], sink: &mut impl Sink, deadline: Deadline) -> Result<Ending> {
+    pub(crate) fn run(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Ending> {
         let mut buffer = vec![0; READ_BUFFER];
-        let (mut unsent, mut eof_sent) = (input, false);
-        let (mut exited, mut last_output) = (None, Instant::now());
+        let (mut eof_sent, mut exited, mut last_output) = (false, None, Instant::now());
         loop {
-            let mut moved = false;
+            while let Some(order) = streams.order() {
+                self.obey(&order, deadline)?;
+            }
+            let (mut moved, mut all_read) = (false, true);
             for stream in [StreamId::Stdout, StreamId::Stderr] {
-                while let Some(length @ 1..) =
-                    self.attempt(deadline, || self.channel.read(stream, &mut buffer)).map_err(lost)?
-                {
-                    match stream {
-                        StreamId::Stdout => sink.stdout(&buffer[..length])?,
-                        StreamId::Stderr => sink.stderr(&buffer[..length])?,
+                loop {
+                    if !streams.has_room(stream)? {
+                        all_read = false;
+                        break;
                     }
+                    let read = self.attempt(deadline, || self.channel.read(stream, &mut buffer)).map_err(lost)?;
+                    let Some(length @ 1..) = read else { break };
+                    streams.output(stream, &buffer[..length])?;
                     (moved, last_output) = (true, Instant::now());
                     deadline.check("the command")?;
                 }
@@ -90,32 +148,26 @@ impl<'s> Running<'s> {
             if let Some(ending) = self.ending() {
                 let exited = *exited.get_or_insert_with(Instant::now);
                 let is_quiet = !moved && last_output.max(exited).elapsed() >= QUIET_AFTER_EXIT;
-                if self.channel.at_eof() || is_quiet || exited.elapsed() >= LONGEST_AFTER_EXIT {
+                let is_over = is_quiet || exited.elapsed() >= LONGEST_AFTER_EXIT;
+                if self.channel.at_eof() || (all_read && is_over) {
                     return Ok(ending);
                 }
             } else if !moved && self.is_closed(deadline)? {
-                let message = "the SSH server closed the command's channel without saying how the command ended";
-                return Err(Error::new(ErrorKind::OutcomeUnknown, message));
+                // The status may have come right before the close.
+                return self.ending().ok_or_else(|| {
+                    let message = "the SSH server closed the command's channel without saying how the command ended";
+                    Error::new(ErrorKind::OutcomeUnknown, message)
+                });
             }
-            if exited.is_none() && !unsent.is_empty() {
-                match self.attempt(deadline, || self.channel.write(unsent)) {
-                    Ok(Some(length)) => {
-                        unsent = &unsent[length..];
+            if exited.is_none() && !eof_sent {
+                match self.feed(streams, deadline)? {
+                    Fed::Some => continue,
+                    Fed::Nothing => {}
+                    Fed::All => {
+                        eof_sent = true;
                         continue;
                     }
-                    Ok(None) => {}
-                    // A command that closes its input early, such as `head`, is no failure.
-                    Err(Stop::Failed(failure)) if !is_lost(&failure) => unsent = &[],
-                    Err(stop) => return Err(lost(stop)),
                 }
-            }
-            if unsent.is_empty() && !eof_sent {
-                // Some servers have closed the channel by now; then there is nobody to tell.
-                match self.attempt(deadline, || self.channel.send_eof()) {
-                    Err(stop @ Stop::TimedOut(_)) => return Err(lost(stop)),
-                    _ => eof_sent = true,
-                }
-                continue;
             }
             if !moved {
                 deadline.check("the command")?;
@@ -124,19 +176,54 @@ impl<'s> Running<'s> {
                     Some(_) => deadline.within(QUIET_AFTER_EXIT + Duration::from_millis(1)),
                     None => deadline,
                 };
-                self.session.wait_for_traffic(nap);
+                self.session.wait_for_traffic(&streams.descriptors(), nap);
             }
         }
     }
 
+    /// Sends what there is of the input.
+    fn feed(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Fed> {
+        let sent = match streams.input()? {
+            Input::Later => return Ok(Fed::Nothing),
+            Input::Bytes(bytes) => match self.attempt(deadline, || self.channel.write(bytes)) {
+                Ok(Some(length)) => length,
+                Ok(None) => return Ok(Fed::Nothing),
+                // A command that closes its input early, such as `head`, is no failure.
+                Err(Stop::Failed(failure)) if !is_lost(&failure) => return Ok(Fed::All),
+                Err(stop) => return Err(lost(stop)),
+            },
+            // Some servers have closed the channel by now; then there is nobody to tell.
+            Input::End => match self.attempt(deadline, || self.channel.send_eof()) {
+                Err(stop @ Stop::TimedOut(_)) => return Err(lost(stop)),
+                _ => return Ok(Fed::All),
+            },
+        };
+        streams.sent(sent);
+        Ok(Fed::Some)
+    }
+
+    fn obey(&self, order: &Order, deadline: Deadline) -> Result<()> {
+        let result = match order {
+            Order::Signal(name) => self.session.drive(deadline, "the signal", |_| self.channel.signal(name)),
+            Order::Resize(size) => self
+                .session
+                .drive(deadline, "the terminal's size", |_| self.channel.resize_pty(size.columns, size.rows)),
+        };
+        match result {
+            // Whoever has ended needs no orders.
+            Err(Stop::Failed(failure)) if !is_lost(&failure) => Ok(()),
+            result => result.map_err(lost),
+        }
+    }
+
     /// Kills the command's process group and waits until the server confirms its end. False if it does not in time.
-    pub(crate) fn kill(&self, sink: &mut impl Sink) -> bool {
+    pub(crate) fn kill(&self, streams: &mut impl Streams) -> bool {
         let deadline = Deadline::after(Some(CONFIRMATION));
         if self.session.drive(deadline, "the kill", |_| self.channel.signal("KILL")).is_err() {
             return false;
         }
-        // What was written before the end still arrives, and the sink keeps it.
-        self.run(&[], sink, deadline).is_ok()
+        // What was written before the end still arrives, and is kept.
+        self.run(&mut Last(streams), deadline).is_ok()
     }
 
     /// Closes the channel on both sides, so that the session can be used again. An error means that it can't.
@@ -156,20 +243,11 @@ impl<'s> Running<'s> {
              found=$(grep -lsxzF '{marker}' /proc/[0-9]*/environ); [ $? = 1 ] && exit 0; \
              for one in $found; do one=${{one#/proc/}}; kill -9 \"${{one%/environ}}\"; done; done 2> /dev/null; exit 1"
         );
-        struct Ignore;
-        impl Sink for Ignore {
-            fn stdout(&mut self, _: &[u8]) -> Result<()> {
-                Ok(())
-            }
-            fn stderr(&mut self, _: &[u8]) -> Result<()> {
-                Ok(())
-            }
-        }
         let deadline = Deadline::after(Some(CONFIRMATION));
         let sweep = || {
             let running = Running::open(session, deadline)?;
             running.start(line.as_bytes(), deadline)?;
-            let ending = running.run(&[], &mut Ignore, deadline)?;
+            let ending = running.run(&mut Nothing, deadline)?;
             running.close()?;
             Ok::<_, Error>(ending)
         };
@@ -191,13 +269,55 @@ impl<'s> Running<'s> {
         }
     }
 
-    /// True once the server has ended the channel without an exit status.
+    /// True once the server has ended the channel.
     fn is_closed(&self, deadline: Deadline) -> Result<bool> {
         if !self.channel.at_eof() {
             return Ok(false);
         }
         // End of output alone is no end: a command may close its output and go on.
         Ok(self.attempt(deadline, || self.channel.wait_closed()).map_err(lost)?.is_some())
+    }
+}
+
+/// How much of the input could be sent.
+enum Fed {
+    Some,
+    Nothing,
+    /// Its end is told, or nobody reads it any more.
+    All,
+}
+
+/// The streams of a command that is being killed: its output still counts, its input does not.
+struct Last<'a, S>(&'a mut S);
+
+impl<S: Streams> Streams for Last<'_, S> {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        // Who has no room for it now, or asked to stop, loses it.
+        if matches!(self.0.has_room(stream), Ok(true)) {
+            let _ = self.0.output(stream, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// No input, and output that nobody wants.
+struct Nothing;
+
+impl Streams for Nothing {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, _: StreamId, _: &[u8]) -> Result<()> {
+        Ok(())
     }
 }
 

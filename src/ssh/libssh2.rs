@@ -91,7 +91,7 @@ fn short(length: usize) -> Answer<c_uint> {
 
 /// One of the two output streams of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StreamId {
+pub(crate) enum StreamId {
     Stdout = 0,
     Stderr = 1,
 }
@@ -125,6 +125,23 @@ impl Channel {
     /// Calls `f` with the session locked and the channel's pointer, which is valid as long as `self`: only `close` frees it.
     fn with<T>(&self, f: impl FnOnce(*mut raw::LIBSSH2_SESSION, *mut raw::LIBSSH2_CHANNEL) -> T) -> T {
         locked(&self.session, |raw| f(raw, self.channel.as_ptr()))
+    }
+
+    pub(super) fn request_pty(&self, kind: &str, columns: u16, rows: u16) -> Answer<()> {
+        let length = short(kind.len())?;
+        // SAFETY: see `with`; libssh2 copies the kind; no modes are given.
+        self.with(|session, channel| unsafe {
+            let (kind, columns, rows) = (kind.as_ptr().cast(), columns.into(), rows.into());
+            let modes = ptr::null();
+            check(session, raw::libssh2_channel_request_pty_ex(channel, kind, length, modes, 0, columns, rows, 0, 0))
+        })
+    }
+
+    pub(super) fn resize_pty(&self, columns: u16, rows: u16) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe {
+            check(session, raw::libssh2_channel_request_pty_size_ex(channel, columns.into(), rows.into(), 0, 0))
+        })
     }
 
     pub(super) fn exec(&self, line: &[u8]) -> Answer<()> {
@@ -421,12 +438,33 @@ pub(super) fn waits_for(session: &ssh2::Session) -> (bool, bool) {
     (bits & raw::LIBSSH2_SESSION_BLOCK_INBOUND != 0, bits & raw::LIBSSH2_SESSION_BLOCK_OUTBOUND != 0)
 }
 
-/// Waits at most `milliseconds` for the socket to become readable or writable. True if it did, or if it has failed: the next
-/// call on it says how.
+/// A descriptor to wait for, until it can be read or written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Awaited<'a> {
+    pub(crate) descriptor: BorrowedFd<'a>,
+    pub(crate) to_read: bool,
+    pub(crate) to_write: bool,
+}
+
+impl Awaited<'_> {
+    /// Waits until one of them is ready.
+    pub(crate) fn wait(awaited: &[Self]) {
+        poll(awaited, u32::MAX);
+    }
+}
+
+/// Waits at most `milliseconds` for one of the descriptors. One that has failed counts too: the next call on it says how.
 #[expect(unsafe_code, reason = "poll")]
-pub(super) fn poll(socket: BorrowedFd<'_>, (to_read, to_write): (bool, bool), milliseconds: u32) -> bool {
-    let events = if to_read { libc::POLLIN } else { 0 } | if to_write { libc::POLLOUT } else { 0 };
-    let mut entry = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
-    // SAFETY: one entry, which is ours; the descriptor is borrowed and so open. A signal ends the wait early, as it may.
-    unsafe { libc::poll(&raw mut entry, 1, c_int::try_from(milliseconds).unwrap_or(c_int::MAX)) > 0 }
+pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) {
+    let mut entries: Vec<_> = awaited
+        .iter()
+        .map(|one| {
+            let events = if one.to_read { libc::POLLIN } else { 0 } | if one.to_write { libc::POLLOUT } else { 0 };
+            libc::pollfd { fd: one.descriptor.as_raw_fd(), events, revents: 0 }
+        })
+        .collect();
+    let milliseconds = c_int::try_from(milliseconds).unwrap_or(c_int::MAX);
+    // SAFETY: the entries are ours and as many as said; the descriptors are borrowed and so open. A signal ends the wait early,
+    // as it may: callers look again.
+    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
 }

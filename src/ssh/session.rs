@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::identity::{Identity, PublicKey};
-use super::libssh2::{self, Answer, Failure, Sftp};
+use super::libssh2::{self, Answer, Awaited, Failure, Sftp};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -101,6 +101,7 @@ pub(crate) struct Session {
     stream: Arc<Stream>,
     host_key: PublicKey,
     sftp: Option<Sftp>,
+    pid: u32,
 }
 
 impl Session {
@@ -130,7 +131,7 @@ impl Session {
                 ),
             ));
         }
-        let mut session = Self { ssh, stream, host_key, sftp: None };
+        let mut session = Self { ssh, stream, host_key, sftp: None, pid: std::process::id() };
         session.authenticate(login, deadline)?;
         Ok(session)
     }
@@ -177,7 +178,7 @@ impl Session {
             return Ok(sftp.clone());
         }
         let sftp = self
-            .drive(deadline, "the start of SFTP", |ssh| Sftp::start(ssh))
+            .drive(deadline, "the start of SFTP", Sftp::start)
             .map_err(|stop| stop.into_error(|failure| lost_or("SFTP can't be started", failure)))?;
         Ok(self.sftp.insert(sftp).clone())
     }
@@ -210,16 +211,22 @@ impl Session {
         }
     }
 
-    /// Waits until something arrives, or for the deadline. True if something did.
-    pub(super) fn wait_for_traffic(&self, deadline: Deadline) -> bool {
-        libssh2::poll(self.stream.as_fd(), (true, false), deadline.remaining_ms(LONGEST_WAIT))
+    /// Waits until something arrives, one of `others` is ready, or the deadline comes.
+    pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
+        let server = Awaited { descriptor: self.stream.as_fd(), to_read: true, to_write: false };
+        libssh2::poll(&[&[server], others].concat(), deadline.remaining_ms(LONGEST_WAIT));
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't.
-        let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Both);
+        if self.pid == std::process::id() {
+            // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't.
+            let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Both);
+        } else {
+            // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
+            std::mem::forget(self.ssh.clone());
+        }
     }
 }
 
@@ -271,7 +278,8 @@ fn wait(
     stream.acknowledge_quickly();
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
-    libssh2::poll(stream.as_fd(), (to_read, to_write), deadline.remaining_ms(LONGEST_WAIT));
+    let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };
+    libssh2::poll(&[server], deadline.remaining_ms(LONGEST_WAIT));
     Ok(())
 }
 

@@ -246,6 +246,15 @@ static void command(void) {
     FAILS(SBX_ERR_COMMAND, "no-such-program", sbx_command_output(command, &output, &err));
     sbx_command_free(command);
 
+    OK(sbx_sandbox_command(sandbox, "stty", &command, &err));
+    OK(sbx_command_add_arg(command, "size", &err));
+    OK(sbx_command_set_terminal(command, "xterm", 90, 30, &err));
+    OK(sbx_command_output(command, &output, &err));
+    data = sbx_output_stdout(output, &len);
+    IS("30 90\r\n", data, len);
+    sbx_output_free(output);
+    sbx_command_free(command);
+
     OK(sbx_sandbox_shell(sandbox, "echo so far; sleep 60", &command, &err));
     OK(sbx_command_set_timeout(command, 0.5, &err));
     CHECK(sbx_command_output(command, &output, &err) == SBX_ERR_TIMED_OUT);

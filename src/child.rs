@@ -1,0 +1,356 @@
+//! Commands that run beside their caller, after `std::process::Child`.
+
+use std::collections::VecDeque;
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::command::{Command, ExitStatus, Output, Tail};
+use crate::error::{Error, ErrorKind, Result};
+use crate::nonce;
+use crate::ssh::exec::{Awaited, Input, Order, Size, StreamId, Streams};
+
+/// A command that was started by [`Command::spawn`].
+///
+/// Its streams can be taken and used from other threads. As with a process of this machine, a command whose output nobody reads
+/// stops when the buffers are full, so read both streams at once, or use [`Child::wait_with_output`]. A stream that is dropped is
+/// read and thrown away, or closed.
+///
+/// **Dropping a `Child` does not end its command**: it runs on to its end or its timeout, with its input closed.
+#[derive(Debug)]
+pub struct Child {
+    /// Writes to the command's standard input; dropping it ends the input.
+    pub stdin: Option<ChildStdin>,
+    /// Reads the command's standard output.
+    pub stdout: Option<ChildStdout>,
+    /// Reads the command's standard error.
+    pub stderr: Option<ChildStderr>,
+    id: String,
+    shared: Arc<Shared>,
+}
+
+/// The standard input of a [`Child`].
+#[derive(Debug)]
+pub struct ChildStdin(UnixStream);
+
+/// The standard output of a [`Child`].
+#[derive(Debug)]
+pub struct ChildStdout(UnixStream);
+
+/// The standard error of a [`Child`].
+#[derive(Debug)]
+pub struct ChildStderr(UnixStream);
+
+/// What a child and the thread that runs it share.
+#[derive(Debug)]
+struct Shared {
+    result: Mutex<Option<Result<ExitStatus>>>,
+    ended: Condvar,
+    orders: Mutex<VecDeque<Order>>,
+    /// A byte written here makes the thread look for orders.
+    bell: UnixStream,
+}
+
+impl Child {
+    pub(crate) fn spawn(command: Command) -> Result<Self> {
+        let pairs =
+            || Ok::<_, io::Error>([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
+        let unusable =
+            |e: io::Error| Error::new(ErrorKind::Command, format!("this process can't start a command: {e}"));
+        let [(bell, heard), (stdin, input), (stdout, out), (stderr, err)] = pairs().map_err(unusable)?;
+        for ours in [&bell, &heard, &input, &out, &err] {
+            ours.set_nonblocking(true).map_err(unusable)?;
+        }
+        let (result, orders) = (Mutex::new(None), Mutex::default());
+        let shared = Arc::new(Shared { result, ended: Condvar::new(), orders, bell });
+        let (started, start) = mpsc::sync_channel(1);
+        let id = nonce::hex();
+        let mut pipes = Pipes {
+            started: Some(started),
+            shared: Arc::clone(&shared),
+            heard,
+            input: Some(input),
+            unsent: Vec::new(),
+            outputs: [OutputPipe::new(out), OutputPipe::new(err)],
+            last: Tail::default(),
+        };
+        let its_id = id.clone();
+        let run = move || {
+            let result = command.run(&its_id, &mut pipes);
+            let last = std::mem::take(&mut pipes.last);
+            pipes.end(command.finish(result, &its_id, last));
+        };
+        thread::Builder::new().name("sandbox-command".into()).spawn(run).map_err(unusable)?;
+        if start.recv().is_err() {
+            // The thread is gone without a start: its result says why.
+            return shared.wait().and_then(|_| Err(Error::new(ErrorKind::Command, "the command did not start")));
+        }
+        let (stdin, stdout, stderr) = (ChildStdin(stdin), ChildStdout(stdout), ChildStderr(stderr));
+        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), id, shared })
+    }
+}
+
+impl Child {
+    /// The value of `SANDBOX_COMMAND_ID` in the environment of the command's processes.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Closes the input if it was not taken, and waits until the command has ended. May be called again.
+    ///
+    /// # Errors
+    /// As [`Command::output`].
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.stdin = None;
+        self.shared.wait()
+    }
+
+    /// The status if the command has ended, `None` if it runs.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        match &*self.shared.result.lock() {
+            None => Ok(None),
+            Some(Ok(status)) => Ok(Some(status.clone())),
+            Some(Err(e)) => Err(e.again()),
+        }
+    }
+
+    /// Closes the input, reads both output streams to their ends, and waits. What is read is limited by the memory only.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn wait_with_output(mut self) -> Result<Output> {
+        self.stdin = None;
+        fn read_all(stream: Option<impl Read>) -> Vec<u8> {
+            let mut bytes = Vec::new();
+            if let Some(mut stream) = stream {
+                // A lost connection ends the stream; the reason comes from `wait`.
+                let _ = stream.read_to_end(&mut bytes);
+            }
+            bytes
+        }
+        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
+        let (stdout, stderr) = thread::scope(|scope| {
+            let reader = scope.spawn(|| read_all(stderr));
+            (read_all(stdout), reader.join().unwrap_or_default())
+        });
+        match self.shared.wait() {
+            Ok(status) => Ok(Output { status, stdout, stderr, truncated: 0 }),
+            Err(e) => Err(e.with_output(stdout, stderr)),
+        }
+    }
+
+    /// Sends the command's process group the signal `KILL`. [`Child::wait`] tells when it has ended.
+    ///
+    /// # Errors
+    /// None at present: a command that has ended needs no signal.
+    pub fn kill(&mut self) -> Result<()> {
+        self.signal("KILL")
+    }
+
+    /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if this is no name of a signal.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("{name:?} is no signal; one is TERM, another INT"),
+            ));
+        }
+        self.shared.give(Order::Signal(name.to_owned()));
+        Ok(())
+    }
+
+    /// Tells the command that its terminal has another size, in characters.
+    pub fn resize(&self, columns: u16, rows: u16) {
+        self.shared.give(Order::Resize(Size { columns, rows }));
+    }
+}
+
+impl Shared {
+    fn wait(&self) -> Result<ExitStatus> {
+        let mut result = self.result.lock();
+        loop {
+            match &*result {
+                None => self.ended.wait(&mut result),
+                Some(Ok(status)) => return Ok(status.clone()),
+                Some(Err(e)) => return Err(e.again()),
+            }
+        }
+    }
+
+    fn give(&self, order: Order) {
+        self.orders.lock().push_back(order);
+        // A full bell rings already; a thread that is gone needs no order.
+        let _ = (&self.bell).write(&[0]);
+    }
+}
+
+impl Read for ChildStdout {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Read for ChildStderr {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for ChildStdin {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for ChildStdin {
+    fn drop(&mut self) {
+        let _ = self.0.shutdown(Shutdown::Write);
+    }
+}
+
+/// The thread's side of a child's streams.
+struct Pipes {
+    started: Option<mpsc::SyncSender<()>>,
+    shared: Arc<Shared>,
+    heard: UnixStream,
+    /// `None` once it has ended.
+    input: Option<UnixStream>,
+    unsent: Vec<u8>,
+    outputs: [OutputPipe; 2],
+    last: Tail,
+}
+
+/// One output stream: what its reader has not taken yet.
+struct OutputPipe {
+    /// `None` once nobody reads it.
+    socket: Option<UnixStream>,
+    pending: Vec<u8>,
+}
+
+impl OutputPipe {
+    fn new(socket: UnixStream) -> Self {
+        Self { socket: Some(socket), pending: Vec::new() }
+    }
+
+    /// Hands over what the reader has room for; true if nothing is left.
+    fn flush(&mut self) -> bool {
+        while !self.pending.is_empty() {
+            let Some(socket) = &mut self.socket else {
+                self.pending.clear();
+                break;
+            };
+            match socket.write(&self.pending) {
+                Ok(length) => drop(self.pending.drain(..length)),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.socket = None,
+            }
+        }
+        true
+    }
+
+    fn awaited(&self) -> Option<Awaited<'_>> {
+        let socket = self.socket.as_ref().filter(|_| !self.pending.is_empty())?;
+        Some(awaited(socket.as_fd(), false))
+    }
+}
+
+fn awaited(descriptor: BorrowedFd<'_>, to_read: bool) -> Awaited<'_> {
+    Awaited { descriptor, to_read, to_write: !to_read }
+}
+
+impl Pipes {
+    /// Makes the result known, then hands the rest of the output to whoever still reads.
+    fn end(mut self, result: Result<ExitStatus>) {
+        *self.shared.result.lock() = Some(result);
+        self.shared.ended.notify_all();
+        // `spawn` still waits if the command never started.
+        drop(self.started.take());
+        self.input = None;
+        loop {
+            for output in &mut self.outputs {
+                if output.flush() {
+                    output.socket = None;
+                }
+            }
+            let awaited: Vec<_> = self.outputs.iter().filter_map(OutputPipe::awaited).collect();
+            if awaited.is_empty() {
+                return;
+            }
+            Awaited::wait(&awaited);
+        }
+    }
+}
+
+impl Streams for Pipes {
+    fn started(&mut self) {
+        if let Some(started) = self.started.take() {
+            let _ = started.send(());
+        }
+    }
+
+    fn input(&mut self) -> Result<Input<'_>> {
+        const BUFFER: usize = 64 << 10;
+        if self.unsent.is_empty() {
+            let Some(input) = &mut self.input else { return Ok(Input::End) };
+            self.unsent.resize(BUFFER, 0);
+            let read = input.read(&mut self.unsent);
+            self.unsent.truncate(*read.as_ref().unwrap_or(&0));
+            match read {
+                Ok(1..) => {}
+                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                    return Ok(Input::Later);
+                }
+                Ok(0) | Err(_) => {
+                    self.input = None;
+                    return Ok(Input::End);
+                }
+            }
+        }
+        Ok(Input::Bytes(&self.unsent))
+    }
+
+    fn sent(&mut self, length: usize) {
+        self.unsent.drain(..length);
+    }
+
+    fn has_room(&mut self, stream: StreamId) -> Result<bool> {
+        Ok(self.outputs[stream as usize].flush())
+    }
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        if stream == StreamId::Stderr {
+            self.last.push(bytes);
+        }
+        self.outputs[stream as usize].pending.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn order(&mut self) -> Option<Order> {
+        // First the bell: an order given in between rings again.
+        let mut rings = [0; 64];
+        while matches!(self.heard.read(&mut rings), Ok(1..)) {}
+        self.shared.orders.lock().pop_front()
+    }
+
+    fn descriptors(&self) -> Vec<Awaited<'_>> {
+        let input = self.input.as_ref().filter(|_| self.unsent.is_empty());
+        let incoming = [Some(&self.heard), input].into_iter().flatten().map(|socket| awaited(socket.as_fd(), true));
+        incoming.chain(self.outputs.iter().filter_map(OutputPipe::awaited)).collect()
+    }
+}

@@ -1,0 +1,184 @@
+//! What the tests against a real cluster share.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
+
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use sandbox::{Client, Config, Sandbox, SandboxSpec, Transport};
+
+/// Where this process stands: in the cluster's network, or outside of it with only the API server in reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    Inside,
+    Outside,
+}
+
+pub fn position() -> Position {
+    match std::env::var("SANDBOX_TEST_POSITION").as_deref() {
+        Ok("inside") => Position::Inside,
+        Ok("outside") => Position::Outside,
+        _ => panic!("this test needs the test cluster: run `make test`, or see CONTRIBUTING.md for one test alone"),
+    }
+}
+
+/// The transports that can work here.
+pub fn transports() -> &'static [Transport] {
+    match position() {
+        Position::Inside => &[Transport::Direct, Transport::Tunnel, Transport::Auto],
+        Position::Outside => &[Transport::Tunnel, Transport::Auto],
+    }
+}
+
+/// A configuration for tests: what a crashed test leaves behind expires soon.
+pub fn config() -> Config {
+    position();
+    Config::from_env()
+        .unwrap()
+        .lifetime(Duration::from_secs(600))
+        .create_timeout(Duration::from_secs(60))
+        .command_timeout(Duration::from_secs(60))
+        .transfer_timeout(Duration::from_secs(120))
+}
+
+pub fn client_over(transport: Transport) -> Client {
+    Client::new(config().transport(transport)).unwrap()
+}
+
+pub fn client() -> Client {
+    client_over(Transport::Auto)
+}
+
+/// A sandbox that goes when the test does.
+#[derive(Debug)]
+pub struct Guarded(pub Sandbox);
+
+impl Deref for Guarded {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.0
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Its end is not waited for; the tests of `delete` are elsewhere.
+        let _ = kubectl(&["delete", "pod", self.0.name(), "--wait=false", "--grace-period=1", "--ignore-not-found"]);
+    }
+}
+
+pub fn create(client: &Client) -> Guarded {
+    create_from(client, &SandboxSpec::new())
+}
+
+pub fn create_from(client: &Client, spec: &SandboxSpec) -> Guarded {
+    Guarded(client.create(spec).unwrap())
+}
+
+/// Runs `check` over every transport that works here, each time with a new sandbox.
+pub fn over_every_transport(check: impl Fn(&Client, &Sandbox)) {
+    for &transport in transports() {
+        println!("over {transport:?}");
+        let client = client_over(transport);
+        check(&client, &create(&client));
+    }
+}
+
+/// Asks until `condition` holds.
+pub fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program of `examples/`, which cargo builds together with the tests.
+pub fn example(name: &str) -> PathBuf {
+    let tests = std::env::current_exe().unwrap();
+    let profile = tests.parent().and_then(Path::parent).unwrap();
+    profile.join("examples").join(name)
+}
+
+/// What `kubectl` prints; it must succeed.
+pub fn kubectl(args: &[&str]) -> String {
+    kubectl_with_input(args, "")
+}
+
+pub fn kubectl_with_input(args: &[&str], input: &str) -> String {
+    use std::io::Write;
+    let mut child = Command::new(repository().join("target/cluster/kubernetes"))
+        .arg("kubectl")
+        .args(args)
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The names of the Pods with this label, in any phase.
+pub fn pods(selector: &str) -> Vec<String> {
+    let names =
+        kubectl(&["get", "pods", "-l", selector, "-o", "jsonpath={range .items[*]}{.metadata.name}{\"\\n\"}{end}"]);
+    names.lines().map(str::to_owned).collect()
+}
+
+/// A value for names that no other test uses.
+pub fn unique() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A directory on this machine that goes when the test does.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("sandbox-test-{}", unique()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.0).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Bytes that no compression or text handling leaves alone.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        // xorshift64: fast, and the same in each run.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend(state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}

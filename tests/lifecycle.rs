@@ -1,0 +1,297 @@
+//! The life of sandboxes: create, fail fast, attach, renew, expire, reap, delete.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
+
+mod common;
+
+use std::process::Command;
+use std::time::{Duration, Instant, SystemTime};
+
+use common::{
+    Guarded, await_that, client, client_over, config, create, create_from, example, kubectl, kubectl_with_input, pods,
+    transports, unique,
+};
+use sandbox::{Cause, Client, Config, Error, ErrorKind, Phase, SandboxSpec};
+
+#[test]
+fn a_whole_life() {
+    for &transport in transports() {
+        let client = client_over(transport);
+        let spec = SandboxSpec::new().label("team", "blue").annotation("note", "a test").memory("256Mi").cpu("500m");
+        let sandbox = client.create_sandbox(&spec).unwrap();
+        let name = sandbox.name().to_owned();
+        let timings = sandbox.timings().unwrap();
+        assert!(timings.accepted <= timings.started && timings.started <= timings.logged_in);
+
+        assert_eq!(client.execute_command(&name, "echo hi").unwrap().stdout, b"hi\n");
+        let info = client.get_sandbox_info(&name).unwrap();
+        assert_eq!((info.name.as_str(), info.uid.as_str(), info.owner.as_str()), (&*name, sandbox.uid(), "default"));
+        assert_eq!((info.ssh_port, info.ssh_user.as_str(), info.labels["team"].as_str()), (22, "sandbox", "blue"));
+        assert!(info.expires_at.unwrap() > SystemTime::now() && info.created_at.unwrap() <= SystemTime::now());
+        assert_eq!((client.ssh_port(&name), client.ssh_port("unknown")), (22, 22));
+        await_that("the Pod's status to say what the library knew before", || {
+            let info = sandbox.info().unwrap();
+            info.phase == Phase::Running && info.pod_ip.is_some() && info.host_key == sandbox.host_key()
+        });
+        assert!(client.list().unwrap().iter().any(|one| one.name == name));
+
+        let began = Instant::now();
+        client.shutdown_sandbox(&name).unwrap();
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert_eq!(pods("team=blue").iter().filter(|one| **one == name).count(), 0);
+        assert_eq!(client.delete_sandbox(&name).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(client.execute_command(&name, "true").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(sandbox.execute("true").unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(sandbox.info().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(sandbox.delete().unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[test]
+fn a_name_is_taken_once() {
+    let client = client();
+    let name = format!("named-{}", unique());
+    let spec = SandboxSpec::new().name(&name);
+    let sandbox = create_from(&client, &spec);
+    assert_eq!(sandbox.name(), name);
+    let error = client.create(&spec).unwrap_err();
+    assert_eq!((error.kind(), error.sandbox()), (ErrorKind::Conflict, Some(&*name)));
+    // The one that is there was not touched.
+    assert!(sandbox.execute("true").unwrap().status.success());
+    for wrong in ["", "Capital", "under_score", &"x".repeat(64)] {
+        let error = client.create(&SandboxSpec::new().name(wrong)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{wrong}: {error}");
+    }
+}
+
+#[test]
+fn another_client_attaches_by_name() {
+    for &transport in transports() {
+        let sandbox = create(&client());
+        sandbox.files().write("shared", "seen by both").unwrap();
+        let other = client_over(transport);
+        let attached = other.attach(sandbox.name()).unwrap();
+        assert_eq!(attached.execute("cat shared").unwrap().stdout, b"seen by both");
+        assert_eq!(attached.host_key(), sandbox.host_key());
+        assert_eq!((attached.uid(), attached.timings()), (sandbox.uid(), None));
+        assert_eq!(other.attach("no-such-sandbox").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+/// Creates what can't start; the error must come soon, have the cause, and leave no Pod.
+fn fails(client: &Client, spec: SandboxSpec, kind: ErrorKind, cause: Cause) -> Error {
+    let label = unique();
+    let began = Instant::now();
+    let error = client.create(&spec.label("doomed", &label)).unwrap_err();
+    let took = began.elapsed();
+    assert_eq!(error.kind(), kind, "{error}");
+    assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(cause), "{error}");
+    assert!(took < Duration::from_secs(15), "{took:?}: {error}");
+    assert!(error.operation() == "create sandbox" && error.sandbox().is_some(), "{error}");
+    await_that("the Pod to go", || pods(&format!("doomed={label}")).is_empty());
+    println!("{took:?}: {error}");
+    error
+}
+
+#[test]
+fn an_image_that_does_not_exist() {
+    let spec = SandboxSpec::new().image("localhost/no/such/image:1");
+    let error = fails(&client(), spec, ErrorKind::Create, Cause::ImagePull);
+    assert!(error.to_string().contains("no/such/image"), "{error}");
+    let error = fails(&client(), SandboxSpec::new().image("Not An Image"), ErrorKind::Create, Cause::ImagePull);
+    assert!(error.to_string().contains("InvalidImageName"), "{error}");
+}
+
+#[test]
+fn a_pod_that_fits_no_node() {
+    let spec = SandboxSpec::new().cpu("1000").cpu_request("1000").unschedulable_grace(Duration::from_millis(500));
+    let error = fails(&client(), spec, ErrorKind::Create, Cause::Unschedulable);
+    assert!(error.to_string().contains("Insufficient cpu"), "{error}");
+    let spec = SandboxSpec::new().node_selector("no", "where").unschedulable_grace(Duration::ZERO);
+    fails(&client(), spec, ErrorKind::Create, Cause::Unschedulable);
+}
+
+#[test]
+fn a_quota_that_is_used_up() {
+    // A namespace of its own: the quota would hinder the other tests.
+    let namespace = format!("quota-{}", unique());
+    kubectl(&["create", "namespace", &namespace]);
+    kubectl(&["-n", &namespace, "create", "quota", "none", "--hard=pods=0"]);
+    let client = Client::new(config().namespace(&namespace)).unwrap();
+    await_that("the quota to count", || {
+        let used = kubectl(&["-n", &namespace, "get", "quota", "none", "-o", "jsonpath={.status.used.pods}"]);
+        used == "0"
+    });
+    let error = client.create(&SandboxSpec::new()).unwrap_err();
+    kubectl(&["delete", "namespace", &namespace, "--wait=false"]);
+    assert_eq!((error.kind(), error.verdict().unwrap().cause), (ErrorKind::Quota, Cause::Quota), "{error}");
+    assert!(error.to_string().contains("exceeded quota") && error.http_status() == Some(403), "{error}");
+}
+
+#[test]
+fn a_pod_that_admission_rejects() {
+    let template = r#"{"spec": {"containers": [
+        {"name": "sandbox", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}}"#;
+    let spec = SandboxSpec::new().pod_template(template).unwrap();
+    let error = fails(&client(), spec, ErrorKind::Create, Cause::Rejected);
+    assert!(error.to_string().contains("PodSecurity") && error.http_status() == Some(403), "{error}");
+    let spec = SandboxSpec::new().pod_template(r#"{"spec": {"misspelt": 1}}"#).unwrap();
+    let error = fails(&client(), spec, ErrorKind::Create, Cause::Rejected);
+    assert!(error.to_string().contains("misspelt"), "{error}");
+}
+
+#[test]
+fn a_container_that_exits_at_once() {
+    // The start script ends with a message if the image has not the user that SSH is to log in.
+    let client = Client::new(config().ssh_user("nobody-here")).unwrap();
+    let error = fails(&client, SandboxSpec::new(), ErrorKind::Create, Cause::Exited);
+    assert!(error.to_string().contains("nobody-here") && error.to_string().contains("exit code 64"), "{error}");
+}
+
+#[test]
+fn a_create_that_takes_too_long_says_where_it_stood() {
+    let client = Client::new(config().create_timeout(Duration::from_secs(2))).unwrap();
+    let spec = SandboxSpec::new().node_selector("no", "where").unschedulable_grace(Duration::from_secs(60));
+    let error = fails(&client, spec, ErrorKind::TimedOut, Cause::Unschedulable);
+    assert!(error.to_string().contains("didn't match Pod's node affinity/selector"), "{error}");
+}
+
+#[test]
+fn a_namespace_that_does_not_exist() {
+    let client = Client::new(config().namespace("no-such-namespace")).unwrap();
+    let error = client.create(&SandboxSpec::new()).unwrap_err();
+    assert!(error.to_string().contains("no-such-namespace"), "{error}");
+    assert_eq!(error.http_status(), Some(404));
+    assert!(client.list().unwrap().is_empty());
+}
+
+#[test]
+fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
+    let client = client();
+    let sandbox = create_from(&client, &SandboxSpec::new().lifetime(Duration::from_secs(3)));
+    let name = sandbox.name();
+    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
+    assert_eq!(sandbox.info().unwrap().verdict.unwrap().cause, Cause::Expired);
+    let error = sandbox.execute("true").unwrap_err();
+    assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired), "{error}");
+    assert!(client.reap().unwrap().iter().any(|reaped| reaped == name));
+    await_that("the Pod to go", || client.attach(name).is_err_and(|e| e.kind() == ErrorKind::NotFound));
+}
+
+#[test]
+fn renewing_moves_the_expiry_both_ways() {
+    let client = client();
+    let sandbox = create_from(&client, &SandboxSpec::new().lifetime(Duration::from_secs(8)));
+    let expiry = sandbox.renew(Duration::from_secs(300)).unwrap();
+    assert_eq!(sandbox.info().unwrap().expires_at, Some(expiry));
+    let old_end = SystemTime::now() + Duration::from_secs(14);
+    await_that("the old expiry to pass", || SystemTime::now() > old_end);
+    assert!(sandbox.execute("true").unwrap().status.success());
+    assert!(!client.reap().unwrap().iter().any(|reaped| reaped == sandbox.name()));
+    sandbox.renew(Duration::from_secs(1)).unwrap();
+    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
+    assert_eq!(sandbox.renew(Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn the_pod_is_as_the_design_says() {
+    let client = client();
+    let sandbox = create_from(&client, &SandboxSpec::new().lifetime(Duration::from_secs(120)));
+    let field = |path: &str| kubectl(&["get", "pod", sandbox.name(), "-o", &format!("jsonpath={path}")]);
+    assert_eq!(field("{.spec.activeDeadlineSeconds}"), "86400");
+    assert_eq!(field("{.spec.terminationGracePeriodSeconds}"), "1");
+    assert_eq!(field("{.spec.automountServiceAccountToken}"), "false");
+    assert_eq!(field("{.metadata.labels.app\\.kubernetes\\.io/managed-by}"), "sandbox");
+    assert_eq!(field("{.metadata.labels.sandbox/owner}"), "default");
+    assert_eq!(field("{.spec.containers[0].resources.limits}"), r#"{"cpu":"1","memory":"1Gi"}"#);
+    let id = sandbox.execute("id -u; grep -E 'CapEff|NoNewPrivs|Seccomp:' /proc/self/status").unwrap();
+    let expected = "1000\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\nSeccomp:\t2\n";
+    assert_eq!(id.stdout_text(), expected);
+    let forever = create_from(&client, &SandboxSpec::new().lifetime(None));
+    assert_eq!(forever.info().unwrap().expires_at, None);
+    assert_eq!(kubectl(&["get", "pod", forever.name(), "-o", "jsonpath={.spec.activeDeadlineSeconds}"]), "");
+}
+
+#[test]
+fn a_template_reaches_every_field_of_the_pod() {
+    let client = client();
+    let template = r#"{"metadata": {"labels": {"from": "template"}},
+                       "spec": {"hostname": "templated", "containers": [
+                          {"name": "sandbox", "env": [{"name": "FROM_TEMPLATE", "value": "yes"}]}]}}"#;
+    let sandbox = create_from(&client, &SandboxSpec::new().pod_template(template).unwrap());
+    assert_eq!(sandbox.execute("uname -n; echo $FROM_TEMPLATE").unwrap().stdout, b"templated\nyes\n");
+    assert_eq!(sandbox.info().unwrap().labels["from"], "template");
+    let error = SandboxSpec::new().pod_template("[]").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn a_process_killed_in_the_middle_of_creates_leaves_nothing_that_reap_does_not_find() {
+    let owner = format!("crash-{}", unique());
+    let selector = format!("sandbox/owner={owner}");
+    let mut creator = Command::new(example("create_many"))
+        .args(["10"])
+        .env("SANDBOX_OWNER", &owner)
+        .env("SANDBOX_LIFETIME", "6")
+        .spawn()
+        .unwrap();
+    await_that("some of ten Pods to be there", || pods(&selector).len() >= 3);
+    creator.kill().unwrap();
+    creator.wait().unwrap();
+    let client = client();
+    await_that("reap to leave nothing", || {
+        client.reap().unwrap();
+        pods(&selector).is_empty()
+    });
+}
+
+#[test]
+fn a_death_names_its_cause() {
+    for &transport in transports() {
+        let client = client_over(transport);
+        let sandbox = create(&client);
+        sandbox.execute("true").unwrap();
+        let name = sandbox.name().to_owned();
+        let error = std::thread::scope(|scope| {
+            let running = scope.spawn(|| sandbox.execute("touch here; sleep 60"));
+            await_that("the command to run", || sandbox.execute("test -e here").unwrap().status.success());
+            kubectl(&["delete", "pod", &name, "--grace-period=1", "--wait=false"]);
+            running.join().unwrap().unwrap_err()
+        });
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+        assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Deleted), "{error}");
+    }
+}
+
+#[test]
+fn a_successor_of_the_same_name_is_found() {
+    let client = client();
+    let spec = SandboxSpec::new().name(format!("again-{}", unique()));
+    let first = create_from(&client, &spec);
+    let name = first.name().to_owned();
+    first.execute("true").unwrap();
+    kubectl(&["delete", "pod", &name, "--grace-period=1"]);
+    let second = Guarded(Client::new(Config::from_env().unwrap()).unwrap().create(&spec).unwrap());
+    // The handle stays with its Pod, the name goes to the new one.
+    assert_eq!(first.execute("true").unwrap_err().kind(), ErrorKind::NotFound);
+    assert!(client.execute_command(&name, "true").unwrap().status.success());
+    assert_eq!(client.attach(&name).unwrap().uid(), second.uid());
+}
+
+#[test]
+fn sandboxes_are_listed_completely() {
+    let client = client();
+    let pod = |name: &str| {
+        serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {
+            "app.kubernetes.io/managed-by": "sandbox", "sandbox/owner": "listed"}},
+            "spec": {"nodeName": "none", "containers": [{"name": "sandbox", "image": "x", "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}}})
+    };
+    let prefix = format!("listed-{}", unique());
+    let items: Vec<_> = (0..30).map(|n| pod(&format!("{prefix}-{n}"))).collect();
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
+    kubectl_with_input(&["create", "-f", "-"], &list);
+    let found = client.list().unwrap().into_iter().filter(|one| one.name.starts_with(&prefix)).count();
+    kubectl_with_input(&["delete", "--force", "--grace-period=0", "--wait=false", "-f", "-"], &list);
+    assert_eq!(found, 30);
+}
