@@ -110,11 +110,19 @@ impl Child {
         self.shared.wait()
     }
 
+    /// Waits until the command has ended and leaves its input as it is, so that other threads may use the child meanwhile.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn wait_beside(&self) -> Result<ExitStatus> {
+        self.shared.wait()
+    }
+
     /// The status if the command has ended, `None` if it runs.
     ///
     /// # Errors
     /// As [`Child::wait`].
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         match &*self.shared.result.lock() {
             None => Ok(None),
             Some(Ok(status)) => Ok(Some(status.clone())),
@@ -151,7 +159,7 @@ impl Child {
     ///
     /// # Errors
     /// None at present: a command that has ended needs no signal.
-    pub fn kill(&mut self) -> Result<()> {
+    pub fn kill(&self) -> Result<()> {
         self.signal("KILL")
     }
 

@@ -23,8 +23,18 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 9] =
-    ["mod.rs", "error.rs", "config.rs", "client.rs", "spec.rs", "sandbox.rs", "command.rs", "info.rs", "boundary.rs"];
+const FILES: [&str; 10] = [
+    "mod.rs",
+    "error.rs",
+    "config.rs",
+    "client.rs",
+    "spec.rs",
+    "sandbox.rs",
+    "command.rs",
+    "child.rs",
+    "info.rs",
+    "boundary.rs",
+];
 
 fn sources() -> impl Iterator<Item = (&'static str, String)> {
     FILES.into_iter().map(|name| (name, read(Path::new("src/ffi").join(name))))
