@@ -523,7 +523,7 @@ sbx_status sbx_child_write_stdin(const sbx_child *child,
                                  sbx_error **err);
 
 /**
- * Ends the command's standard input.
+ * Ends the command's standard input. Waits for a write of another thread.
  */
 void sbx_child_close_stdin(const sbx_child *child);
 
@@ -545,6 +545,16 @@ sbx_status sbx_child_read_stderr(const sbx_child *child,
                                  size_t capacity,
                                  size_t *len,
                                  sbx_error **err);
+
+/**
+ * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+ */
+void sbx_child_close_stdout(const sbx_child *child);
+
+/**
+ * As sbx_child_close_stdout(), for the standard error.
+ */
+void sbx_child_close_stderr(const sbx_child *child);
 
 /**
  * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
@@ -2434,7 +2444,7 @@ sbx_status sbx_child_write_stdin(const sbx_child *child,
                                  sbx_error **err);
 
 /**
- * Ends the command's standard input.
+ * Ends the command's standard input. Waits for a write of another thread.
  */
 void sbx_child_close_stdin(const sbx_child *child);
 
@@ -2456,6 +2466,16 @@ sbx_status sbx_child_read_stderr(const sbx_child *child,
                                  size_t capacity,
                                  size_t *len,
                                  sbx_error **err);
+
+/**
+ * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+ */
+void sbx_child_close_stdout(const sbx_child *child);
+
+/**
+ * As sbx_child_close_stdout(), for the standard error.
+ */
+void sbx_child_close_stderr(const sbx_child *child);
 
 /**
  * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with

@@ -80,7 +80,7 @@ pub unsafe extern "C" fn sbx_child_write_stdin(
     })
 }
 
-/// Ends the command's standard input.
+/// Ends the command's standard input. Waits for a write of another thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_close_stdin(child: Option<&sbx_child>) {
     boundary::get(child, (), |child| *child.stdin.lock() = None);
@@ -121,6 +121,18 @@ pub unsafe extern "C" fn sbx_child_read_stderr(
         boundary::put(Some(len), length);
         Ok(())
     })
+}
+
+/// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_child_close_stdout(child: Option<&sbx_child>) {
+    boundary::get(child, (), |child| *child.stdout.lock() = None);
+}
+
+/// As sbx_child_close_stdout(), for the standard error.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_child_close_stderr(child: Option<&sbx_child>) {
+    boundary::get(child, (), |child| *child.stderr.lock() = None);
 }
 
 /// Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with

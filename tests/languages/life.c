@@ -351,6 +351,8 @@ static void child(void) {
 
     OK(sbx_sandbox_shell(sandbox, "yes & sleep 60", &command, &err));
     OK(sbx_command_spawn(command, &child, &err));
+    sbx_child_close_stdout(child);
+    sbx_child_close_stderr(child);
     OK(sbx_child_signal(child, "TERM", &err));
     OK(sbx_child_wait(child, &ending, &err));
     CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
