@@ -408,6 +408,13 @@ typedef int32_t sbx_log_level;
 typedef struct sbx_bytes sbx_bytes;
 
 /**
+ * A command that runs, made by sbx_command_spawn(). May be used from several threads at once: one writes, two read, one waits.
+ * As with a process of this machine, a command whose output nobody reads stops when the buffers are full. Freed with
+ * sbx_child_free(), which does not end the command.
+ */
+typedef struct sbx_child sbx_child;
+
+/**
  * A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
  * sbx_client_free().
  */
@@ -499,6 +506,99 @@ const char *sbx_version(void);
  * The version of the library that runs as a number like SBX_VERSION_NUMBER.
  */
 uint32_t sbx_version_number(void);
+
+/**
+ * The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+ */
+const char *sbx_child_id(const sbx_child *child);
+
+/**
+ * Writes `len` bytes at `data` to the command's standard input, and blocks while its buffers are full.
+ *
+ * SBX_ERR_CLOSED if the input was closed or the command takes no more.
+ */
+sbx_status sbx_child_write_stdin(const sbx_child *child,
+                                 const uint8_t *data,
+                                 size_t len,
+                                 sbx_error **err);
+
+/**
+ * Ends the command's standard input. Waits for a write of another thread.
+ */
+void sbx_child_close_stdin(const sbx_child *child);
+
+/**
+ * Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
+ * end, else 1 or more. Blocks until there are some.
+ */
+sbx_status sbx_child_read_stdout(const sbx_child *child,
+                                 uint8_t *buffer,
+                                 size_t capacity,
+                                 size_t *len,
+                                 sbx_error **err);
+
+/**
+ * As sbx_child_read_stdout(), for the standard error.
+ */
+sbx_status sbx_child_read_stderr(const sbx_child *child,
+                                 uint8_t *buffer,
+                                 size_t capacity,
+                                 size_t *len,
+                                 sbx_error **err);
+
+/**
+ * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+ */
+void sbx_child_close_stdout(const sbx_child *child);
+
+/**
+ * As sbx_child_close_stdout(), for the standard error.
+ */
+void sbx_child_close_stderr(const sbx_child *child);
+
+/**
+ * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
+ * sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
+ */
+sbx_status sbx_child_wait(const sbx_child *child,
+                          sbx_ending **ending,
+                          sbx_error **err);
+
+/**
+ * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
+ * with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
+ */
+sbx_status sbx_child_try_wait(const sbx_child *child,
+                              bool *has_ended,
+                              sbx_ending **ending,
+                              sbx_error **err);
+
+/**
+ * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended.
+ */
+sbx_status sbx_child_kill(const sbx_child *child,
+                          sbx_error **err);
+
+/**
+ * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM".
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal.
+ */
+sbx_status sbx_child_signal(const sbx_child *child,
+                            const char *name,
+                            sbx_error **err);
+
+/**
+ * Tells the command that its terminal has another size, in characters.
+ */
+void sbx_child_resize(const sbx_child *child,
+                      uint16_t columns,
+                      uint16_t rows);
+
+/**
+ * Frees a child. Its command runs on to its end or its timeout, with its input closed and its output thrown away.
+ */
+void sbx_child_free(sbx_child *child);
 
 /**
  * Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
@@ -676,6 +776,16 @@ sbx_status sbx_command_set_timeout(sbx_command *command,
                                    sbx_error **err);
 
 /**
+ * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
+ * standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+ */
+sbx_status sbx_command_set_terminal(sbx_command *command,
+                                    const char *kind,
+                                    uint16_t columns,
+                                    uint16_t rows,
+                                    sbx_error **err);
+
+/**
  * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
  * MiB.
  */
@@ -714,6 +824,15 @@ sbx_status sbx_command_stream(const sbx_command *command,
                               void *userdata,
                               sbx_ending **ending,
                               sbx_error **err);
+
+/**
+ * Starts the command and returns while it runs. The caller frees the child with sbx_child_free().
+ *
+ * Fails as sbx_command_output(), as far as the start is concerned; the rest comes from sbx_child_wait().
+ */
+sbx_status sbx_command_spawn(const sbx_command *command,
+                             sbx_child **child,
+                             sbx_error **err);
 
 /**
  * Frees a command.
@@ -2179,6 +2298,16 @@ sbx_status sbx_command_set_timeout(sbx_command *command,
                                    sbx_error **err);
 
 /**
+ * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
+ * standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+ */
+sbx_status sbx_command_set_terminal(sbx_command *command,
+                                    const char *kind,
+                                    uint16_t columns,
+                                    uint16_t rows,
+                                    sbx_error **err);
+
+/**
  * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
  * MiB.
  */
@@ -2217,6 +2346,15 @@ sbx_status sbx_command_stream(const sbx_command *command,
                               void *userdata,
                               sbx_ending **ending,
                               sbx_error **err);
+
+/**
+ * Starts the command and returns while it runs. The caller frees the child with sbx_child_free().
+ *
+ * Fails as sbx_command_output(), as far as the start is concerned; the rest comes from sbx_child_wait().
+ */
+sbx_status sbx_command_spawn(const sbx_command *command,
+                             sbx_child **child,
+                             sbx_error **err);
 
 /**
  * Frees a command.
@@ -2289,6 +2427,99 @@ sbx_status sbx_output_check(const sbx_output *output,
  * Frees an output and all that was borrowed from it.
  */
 void sbx_output_free(sbx_output *output);
+
+/**
+ * The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+ */
+const char *sbx_child_id(const sbx_child *child);
+
+/**
+ * Writes `len` bytes at `data` to the command's standard input, and blocks while its buffers are full.
+ *
+ * SBX_ERR_CLOSED if the input was closed or the command takes no more.
+ */
+sbx_status sbx_child_write_stdin(const sbx_child *child,
+                                 const uint8_t *data,
+                                 size_t len,
+                                 sbx_error **err);
+
+/**
+ * Ends the command's standard input. Waits for a write of another thread.
+ */
+void sbx_child_close_stdin(const sbx_child *child);
+
+/**
+ * Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
+ * end, else 1 or more. Blocks until there are some.
+ */
+sbx_status sbx_child_read_stdout(const sbx_child *child,
+                                 uint8_t *buffer,
+                                 size_t capacity,
+                                 size_t *len,
+                                 sbx_error **err);
+
+/**
+ * As sbx_child_read_stdout(), for the standard error.
+ */
+sbx_status sbx_child_read_stderr(const sbx_child *child,
+                                 uint8_t *buffer,
+                                 size_t capacity,
+                                 size_t *len,
+                                 sbx_error **err);
+
+/**
+ * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+ */
+void sbx_child_close_stdout(const sbx_child *child);
+
+/**
+ * As sbx_child_close_stdout(), for the standard error.
+ */
+void sbx_child_close_stderr(const sbx_child *child);
+
+/**
+ * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
+ * sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
+ */
+sbx_status sbx_child_wait(const sbx_child *child,
+                          sbx_ending **ending,
+                          sbx_error **err);
+
+/**
+ * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
+ * with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
+ */
+sbx_status sbx_child_try_wait(const sbx_child *child,
+                              bool *has_ended,
+                              sbx_ending **ending,
+                              sbx_error **err);
+
+/**
+ * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended.
+ */
+sbx_status sbx_child_kill(const sbx_child *child,
+                          sbx_error **err);
+
+/**
+ * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM".
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal.
+ */
+sbx_status sbx_child_signal(const sbx_child *child,
+                            const char *name,
+                            sbx_error **err);
+
+/**
+ * Tells the command that its terminal has another size, in characters.
+ */
+void sbx_child_resize(const sbx_child *child,
+                      uint16_t columns,
+                      uint16_t rows);
+
+/**
+ * Frees a child. Its command runs on to its end or its timeout, with its input closed and its output thrown away.
+ */
+void sbx_child_free(sbx_child *child);
 
 /**
  * Name of the sandbox and of its Pod.

@@ -10,10 +10,10 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::{Command, ExitStatus, Output, Tail};
+use crate::command::{Command, ExitStatus, NEVER_RAN, Output, Tail};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
-use crate::ssh::exec::{Awaited, Input, Order, Size, StreamId, Streams};
+use crate::ssh::exec::{Awaited, Ending, Input, Order, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///
@@ -110,11 +110,19 @@ impl Child {
         self.shared.wait()
     }
 
+    /// Waits until the command has ended and leaves its input as it is, so that other threads may use the child meanwhile.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn wait_beside(&self) -> Result<ExitStatus> {
+        self.shared.wait()
+    }
+
     /// The status if the command has ended, `None` if it runs.
     ///
     /// # Errors
     /// As [`Child::wait`].
-    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+    pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         match &*self.shared.result.lock() {
             None => Ok(None),
             Some(Ok(status)) => Ok(Some(status.clone())),
@@ -151,7 +159,7 @@ impl Child {
     ///
     /// # Errors
     /// None at present: a command that has ended needs no signal.
-    pub fn kill(&mut self) -> Result<()> {
+    pub fn kill(&self) -> Result<()> {
         self.signal("KILL")
     }
 
@@ -186,6 +194,12 @@ impl Shared {
                 Some(Err(e)) => return Err(e.again()),
             }
         }
+    }
+
+    /// Makes the result known; the first one counts.
+    fn end(&self, result: Result<ExitStatus>) {
+        self.result.lock().get_or_insert(result);
+        self.ended.notify_all();
     }
 
     fn give(&self, order: Order) {
@@ -277,8 +291,7 @@ fn awaited(descriptor: BorrowedFd<'_>, to_read: bool) -> Awaited<'_> {
 impl Pipes {
     /// Makes the result known, then hands the rest of the output to whoever still reads.
     fn end(mut self, result: Result<ExitStatus>) {
-        *self.shared.result.lock() = Some(result);
-        self.shared.ended.notify_all();
+        self.shared.end(result);
         // `spawn` still waits if the command never started.
         drop(self.started.take());
         self.input = None;
@@ -339,6 +352,13 @@ impl Streams for Pipes {
         }
         self.outputs[stream as usize].pending.extend_from_slice(bytes);
         Ok(())
+    }
+
+    fn ended(&mut self, ending: &Ending) {
+        // What this code means is only known once the last of the standard error has come.
+        if *ending != Ending::Code(NEVER_RAN) {
+            self.shared.end(Ok(ExitStatus(ending.clone())));
+        }
     }
 
     fn order(&mut self) -> Option<Order> {

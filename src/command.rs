@@ -72,7 +72,7 @@ pub struct Output {
 
 /// How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExitStatus(Ending);
+pub struct ExitStatus(pub(crate) Ending);
 
 /// One of the two output streams, for [`Command::stream`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -446,7 +446,7 @@ impl fmt::Debug for Command {
 }
 
 /// Exit code of a shell for what it can't find; `judge` looks further when it comes.
-const NEVER_RAN: i32 = 127;
+pub(crate) const NEVER_RAN: i32 = 127;
 const NO_PROGRAM: &[u8] = b"'there is no program '";
 const NO_DIRECTORY: &[u8] = b"'there is no directory '";
 
@@ -595,6 +595,10 @@ impl<S: Streams> Streams for Prefixed<'_, S> {
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
         self.streams.output(stream, bytes)
+    }
+
+    fn ended(&mut self, ending: &Ending) {
+        self.streams.ended(ending);
     }
 
     fn is_stopped(&self) -> bool {

@@ -106,6 +106,12 @@ impl Endpoint {
         self.pool.lease(deadline, usable, || self.connect(core, deadline))
     }
 
+    /// A logged-in session that the pool does not know.
+    pub(crate) fn new_session(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
+        core.runtime.check_caller()?;
+        self.connect(core, deadline)
+    }
+
     /// Puts the session of a first login into the pool and pins its host key.
     pub(crate) fn adopt(&self, session: Session, deadline: Deadline) -> Result<()> {
         self.pin(session.host_key());

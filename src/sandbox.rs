@@ -135,6 +135,14 @@ impl Sandbox {
         self.endpoint.session_counts()
     }
 
+    /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks, which
+    /// can't time a login otherwise.
+    #[doc(hidden)]
+    pub fn new_session(&self) -> Result<impl Sized + use<>> {
+        let deadline = crate::deadline::Deadline::after(self.core.config.connect_timeout);
+        self.endpoint.new_session(&self.core, deadline).map_err(|e| self.explain(e, "open session"))
+    }
+
     /// A command to run: `program` is looked up in the `PATH` of the image and gets its arguments exactly as given.
     ///
     /// ```no_run

@@ -139,3 +139,27 @@ fn a_command_whose_output_nobody_reads_waits_and_loses_nothing() {
     assert_eq!((copied, child.wait().unwrap().code()), (30_000_000, Some(0)));
     assert!(began.elapsed() < Duration::from_secs(20));
 }
+
+#[test]
+fn a_wait_ends_with_the_command_even_if_nobody_reads() {
+    over_every_transport(|_, sandbox| {
+        // Another process goes on writing, and its output fills all buffers.
+        let mut child = sandbox.shell("yes & sleep 1000").spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(300));
+        let began = Instant::now();
+        child.signal("TERM").unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some("TERM"));
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn a_kill_right_after_the_start_is_not_lost() {
+    over_every_transport(|_, sandbox| {
+        for _ in 0..20 {
+            let mut child = sandbox.command("sleep").arg("100").spawn().unwrap();
+            child.kill().unwrap();
+            assert_eq!(child.wait().unwrap().signal(), Some("KILL"));
+        }
+    });
+}

@@ -129,6 +129,27 @@ pub(super) unsafe fn bytes<'a>(data: *const u8, len: usize, name: &str) -> Resul
     }
 }
 
+/// Fills a buffer of C with what `read` puts into one of ours, and returns how much that is. Ours lies between because C's need
+/// not be initialised.
+///
+/// # Safety
+/// `buffer` is NULL, or `capacity` bytes can be written there during the call.
+pub(super) unsafe fn fill(
+    buffer: *mut u8,
+    capacity: usize,
+    read: impl FnOnce(&mut [u8]) -> Result<usize>,
+) -> Result<usize> {
+    const AT_ONCE: usize = 64 << 10;
+    if buffer.is_null() || capacity == 0 {
+        return Err(invalid("buffer is NULL or has no room"));
+    }
+    let mut ours = vec![0; capacity.min(AT_ONCE)];
+    let length = read(&mut ours)?;
+    // SAFETY: the caller of this function vouches for the room, and ours is no longer than that.
+    unsafe { ptr::copy_nonoverlapping(ours[..length].as_ptr(), buffer, length) };
+    Ok(length)
+}
+
 /// A place of the C caller for a result, initialised or not; `None` for NULL. (In the exported functions the type is spelled
 /// out: cbindgen would make a name of the alias.)
 pub(super) type Out<'a, T> = Option<&'a mut MaybeUninit<T>>;
@@ -201,7 +222,7 @@ impl fmt::Debug for Kept {
 mod tests {
     use std::panic::panic_any;
 
-    use super::super::{client, command, config, error, info, sandbox, spec};
+    use super::super::{child, client, command, config, error, info, sandbox, spec};
     use super::*;
 
     /// What C sees of a call: the status, and the error's message if there is one.
@@ -319,6 +340,7 @@ mod tests {
         shared::<sandbox::sbx_sandbox>();
         shared::<sandbox::sbx_bytes>();
         shared::<command::sbx_command>();
+        shared::<child::sbx_child>();
         shared::<command::sbx_output>();
         shared::<command::sbx_ending>();
         shared::<info::sbx_info>();

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use super::boundary::{self, Kept, Text, given};
+use super::child::sbx_child;
 use super::error::{sbx_error, sbx_status};
 use crate::{Command, Error, ErrorKind, ExitStatus, Output, OutputStream, Result};
 
@@ -145,6 +146,22 @@ pub extern "C" fn sbx_command_set_timeout(
     })
 }
 
+/// Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
+/// standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_terminal(
+    command: Option<&mut sbx_command>,
+    kind: Text,
+    columns: u16,
+    rows: u16,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, kind) = (given(command, "command")?, kind.utf8("kind")?);
+        command.change(|command| command.terminal(kind, columns, rows))
+    })
+}
+
 /// Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
 /// MiB.
 #[unsafe(no_mangle)]
@@ -219,6 +236,21 @@ pub extern "C" fn sbx_command_stream(
     })
 }
 
+/// Starts the command and returns while it runs. The caller frees the child with sbx_child_free().
+///
+/// Fails as sbx_command_output(), as far as the start is concerned; the rest comes from sbx_child_wait().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_spawn(
+    command: Option<&sbx_command>,
+    child: Option<&mut MaybeUninit<*mut sbx_child>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, place) = (given(command, "command")?.get()?, given(child, "child")?);
+        command.spawn().map(|child| boundary::give(place, sbx_child::new(child)))
+    })
+}
+
 /// Frees a command.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_free(command: Option<Box<sbx_command>>) {
@@ -238,7 +270,7 @@ impl sbx_ending {
         Self { signal: status.signal().map(boundary::c_text), status }
     }
 
-    fn give(place: boundary::Out<'_, *mut Self>, status: ExitStatus) {
+    pub(super) fn give(place: boundary::Out<'_, *mut Self>, status: ExitStatus) {
         if let Some(place) = place {
             boundary::give(place, Self::new(status));
         }

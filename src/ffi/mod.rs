@@ -54,6 +54,7 @@
 #![expect(non_camel_case_types, reason = "types and enumerators have the names that C knows them by")]
 
 mod boundary;
+mod child;
 mod client;
 mod command;
 mod config;

@@ -17,6 +17,9 @@ const READ_BUFFER: usize = 64 << 10;
 const QUIET_AFTER_EXIT: Duration = Duration::from_millis(200);
 /// The same for a process that never stops writing.
 const LONGEST_AFTER_EXIT: Duration = Duration::from_secs(5);
+/// sshd sends a signal to the process group that the command makes for itself, and one that comes before is lost. So a kill is
+/// repeated until the command has ended.
+const KILL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a killed command, and the close of a channel, may take to be confirmed.
 const CONFIRMATION: Duration = Duration::from_secs(1);
 
@@ -69,6 +72,9 @@ pub(crate) trait Streams {
     }
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()>;
+
+    /// The command has ended; output that it wrote before may follow.
+    fn ended(&mut self, _ending: &Ending) {}
 
     /// True once `output` has failed: the command is not wanted any more, and what it still writes is thrown away.
     fn is_stopped(&self) -> bool {
@@ -127,9 +133,17 @@ impl<'s> Running<'s> {
     pub(crate) fn run(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Ending> {
         let mut buffer = vec![0; READ_BUFFER];
         let (mut eof_sent, mut exited, mut last_output) = (false, None, Instant::now());
+        let mut kill_again = None;
         loop {
             while let Some(order) = streams.order() {
+                if matches!(&order, Order::Signal(name) if name == "KILL") {
+                    kill_again = Some(Instant::now() + KILL_INTERVAL);
+                }
                 self.obey(&order, deadline)?;
+            }
+            if kill_again.is_some_and(|at| Instant::now() >= at) {
+                kill_again = Some(Instant::now() + KILL_INTERVAL);
+                self.obey(&Order::Signal("KILL".into()), deadline)?;
             }
             let (mut moved, mut all_read) = (false, true);
             for stream in [StreamId::Stdout, StreamId::Stderr] {
@@ -146,7 +160,11 @@ impl<'s> Running<'s> {
                 }
             }
             if let Some(ending) = self.ending() {
-                let exited = *exited.get_or_insert_with(Instant::now);
+                let exited = *exited.get_or_insert_with(|| {
+                    streams.ended(&ending);
+                    Instant::now()
+                });
+                kill_again = None;
                 let is_quiet = !moved && last_output.max(exited).elapsed() >= QUIET_AFTER_EXIT;
                 let is_over = is_quiet || exited.elapsed() >= LONGEST_AFTER_EXIT;
                 if self.channel.at_eof() || (all_read && is_over) {
@@ -174,6 +192,7 @@ impl<'s> Running<'s> {
                 // A millisecond more than the silence takes, since waits are cut to whole ones.
                 let nap = match exited {
                     Some(_) => deadline.within(QUIET_AFTER_EXIT + Duration::from_millis(1)),
+                    None if kill_again.is_some() => deadline.within(KILL_INTERVAL),
                     None => deadline,
                 };
                 self.session.wait_for_traffic(&streams.descriptors(), nap);
@@ -218,12 +237,8 @@ impl<'s> Running<'s> {
 
     /// Kills the command's process group and waits until the server confirms its end. False if it does not in time.
     pub(crate) fn kill(&self, streams: &mut impl Streams) -> bool {
-        let deadline = Deadline::after(Some(CONFIRMATION));
-        if self.session.drive(deadline, "the kill", |_| self.channel.signal("KILL")).is_err() {
-            return false;
-        }
         // What was written before the end still arrives, and is kept.
-        self.run(&mut Last(streams), deadline).is_ok()
+        self.run(&mut Last { streams, kill: true }, Deadline::after(Some(CONFIRMATION))).is_ok()
     }
 
     /// Closes the channel on both sides, so that the session can be used again. An error means that it can't.
@@ -288,7 +303,11 @@ enum Fed {
 }
 
 /// The streams of a command that is being killed: its output still counts, its input does not.
-struct Last<'a, S>(&'a mut S);
+struct Last<'a, S> {
+    streams: &'a mut S,
+    /// The order to kill is still to be given.
+    kill: bool,
+}
 
 impl<S: Streams> Streams for Last<'_, S> {
     fn input(&mut self) -> Result<Input<'_>> {
@@ -299,10 +318,14 @@ impl<S: Streams> Streams for Last<'_, S> {
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
         // Who has no room for it now, or asked to stop, loses it.
-        if !self.0.is_stopped() && self.0.has_room(stream)? {
-            self.0.output(stream, bytes)?;
+        if !self.streams.is_stopped() && self.streams.has_room(stream)? {
+            self.streams.output(stream, bytes)?;
         }
         Ok(())
+    }
+
+    fn order(&mut self) -> Option<Order> {
+        std::mem::take(&mut self.kill).then(|| Order::Signal("KILL".into()))
     }
 }
 

@@ -133,6 +133,10 @@ impl Session {
         }
         let mut session = Self { ssh, stream, host_key, sftp: None, pid: std::process::id() };
         session.authenticate(login, deadline)?;
+        if session.is_tunnel() {
+            // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
+            session.ssh.set_keepalive(false, 2);
+        }
         Ok(session)
     }
 
@@ -259,13 +263,32 @@ fn until_done<T>(
     waiting_for: &str,
     mut step: impl FnMut() -> Answer<T>,
 ) -> std::result::Result<T, Stop> {
+    let mut has_waited = false;
     loop {
         match step() {
             Ok(value) => return Ok(value),
-            Err(failure) if failure.would_block() => wait(stream, libssh2::waits_for(ssh), deadline, waiting_for)?,
+            Err(failure) if failure.would_block() => {
+                let directions = libssh2::waits_for(ssh);
+                if has_waited && !directions.1 {
+                    acknowledge_from_afar(ssh);
+                }
+                has_waited = true;
+                wait(stream, directions, deadline, waiting_for)?;
+            }
             Err(failure) => return Err(Stop::Failed(failure)),
         }
     }
+}
+
+/// What [`Stream::acknowledge_quickly`] does here, for the far end of a tunnel, whose kernel is not ours to set up: it
+/// acknowledges with the data that it sends, so it is given some. Of use when something else than the awaited answer has come:
+/// sshd tells its host keys after a login, and holds the answer back for 40 ms until that is acknowledged.
+fn acknowledge_from_afar(ssh: &ssh2::Session) {
+    // Sends once after a login through a tunnel; with an interval of 0, nothing.
+    if let Err(e) = ssh.keepalive_send() {
+        log::debug!("the SSH server may wait for an acknowledgement: {e}");
+    }
+    ssh.set_keepalive(false, 0);
 }
 
 fn wait(

@@ -62,6 +62,7 @@ static void nothing_is_answered(void) {
     sbx_spec_free(NULL);
     sbx_sandbox_free(NULL);
     sbx_command_free(NULL);
+    sbx_child_free(NULL);
     sbx_ending_free(NULL);
     sbx_output_free(NULL);
     sbx_info_free(NULL);
@@ -246,6 +247,15 @@ static void command(void) {
     FAILS(SBX_ERR_COMMAND, "no-such-program", sbx_command_output(command, &output, &err));
     sbx_command_free(command);
 
+    OK(sbx_sandbox_command(sandbox, "stty", &command, &err));
+    OK(sbx_command_add_arg(command, "size", &err));
+    OK(sbx_command_set_terminal(command, "xterm", 90, 30, &err));
+    OK(sbx_command_output(command, &output, &err));
+    data = sbx_output_stdout(output, &len);
+    IS("30 90\r\n", data, len);
+    sbx_output_free(output);
+    sbx_command_free(command);
+
     OK(sbx_sandbox_shell(sandbox, "echo so far; sleep 60", &command, &err));
     OK(sbx_command_set_timeout(command, 0.5, &err));
     CHECK(sbx_command_output(command, &output, &err) == SBX_ERR_TIMED_OUT);
@@ -295,6 +305,62 @@ static void stream(void) {
     OK(sbx_sandbox_execute(sandbox, "! pgrep cat", &output, &err));
     OK(sbx_output_check(output, &err));
     sbx_output_free(output);
+}
+
+static void child(void) {
+    sbx_command *command = NULL;
+    sbx_child *child = NULL;
+    sbx_ending *ending = NULL;
+    uint8_t buffer[64];
+    size_t len = 7;
+    bool has_ended = true;
+    OK(sbx_sandbox_shell(sandbox, "echo to stderr >&2; exec cat", &command, &err));
+    OK(sbx_command_spawn(command, &child, &err));
+    CHECK(strlen(sbx_child_id(child)) > 0);
+    OK(sbx_child_try_wait(child, &has_ended, &ending, &err));
+    CHECK(!has_ended && ending == NULL);
+    for (int turn = 0; turn < 3; turn++) {
+        OK(sbx_child_write_stdin(child, (const uint8_t *)"pi\0ng", 5, &err));
+        OK(sbx_child_read_stdout(child, buffer, sizeof buffer, &len, &err));
+        CHECK(len == 5 && memcmp(buffer, "pi\0ng", 5) == 0);
+    }
+    OK(sbx_child_read_stderr(child, buffer, 9, &len, &err));
+    CHECK(len == 9 && memcmp(buffer, "to stderr", 9) == 0);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "buffer", sbx_child_read_stdout(child, NULL, 1, &len, &err));
+    OK(sbx_child_wait(child, &ending, &err));
+    CHECK(sbx_ending_success(ending));
+    sbx_ending_free(ending);
+    OK(sbx_child_try_wait(child, &has_ended, NULL, &err));
+    CHECK(has_ended);
+    OK(sbx_child_read_stdout(child, buffer, sizeof buffer, &len, &err));
+    CHECK(len == 0);
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_child_write_stdin(child, buffer, 1, &err));
+    sbx_child_free(child);
+    sbx_command_free(command);
+
+    /* No SIGPIPE comes from a command that has gone away. */
+    OK(sbx_sandbox_command(sandbox, "true", &command, &err));
+    OK(sbx_command_spawn(command, &child, &err));
+    do
+        OK(sbx_child_try_wait(child, &has_ended, NULL, &err));
+    while (!has_ended);
+    while (sbx_child_write_stdin(child, buffer, sizeof buffer, NULL) == SBX_OK)
+        continue;
+    sbx_child_free(child);
+    sbx_command_free(command);
+
+    OK(sbx_sandbox_shell(sandbox, "yes & sleep 60", &command, &err));
+    OK(sbx_command_spawn(command, &child, &err));
+    sbx_child_close_stdout(child);
+    sbx_child_close_stderr(child);
+    OK(sbx_child_signal(child, "TERM", &err));
+    OK(sbx_child_wait(child, &ending, &err));
+    CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
+    sbx_ending_free(ending);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "signal", sbx_child_signal(child, "no such", &err));
+    OK(sbx_child_kill(child, &err));
+    sbx_child_free(child);
+    sbx_command_free(command);
 }
 
 static void files(const char *directory) {
@@ -388,6 +454,7 @@ int main(int argc, char **argv) {
     execute();
     command();
     stream();
+    child();
     files(argv[1]);
     by_name(argv[1]);
     end();
