@@ -114,7 +114,7 @@ impl Child {
     ///
     /// # Errors
     /// As [`Child::wait`].
-    pub fn wait_beside(&self) -> Result<ExitStatus> {
+    pub fn wait_shared(&self) -> Result<ExitStatus> {
         self.shared.wait()
     }
 

@@ -146,7 +146,7 @@ pub extern "C" fn sbx_child_wait(
     boundary::call(err, || {
         let child = given(child, "child")?;
         *child.stdin.lock() = None;
-        sbx_ending::give(ending, child.child.wait_beside()?);
+        sbx_ending::give(ending, child.child.wait_shared()?);
         Ok(())
     })
 }
