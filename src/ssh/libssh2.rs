@@ -4,11 +4,17 @@
 //! socket and make the same call with the same arguments again". A handle keeps its session alive and locks it for each call,
 //! so nothing here can be used from two threads at once.
 
-use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use libssh2_sys as raw;
+use parking_lot::Mutex;
+
+use super::session::Stream;
+use crate::deadline::Deadline;
 
 /// libssh2's error number and message, copied before the next call overwrites them.
 #[derive(Debug)]
@@ -41,6 +47,11 @@ impl From<ssh2::Error> for Failure {
 // can reach, lack the first one: a program with such a libssh2 does not link.
 #[expect(unsafe_code, reason = "declarations of C functions")]
 unsafe extern "C" {
+    fn libssh2_session_callback_set2(
+        session: *mut raw::LIBSSH2_SESSION,
+        kind: c_int,
+        callback: *mut c_void,
+    ) -> *mut c_void;
     fn libssh2_channel_has_exit_status(channel: *mut raw::LIBSSH2_CHANNEL) -> c_int;
     fn libssh2_channel_signal_ex(channel: *mut raw::LIBSSH2_CHANNEL, name: *const c_char, name_len: usize) -> c_int;
     fn libssh2_sftp_posix_rename_ex(
@@ -50,6 +61,84 @@ unsafe extern "C" {
         target: *const c_char,
         target_len: usize,
     ) -> c_int;
+}
+
+/// A stream that belongs to a session, and the time after which libssh2 may read no more of it. None of libssh2's own loops looks
+/// at the time, and a hostile server can keep each of them busy for ever.
+pub(super) struct Connection {
+    stream: Stream,
+    read_until: Mutex<Deadline>,
+}
+
+impl Connection {
+    /// Gives the session its stream, before the handshake.
+    #[expect(unsafe_code, reason = "sets a callback")]
+    pub(super) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
+        let connection = Arc::new(Self { stream, read_until: Mutex::new(Deadline::after(None)) });
+        session.set_tcp_stream(Arc::clone(&connection));
+        locked(session, |raw| {
+            // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the session itself
+            // holds until it has been freed. The callback has the type that this number asks for, which libssh2 restores.
+            unsafe {
+                *raw::libssh2_session_abstract(raw) = Arc::as_ptr(&connection).cast_mut().cast();
+                libssh2_session_callback_set2(raw, CALLBACK_RECV, receive as *const () as *mut c_void);
+            }
+        });
+        connection
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// After this time libssh2 is told that nothing has arrived.
+    pub(super) fn read_until(&self, deadline: Deadline) {
+        *self.read_until.lock() = deadline;
+    }
+}
+
+// What ssh2 asks of a stream.
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_fd().as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// `LIBSSH2_CALLBACK_RECV`
+const CALLBACK_RECV: c_int = 6;
+
+/// Reads for libssh2: bytes, 0 at the end, or a negative error number.
+///
+/// # Safety
+/// As libssh2 calls it: `buffer` has `length` bytes, and `context` points to what `Connection::attach` set.
+#[expect(unsafe_code, reason = "called from C")]
+unsafe extern "C" fn receive(
+    socket: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    flags: c_int,
+    context: *mut *mut c_void,
+) -> isize {
+    // SAFETY: see above.
+    let connection = unsafe { &*(*context).cast::<Connection>() };
+    if connection.read_until.lock().has_passed() {
+        return -(libc::EAGAIN as isize);
+    }
+    // SAFETY: see above; the socket is the connection's and so open.
+    let received = unsafe { libc::recv(socket, buffer, length, flags) };
+    if received >= 0 {
+        return received;
+    }
+    match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
+        libc::EINTR => -(libc::EAGAIN as isize),
+        number => -(number as isize),
+    }
 }
 
 /// Calls `f` with the session's pointer while its lock is held.
@@ -467,4 +556,13 @@ pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) {
     // SAFETY: the entries are ours and as many as said; the descriptors are borrowed and so open. A signal ends the wait early,
     // as it may: callers look again.
     unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
+}
+
+/// Bytes that have arrived, copied into `buffer` without being taken; 0 once the peer has closed.
+#[expect(unsafe_code, reason = "recv")]
+pub(super) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the buffer is ours and as long as said; the descriptor is borrowed and so open.
+    let length = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), flags) };
+    usize::try_from(length).map_err(|_| io::Error::last_os_error())
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::identity::{Identity, PublicKey};
-use super::libssh2::{self, Answer, Awaited, Failure, Sftp};
+use super::libssh2::{self, Answer, Awaited, Connection, Failure, Sftp};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -79,13 +79,6 @@ impl AsFd for Stream {
     }
 }
 
-// What ssh2 asks of a stream.
-impl AsRawFd for Stream {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
-}
-
 /// Who logs in, and to whom.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Login<'a> {
@@ -98,7 +91,7 @@ pub(crate) struct Login<'a> {
 /// A logged-in session, used by one operation at a time.
 pub(crate) struct Session {
     ssh: ssh2::Session,
-    stream: Arc<Stream>,
+    connection: Arc<Connection>,
     host_key: PublicKey,
     sftp: Option<Sftp>,
     pid: u32,
@@ -109,14 +102,13 @@ impl Session {
     pub(crate) fn log_in(stream: Stream, login: &Login<'_>, deadline: Deadline) -> Result<Self> {
         let unusable = |e: io::Error| Error::new(ErrorKind::Connect, format!("the socket can't be used: {e}"));
         stream.prepare().map_err(unusable)?;
-        let stream = Arc::new(stream);
         let mut ssh = ssh2::Session::new().map_err(|e| connect_error("begin", e.into()))?;
-        ssh.set_tcp_stream(Arc::clone(&stream));
+        let connection = Connection::attach(&mut ssh, stream);
         ssh.set_blocking(false);
         // The start script makes an ed25519 key; anything else is not our server.
         ssh.method_pref(ssh2::MethodType::HostKey, "ssh-ed25519").map_err(|e| connect_error("begin", e.into()))?;
         let waiter = ssh.clone();
-        until_done(&waiter, &stream, deadline, "the SSH handshake", || ssh.handshake().map_err(Failure::from))
+        until_done(&waiter, &connection, deadline, "the SSH handshake", || ssh.handshake().map_err(Failure::from))
             .map_err(|stop| stop.into_error(|failure| connect_error("the SSH handshake", failure)))?;
         let host_key = match ssh.host_key() {
             Some((blob, ssh2::HostKeyType::Ed25519)) => PublicKey::from_blob(blob),
@@ -131,7 +123,7 @@ impl Session {
                 ),
             ));
         }
-        let mut session = Self { ssh, stream, host_key, sftp: None, pid: std::process::id() };
+        let mut session = Self { ssh, connection, host_key, sftp: None, pid: std::process::id() };
         session.authenticate(login, deadline)?;
         if session.is_tunnel() {
             // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
@@ -145,7 +137,7 @@ impl Session {
             let pem = login.identity.private_pem();
             self.ssh.userauth_pubkey_memory(login.user, None, pem, None).map_err(Failure::from)
         };
-        until_done(&self.ssh, &self.stream, deadline, "the login", attempt).map_err(|stop| {
+        until_done(&self.ssh, &self.connection, deadline, "the login", attempt).map_err(|stop| {
             stop.into_error(|failure| match failure.code {
                 libssh2_sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED | libssh2_sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED => {
                     Error::new(
@@ -164,13 +156,12 @@ impl Session {
     }
 
     pub(crate) fn is_tunnel(&self) -> bool {
-        matches!(*self.stream, Stream::Tunnel(_))
+        matches!(self.connection.stream(), Stream::Tunnel(_))
     }
 
     /// False once the peer has closed the connection. One system call, no traffic.
     pub(crate) fn is_alive(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        match SockRef::from(&*self.stream).peek(&mut byte) {
+        match libssh2::peek(self.connection.stream().as_fd(), &mut [0]) {
             Ok(length) => length > 0,
             Err(e) => e.kind() == io::ErrorKind::WouldBlock,
         }
@@ -194,7 +185,7 @@ impl Session {
         waiting_for: &str,
         mut step: impl FnMut(&ssh2::Session) -> Answer<T>,
     ) -> std::result::Result<T, Stop> {
-        until_done(&self.ssh, &self.stream, deadline, waiting_for, || step(&self.ssh))
+        until_done(&self.ssh, &self.connection, deadline, waiting_for, || step(&self.ssh))
     }
 
     /// Tries `step` once: `None` if nothing has arrived for it yet. A packet that is half sent is finished first, because
@@ -205,19 +196,20 @@ impl Session {
         waiting_for: &str,
         mut step: impl FnMut() -> Answer<T>,
     ) -> std::result::Result<Option<T>, Stop> {
+        self.connection.read_until(deadline);
         loop {
             match step() {
                 Ok(value) => return Ok(Some(value)),
                 Err(failure) if !failure.would_block() => return Err(Stop::Failed(failure)),
                 Err(_) if !libssh2::waits_for(&self.ssh).1 => return Ok(None),
-                Err(_) => wait(&self.stream, (false, true), deadline, waiting_for)?,
+                Err(_) => wait(self.connection.stream(), (false, true), deadline, waiting_for)?,
             }
         }
     }
 
     /// Waits until something arrives, one of `others` is ready, or the deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
-        let server = Awaited { descriptor: self.stream.as_fd(), to_read: true, to_write: false };
+        let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write: false };
         libssh2::poll(&[&[server], others].concat(), deadline.remaining_ms(LONGEST_WAIT));
     }
 }
@@ -225,8 +217,10 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.pid == std::process::id() {
-            // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't.
-            let _ = SockRef::from(&*self.stream).shutdown(std::net::Shutdown::Both);
+            // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't, if it may
+            // read that it is.
+            self.connection.read_until(Deadline::after(None));
+            let _ = SockRef::from(self.connection.stream()).shutdown(std::net::Shutdown::Both);
         } else {
             // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
             std::mem::forget(self.ssh.clone());
@@ -236,7 +230,7 @@ impl Drop for Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("Session").field("stream", self.connection.stream()).finish_non_exhaustive()
     }
 }
 
@@ -258,11 +252,12 @@ impl Stop {
 
 fn until_done<T>(
     ssh: &ssh2::Session,
-    stream: &Stream,
+    connection: &Connection,
     deadline: Deadline,
     waiting_for: &str,
     mut step: impl FnMut() -> Answer<T>,
 ) -> std::result::Result<T, Stop> {
+    connection.read_until(deadline);
     let mut has_waited = false;
     loop {
         match step() {
@@ -273,7 +268,7 @@ fn until_done<T>(
                     acknowledge_from_afar(ssh);
                 }
                 has_waited = true;
-                wait(stream, directions, deadline, waiting_for)?;
+                wait(connection.stream(), directions, deadline, waiting_for)?;
             }
             Err(failure) => return Err(Stop::Failed(failure)),
         }
@@ -331,4 +326,99 @@ pub(super) fn is_lost(failure: &Failure) -> bool {
             | libssh2_sys::LIBSSH2_ERROR_INVALID_MAC
             | libssh2_sys::LIBSSH2_ERROR_CHANNEL_CLOSED
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    /// What a login says of a server that does this with its connection.
+    fn against(serve: impl FnOnce(TcpStream) + Send + 'static) -> Error {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::spawn(move || serve(listener.accept().unwrap().0));
+        let (told, answer) = mpsc::channel();
+        thread::spawn(move || {
+            let deadline = Deadline::after(Some(Duration::from_millis(500)));
+            let identity = Identity::generate().unwrap();
+            let login = Login { user: "sandbox", identity: &identity, host_key: None };
+            let stream = Stream::direct(address, deadline).unwrap();
+            told.send(Session::log_in(stream, &login, deadline).unwrap_err()).unwrap();
+        });
+        answer.recv_timeout(Duration::from_secs(10)).expect("an answer soon after the deadline")
+    }
+
+    /// Writes the same again and again until nobody takes it.
+    fn endlessly(mut stream: TcpStream, bytes: &[u8]) {
+        let end = Instant::now() + Duration::from_secs(20);
+        while Instant::now() < end && stream.write_all(bytes).is_ok() {}
+    }
+
+    #[test]
+    fn a_server_that_says_nothing() {
+        let error = against(|mut stream| {
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    }
+
+    #[test]
+    fn a_server_that_closes_at_once() {
+        assert_eq!(against(drop).kind(), ErrorKind::Connect);
+    }
+
+    #[test]
+    fn a_server_that_closes_in_the_middle() {
+        let error = against(|mut stream| stream.write_all(b"SSH-2.0-x\r\n\0\0\x01").unwrap());
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    }
+
+    #[test]
+    fn an_endless_banner_in_one_line() {
+        let error = against(|stream| endlessly(stream, &[b'x'; 4096]));
+        assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::TimedOut), "{error}");
+    }
+
+    #[test]
+    fn an_endless_banner_of_many_lines() {
+        let error = against(|stream| endlessly(stream, b"have patience\r\n".repeat(300).as_slice()));
+        assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::TimedOut), "{error}");
+    }
+
+    #[test]
+    fn a_banner_in_pieces_that_never_ends() {
+        let error = against(|mut stream| {
+            for byte in b"SSH-2.0-x" {
+                stream.write_all(&[*byte]).unwrap();
+            }
+            let _ = stream.read_to_end(&mut Vec::new());
+        });
+        assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+    }
+
+    #[test]
+    fn garbage_after_the_banner() {
+        let error = against(|mut stream| {
+            stream.write_all(b"SSH-2.0-x\r\n").unwrap();
+            endlessly(stream, &[0xa5; 4096]);
+        });
+        assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    }
+
+    #[test]
+    fn endless_packets_that_mean_nothing() {
+        // SSH_MSG_IGNORE: length 12, 10 bytes of padding.
+        let ignore = [0, 0, 0, 12, 10, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let error = against(move |mut stream| {
+            stream.write_all(b"SSH-2.0-x\r\n").unwrap();
+            endlessly(stream, ignore.repeat(256).as_slice());
+        });
+        assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::TimedOut), "{error}");
+    }
 }
