@@ -102,7 +102,7 @@ fn a_timeout_and_a_lost_connection_reach_the_waiter() {
 fn a_terminal_has_its_kind_and_size_and_can_change_it() {
     over_every_transport(|_, sandbox| {
         let line =
-            "tty > /dev/null && echo $TERM; stty size; trap 'stty size; exit' WINCH; while :; do sleep 0.05; done";
+            "trap 'stty size; exit' WINCH; tty > /dev/null && echo $TERM; stty size; while :; do sleep 0.05; done";
         let mut child = sandbox.shell(line).terminal("vt100", 90, 33).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "vt100");

@@ -2,21 +2,23 @@
 //!
 //! Create a Pod with SSH, run commands in it, move files in and out, delete it:
 //!
-//!     sbx_client *client = NULL;
-//!     sbx_sandbox *sandbox = NULL;
-//!     sbx_output *output = NULL;
-//!     sbx_error *err = NULL;
-//!     if (sbx_client_new(NULL, &client, &err) != SBX_OK ||
-//!         sbx_client_create(client, NULL, &sandbox, &err) != SBX_OK ||
-//!         sbx_sandbox_execute(sandbox, "uname -a", &output, &err) != SBX_OK ||
-//!         sbx_sandbox_delete(sandbox, &err) != SBX_OK)
-//!         fprintf(stderr, "%s\n", sbx_error_message(err));
-//!     else
-//!         printf("%s", (const char *)sbx_output_stdout(output, NULL));
-//!     sbx_output_free(output);
-//!     sbx_sandbox_free(sandbox);
-//!     sbx_client_free(client);
-//!     sbx_error_free(err);
+//! ```c
+//! sbx_client *client = NULL;
+//! sbx_sandbox *sandbox = NULL;
+//! sbx_output *output = NULL;
+//! sbx_error *err = NULL;
+//! if (sbx_client_new(NULL, &client, &err) != SBX_OK ||
+//!     sbx_client_create(client, NULL, &sandbox, &err) != SBX_OK ||
+//!     sbx_sandbox_execute(sandbox, "uname -a", &output, &err) != SBX_OK ||
+//!     sbx_sandbox_delete(sandbox, &err) != SBX_OK)
+//!     fprintf(stderr, "%s\n", sbx_error_message(err));
+//! else
+//!     printf("%s", (const char *)sbx_output_stdout(output, NULL));
+//! sbx_output_free(output);
+//! sbx_sandbox_free(sandbox);
+//! sbx_client_free(client);
+//! sbx_error_free(err);
+//! ```
 //!
 //! What holds for all functions:
 //!

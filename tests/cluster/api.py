@@ -26,9 +26,7 @@ class Api:
         self.tls.load_cert_chain(crt("admin"), key("admin"))
 
     def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> bytes:
-        connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, timeout=10, context=self.tls
-        )
+        connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self.tls)
         try:
             headers = {"Content-Type": "application/json", "User-Agent": "sandbox-cluster"}
             connection.request(method, path, json.dumps(body) if body else None, headers)

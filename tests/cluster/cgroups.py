@@ -107,7 +107,5 @@ def kill_everything(limit: float = 30) -> None:
                 group.rmdir()
             except OSError as error:
                 if time.monotonic() > deadline:
-                    raise Failure(
-                        f"the control group {group} cannot be removed: {error}"
-                    ) from error
+                    raise Failure(f"the control group {group} cannot be removed: {error}") from error
         time.sleep(0.02)

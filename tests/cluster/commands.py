@@ -21,9 +21,7 @@ def environment(**changes: str) -> dict[str, str]:
 def output(what: str, command: Sequence[str], *, stdin: str | None = None) -> str:
     """The standard output of a short command."""
     try:
-        done = subprocess.run(
-            command, input=stdin, env=environment(), capture_output=True, text=True, timeout=60
-        )
+        done = subprocess.run(command, input=stdin, env=environment(), capture_output=True, text=True, timeout=60)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure(f"{what}: {error}") from error
     if done.returncode != 0:

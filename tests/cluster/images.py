@@ -131,9 +131,7 @@ def build_sandbox() -> str:
         layer, sources = Path(scratch, "layer.tar"), Path(scratch, "sources.list")
         sources.write_text(debian_sources())
         # The machine's name and its package mirrors are nobody's business in the image.
-        forget = (
-            ': >"$1/etc/hostname"; : >"$1/etc/resolv.conf"; rm -f "$1"/etc/apt/sources.list.d/*'
-        )
+        forget = ': >"$1/etc/hostname"; : >"$1/etc/resolv.conf"; rm -f "$1"/etc/apt/sources.list.d/*'
         command = [
             "mmdebstrap",
             "--variant=essential",
@@ -172,9 +170,7 @@ def build_pause() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
         program, layer = Path(scratch, "pause"), Path(scratch, "layer.tar")
-        output(
-            "compiling pause.c", [COMPILER, "-static", "-Os", "-s", "-o", str(program), str(source)]
-        )
+        output("compiling pause.c", [COMPILER, "-static", "-Os", "-s", "-o", str(program), str(source)])
         with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
             member = tarfile.TarInfo("pause")
             member.size, member.mode = program.stat().st_size, 0o755

@@ -49,10 +49,8 @@ def missing_packages(purposes: Iterable[str]) -> list[str]:
         if line.startswith("#") or not line:
             continue
         purpose, package, provides = line.split()
-        if provides.startswith("/"):
-            there = Path(provides).exists()
-        else:
-            there = shutil.which(provides, path=PATH) is not None
+        # `which` alone would find only what can be executed.
+        there = Path(provides).exists() if provides.startswith("/") else shutil.which(provides, path=PATH)
         if purpose in purposes and not there:
             missing.append(package)
     return missing
@@ -111,9 +109,7 @@ def require_version(tool: str, file: Path, needed: re.Pattern[str], *command: st
         raise Failure(f"{file} names no version of {tool}")
     advice = f"install {tool} {wanted[1]}.{wanted[2]} or newer"
     try:
-        text = subprocess.run(
-            command, capture_output=True, text=True, env=environment(), timeout=60
-        ).stdout
+        text = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60).stdout
     except OSError as error:
         raise Failure(f"{command[0]} is missing: {advice}") from error
     found = re.search(r"(\d+)\.(\d+)", text)
@@ -143,9 +139,7 @@ def build_kubernetes() -> str:
     number = f"v{major}.{minor}.{patch}"
     # Go modules carry no version text of their own; clients ask the API server for it.
     variables = {"gitVersion": number, "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(
-        ["-s", "-w"] + [f"-X k8s.io/component-base/version.{k}={v}" for k, v in variables.items()]
-    )
+    flags = " ".join(["-s", "-w"] + [f"-X k8s.io/component-base/version.{k}={v}" for k, v in variables.items()])
     stamp = BINARY.with_suffix(".stamp")
     wanted = digest(sources, flags)
     if BINARY.exists() and stamped(stamp, wanted):

@@ -37,9 +37,7 @@ def start_time(pid: int) -> str | None:
 
 def recorded() -> dict[str, tuple[int, str]]:
     try:
-        return {
-            name: (pid, when) for name, (pid, when) in json.loads(PROCESSES.read_text()).items()
-        }
+        return {name: (pid, when) for name, (pid, when) in json.loads(PROCESSES.read_text()).items()}
     except (OSError, ValueError):
         return {}
 
@@ -120,18 +118,13 @@ def wait_until(
         require_running(list(recorded()))
         if time.monotonic() > deadline:
             end = tail(LOGS / f"{component}.log")
-            raise Failure(
-                f"{component}: {what}: not within {limit:.0f} s{last}. {advice()}\n{end}\n{ADVICE}"
-            )
+            raise Failure(f"{component}: {what}: not within {limit:.0f} s{last}. {advice()}\n{end}\n{ADVICE}")
         time.sleep(0.05)
 
 
 def left(pid: int, *kinds: str) -> bool:
     """Whether a process has left our own namespaces of these kinds."""
     try:
-        return all(
-            os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}")
-            for kind in kinds
-        )
+        return all(os.readlink(f"/proc/{pid}/ns/{kind}") != os.readlink(f"/proc/self/ns/{kind}") for kind in kinds)
     except OSError:
         return False

@@ -200,16 +200,12 @@ def current(verb: str, command: list[str]) -> int:
         become(command)
     if verb == "kubectl" or verb == "status":
         become(["kubectl", *(command or ["cluster-info"])])
-    say(
-        f"SANDBOX_CLUSTER=current: the cluster of your kubeconfig is used; {verb} has nothing to do"
-    )
+    say(f"SANDBOX_CLUSTER=current: the cluster of your kubeconfig is used; {verb} has nothing to do")
     return 0
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="cluster.py", description="A one-node Kubernetes in a network namespace."
-    )
+    parser = argparse.ArgumentParser(prog="cluster.py", description="A one-node Kubernetes in a network namespace.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in {
         "up": "start it, building what is missing; does nothing if it is up",
@@ -221,9 +217,9 @@ def main(arguments: list[str]) -> int:
     runner = verbs.add_parser("run", help="run a command in the cluster's network, or --outside")
     runner.add_argument("--outside", action="store_true", help="where only the API server answers")
     runner.add_argument("command", nargs=argparse.REMAINDER)
-    verbs.add_parser(
-        "kubectl", help="run kubectl, from outside of the cluster's network", add_help=False
-    ).add_argument("command", nargs=argparse.REMAINDER)
+    verbs.add_parser("kubectl", help="run kubectl, from outside of the cluster's network", add_help=False).add_argument(
+        "command", nargs=argparse.REMAINDER
+    )
     known = parser.parse_args(arguments)
     command: list[str] = getattr(known, "command", [])
     position = "outside" if getattr(known, "outside", False) else "inside"

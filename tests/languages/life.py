@@ -82,7 +82,7 @@ def commands(sandbox):
     assert finished(output) == (b"a\0b", 6)
 
     command = make("sbx_sandbox_command", sandbox, b"sh")
-    for argument in (b"-c", b"cat; printf '|%s' \"$A\" \"$PWD\" \"$1\"", b"sh", b"a 'b' \xff"):
+    for argument in (b"-c", b'cat; printf \'|%s\' "$A" "$PWD" "$1"', b"sh", b"a 'b' \xff"):
         call("sbx_command_add_arg", command, argument)
     call("sbx_command_set_stdin", command, b"\1\0\2", c_size_t(3))
     call("sbx_command_set_env", command, b"A", b"x")
