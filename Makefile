@@ -14,6 +14,7 @@ BOTH = $(filter-out $(ONCE),$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 
 export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
+export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 .NOTPARALLEL:
 .PHONY: help quickstart test test-unit test-doc test-relay test-inside test-outside build-tests bench fmt lint \
 	lint-rust lint-go lint-python header cluster-up cluster-down clean tools \
