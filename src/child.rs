@@ -120,6 +120,16 @@ impl Child {
 
     /// The status if the command has ended, `None` if it runs.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let child = sandbox.command("sleep").arg("1").spawn()?;
+    /// while child.try_wait()?.is_none() {
+    ///     std::thread::sleep(std::time::Duration::from_millis(100));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Child::wait`].
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
@@ -131,6 +141,14 @@ impl Child {
     }
 
     /// Closes the input, reads both output streams to their ends, and waits. What is read is limited by the memory only.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let child = sandbox.command("sha256sum").stdin("some bytes").spawn()?;
+    /// println!("{}", child.wait_with_output()?.stdout_text());
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Child::wait`].
@@ -164,6 +182,15 @@ impl Child {
     }
 
     /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let mut child = sandbox.command("server").spawn()?;
+    /// child.signal("TERM")?;
+    /// println!("{}", child.wait()?);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if this is no name of a signal.

@@ -68,11 +68,33 @@ impl Client {
     }
 
     /// Counts of this client's work.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// let before = client.stats().api_requests;
+    /// client.execute_command("warm-sandbox", "true")?;
+    /// assert_eq!(client.stats().api_requests, before);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> Stats {
         Stats { api_requests: self.core.cluster.api_requests() }
     }
 
     /// Creates a sandbox and waits until it takes commands. A sandbox that fails to start is deleted again.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// use sandbox::{ErrorKind, SandboxSpec};
+    ///
+    /// match client.create(&SandboxSpec::new().image("registry.example/tools:3")) {
+    ///     Ok(sandbox) => println!("{} takes commands", sandbox.name()),
+    ///     Err(e) if e.kind() == ErrorKind::Create => eprintln!("{e}: {:?}", e.verdict()),
+    ///     Err(e) => return Err(e),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::Create`] with the cluster's reason within about a second of the cluster knowing it; [`ErrorKind::Quota`];
@@ -88,6 +110,14 @@ impl Client {
     /// A handle of a sandbox that exists, by name: from the cache without an API call, else with one. A sandbox of another
     /// client takes this one's key if the API server lets this one execute commands in Pods, unless both have the same `ssh_key`.
     ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// let sandbox = client.attach("sandbox-0123456789abcdef")?;
+    /// println!("{}", sandbox.execute("uptime")?.stdout_text());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if no sandbox has this name.
     pub fn attach(&self, name: &str) -> Result<Sandbox> {
@@ -95,6 +125,15 @@ impl Client {
     }
 
     /// All sandboxes in the namespace, whoever owns them, in no particular order.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// for info in client.list()? {
+    ///     println!("{} {:?} of {}", info.name, info.phase, info.owner);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Unavailable`] from the API server.
@@ -105,6 +144,15 @@ impl Client {
 
     /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of the Pods
     /// is not waited for.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// for name in client.reap()? {
+    ///     println!("{name} had expired");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// The first error of the API server; what could be deleted is deleted all the same.
@@ -149,6 +197,14 @@ impl Client {
 
     /// Runs a command line in a sandbox by name: [`Client::attach`] and [`Sandbox::execute`].
     ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// let output = client.execute_command("my-sandbox", "make test")?;
+    /// println!("{}: {}", output.status, output.stdout_text());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As those two.
     pub fn execute_command(&self, name: &str, line: &str) -> Result<Output> {
@@ -156,6 +212,13 @@ impl Client {
     }
 
     /// Copies a local file into a sandbox by name: [`Client::attach`] and [`Sandbox::upload_file`].
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// client.upload_file("my-sandbox", "input.csv", "/tmp/input.csv")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As those two.
@@ -165,6 +228,13 @@ impl Client {
 
     /// Copies a file out of a sandbox by name: [`Client::attach`] and [`Sandbox::download_file`].
     ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// let bytes = client.download_file("my-sandbox", "/tmp/result.csv", "result.csv")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As those two.
     pub fn download_file(&self, name: &str, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<u64> {
@@ -172,6 +242,14 @@ impl Client {
     }
 
     /// Asks Kubernetes about a sandbox by name: one API call.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// let info = client.get_sandbox_info("my-sandbox")?;
+    /// println!("{:?} on {:?} until {:?}", info.phase, info.node, info.expires_at);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if no sandbox has this name.

@@ -128,6 +128,13 @@ impl Output {
 
     /// The output of a command that succeeded, else an error that has it.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let version = sandbox.command("gcc").arg("--version").output()?.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::CommandFailed`] with the status and the last line of the standard error.
     pub fn check(self) -> Result<Self> {
@@ -179,24 +186,61 @@ impl Command {
     }
 
     /// Sets an environment variable for the command. Its value may hold any bytes but NUL.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.command("env").env("STAGE", "test").output()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
         self
     }
 
     /// Directory to run in, relative to the image's working directory.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let status = sandbox.command("make").current_dir("/src/project").status()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn current_dir(mut self, directory: impl AsRef<OsStr>) -> Self {
         self.directory = Some(directory.as_ref().to_owned());
         self
     }
 
     /// Bytes for the command's standard input, which ends after them. Default: none.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let sorted = sandbox.command("sort").stdin("b\na\n").output()?;
+    /// assert_eq!(sorted.stdout, b"a\nb\n");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.input = bytes.into();
         self
     }
 
     /// Time after which the command is killed; `None` for no limit. Default: the configured `command_timeout`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// use std::time::Duration;
+    /// use sandbox::ErrorKind;
+    ///
+    /// match sandbox.command("solve").timeout(Duration::from_secs(10)).output() {
+    ///     Err(e) if e.kind() == ErrorKind::TimedOut => {
+    ///         println!("so far: {:?}", e.partial_output().map(|output| output.stdout.len()));
+    ///     }
+    ///     result => println!("{}", result?.status),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
@@ -210,6 +254,14 @@ impl Command {
     }
 
     /// Bytes of each output stream to keep in memory; [`Output::truncated`] counts the rest. Default: 256 MiB.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.command("yes").arg("no").output_limit(1 << 20).output()?;
+    /// println!("{} bytes more", output.truncated);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn output_limit(mut self, bytes: usize) -> Self {
         self.output_limit = bytes;
         self
@@ -234,6 +286,15 @@ impl Command {
 
     /// Runs the command and throws its output away.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// if sandbox.command("test").args(["-e", "/tmp/flag"]).status()?.success() {
+    ///     println!("the flag is set");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Command::output`].
     pub fn status(&self) -> Result<ExitStatus> {
@@ -243,6 +304,22 @@ impl Command {
 
     /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`,
     /// such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// use std::io::Write;
+    /// use sandbox::{Error, OutputStream};
+    ///
+    /// let status = sandbox.shell("make 2>&1").stream(|stream, bytes| {
+    ///     let written = match stream {
+    ///         OutputStream::Stdout => std::io::stdout().write_all(bytes),
+    ///         OutputStream::Stderr => std::io::stderr().write_all(bytes),
+    ///     };
+    ///     written.map_err(|e| Error::cancelled(e.to_string()))
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.

@@ -231,6 +231,17 @@ impl Error {
     }
 
     /// True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let result = sandbox.execute("date");
+    /// let again = match result {
+    ///     Err(e) if e.is_retryable() => sandbox.execute("date"),
+    ///     result => result,
+    /// };
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Quota)
     }

@@ -32,6 +32,13 @@ impl<'a> Files<'a> {
     /// Copies the local file `local` to `remote`, with its permission bits, and returns the number of bytes. Symbolic links are
     /// followed here and replaced there.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let bytes = sandbox.files().upload("data.tar", "/tmp/data.tar")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if the local file or the remote directory is not there, [`ErrorKind::PermissionDenied`],
     /// [`ErrorKind::Transfer`] for everything else that keeps the file from moving, [`ErrorKind::TimedOut`], and those of a lost
@@ -52,6 +59,14 @@ impl<'a> Files<'a> {
 
     /// Writes `contents` to `remote` as a file with permissions `rw-r--r--`.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().write("main.py", "print('hello')\n")?;
+    /// sandbox.command("python3").arg("main.py").output()?.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Files::upload`].
     pub fn write(&self, remote: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
@@ -60,6 +75,13 @@ impl<'a> Files<'a> {
     }
 
     /// Copies `remote` to the local file `local`, with its permission bits, and returns the number of bytes.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let bytes = sandbox.files().download("/tmp/result.json", "result.json")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Files::upload`].
@@ -75,6 +97,14 @@ impl<'a> Files<'a> {
     }
 
     /// The contents of `remote`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().read("report.txt")?;
+    /// println!("{}", String::from_utf8_lossy(&report));
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Files::upload`]; [`ErrorKind::Transfer`] if it has more than 1 GiB, which is for [`Files::download`].

@@ -157,11 +157,25 @@ impl Sandbox {
     }
 
     /// A command line for the sandbox's shell.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let lines = sandbox.shell("grep -c \"$1\" *.log | sort").arg("a word").output()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shell(&self, line: impl AsRef<std::ffi::OsStr>) -> Command {
         Command::shell(self.clone(), line.as_ref())
     }
 
     /// Runs a command line in the sandbox's shell and collects its output; short for `self.shell(line).output()`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.execute("cd /tmp && ls -l | wc -l")?.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Command::output`].
@@ -176,6 +190,14 @@ impl Sandbox {
 
     /// Copies a local file into the sandbox; short for `self.files().upload(local, remote)`.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let bytes = sandbox.upload_file("program", "/tmp/program")?;
+    /// sandbox.execute("/tmp/program")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As [`Files::upload`].
     pub fn upload_file(&self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<u64> {
@@ -183,6 +205,13 @@ impl Sandbox {
     }
 
     /// Copies a file out of the sandbox; short for `self.files().download(remote, local)`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let bytes = sandbox.download_file("core.dump", "/var/crash/core.dump")?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As [`Files::download`].
@@ -192,6 +221,14 @@ impl Sandbox {
 
     /// Asks Kubernetes about the sandbox: one API call.
     ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let info = sandbox.info()?;
+    /// println!("{:?} at {:?}", info.phase, info.pod_ip);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if its Pod is gone, also if another one has its name now.
     pub fn info(&self) -> Result<SandboxInfo> {
@@ -200,6 +237,13 @@ impl Sandbox {
 
     /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec stays.
     /// One command in the sandbox and one API call.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let expiry = sandbox.renew(std::time::Duration::from_secs(3600))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] for less than a second, else as [`Sandbox::execute`] and of the API server.
