@@ -368,7 +368,7 @@ impl Creation<'_> {
         let core = self.core;
         let tunnel = unless_failed(watch, core.cluster.tunnel(self.name, observed.ssh_port));
         let stream = Stream::Tunnel(core.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
-        let deadline = core.config.connect_timeout.map_or(deadline, |timeout| deadline.within(timeout));
+        let deadline = deadline.within(core.config.connect_timeout);
         let login = Login { user: &observed.ssh_user, identity: &core.identity, host_key: None };
         Session::log_in(stream, &login, deadline)
     }

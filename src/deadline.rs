@@ -14,9 +14,9 @@ impl Deadline {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// The earlier of this deadline and `timeout` from now.
-    pub(crate) fn within(self, timeout: Duration) -> Self {
-        let other = Self::after(Some(timeout)).0;
+    /// The earlier of this deadline and `timeout` from now; `None` leaves it as it is.
+    pub(crate) fn within(self, timeout: impl Into<Option<Duration>>) -> Self {
+        let other = Self::after(timeout.into()).0;
         Self(match (self.0, other) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),

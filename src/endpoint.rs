@@ -162,7 +162,7 @@ impl Endpoint {
     }
 
     fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
-        let own_deadline = core.config.connect_timeout.map_or(deadline, |timeout| deadline.within(timeout));
+        let own_deadline = deadline.within(core.config.connect_timeout);
         let result = match self.connect_once(core, own_deadline) {
             // Another client made this sandbox: the API server decides whether we may have it.
             Err(e) if e.kind() == ErrorKind::Authentication && !self.authorized.load(Ordering::Acquire) => {
