@@ -40,7 +40,6 @@
 //! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each
 //! request and connection. No line has a key, a token, or what a command is given.
 
-mod child;
 mod client;
 mod cluster;
 mod command;
@@ -57,10 +56,11 @@ mod sandbox;
 mod spec;
 mod ssh;
 
-pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use client::{Client, Stats};
 pub use cluster::Phase;
-pub use command::{Command, ExitStatus, Output, OutputStream};
+pub use command::{
+    Child, ChildStderr, ChildStdin, ChildStdout, Command, Detached, ExitStatus, Output, OutputStream, Position, Stdin,
+};
 pub use config::{Config, Transport};
 pub use error::{Cause, Error, ErrorKind, PartialOutput, Result, Verdict};
 pub use files::Files;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::cluster::{self, Observed, Phase};
-use crate::command::{Command, Output};
+use crate::command::{Command, Detached, Output};
 use crate::core::Core;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result, Verdict};
@@ -181,6 +181,24 @@ impl Sandbox {
     /// As [`Command::output`].
     pub fn execute(&self, line: impl AsRef<std::ffi::OsStr>) -> Result<Output> {
         self.shell(line).output()
+    }
+
+    /// The command that [`Command::detach`] started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
+    /// whether there is one.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// if let Some(status) = sandbox.detached("run-7")?.try_wait()? {
+    ///     println!("{status}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if this can't be a key.
+    pub fn detached(&self, key: impl Into<String>) -> Result<Detached> {
+        Detached::new(self.clone(), key.into())
     }
 
     /// The sandbox's files.

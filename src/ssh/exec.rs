@@ -252,21 +252,28 @@ impl<'s> Running<'s> {
 
     /// Kills what carries `marker` in its environment: processes that left the command's process group. True once none is left.
     pub(crate) fn sweep(session: &Session, marker: &str) -> bool {
+        let (line, deadline) = (Self::sweep_line(marker), Deadline::after(Some(CONFIRMATION)));
+        Self::ask(session, &line, deadline).is_ok_and(|(ending, _)| ending == Ending::Code(0))
+    }
+
+    /// The shell's line for that: exit code 0 once no such process is left. `grep` answers 1 only if it could look at each.
+    pub(crate) fn sweep_line(marker: &str) -> String {
         // A process may fork while it is looked for, so look until there is nothing more.
-        let line = format!(
+        format!(
             "for round in 1 2 3 4 5; do \
              found=$(grep -lsxzF '{marker}' /proc/[0-9]*/environ); [ $? = 1 ] && exit 0; \
              for one in $found; do one=${{one#/proc/}}; kill -9 \"${{one%/environ}}\"; done; done 2> /dev/null; exit 1"
-        );
-        let deadline = Deadline::after(Some(CONFIRMATION));
-        let sweep = || {
-            let running = Running::open(session, deadline)?;
-            running.start(line.as_bytes(), deadline)?;
-            let ending = running.run(&mut Nothing, deadline)?;
-            running.close()?;
-            Ok::<_, Error>(ending)
-        };
-        sweep().is_ok_and(|ending| ending == Ending::Code(0))
+        )
+    }
+
+    /// Runs a line of our own to its end, and returns the first 64 KiB of its standard output: 2 round trips.
+    pub(crate) fn ask(session: &Session, line: &str, deadline: Deadline) -> Result<(Ending, Vec<u8>)> {
+        let mut reply = Reply(Vec::new());
+        let running = Running::open(session, deadline)?;
+        running.start(line.as_bytes(), deadline)?;
+        let ending = running.run(&mut reply, deadline)?;
+        running.close()?;
+        Ok((ending, reply.0))
     }
 
     fn attempt<T>(
@@ -329,17 +336,22 @@ impl<S: Streams> Streams for Last<'_, S> {
     }
 }
 
-/// No input, and output that nobody wants.
-struct Nothing;
+/// No input, and a short standard output.
+struct Reply(Vec<u8>);
 
-impl Streams for Nothing {
+impl Streams for Reply {
     fn input(&mut self) -> Result<Input<'_>> {
         Ok(Input::End)
     }
 
     fn sent(&mut self, _: usize) {}
 
-    fn output(&mut self, _: StreamId, _: &[u8]) -> Result<()> {
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        const KEPT: usize = 64 << 10;
+        if stream == StreamId::Stdout {
+            let room = KEPT.saturating_sub(self.0.len()).min(bytes.len());
+            self.0.extend_from_slice(&bytes[..room]);
+        }
         Ok(())
     }
 }

@@ -535,16 +535,30 @@ pub(crate) struct Awaited<'a> {
     pub(crate) to_write: bool,
 }
 
-impl Awaited<'_> {
+impl<'a> Awaited<'a> {
+    pub(crate) fn to_read(descriptor: BorrowedFd<'a>) -> Self {
+        Self { descriptor, to_read: true, to_write: false }
+    }
+
+    pub(crate) fn to_write(descriptor: BorrowedFd<'a>) -> Self {
+        Self { descriptor, to_read: false, to_write: true }
+    }
+
     /// Waits until one of them is ready.
     pub(crate) fn wait(awaited: &[Self]) {
         poll(awaited, u32::MAX);
     }
+
+    /// Whether this one is ready now.
+    pub(crate) fn is_ready(&self) -> bool {
+        poll(&[*self], 0)
+    }
 }
 
-/// Waits at most `milliseconds` for one of the descriptors. One that has failed counts too: the next call on it says how.
+/// Waits at most `milliseconds` for one of the descriptors, and says whether one is ready. One that has failed counts too: the next
+/// call on it says how.
 #[expect(unsafe_code, reason = "poll")]
-pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) {
+pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
     let mut entries: Vec<_> = awaited
         .iter()
         .map(|one| {
@@ -555,7 +569,7 @@ pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) {
     let milliseconds = c_int::try_from(milliseconds).unwrap_or(c_int::MAX);
     // SAFETY: the entries are ours and as many as said; the descriptors are borrowed and so open. A signal ends the wait early,
     // as it may: callers look again.
-    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
+    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) > 0 }
 }
 
 /// Bytes that have arrived, copied into `buffer` without being taken; 0 once the peer has closed.

@@ -3,14 +3,16 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
-use crate::command::{Command, ExitStatus, NEVER_RAN, Output, Tail};
+use super::line::NEVER_RAN;
+use super::streams::Collector;
+use super::{Command, ExitStatus, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
 use crate::ssh::exec::{Awaited, Ending, Input, Order, Size, StreamId, Streams};
@@ -31,6 +33,7 @@ pub struct Child {
     /// Reads the command's standard error.
     pub stderr: Option<ChildStderr>,
     id: String,
+    output_limit: usize,
     shared: Arc<Shared>,
 }
 
@@ -77,13 +80,11 @@ impl Child {
             input: Some(input),
             unsent: Vec::new(),
             outputs: [OutputPipe::new(out), OutputPipe::new(err)],
-            last: Tail::default(),
         };
-        let its_id = id.clone();
+        let (its_id, output_limit) = (id.clone(), command.output_limit);
         let run = move || {
             let result = command.run(&its_id, &mut pipes);
-            let last = std::mem::take(&mut pipes.last);
-            pipes.end(command.finish(result, &its_id, last));
+            pipes.end(result.map(ExitStatus).map_err(|e| command.explain(e)));
         };
         thread::Builder::new().name("sandbox-command".into()).spawn(run).map_err(unusable)?;
         if start.recv().is_err() {
@@ -91,7 +92,7 @@ impl Child {
             return shared.wait().and_then(|_| Err(Error::new(ErrorKind::Command, "the command did not start")));
         }
         let (stdin, stdout, stderr) = (ChildStdin(stdin), ChildStdout(stdout), ChildStderr(stderr));
-        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), id, shared })
+        Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), id, output_limit, shared })
     }
 }
 
@@ -140,7 +141,8 @@ impl Child {
         }
     }
 
-    /// Closes the input, reads both output streams to their ends, and waits. What is read is limited by the memory only.
+    /// Closes the input, reads both output streams to their ends, and waits. It keeps [`Command::output_limit`] bytes of each stream
+    /// in memory, and counts the rest.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -154,21 +156,19 @@ impl Child {
     /// As [`Child::wait`].
     pub fn wait_with_output(mut self) -> Result<Output> {
         self.stdin = None;
-        fn read_all(stream: Option<impl Read>) -> Vec<u8> {
-            let mut bytes = Vec::new();
-            if let Some(mut stream) = stream {
-                // A lost connection ends the stream; the reason comes from `wait`.
-                let _ = stream.read_to_end(&mut bytes);
-            }
-            bytes
-        }
         let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
-        let (stdout, stderr) = thread::scope(|scope| {
-            let reader = scope.spawn(|| read_all(stderr));
-            (read_all(stdout), reader.join().unwrap_or_default())
+        self.collect(stdout, stderr)
+    }
+
+    /// What [`Child::wait_with_output`] does, with streams that were taken.
+    pub(crate) fn collect(&self, stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> Result<Output> {
+        let limit = self.output_limit;
+        let ((stdout, lost), (stderr, lost_too)) = thread::scope(|scope| {
+            let reader = scope.spawn(|| read_all(stderr, limit));
+            (read_all(stdout, limit), reader.join().unwrap_or_default())
         });
         match self.shared.wait() {
-            Ok(status) => Ok(Output { status, stdout, stderr, truncated: 0 }),
+            Ok(status) => Ok(Output { status, stdout, stderr, truncated: lost + lost_too }),
             Err(e) => Err(e.with_output(stdout, stderr)),
         }
     }
@@ -195,12 +195,7 @@ impl Child {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if this is no name of a signal.
     pub fn signal(&self, name: &str) -> Result<()> {
-        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("{name:?} is no signal; one is TERM, another INT"),
-            ));
-        }
+        check_signal(name)?;
         self.shared.give(Order::Signal(name.to_owned()));
         Ok(())
     }
@@ -209,6 +204,27 @@ impl Child {
     pub fn resize(&self, columns: u16, rows: u16) {
         self.shared.give(Order::Resize(Size { columns, rows }));
     }
+}
+
+/// Reads a stream to its end: what is kept of it, and how many bytes are not. A lost connection ends the stream; the reason comes
+/// from `wait`.
+fn read_all(stream: Option<impl Read>, limit: usize) -> (Vec<u8>, u64) {
+    let (mut kept, mut lost, mut buffer) = (Vec::new(), 0, vec![0; 64 << 10]);
+    let Some(mut stream) = stream else { return (kept, lost) };
+    loop {
+        match stream.read(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Ok(length @ 1..) => lost += Collector::keep(&mut kept, limit, &buffer[..length]),
+            _ => return (kept, lost),
+        }
+    }
+}
+
+pub(super) fn check_signal(name: &str) -> Result<()> {
+    if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::InvalidArgument, format!("{name:?} is no signal; one is TERM, another INT")))
 }
 
 impl Shared {
@@ -273,7 +289,6 @@ struct Pipes {
     input: Option<UnixStream>,
     unsent: Vec<u8>,
     outputs: [OutputPipe; 2],
-    last: Tail,
 }
 
 /// One output stream: what its reader has not taken yet.
@@ -307,12 +322,8 @@ impl OutputPipe {
 
     fn awaited(&self) -> Option<Awaited<'_>> {
         let socket = self.socket.as_ref().filter(|_| !self.pending.is_empty())?;
-        Some(awaited(socket.as_fd(), false))
+        Some(Awaited::to_write(socket.as_fd()))
     }
-}
-
-fn awaited(descriptor: BorrowedFd<'_>, to_read: bool) -> Awaited<'_> {
-    Awaited { descriptor, to_read, to_write: !to_read }
 }
 
 impl Pipes {
@@ -374,15 +385,12 @@ impl Streams for Pipes {
     }
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        if stream == StreamId::Stderr {
-            self.last.push(bytes);
-        }
         self.outputs[stream as usize].pending.extend_from_slice(bytes);
         Ok(())
     }
 
     fn ended(&mut self, ending: &Ending) {
-        // What this code means is only known once the last of the standard error has come.
+        // What this code means is only known once the sandbox has been asked.
         if *ending != Ending::Code(NEVER_RAN) {
             self.shared.end(Ok(ExitStatus(ending.clone())));
         }
@@ -397,7 +405,7 @@ impl Streams for Pipes {
 
     fn descriptors(&self) -> Vec<Awaited<'_>> {
         let input = self.input.as_ref().filter(|_| self.unsent.is_empty());
-        let incoming = [Some(&self.heard), input].into_iter().flatten().map(|socket| awaited(socket.as_fd(), true));
+        let incoming = [Some(&self.heard), input].into_iter().flatten().map(|socket| Awaited::to_read(socket.as_fd()));
         incoming.chain(self.outputs.iter().filter_map(OutputPipe::awaited)).collect()
     }
 }

@@ -1,0 +1,265 @@
+//! What a command reads.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::thread;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::ssh::exec::{Awaited, Input};
+
+/// One read of a source.
+const BUFFER: usize = 64 << 10;
+
+/// The standard input of a command, for [`Command::stdin`](crate::Command::stdin): bytes, an open file, a pipe or a socket, or any
+/// [`Read`].
+///
+/// Bytes are there for each run of the command; everything else is used up by the first run.
+///
+/// ```no_run
+/// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+/// use sandbox::Stdin;
+///
+/// sandbox.command("wc").stdin("five\n").output()?;
+/// sandbox.command("wc").stdin(std::fs::File::open("words.txt")?).output()?;
+/// sandbox.command("wc").stdin(Stdin::reader(std::io::repeat(b'x').take(1 << 30))).output()?;
+/// # use std::io::Read;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Stdin(Source);
+
+#[derive(Clone)]
+enum Source {
+    Bytes(Arc<[u8]>),
+    /// Empty once a run has taken it.
+    Descriptor(Arc<Mutex<Option<OwnedFd>>>),
+    Reader(Arc<Mutex<Option<Box<dyn Read + Send>>>>),
+}
+
+impl Stdin {
+    /// Input from any [`Read`], which a thread of its own reads while the command runs, up to 64 KiB ahead. A read that blocks
+    /// does not delay the command's end or timeout; the thread ends with its next return.
+    pub fn reader(reader: impl Read + Send + 'static) -> Self {
+        Self(Source::Reader(Arc::new(Mutex::new(Some(Box::new(reader))))))
+    }
+
+    /// No input.
+    pub(super) fn empty() -> Self {
+        Self::from(&[][..])
+    }
+
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Source::Bytes(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+
+    /// The input for one run.
+    pub(super) fn take(&self) -> Result<Taken<'_>> {
+        let is_there = match &self.0 {
+            Source::Bytes(_) => true,
+            Source::Descriptor(descriptor) => descriptor.lock().is_some(),
+            Source::Reader(reader) => reader.lock().is_some(),
+        };
+        if is_there { Ok(Taken { stdin: self, flow: None }) } else { Err(used_up()) }
+    }
+}
+
+fn used_up() -> Error {
+    Error::new(
+        ErrorKind::InvalidArgument,
+        "the command's input was used up by an earlier run: only bytes can be read again",
+    )
+}
+
+impl From<&[u8]> for Stdin {
+    fn from(bytes: &[u8]) -> Self {
+        Self(Source::Bytes(bytes.into()))
+    }
+}
+
+impl<const LENGTH: usize> From<&[u8; LENGTH]> for Stdin {
+    fn from(bytes: &[u8; LENGTH]) -> Self {
+        Self::from(&bytes[..])
+    }
+}
+
+impl From<Vec<u8>> for Stdin {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(Source::Bytes(bytes.into()))
+    }
+}
+
+impl From<&str> for Stdin {
+    fn from(text: &str) -> Self {
+        Self::from(text.as_bytes())
+    }
+}
+
+impl From<String> for Stdin {
+    fn from(text: String) -> Self {
+        Self::from(text.into_bytes())
+    }
+}
+
+/// Read from its position on.
+impl From<File> for Stdin {
+    fn from(file: File) -> Self {
+        Self::from(OwnedFd::from(file))
+    }
+}
+
+/// A descriptor is read when it has something; what the command does not want stays in it, up to 64 KiB less.
+impl From<OwnedFd> for Stdin {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self(Source::Descriptor(Arc::new(Mutex::new(Some(descriptor)))))
+    }
+}
+
+impl fmt::Debug for Stdin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the bytes: they may hold secrets.
+        match &self.0 {
+            Source::Bytes(bytes) => write!(f, "{} bytes", bytes.len()),
+            Source::Descriptor(_) => f.write_str("a descriptor"),
+            Source::Reader(_) => f.write_str("a reader"),
+        }
+    }
+}
+
+/// The input of one run. Nothing is read before the command has been requested.
+pub(super) struct Taken<'a> {
+    stdin: &'a Stdin,
+    flow: Option<Flow>,
+}
+
+/// An input that flows.
+enum Flow {
+    Bytes { bytes: Arc<[u8]>, sent: usize },
+    File { file: File, unsent: Vec<u8>, failure: Failure },
+    End,
+}
+
+/// Why a reader's thread gave up.
+type Failure = Option<Arc<Mutex<Option<io::Error>>>>;
+
+impl Taken<'_> {
+    /// What there is to send; `None` after the end.
+    pub(super) fn next(&mut self) -> Result<Option<Input<'_>>> {
+        let flow = match self.flow.take() {
+            Some(flow) => flow,
+            None => Flow::open(self.stdin)?,
+        };
+        let flow = self.flow.insert(flow);
+        flow.fill()?;
+        Ok(match flow {
+            Flow::Bytes { bytes, sent } => Some(Input::Bytes(&bytes[*sent..])),
+            Flow::File { unsent, .. } if unsent.is_empty() => Some(Input::Later),
+            Flow::File { unsent, .. } => Some(Input::Bytes(unsent)),
+            Flow::End => None,
+        })
+    }
+
+    pub(super) fn sent(&mut self, length: usize) {
+        match &mut self.flow {
+            Some(Flow::Bytes { sent, .. }) => *sent += length,
+            Some(Flow::File { unsent, .. }) => drop(unsent.drain(..length)),
+            Some(Flow::End) | None => {}
+        }
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        matches!(self.flow, Some(Flow::End))
+    }
+
+    /// What to wait for if there was nothing.
+    pub(super) fn awaited(&self) -> Option<Awaited<'_>> {
+        match &self.flow {
+            Some(Flow::File { file, unsent, .. }) if unsent.is_empty() => Some(Awaited::to_read(file.as_fd())),
+            _ => None,
+        }
+    }
+}
+
+impl Flow {
+    fn open(stdin: &Stdin) -> Result<Self> {
+        match &stdin.0 {
+            Source::Bytes(bytes) => Ok(Self::Bytes { bytes: Arc::clone(bytes), sent: 0 }),
+            Source::Descriptor(descriptor) => {
+                let file = File::from(descriptor.lock().take().ok_or_else(used_up)?);
+                Ok(Self::File { file, unsent: Vec::new(), failure: None })
+            }
+            Source::Reader(reader) => {
+                let reader = reader.lock().take().ok_or_else(used_up)?;
+                let (file, failure) = pump(reader).map_err(|e| unreadable(&e))?;
+                Ok(Self::File { file, unsent: Vec::new(), failure: Some(failure) })
+            }
+        }
+    }
+
+    /// Reads what has come, without blocking.
+    fn fill(&mut self) -> Result<()> {
+        match self {
+            Self::Bytes { bytes, sent } if *sent == bytes.len() => *self = Self::End,
+            Self::File { file, unsent, failure } if unsent.is_empty() => {
+                if !Awaited::to_read(file.as_fd()).is_ready() {
+                    return Ok(());
+                }
+                unsent.resize(BUFFER, 0);
+                let read = file.read(unsent);
+                unsent.truncate(*read.as_ref().unwrap_or(&0));
+                match read {
+                    Ok(1..) => {}
+                    Ok(0) => {
+                        let failure = failure.as_ref().and_then(|failure| failure.lock().take());
+                        *self = Self::End;
+                        if let Some(e) = failure {
+                            return Err(unreadable(&e));
+                        }
+                    }
+                    Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+                    Err(e) => return Err(unreadable(&e)),
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn unreadable(e: &io::Error) -> Error {
+    Error::cancelled(format!("the command's input could not be read: {e}"))
+}
+
+/// Copies a reader into a socket on a thread of its own.
+fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(File, Arc<Mutex<Option<io::Error>>>)> {
+    let (ours, mut theirs) = UnixStream::pair()?;
+    let failure = Arc::new(Mutex::new(None));
+    let told = Arc::clone(&failure);
+    let copy = move || {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match reader.read(&mut buffer) {
+                Ok(0) => return,
+                // Nobody wants any more.
+                Ok(length) if theirs.write_all(&buffer[..length]).is_err() => return,
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => {
+                    *told.lock() = Some(e);
+                    return;
+                }
+            }
+        }
+    };
+    thread::Builder::new().name("sandbox-input".into()).spawn(copy)?;
+    Ok((File::from(OwnedFd::from(ours)), failure))
+}

@@ -1,0 +1,451 @@
+//! Commands, after `std::process`.
+
+mod child;
+mod detached;
+mod input;
+mod line;
+mod output;
+mod streams;
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::time::Duration;
+
+pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
+pub use detached::{Detached, Position};
+pub use input::Stdin;
+pub use output::{ExitStatus, Output, OutputStream};
+
+use line::{Line, NEVER_RAN, Way, What};
+use streams::{Collector, Fed, Receiver};
+
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::nonce;
+use crate::sandbox::Sandbox;
+use crate::ssh::exec::{Ending, Running, Size, Streams};
+use crate::ssh::session::Session;
+
+/// Bytes of each output stream that are kept in memory unless [`Command::output_limit`] says otherwise.
+const OUTPUT_LIMIT: usize = 256 << 20;
+/// libssh2 puts a command line into one packet of about 32 kB; a longer one travels as input.
+const LONGEST_LINE: usize = 30_000;
+
+/// A command to run in a sandbox; made by [`Sandbox::command`] or [`Sandbox::shell`].
+///
+/// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory, as with
+/// `docker run IMAGE COMMAND`; no start-up file of a shell runs. By default:
+///
+/// - its input is empty,
+/// - both output streams are kept in memory, 256 MiB of each,
+/// - the configured `command_timeout` applies.
+///
+/// It may be run again and again; each run is a new process. **A run happens at most once**: when the connection is lost after
+/// the command was requested, the error is [`ErrorKind::OutcomeUnknown`] and the command is not sent again. When its time runs
+/// out, its processes are killed in the sandbox, those that left its process group too, and the error has its output so far.
+#[derive(Clone)]
+pub struct Command {
+    sandbox: Sandbox,
+    what: What,
+    env: Vec<(OsString, OsString)>,
+    directory: Option<OsString>,
+    user: Option<String>,
+    input: Stdin,
+    stdout: Way,
+    stderr: Way,
+    /// As configured unless it was set.
+    timeout: Option<Option<Duration>>,
+    output_limit: usize,
+    terminal: Option<Terminal>,
+}
+
+#[derive(Clone, Debug)]
+struct Terminal {
+    kind: String,
+    size: Size,
+}
+
+impl Command {
+    pub(crate) fn program(sandbox: Sandbox, program: &OsStr) -> Self {
+        Self::new(sandbox, What::Program(vec![program.to_owned()]))
+    }
+
+    pub(crate) fn shell(sandbox: Sandbox, line: &OsStr) -> Self {
+        Self::new(sandbox, What::Shell { line: line.to_owned(), args: Vec::new() })
+    }
+
+    fn new(sandbox: Sandbox, what: What) -> Self {
+        Self {
+            sandbox,
+            what,
+            env: Vec::new(),
+            directory: None,
+            user: None,
+            input: Stdin::empty(),
+            stdout: Way::Kept,
+            stderr: Way::Kept,
+            timeout: None,
+            output_limit: OUTPUT_LIMIT,
+            terminal: None,
+        }
+    }
+
+    /// Adds an argument. For a shell line the arguments are `$1`, `$2`, ….
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        let (What::Program(words) | What::Shell { args: words, .. }) = &mut self.what;
+        words.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<A: AsRef<OsStr>>(self, args: impl IntoIterator<Item = A>) -> Self {
+        args.into_iter().fold(self, Self::arg)
+    }
+
+    /// Sets an environment variable for the command. Its value may hold any bytes but NUL.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.command("env").env("STAGE", "test").output()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Directory to run in, relative to the image's working directory.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let status = sandbox.command("make").current_dir("/src/project").status()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn current_dir(mut self, directory: impl AsRef<OsStr>) -> Self {
+        self.directory = Some(directory.as_ref().to_owned());
+        self
+    }
+
+    /// User to run as, by name, with that user's groups and `HOME`. Only a sandbox that runs as root allows another user than its
+    /// own; elsewhere the run fails with [`ErrorKind::Command`]. It takes `setpriv` in the image. Default: the SSH user.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.command("id").user("nobody").output()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn user(mut self, name: impl Into<String>) -> Self {
+        self.user = Some(name.into());
+        self
+    }
+
+    /// The command's standard input, which ends after it: bytes, a file, or any reader, see [`Stdin`]. Default: none.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let sorted = sandbox.command("sort").stdin("b\na\n").output()?;
+    /// assert_eq!(sorted.stdout, b"a\nb\n");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn stdin(mut self, input: impl Into<Stdin>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Sends the standard output to `/dev/null` in the sandbox, so that none of it travels.
+    pub fn discard_stdout(mut self) -> Self {
+        self.stdout = Way::Discarded;
+        self
+    }
+
+    /// Sends the standard error to `/dev/null` in the sandbox, so that none of it travels.
+    pub fn discard_stderr(mut self) -> Self {
+        self.stderr = Way::Discarded;
+        self
+    }
+
+    /// Sends the standard error to where the standard output goes, in the order in which the command writes both.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let log = sandbox.command("make").merge_stderr().output()?.stdout;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn merge_stderr(mut self) -> Self {
+        self.stderr = Way::Merged;
+        self
+    }
+
+    /// Time after which the command is killed; `None` for no limit. Default: the configured `command_timeout`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// use std::time::Duration;
+    /// use sandbox::ErrorKind;
+    ///
+    /// match sandbox.command("solve").timeout(Duration::from_secs(10)).output() {
+    ///     Err(e) if e.kind() == ErrorKind::TimedOut => {
+    ///         println!("so far: {:?}", e.partial_output().map(|output| output.stdout.len()));
+    ///     }
+    ///     result => println!("{}", result?.status),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = Some(timeout.into());
+        self
+    }
+
+    /// Runs the command on a terminal of this kind (such as `xterm-256color`) and size in characters. Both output streams come
+    /// as standard output then, and the terminal turns line ends into `\r\n`. Default: no terminal.
+    pub fn terminal(mut self, kind: impl Into<String>, columns: u16, rows: u16) -> Self {
+        self.terminal = Some(Terminal { kind: kind.into(), size: Size { columns, rows } });
+        self
+    }
+
+    /// Bytes of each output stream to keep in memory; [`Output::truncated`] counts the rest. Default: 256 MiB.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let output = sandbox.command("yes").arg("no").output_limit(1 << 20).output()?;
+    /// println!("{} bytes more", output.truncated);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn output_limit(mut self, bytes: usize) -> Self {
+        self.output_limit = bytes;
+        self
+    }
+
+    /// Runs the command to its end and collects its output. 2 round trips on a warm connection, no API call.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Connect`], [`ErrorKind::Authentication`], [`ErrorKind::HostKeyMismatch`] or [`ErrorKind::NotFound`] if the
+    /// sandbox can't be reached; [`ErrorKind::Command`] if the command did not run; [`ErrorKind::TimedOut`] if it was killed at
+    /// its deadline; [`ErrorKind::OutcomeUnknown`] if the connection was lost while it may have run. A non-zero exit code is
+    /// not an error; see [`Output::check`].
+    pub fn output(&self) -> Result<Output> {
+        let mut collected = Collector::up_to(self.output_limit);
+        let result = self.run(&nonce::hex(), &mut collected);
+        let Collector { stdout, stderr, dropped, .. } = collected;
+        match result {
+            Ok(ending) => Ok(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }),
+            Err(e) => Err(self.explain(e.with_output(stdout, stderr))),
+        }
+    }
+
+    /// Runs the command and throws its output away, in the sandbox already unless it has a terminal.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// if sandbox.command("test").args(["-e", "/tmp/flag"]).status()?.success() {
+    ///     println!("the flag is set");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Command::output`].
+    pub fn status(&self) -> Result<ExitStatus> {
+        let mut command = self.clone().output_limit(0);
+        if command.terminal.is_none() {
+            command = command.discard_stdout().discard_stderr();
+        }
+        command.output().map(|output| output.status)
+    }
+
+    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`,
+    /// such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// use std::io::Write;
+    /// use sandbox::{Error, OutputStream};
+    ///
+    /// let status = sandbox.shell("make 2>&1").stream(|stream, bytes| {
+    ///     let written = match stream {
+    ///         OutputStream::Stdout => std::io::stdout().write_all(bytes),
+    ///         OutputStream::Stderr => std::io::stderr().write_all(bytes),
+    ///     };
+    ///     written.map_err(|e| Error::cancelled(e.to_string()))
+    /// })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Command::output`], and what `receive` returns.
+    pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
+        let result = self.run(&nonce::hex(), &mut Receiver::new(receive));
+        result.map(ExitStatus).map_err(|e| self.explain(e))
+    }
+
+    /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
+    /// an SSH session of its own until it ends.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::{BufRead, BufReader, Write};
+    ///
+    /// let mut child = sandbox.command("bc").spawn()?;
+    /// let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    /// stdin.write_all(b"6 * 7\n")?;
+    /// assert_eq!(BufReader::new(stdout).lines().next().unwrap()?, "42");
+    /// drop(stdin);
+    /// assert!(child.wait()?.success());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Command::output`], as far as the start is concerned; the rest comes from [`Child::wait`].
+    pub fn spawn(&self) -> Result<Child> {
+        Child::spawn(self.clone()).map_err(|e| self.explain(e))
+    }
+
+    /// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process,
+    /// by its key. **It starts at most once per key**: where the key is known already, this gives the command that has it, running
+    /// or ended. So after a lost connection, or in a second process, the same call is the right one.
+    ///
+    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with none of these three. The command's output goes to
+    /// files in the sandbox's `/tmp`, whose space is its limit; the input must be bytes, or of another kind none; there is no
+    /// terminal; and only a timeout of its own counts, not the configured one. The image has `awk`, `flock` and `setsid`, as nearly
+    /// all have.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.command("train").arg("--epochs=90").detach("run-7")?;
+    /// // Later, in another process:
+    /// let status = sandbox.detached("run-7")?.wait(None)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for what is said above; [`ErrorKind::Conflict`] if the key belongs to a command with another
+    /// program, argument, input or setting; else as [`Command::output`].
+    pub fn detach(&self, key: impl Into<String>) -> Result<Detached> {
+        detached::start(self, &key.into()).map_err(|e| self.sandbox.explain(e, "detach command"))
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        self.sandbox.explain(error, "run command")
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        self.timeout.unwrap_or(self.sandbox.core.config.command_timeout)
+    }
+
+    fn line<'a>(&'a self, id: &'a str) -> Line<'a> {
+        let Self { what, env, directory, user, stdout, stderr, .. } = self;
+        let (directory, user) = (directory.as_deref(), user.as_deref());
+        Line { id, what, env, directory, user, stdout: *stdout, stderr: *stderr }
+    }
+
+    /// Runs the command once, with what `streams` has behind the command's own input.
+    fn run(&self, id: &str, streams: &mut impl Streams) -> Result<Ending> {
+        let (text, input) = (self.line(id).text()?, self.input.take()?);
+        if text.len() <= LONGEST_LINE {
+            return self.run_line(&text, id, &mut Fed::new(&[], input, streams));
+        }
+        // A connection that is lost half-way must not leave half a line to run, so its last word is looked for.
+        let text = [b"unset SANDBOX_LINE\n", &text[..], b"\n#", id.as_bytes()].concat();
+        let loader = format!(
+            "SANDBOX_LINE=$(head -c {})\ncase $SANDBOX_LINE in *'#{id}') eval \"$SANDBOX_LINE\" ;; *) exit {NEVER_RAN} ;; esac",
+            text.len()
+        );
+        self.run_line(loader.as_bytes(), id, &mut Fed::new(&text, input, streams))
+    }
+
+    fn run_line(&self, line: &[u8], id: &str, streams: &mut impl Streams) -> Result<Ending> {
+        let Sandbox { core, endpoint, .. } = &self.sandbox;
+        let deadline = Deadline::after(self.limit());
+        loop {
+            let lease = endpoint.lease(core, deadline)?;
+            let running = match Running::open(&lease, deadline) {
+                Ok(running) => running,
+                // An idle session whose peer went away unnoticed; nothing was asked of it yet.
+                Err(e) if e.kind() == ErrorKind::Disconnected && lease.is_reused() => continue,
+                Err(e) => return Err(e),
+            };
+            if let Some(Terminal { kind, size }) = &self.terminal {
+                running.request_terminal(kind, *size, deadline)?;
+            }
+            let result = running.start(line, deadline).and_then(|()| {
+                streams.started();
+                running.run(streams, deadline)
+            });
+            let (is_reusable, result) = match result {
+                Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
+                    let is_killed = running.kill(streams);
+                    let is_swept = running.close().is_ok() && is_killed && Running::sweep(&lease, &line::marker(id));
+                    (is_swept, Err(self.killed(e, streams.is_stopped(), is_swept)))
+                }
+                Ok(Ending::Code(NEVER_RAN)) => {
+                    let is_closed = running.close().is_ok();
+                    let ran = self.check_that_it_ran(&lease, id, deadline);
+                    let is_known = ran.as_ref().map_or_else(|e| e.kind() == ErrorKind::Command, |()| true);
+                    (is_closed && is_known, ran.map(|()| Ending::Code(NEVER_RAN)))
+                }
+                result => (running.close().is_ok(), result),
+            };
+            if is_reusable {
+                lease.finish();
+            }
+            return result;
+        }
+    }
+
+    /// Tells a command that never ran from one that ended with the same code: 2 round trips more.
+    fn check_that_it_ran(&self, session: &Session, id: &str, deadline: Deadline) -> Result<()> {
+        let file = line::reason_file(id);
+        let (ending, reason) = Running::ask(session, &format!("cat {file} && rm {file}"), deadline)
+            .map_err(|e| e.context("the exit code is 127, which may mean that the command did not run"))?;
+        if ending == Ending::Code(0) { Err(self.never_ran(id, &reason)) } else { Ok(()) }
+    }
+
+    /// The error of a command that never ran, for this reason.
+    fn never_ran(&self, id: &str, reason: &[u8]) -> Error {
+        let reason = String::from_utf8_lossy(reason);
+        let message = match self.line(id).too_long() {
+            Some(cause) => format!("the command did not run: {reason}: {cause}"),
+            None => format!("the command did not run: {reason}"),
+        };
+        Error::new(ErrorKind::Command, message)
+    }
+
+    /// Says whether the end of a killed command is proved. An error of the caller's own stays what it is.
+    fn killed(&self, error: Error, is_stopped: bool, is_proved: bool) -> Error {
+        let proof = if is_proved {
+            "it and all its processes were killed"
+        } else {
+            "it was told to end, but the sandbox did not confirm that all its processes are gone"
+        };
+        match self.limit() {
+            Some(timeout) if !is_stopped => Error::new(
+                ErrorKind::TimedOut,
+                format!("the command ran longer than {} s; {proof}", timeout.as_secs_f64()),
+            ),
+            _ => error.context(proof),
+        }
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The environment and the input may hold secrets.
+        f.debug_struct("Command")
+            .field("sandbox", &self.sandbox.name())
+            .field("what", &self.what)
+            .field("directory", &self.directory)
+            .field("timeout", &self.limit())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,163 @@
+//! Where the streams of a running command come from and go to.
+
+use super::input::Taken;
+use super::output::OutputStream;
+use crate::error::Result;
+use crate::ssh::exec::{Awaited, Ending, Input, Order, StreamId, Streams};
+
+/// Keeps output up to a limit and counts the rest.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    limit: usize,
+    pub(super) dropped: u64,
+}
+
+impl Collector {
+    /// Keeps this many bytes of each stream.
+    pub(super) fn up_to(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    pub(super) fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
+        let room = limit.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+        (bytes.len() - room) as u64
+    }
+}
+
+impl Streams for Collector {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        let kept = match stream {
+            StreamId::Stdout => &mut self.stdout,
+            StreamId::Stderr => &mut self.stderr,
+        };
+        self.dropped += Self::keep(kept, self.limit, bytes);
+        Ok(())
+    }
+}
+
+/// Hands output over until the caller wants no more.
+pub(super) struct Receiver<F> {
+    receive: F,
+    is_stopped: bool,
+}
+
+impl<F> Receiver<F> {
+    pub(super) fn new(receive: F) -> Self {
+        Self { receive, is_stopped: false }
+    }
+}
+
+impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        let stream = match stream {
+            StreamId::Stdout => OutputStream::Stdout,
+            StreamId::Stderr => OutputStream::Stderr,
+        };
+        let result = (self.receive)(stream, bytes);
+        self.is_stopped = result.is_err();
+        result
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped
+    }
+}
+
+/// Streams with input before their own: a long command line, then what the command was given.
+pub(super) struct Fed<'a, S> {
+    pub(super) line: &'a [u8],
+    pub(super) input: Taken<'a>,
+    pub(super) streams: &'a mut S,
+    is_stopped: bool,
+}
+
+impl<'a, S> Fed<'a, S> {
+    pub(super) fn new(line: &'a [u8], input: Taken<'a>, streams: &'a mut S) -> Self {
+        Self { line, input, streams, is_stopped: false }
+    }
+}
+
+impl<S: Streams> Streams for Fed<'_, S> {
+    fn started(&mut self) {
+        self.streams.started();
+    }
+
+    fn input(&mut self) -> Result<Input<'_>> {
+        if !self.line.is_empty() {
+            return Ok(Input::Bytes(self.line));
+        }
+        match self.input.next() {
+            Ok(Some(input)) => Ok(input),
+            Ok(None) => self.streams.input(),
+            Err(e) => {
+                self.is_stopped = true;
+                Err(e)
+            }
+        }
+    }
+
+    fn sent(&mut self, length: usize) {
+        if !self.line.is_empty() {
+            self.line = &self.line[length..];
+        } else if self.input.is_at_end() {
+            self.streams.sent(length);
+        } else {
+            self.input.sent(length);
+        }
+    }
+
+    fn has_room(&mut self, stream: StreamId) -> Result<bool> {
+        self.streams.has_room(stream)
+    }
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        self.streams.output(stream, bytes)
+    }
+
+    fn ended(&mut self, ending: &Ending) {
+        self.streams.ended(ending);
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.is_stopped || self.streams.is_stopped()
+    }
+
+    fn order(&mut self) -> Option<Order> {
+        self.streams.order()
+    }
+
+    fn descriptors(&self) -> Vec<Awaited<'_>> {
+        let mut all = self.streams.descriptors();
+        all.extend(self.input.awaited());
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_up_to_the_limit_and_counts_the_rest() {
+        let mut collector = Collector::up_to(4);
+        collector.output(StreamId::Stdout, b"abc").unwrap();
+        collector.output(StreamId::Stdout, b"def").unwrap();
+        collector.output(StreamId::Stderr, b"123456").unwrap();
+        assert_eq!((&collector.stdout[..], &collector.stderr[..], collector.dropped), (&b"abcd"[..], &b"1234"[..], 4));
+    }
+}
