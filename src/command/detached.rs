@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::line::{self, NEVER_RAN};
+use super::line::NEVER_RAN;
 use super::{Command, ExitStatus, Output, OutputStream};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::sandbox::Sandbox;
-use crate::ssh::exec::{Ending, Running};
+use crate::ssh::exec::Ending;
 
 const SCRIPT: &str = include_str!("detached.sh");
 const RUNNER: &str = include_str!("runner.sh");
@@ -60,7 +60,8 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
             "the input of a detached command is bytes; write other input to a file in the sandbox first",
         ));
     };
-    let text = command.line(key).text()?;
+    let line = command.line(key);
+    let text = line.text()?;
     let limit = command.timeout.flatten().map_or_else(String::new, |limit| limit.as_secs_f64().to_string());
     let mut digest = openssl::sha::Sha256::new();
     for part in [&text, input, limit.as_bytes()] {
@@ -69,9 +70,9 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
     }
     let digest: String = digest.finish().iter().map(|byte| format!("{byte:02x}")).collect();
     let (text_length, input_length) = (text.len().to_string(), input.len().to_string());
-    let sweep = Running::sweep_line(&line::marker(key));
+    let sweep = line.sweep();
     let upload = [&text, input].concat();
-    let args = [&text_length, &input_length, &digest, RUNNER, &limit, &sweep];
+    let args = [&text_length, &input_length, &digest, &sweep, RUNNER, &limit];
     detached.ask(detached.time(), &detached.script("start", &args).stdin(upload))?;
     Ok(detached)
 }
@@ -211,8 +212,7 @@ impl Detached {
     /// [`ErrorKind::NotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
     /// connection.
     pub fn kill(&self) -> Result<()> {
-        let sweep = Running::sweep_line(&line::marker(&self.key));
-        self.ask(self.time(), &self.script("kill", &[&sweep])).map(drop)
+        self.ask(self.time(), &self.script("kill", &[])).map(drop)
     }
 
     /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`. One that has ended needs none.

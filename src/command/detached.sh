@@ -15,7 +15,8 @@ has_ended() {
     flock -sn "$dir/lock" true
 }
 
-# Arguments: bytes of the line, bytes of the input, a digest of all, the runner's text and its last two arguments.
+# Arguments: bytes of the line, bytes of the input, a digest of all, the line that sweeps, the runner's text, the seconds that the
+# command may take or nothing.
 start() {
     for tool in awk flock setsid; do
         command -v $tool > /dev/null || fail "the image has no $tool, which a detached command takes"
@@ -25,7 +26,7 @@ start() {
     mkdir -p "$base" && new=$(mktemp -d "$base/.XXXXXX") || fail "no directory can be made in /tmp"
     # A connection that is lost half-way must not leave half a line to run.
     if ! { head -c "$1" > "$new/line" && cat > "$new/stdin" && echo "$3" > "$new/digest" &&
-        : > "$new/stdout" && : > "$new/stderr" &&
+        : > "$new/stdout" && : > "$new/stderr" && echo "$4" > "$new/sweep" &&
         [ "$(wc -c < "$new/line")" -eq "$1" ] && [ "$(wc -c < "$new/stdin")" -eq "$2" ]; }; then
         rm -rf "$new"
         fail "the command did not arrive whole in /tmp"
@@ -35,7 +36,7 @@ start() {
         umask "$mask"
         # This shell leads its process group, so setsid goes on in a child, which the connection's end does not concern. A
         # child of "&" would have SIGINT ignored for good.
-        exec setsid /bin/sh -c "$4" sh "$new" "$5" "$6" < /dev/null > /dev/null 2>&1
+        exec setsid /bin/sh -c "$5" sh "$new" "$6" < /dev/null > /dev/null 2>&1
     fi
     rm -rf "$new"
     [ -d "$dir/" ] || fail "the command could not be started"
@@ -84,7 +85,7 @@ follow)
 signal) signal "$1" ;;
 kill)
     signal KILL
-    (eval "$1") || fail "some of its processes are still there"
+    sh "$dir/sweep" || fail "some of its processes are still there"
     flock -s "$dir/lock" true
     ;;
 remove)

@@ -109,6 +109,20 @@ impl Line<'_> {
         Ok(text)
     }
 
+    /// The line that kills every process of the command by its marker; exit code 0 once none is left.
+    pub(super) fn sweep(&self) -> String {
+        const SWEEP: &str = include_str!("sweep.sh");
+        let marker = marker(self.id);
+        let Some(user) = self.user else { return format!("set -- {marker}\n{SWEEP}") };
+        let quoted = String::from_utf8_lossy(&quoted(SWEEP.as_bytes())).into_owned();
+        format!(
+            "set -- {marker} own\n\
+             [ \"$(id -u)\" != \"$(id -u {user})\" ] || set -- {marker}\n\
+             ({SWEEP}) || exit 1\n\
+             [ -z \"$2\" ] || exec setpriv --reuid={user} --regid=\"$(id -g {user})\" --init-groups /bin/sh -c {quoted} sh \"$@\""
+        )
+    }
+
     /// Why Linux may have refused to start the program, where that is to be seen from here.
     pub(super) fn too_long(&self) -> Option<String> {
         let (What::Program(words) | What::Shell { args: words, .. }) = self.what;

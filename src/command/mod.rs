@@ -385,7 +385,8 @@ impl Command {
             let (is_reusable, result) = match result {
                 Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
                     let is_killed = running.kill(streams);
-                    let is_swept = running.close().is_ok() && is_killed && Running::sweep(&lease, &line::marker(id));
+                    let is_swept =
+                        running.close().is_ok() && is_killed && Running::sweep(&lease, &self.line(id).sweep());
                     (is_swept, Err(self.killed(e, streams.is_stopped(), is_swept)))
                 }
                 Ok(Ending::Code(NEVER_RAN)) => {

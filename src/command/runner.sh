@@ -1,6 +1,6 @@
 # Runs a detached command and writes down how it ended. Has a session of its own, and the lock on descriptor 9.
-# Arguments: the command's directory, the seconds that it may take or nothing, and the line that sweeps up what left its group.
-dir=$1 limit=$2 sweep=$3
+# Arguments: the command's directory, and the seconds that it may take or nothing.
+dir=$1 limit=$2
 
 # Kills the command when its time is over.
 watch() {
@@ -10,7 +10,7 @@ watch() {
     wait $nap
     : > "$dir/expired"
     kill -s KILL -- "-$(cat "$dir/group")"
-    eval "$sweep"
+    sh "$dir/sweep"
 }
 
 if [ -n "$limit" ]; then

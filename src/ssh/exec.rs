@@ -223,6 +223,7 @@ impl<'s> Running<'s> {
 
     fn obey(&self, order: &Order, deadline: Deadline) -> Result<()> {
         let result = match order {
+            Order::Signal(name) if !self.session.takes_signals() => return self.signal_by_command(name, deadline),
             Order::Signal(name) => self.session.drive(deadline, "the signal", |_| self.channel.signal(name)),
             Order::Resize(size) => self
                 .session
@@ -233,6 +234,17 @@ impl<'s> Running<'s> {
             Err(Stop::Failed(failure)) if !is_lost(&failure) => Ok(()),
             result => result.map_err(lost),
         }
+    }
+
+    /// Signals the process groups of the server's other children on this connection: the command's, and SFTP's if it was used.
+    fn signal_by_command(&self, name: &str, deadline: Deadline) -> Result<()> {
+        self.session.spoil();
+        let line = format!(
+            "for one in $(grep -lsx \"PPid:[[:space:]]*$PPID\" /proc/[0-9]*/status); do \
+             one=${{one#/proc/}}; one=${{one%/status}}; \
+             [ $one = $$ ] || kill -s {name} -- -$one || kill -s {name} $one; done 2> /dev/null"
+        );
+        Self::ask(self.session, &line, deadline).map(drop)
     }
 
     /// Kills the command's process group and waits until the server confirms its end. False if it does not in time.
@@ -250,20 +262,10 @@ impl<'s> Running<'s> {
             .map_err(|stop| stop.into_error(|failure| lost_or("the channel can't be closed", failure)))
     }
 
-    /// Kills what carries `marker` in its environment: processes that left the command's process group. True once none is left.
-    pub(crate) fn sweep(session: &Session, marker: &str) -> bool {
-        let (line, deadline) = (Self::sweep_line(marker), Deadline::after(Some(CONFIRMATION)));
-        Self::ask(session, &line, deadline).is_ok_and(|(ending, _)| ending == Ending::Code(0))
-    }
-
-    /// The shell's line for that: exit code 0 once no such process is left. `grep` answers 1 only if it could look at each.
-    pub(crate) fn sweep_line(marker: &str) -> String {
-        // A process may fork while it is looked for, so look until there is nothing more.
-        format!(
-            "for round in 1 2 3 4 5; do \
-             found=$(grep -lsxzF '{marker}' /proc/[0-9]*/environ); [ $? = 1 ] && exit 0; \
-             for one in $found; do one=${{one#/proc/}}; kill -9 \"${{one%/environ}}\"; done; done 2> /dev/null; exit 1"
-        )
+    /// Runs the line that kills what left the command's process group. True once nothing of it is left.
+    pub(crate) fn sweep(session: &Session, line: &str) -> bool {
+        let deadline = Deadline::after(Some(CONFIRMATION));
+        Self::ask(session, line, deadline).is_ok_and(|(ending, _)| ending == Ending::Code(0))
     }
 
     /// Runs a line of our own to its end, and returns the first 64 KiB of its standard output: 2 round trips.

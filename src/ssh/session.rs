@@ -1,5 +1,6 @@
 //! One libssh2 session: connect, check the host key, log in, and wait for the socket within a deadline.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -94,6 +95,9 @@ pub(crate) struct Session {
     connection: Arc<Connection>,
     host_key: PublicKey,
     sftp: Option<Sftp>,
+    takes_signals: bool,
+    /// Something else than its commands may have been hit.
+    is_spoilt: Cell<bool>,
     pid: u32,
 }
 
@@ -123,7 +127,10 @@ impl Session {
                 ),
             ));
         }
-        let mut session = Self { ssh, connection, host_key, sftp: None, pid: std::process::id() };
+        // Without a monitor process, which a login as root does not get, sshd ignores all requests to signal.
+        let takes_signals = login.user != "root";
+        let (is_spoilt, pid) = (Cell::new(false), std::process::id());
+        let mut session = Self { ssh, connection, host_key, sftp: None, takes_signals, is_spoilt, pid };
         session.authenticate(login, deadline)?;
         if session.is_tunnel() {
             // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
@@ -159,8 +166,21 @@ impl Session {
         matches!(self.connection.stream(), Stream::Tunnel(_))
     }
 
+    /// Whether the server passes signals on to commands.
+    pub(super) fn takes_signals(&self) -> bool {
+        self.takes_signals
+    }
+
+    /// Sees to it that the session is not used again.
+    pub(super) fn spoil(&self) {
+        self.is_spoilt.set(true);
+    }
+
     /// False once the peer has closed the connection. One system call, no traffic.
     pub(crate) fn is_alive(&self) -> bool {
+        if self.is_spoilt.get() {
+            return false;
+        }
         match libssh2::peek(self.connection.stream().as_fd(), &mut [0]) {
             Ok(length) => length > 0,
             Err(e) => e.kind() == io::ErrorKind::WouldBlock,
