@@ -77,3 +77,26 @@ fn a_cable_pulled_between_commands_costs_none_of_them() {
     cable.set("up");
     assert_eq!(sandbox.execute("echo run >> runs; cat runs").unwrap().stdout, b"run\n");
 }
+
+#[test]
+fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
+    let client = client_over(Transport::Direct);
+    let sandbox = create(&client);
+    let cable = Cable::of(&sandbox);
+    // Its reader in the sandbox is stopped as soon as it begins, so that the line arrives in part.
+    sandbox.execute("(until pkill -STOP -x head; do :; done; touch stopped) > /dev/null 2>&1 &").unwrap();
+    let beside = |line: &str| kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line]);
+    let error = std::thread::scope(|scope| {
+        let running = scope.spawn(|| sandbox.execute("echo run >> runs\n".repeat(200_000)).unwrap_err());
+        await_that("the line to arrive in part", || beside("ls stopped 2> /dev/null || true") == "stopped\n");
+        cable.set("down");
+        running.join().unwrap()
+    });
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    // The server learns of the end by the cable.
+    cable.set("up");
+    beside(
+        "pkill -CONT -x head; pkill -9 -f 'ssh[d].*(notty|priv)'; while pgrep -x head > /dev/null; do sleep 0.01; done",
+    );
+    assert_eq!(beside("cat runs 2> /dev/null || echo none"), "none\n");
+}

@@ -153,10 +153,40 @@ fn what_never_ran_is_told_from_what_failed() {
         assert!(error.to_string().contains("/no/such/place"), "{error}");
         let error = sandbox.command("nothing").stream(|_, _| Ok(())).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Command);
+        sandbox.execute("printf '#!/bin/sh\nexit 126' > not-executable; mkdir closed; chmod 0 closed").unwrap();
+        for program in ["./not-executable", "/etc/passwd", "/tmp"] {
+            let error = sandbox.command(program).output().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Command, "{error}");
+        }
+        let error = sandbox.command("pwd").current_dir("closed").output().unwrap_err();
+        assert!(error.to_string().contains("no permission to enter the directory closed"), "{error}");
+        sandbox.execute("chmod +x not-executable; printf '#!/bin/sh\nexit 127' > seven; chmod +x seven").unwrap();
+        assert_eq!(sandbox.command("./not-executable").status().unwrap().code(), Some(126));
+        assert_eq!(sandbox.command("./seven").status().unwrap().code(), Some(127));
         for code in [126, 127, 255] {
             assert_eq!(sandbox.execute(format!("exit {code}")).unwrap().status.code(), Some(code));
         }
+        assert_eq!(sandbox.execute("no-such-program").unwrap().status.code(), Some(127), "the shell ran");
+        assert_eq!(sandbox.execute("ls /dev/shm/.sandbox | grep never-ran").unwrap().stdout, b"");
     });
+}
+
+#[test]
+fn what_linux_refuses_is_said() {
+    let client = client();
+    let sandbox = create(&client);
+    let longest = "x".repeat((128 << 10) - 1);
+    assert!(sandbox.command("true").arg(&longest).status().unwrap().success());
+    for (command, what) in [
+        (sandbox.command("true").arg("a").arg(format!("{longest}x")), "argument 2 has 131072 bytes"),
+        (sandbox.command("true").env("LONG", &longest), "the variable LONG has 131076 bytes"),
+        (sandbox.command("true").args(vec!["x".repeat(100_000); 30]), "have 3000004 bytes"),
+    ] {
+        let error = command.output().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Command, "{error}");
+        assert!(error.to_string().contains("did not run") && error.to_string().contains(what), "{error}");
+        assert!(!error.is_retryable());
+    }
 }
 
 #[test]
@@ -180,7 +210,7 @@ fn a_timeout_kills_all_processes_and_keeps_the_output() {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         assert!(error.to_string().contains("all its processes were killed"), "{error}");
         assert_eq!(error.partial_output().unwrap().stdout, b"before\n");
-        assert!(took < Duration::from_secs(5), "{took:?}");
+        assert!(took < Duration::from_millis(400 + 1000), "{took:?}");
         let left = sandbox.execute("pgrep -af 'sleep 100[123]' | grep -v pgrep").unwrap();
         assert_eq!(left.stdout_text(), "");
     });
@@ -230,15 +260,4 @@ fn a_receiver_that_fails_stops_the_command() {
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(error.to_string().contains("enough"), "{error}");
     assert_eq!(sandbox.execute("pgrep -c yes").unwrap().stdout, b"0\n");
-}
-
-#[test]
-fn a_lost_connection_is_an_unknown_outcome_and_not_a_second_run() {
-    over_every_transport(|_, sandbox| {
-        // The parent of the command's shell is the server's process for this connection.
-        let error = sandbox.execute("echo run >> runs; kill -9 $PPID; sleep 5").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
-        assert!(!error.is_retryable());
-        assert_eq!(sandbox.execute("cat runs").unwrap().stdout, b"run\n");
-    });
 }

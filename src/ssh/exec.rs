@@ -105,7 +105,10 @@ impl<'s> Running<'s> {
     pub(crate) fn open(session: &'s Session, deadline: Deadline) -> Result<Self> {
         let channel = session
             .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, WINDOW))
-            .map_err(|stop| stop.into_error(|failure| lost_or("the SSH server opens no more channels", failure)))?;
+            .map_err(|stop| stop.into_error(|failure| lost_or("the SSH server opens no more channels", failure)))
+            .map_err(
+                |e| if e.kind() == ErrorKind::TimedOut { e.context("nothing was asked of the sandbox") } else { e },
+            )?;
         Ok(Self { session, channel })
     }
 
