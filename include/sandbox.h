@@ -405,7 +405,7 @@ typedef int32_t sbx_log_level;
 #endif // __cplusplus
 
 /**
- * The contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+ * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
  */
 typedef struct sbx_bytes sbx_bytes;
 
@@ -436,6 +436,13 @@ typedef struct sbx_command sbx_command;
  * it needs of it.
  */
 typedef struct sbx_config sbx_config;
+
+/**
+ * A command that runs in the sandbox whether anybody is connected or not, made by sbx_command_detach() or
+ * sbx_sandbox_detached(). Its output and its status stay in the sandbox until sbx_detached_remove(). It may be used from several
+ * threads, and from other processes under its key. Freed with sbx_detached_free(), which does nothing to the command.
+ */
+typedef struct sbx_detached sbx_detached;
 
 /**
  * How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up. Freed with
@@ -484,10 +491,10 @@ typedef struct sbx_sandbox sbx_sandbox;
 typedef struct sbx_spec sbx_spec;
 
 /**
- * Receives output of a command as it comes, for sbx_command_stream(): `len` bytes at `data`, without a NUL behind them, in
- * pieces of any size. Returns 0 to go on; anything else kills the command.
+ * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a NUL behind them, in
+ * pieces of any size. Returns 0 to go on; anything else ends the call.
  *
- * It is called on the thread that called sbx_command_stream(), and only during that call. It may call this library, also for
+ * It is called on the thread that made the call, and only during it. It may call this library, also for
  * the same sandbox, but must not change or free the command that runs. It must not throw or longjmp.
  */
 typedef int32_t (*sbx_output_fn)(void *userdata,
@@ -565,6 +572,15 @@ void sbx_child_close_stderr(const sbx_child *child);
 sbx_status sbx_child_wait(const sbx_child *child,
                           sbx_ending **ending,
                           sbx_error **err);
+
+/**
+ * Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees `*output` with
+ * sbx_output_free(). It has what nobody read before, and of each stream at most the command's output limit. Both streams are closed
+ * afterwards. Fails as sbx_command_output().
+ */
+sbx_status sbx_child_wait_with_output(const sbx_child *child,
+                                      sbx_output **output,
+                                      sbx_error **err);
 
 /**
  * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
@@ -761,6 +777,14 @@ sbx_status sbx_command_set_current_dir(sbx_command *command,
                                        sbx_error **err);
 
 /**
+ * Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another user than its
+ * own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
+ */
+sbx_status sbx_command_set_user(sbx_command *command,
+                                const char *name,
+                                sbx_error **err);
+
+/**
  * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
  * Default: no input.
  */
@@ -768,6 +792,33 @@ sbx_status sbx_command_set_stdin(sbx_command *command,
                                  const uint8_t *data,
                                  size_t len,
                                  sbx_error **err);
+
+/**
+ * Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to its end.
+ * The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller may close its own at
+ * once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+ */
+sbx_status sbx_command_set_stdin_fd(sbx_command *command,
+                                    int32_t fd,
+                                    sbx_error **err);
+
+/**
+ * Sends the standard output to /dev/null in the sandbox, so that none of it travels.
+ */
+sbx_status sbx_command_discard_stdout(sbx_command *command,
+                                      sbx_error **err);
+
+/**
+ * Sends the standard error to /dev/null in the sandbox, so that none of it travels.
+ */
+sbx_status sbx_command_discard_stderr(sbx_command *command,
+                                      sbx_error **err);
+
+/**
+ * Sends the standard error to where the standard output goes, in the order in which the command writes both.
+ */
+sbx_status sbx_command_merge_stderr(sbx_command *command,
+                                    sbx_error **err);
 
 /**
  * Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
@@ -835,6 +886,22 @@ sbx_status sbx_command_stream(const sbx_command *command,
 sbx_status sbx_command_spawn(const sbx_command *command,
                              sbx_child **child,
                              sbx_error **err);
+
+/**
+ * Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process, by
+ * its key. It starts at most once per key: where the key is known already, this gives the command that has it, running or ended.
+ * The caller frees `*detached` with sbx_detached_free().
+ *
+ * A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output goes to files in
+ * the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own counts, not the configured one.
+ *
+ * SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
+ * sbx_command_output().
+ */
+sbx_status sbx_command_detach(const sbx_command *command,
+                              const char *key,
+                              sbx_detached **detached,
+                              sbx_error **err);
 
 /**
  * Frees a command.
@@ -1068,6 +1135,96 @@ sbx_status sbx_config_init_logging(const sbx_config *config,
  * Frees a configuration.
  */
 void sbx_config_free(sbx_config *config);
+
+/**
+ * The key that it was started with.
+ */
+const char *sbx_detached_key(const sbx_detached *detached);
+
+/**
+ * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
+ * with sbx_ending_free(). Does not wait for it.
+ *
+ * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not run;
+ * SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't be
+ * reached.
+ */
+sbx_status sbx_detached_try_wait(const sbx_detached *detached,
+                                 bool *has_ended,
+                                 sbx_ending **ending,
+                                 sbx_error **err);
+
+/**
+ * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
+ * sbx_ending_free(); `ending` may be NULL.
+ *
+ * SBX_ERR_TIMED_OUT if it still runs; it goes on then. Else as sbx_detached_try_wait().
+ */
+sbx_status sbx_detached_wait(const sbx_detached *detached,
+                             double seconds,
+                             sbx_ending **ending,
+                             sbx_error **err);
+
+/**
+ * What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
+ * frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
+ *
+ * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ */
+sbx_status sbx_detached_read(const sbx_detached *detached,
+                             int32_t stream,
+                             uint64_t offset,
+                             size_t limit,
+                             sbx_bytes **bytes,
+                             sbx_error **err);
+
+/**
+ * Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
+ * `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that after an error
+ * the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ *
+ * SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
+ */
+sbx_status sbx_detached_stream(const sbx_detached *detached,
+                               uint64_t *stdout_position,
+                               uint64_t *stderr_position,
+                               sbx_output_fn receive,
+                               void *userdata,
+                               sbx_ending **ending,
+                               sbx_error **err);
+
+/**
+ * Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
+ * ended needs no killing.
+ *
+ * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its like if
+ * the sandbox can't be reached.
+ */
+sbx_status sbx_detached_kill(const sbx_detached *detached,
+                             sbx_error **err);
+
+/**
+ * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
+ */
+sbx_status sbx_detached_signal(const sbx_detached *detached,
+                               const char *name,
+                               sbx_error **err);
+
+/**
+ * Removes the output and the status of a command that has ended. Its key is free again.
+ *
+ * SBX_ERR_CONFLICT if it runs; SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be
+ * reached.
+ */
+sbx_status sbx_detached_remove(const sbx_detached *detached,
+                               sbx_error **err);
+
+/**
+ * Frees the handle. The command runs on, and is found again under its key.
+ */
+void sbx_detached_free(sbx_detached *detached);
 
 /**
  * The name of a status, such as "SBX_ERR_NOT_FOUND"; NULL for a number that is none. The text is static.
@@ -1369,6 +1526,17 @@ sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
                              sbx_error **err);
 
 /**
+ * The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
+ * whether there is one. The caller frees it with sbx_detached_free().
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this can't be a key.
+ */
+sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
+                                const char *key,
+                                sbx_detached **detached,
+                                sbx_error **err);
+
+/**
  * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
  * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
  * whole or not at all.
@@ -2169,6 +2337,17 @@ sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
                              sbx_error **err);
 
 /**
+ * The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
+ * whether there is one. The caller frees it with sbx_detached_free().
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this can't be a key.
+ */
+sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
+                                const char *key,
+                                sbx_detached **detached,
+                                sbx_error **err);
+
+/**
  * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
  * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
  * whole or not at all.
@@ -2283,6 +2462,14 @@ sbx_status sbx_command_set_current_dir(sbx_command *command,
                                        sbx_error **err);
 
 /**
+ * Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another user than its
+ * own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
+ */
+sbx_status sbx_command_set_user(sbx_command *command,
+                                const char *name,
+                                sbx_error **err);
+
+/**
  * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
  * Default: no input.
  */
@@ -2290,6 +2477,33 @@ sbx_status sbx_command_set_stdin(sbx_command *command,
                                  const uint8_t *data,
                                  size_t len,
                                  sbx_error **err);
+
+/**
+ * Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to its end.
+ * The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller may close its own at
+ * once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+ */
+sbx_status sbx_command_set_stdin_fd(sbx_command *command,
+                                    int32_t fd,
+                                    sbx_error **err);
+
+/**
+ * Sends the standard output to /dev/null in the sandbox, so that none of it travels.
+ */
+sbx_status sbx_command_discard_stdout(sbx_command *command,
+                                      sbx_error **err);
+
+/**
+ * Sends the standard error to /dev/null in the sandbox, so that none of it travels.
+ */
+sbx_status sbx_command_discard_stderr(sbx_command *command,
+                                      sbx_error **err);
+
+/**
+ * Sends the standard error to where the standard output goes, in the order in which the command writes both.
+ */
+sbx_status sbx_command_merge_stderr(sbx_command *command,
+                                    sbx_error **err);
 
 /**
  * Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
@@ -2357,6 +2571,22 @@ sbx_status sbx_command_stream(const sbx_command *command,
 sbx_status sbx_command_spawn(const sbx_command *command,
                              sbx_child **child,
                              sbx_error **err);
+
+/**
+ * Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process, by
+ * its key. It starts at most once per key: where the key is known already, this gives the command that has it, running or ended.
+ * The caller frees `*detached` with sbx_detached_free().
+ *
+ * A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output goes to files in
+ * the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own counts, not the configured one.
+ *
+ * SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
+ * sbx_command_output().
+ */
+sbx_status sbx_command_detach(const sbx_command *command,
+                              const char *key,
+                              sbx_detached **detached,
+                              sbx_error **err);
 
 /**
  * Frees a command.
@@ -2488,6 +2718,15 @@ sbx_status sbx_child_wait(const sbx_child *child,
                           sbx_error **err);
 
 /**
+ * Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees `*output` with
+ * sbx_output_free(). It has what nobody read before, and of each stream at most the command's output limit. Both streams are closed
+ * afterwards. Fails as sbx_command_output().
+ */
+sbx_status sbx_child_wait_with_output(const sbx_child *child,
+                                      sbx_output **output,
+                                      sbx_error **err);
+
+/**
  * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
  * with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
  */
@@ -2522,6 +2761,96 @@ void sbx_child_resize(const sbx_child *child,
  * Frees a child. Its command runs on to its end or its timeout, with its input closed and its output thrown away.
  */
 void sbx_child_free(sbx_child *child);
+
+/**
+ * The key that it was started with.
+ */
+const char *sbx_detached_key(const sbx_detached *detached);
+
+/**
+ * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
+ * with sbx_ending_free(). Does not wait for it.
+ *
+ * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not run;
+ * SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't be
+ * reached.
+ */
+sbx_status sbx_detached_try_wait(const sbx_detached *detached,
+                                 bool *has_ended,
+                                 sbx_ending **ending,
+                                 sbx_error **err);
+
+/**
+ * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
+ * sbx_ending_free(); `ending` may be NULL.
+ *
+ * SBX_ERR_TIMED_OUT if it still runs; it goes on then. Else as sbx_detached_try_wait().
+ */
+sbx_status sbx_detached_wait(const sbx_detached *detached,
+                             double seconds,
+                             sbx_ending **ending,
+                             sbx_error **err);
+
+/**
+ * What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
+ * frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
+ *
+ * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ */
+sbx_status sbx_detached_read(const sbx_detached *detached,
+                             int32_t stream,
+                             uint64_t offset,
+                             size_t limit,
+                             sbx_bytes **bytes,
+                             sbx_error **err);
+
+/**
+ * Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
+ * `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that after an error
+ * the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ *
+ * SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
+ */
+sbx_status sbx_detached_stream(const sbx_detached *detached,
+                               uint64_t *stdout_position,
+                               uint64_t *stderr_position,
+                               sbx_output_fn receive,
+                               void *userdata,
+                               sbx_ending **ending,
+                               sbx_error **err);
+
+/**
+ * Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
+ * ended needs no killing.
+ *
+ * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its like if
+ * the sandbox can't be reached.
+ */
+sbx_status sbx_detached_kill(const sbx_detached *detached,
+                             sbx_error **err);
+
+/**
+ * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
+ */
+sbx_status sbx_detached_signal(const sbx_detached *detached,
+                               const char *name,
+                               sbx_error **err);
+
+/**
+ * Removes the output and the status of a command that has ended. Its key is free again.
+ *
+ * SBX_ERR_CONFLICT if it runs; SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be
+ * reached.
+ */
+sbx_status sbx_detached_remove(const sbx_detached *detached,
+                               sbx_error **err);
+
+/**
+ * Frees the handle. The command runs on, and is found again under its key.
+ */
+void sbx_detached_free(sbx_detached *detached);
 
 /**
  * Name of the sandbox and of its Pod.

@@ -58,9 +58,8 @@ mod ssh;
 
 pub use client::{Client, Stats};
 pub use cluster::Phase;
-pub use command::{
-    Child, ChildStderr, ChildStdin, ChildStdout, Command, Detached, ExitStatus, Output, OutputStream, Position, Stdin,
-};
+pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Detached, Position};
+pub use command::{Command, ExitStatus, Output, OutputStream, Stdin};
 pub use config::{Config, Transport};
 pub use error::{Cause, Error, ErrorKind, PartialOutput, Result, Verdict};
 pub use files::Files;

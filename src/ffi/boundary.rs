@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr, c_char};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
@@ -150,6 +151,16 @@ pub(super) unsafe fn fill(
     Ok(length)
 }
 
+/// A duplicate of C's descriptor, so that each side closes its own.
+pub(super) fn duplicate(fd: i32, name: &str) -> Result<OwnedFd> {
+    if fd < 0 {
+        return Err(invalid(format!("{name} is {fd}")));
+    }
+    // SAFETY: the number is borrowed for this call only, and the system says so if it is no open descriptor.
+    let borrowed = unsafe { BorrowedFd::borrow_raw(fd) };
+    borrowed.try_clone_to_owned().map_err(|e| invalid(format!("{name} is {fd}, which is not open: {e}")))
+}
+
 /// A place of the C caller for a result, initialised or not; `None` for NULL. (In the exported functions the type is spelled
 /// out: cbindgen would make a name of the alias.)
 pub(super) type Out<'a, T> = Option<&'a mut MaybeUninit<T>>;
@@ -222,7 +233,7 @@ impl fmt::Debug for Kept {
 mod tests {
     use std::panic::panic_any;
 
-    use super::super::{child, client, command, config, error, info, sandbox, spec};
+    use super::super::{child, client, command, config, detached, error, info, sandbox, spec};
     use super::*;
 
     /// What C sees of a call: the status, and the error's message if there is one.
@@ -341,6 +352,7 @@ mod tests {
         shared::<sandbox::sbx_bytes>();
         shared::<command::sbx_command>();
         shared::<child::sbx_child>();
+        shared::<detached::sbx_detached>();
         shared::<command::sbx_output>();
         shared::<command::sbx_ending>();
         shared::<info::sbx_info>();

@@ -7,7 +7,7 @@ use std::mem::MaybeUninit;
 use parking_lot::Mutex;
 
 use super::boundary::{self, Text, given};
-use super::command::sbx_ending;
+use super::command::{sbx_ending, sbx_output};
 use super::error::{sbx_error, sbx_status};
 use crate::{Child, ChildStderr, ChildStdin, ChildStdout, Error, ErrorKind, Result};
 
@@ -148,6 +148,23 @@ pub extern "C" fn sbx_child_wait(
         *child.stdin.lock() = None;
         sbx_ending::give(ending, child.child.wait_shared()?);
         Ok(())
+    })
+}
+
+/// Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees `*output` with
+/// sbx_output_free(). It has what nobody read before, and of each stream at most the command's output limit. Both streams are closed
+/// afterwards. Fails as sbx_command_output().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_child_wait_with_output(
+    child: Option<&sbx_child>,
+    output: Option<&mut MaybeUninit<*mut sbx_output>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (child, place) = (given(child, "child")?, given(output, "output")?);
+        *child.stdin.lock() = None;
+        let (stdout, stderr) = (child.stdout.lock().take(), child.stderr.lock().take());
+        child.child.collect(stdout, stderr).map(|output| boundary::give(place, sbx_output::new(output)))
     })
 }
 

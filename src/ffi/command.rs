@@ -7,6 +7,7 @@ use std::ptr;
 
 use super::boundary::{self, Kept, Text, given};
 use super::child::sbx_child;
+use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
 use crate::{Command, Error, ErrorKind, ExitStatus, Output, OutputStream, Result};
 
@@ -50,10 +51,15 @@ pub enum sbx_stream {
     SBX_STREAM_STDERR = 2,
 }
 
-/// Receives output of a command as it comes, for sbx_command_stream(): `len` bytes at `data`, without a NUL behind them, in
-/// pieces of any size. Returns 0 to go on; anything else kills the command.
+pub(super) const STREAMS: &[(i32, OutputStream)] = &[
+    (sbx_stream::SBX_STREAM_STDOUT as i32, OutputStream::Stdout),
+    (sbx_stream::SBX_STREAM_STDERR as i32, OutputStream::Stderr),
+];
+
+/// Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a NUL behind them, in
+/// pieces of any size. Returns 0 to go on; anything else ends the call.
 ///
-/// It is called on the thread that called sbx_command_stream(), and only during that call. It may call this library, also for
+/// It is called on the thread that made the call, and only during it. It may call this library, also for
 /// the same sandbox, but must not change or free the command that runs. It must not throw or longjmp.
 pub type sbx_output_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, stream: sbx_stream, data: *const u8, len: usize) -> i32>;
@@ -115,6 +121,20 @@ pub extern "C" fn sbx_command_set_current_dir(
     })
 }
 
+/// Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another user than its
+/// own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_user(
+    command: Option<&mut sbx_command>,
+    name: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, name) = (given(command, "command")?, name.utf8("name")?);
+        command.change(|command| command.user(name))
+    })
+}
+
 /// Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
 /// Default: no input.
 #[unsafe(no_mangle)]
@@ -130,6 +150,48 @@ pub unsafe extern "C" fn sbx_command_set_stdin(
         let data = unsafe { boundary::bytes(data, len, "data") }?;
         command.change(|command| command.stdin(data))
     })
+}
+
+/// Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to its end.
+/// The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller may close its own at
+/// once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_set_stdin_fd(
+    command: Option<&mut sbx_command>,
+    fd: i32,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, fd) = (given(command, "command")?, boundary::duplicate(fd, "fd")?);
+        command.change(|command| command.stdin(fd))
+    })
+}
+
+/// Sends the standard output to /dev/null in the sandbox, so that none of it travels.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_discard_stdout(
+    command: Option<&mut sbx_command>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(command, "command")?.change(Command::discard_stdout))
+}
+
+/// Sends the standard error to /dev/null in the sandbox, so that none of it travels.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_discard_stderr(
+    command: Option<&mut sbx_command>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(command, "command")?.change(Command::discard_stderr))
+}
+
+/// Sends the standard error to where the standard output goes, in the order in which the command writes both.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_merge_stderr(
+    command: Option<&mut sbx_command>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(command, "command")?.change(Command::merge_stderr))
 }
 
 /// Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
@@ -220,20 +282,27 @@ pub extern "C" fn sbx_command_stream(
 ) -> sbx_status {
     boundary::call(err, || {
         let (command, receive) = (given(command, "command")?.get()?, given(receive, "receive")?);
-        let status = command.stream(|stream, bytes| {
-            let stream = match stream {
-                OutputStream::Stdout => sbx_stream::SBX_STREAM_STDOUT,
-                OutputStream::Stderr => sbx_stream::SBX_STREAM_STDERR,
-            };
-            // SAFETY: the C caller gave a function of this type, which gets valid bytes.
-            match unsafe { receive(userdata, stream, bytes.as_ptr(), bytes.len()) } {
-                0 => Ok(()),
-                answer => Err(Error::cancelled(format!("the callback returned {answer}"))),
-            }
-        })?;
-        sbx_ending::give(ending, status);
+        sbx_ending::give(ending, command.stream(receiver(receive, userdata))?);
         Ok(())
     })
+}
+
+/// A callback of C as Rust takes it.
+pub(super) fn receiver(
+    receive: unsafe extern "C" fn(*mut c_void, sbx_stream, *const u8, usize) -> i32,
+    userdata: *mut c_void,
+) -> impl FnMut(OutputStream, &[u8]) -> Result<()> {
+    move |stream, bytes| {
+        let stream = match stream {
+            OutputStream::Stdout => sbx_stream::SBX_STREAM_STDOUT,
+            OutputStream::Stderr => sbx_stream::SBX_STREAM_STDERR,
+        };
+        // SAFETY: the C caller gave a function of this type, which gets valid bytes.
+        match unsafe { receive(userdata, stream, bytes.as_ptr(), bytes.len()) } {
+            0 => Ok(()),
+            answer => Err(Error::cancelled(format!("the callback returned {answer}"))),
+        }
+    }
 }
 
 /// Starts the command and returns while it runs. The caller frees the child with sbx_child_free().
@@ -248,6 +317,29 @@ pub extern "C" fn sbx_command_spawn(
     boundary::call(err, || {
         let (command, place) = (given(command, "command")?.get()?, given(child, "child")?);
         command.spawn().map(|child| boundary::give(place, sbx_child::new(child)))
+    })
+}
+
+/// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process, by
+/// its key. It starts at most once per key: where the key is known already, this gives the command that has it, running or ended.
+/// The caller frees `*detached` with sbx_detached_free().
+///
+/// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output goes to files in
+/// the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own counts, not the configured one.
+///
+/// SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
+/// sbx_command_output().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_command_detach(
+    command: Option<&sbx_command>,
+    key: Text,
+    detached: Option<&mut MaybeUninit<*mut sbx_detached>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (command, key) = (given(command, "command")?.get()?, key.utf8("key")?);
+        let place = given(detached, "detached")?;
+        command.detach(key).map(|detached| boundary::give(place, sbx_detached::new(detached)))
     })
 }
 

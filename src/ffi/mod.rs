@@ -60,6 +60,7 @@ mod child;
 mod client;
 mod command;
 mod config;
+mod detached;
 mod error;
 mod info;
 mod sandbox;

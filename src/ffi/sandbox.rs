@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use super::boundary::{self, Kept, Text, given};
 use super::command::{sbx_command, sbx_output};
+use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
 use super::info::sbx_info;
 use crate::Sandbox;
@@ -161,6 +162,24 @@ pub extern "C" fn sbx_sandbox_shell(
     })
 }
 
+/// The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
+/// whether there is one. The caller frees it with sbx_detached_free().
+///
+/// SBX_ERR_INVALID_ARGUMENT if this can't be a key.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_detached(
+    sandbox: Option<&sbx_sandbox>,
+    key: Text,
+    detached: Option<&mut MaybeUninit<*mut sbx_detached>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, key) = (given(sandbox, "sandbox")?, key.utf8("key")?);
+        let place = given(detached, "detached")?;
+        sandbox.sandbox.detached(key).map(|detached| boundary::give(place, sbx_detached::new(detached)))
+    })
+}
+
 /// Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
 /// `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
 /// whole or not at all.
@@ -226,7 +245,7 @@ pub extern "C" fn sbx_sandbox_read_file(
     boundary::call(err, || {
         let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
         let place = given(bytes, "bytes")?;
-        sandbox.sandbox.files().read(remote).map(|contents| boundary::give(place, sbx_bytes(Kept::new(contents))))
+        sandbox.sandbox.files().read(remote).map(|contents| boundary::give(place, sbx_bytes::new(contents)))
     })
 }
 
@@ -274,9 +293,15 @@ pub extern "C" fn sbx_sandbox_free(sandbox: Option<Box<sbx_sandbox>>) {
     boundary::free(sandbox);
 }
 
-/// The contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+/// Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
 #[derive(Debug)]
 pub struct sbx_bytes(Kept);
+
+impl sbx_bytes {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self(Kept::new(bytes))
+    }
+}
 
 /// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
 /// NULL.

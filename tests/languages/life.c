@@ -1,5 +1,7 @@
 /* The whole life of a sandbox in C99. The first argument is an empty directory to work in. */
 
+#define _POSIX_C_SOURCE 200809L
+
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,6 +65,7 @@ static void nothing_is_answered(void) {
     sbx_sandbox_free(NULL);
     sbx_command_free(NULL);
     sbx_child_free(NULL);
+    sbx_detached_free(NULL);
     sbx_ending_free(NULL);
     sbx_output_free(NULL);
     sbx_info_free(NULL);
@@ -363,6 +366,115 @@ static void child(void) {
     sbx_command_free(command);
 }
 
+/* Every kind of input, and every way of the output. */
+static void input_and_output(const char *directory) {
+    sbx_command *command = NULL;
+    sbx_child *child = NULL;
+    sbx_output *output = NULL;
+    char path[4096];
+    snprintf(path, sizeof path, "%s/input", directory);
+    FILE *file = fopen(path, "w+");
+    CHECK(file != NULL && fputs("from a file", file) >= 0 && fflush(file) == 0);
+    rewind(file);
+    OK(sbx_sandbox_shell(sandbox, "cat; echo err >&2", &command, &err));
+    OK(sbx_command_set_stdin_fd(command, fileno(file), &err));
+    fclose(file);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "fd is -1", sbx_command_set_stdin_fd(command, -1, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "not open", sbx_command_set_stdin_fd(command, 1000000, &err));
+    OK(sbx_command_merge_stderr(command, &err));
+    OK(sbx_command_output(command, &output, &err));
+    size_t len = 0;
+    const uint8_t *bytes = sbx_output_stdout(output, &len);
+    IS("from a fileerr\n", bytes, len);
+    sbx_output_free(output);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "used up", sbx_command_output(command, &output, &err));
+    OK(sbx_command_set_stdin(command, NULL, 0, &err));
+    OK(sbx_command_discard_stderr(command, &err));
+    OK(sbx_command_spawn(command, &child, &err));
+    OK(sbx_child_write_stdin(child, (const uint8_t *)"written", 7, &err));
+    OK(sbx_child_wait_with_output(child, &output, &err));
+    bytes = sbx_output_stdout(output, &len);
+    IS("written", bytes, len);
+    bytes = sbx_output_stderr(output, &len);
+    IS("", bytes, len);
+    sbx_output_free(output);
+    sbx_child_free(child);
+    OK(sbx_command_discard_stdout(command, &err));
+    OK(sbx_command_output(command, &output, &err));
+    bytes = sbx_output_stdout(output, &len);
+    IS("", bytes, len);
+    sbx_output_free(output);
+    OK(sbx_command_set_user(command, "root", &err));
+    FAILS(SBX_ERR_COMMAND, "can not become root", sbx_command_output(command, &output, &err));
+    sbx_command_free(command);
+}
+
+static int32_t gather(void *userdata, sbx_stream stream, const uint8_t *data, size_t len) {
+    char *text = userdata;
+    CHECK(stream == SBX_STREAM_STDOUT && strlen(text) + len < 64);
+    strncat(text, (const char *)data, len);
+    return strlen(text) < 10 ? 0 : 1;
+}
+
+/* A command that nobody needs to stay connected to. */
+static void detached(void) {
+    sbx_command *command = NULL;
+    sbx_detached *detached = NULL, *found = NULL;
+    sbx_ending *ending = NULL;
+    sbx_bytes *bytes = NULL;
+    bool has_ended = true;
+    size_t len = 0;
+    OK(sbx_sandbox_shell(sandbox, "echo once >> starts; echo first; sleep 1; echo second; exit 3", &command, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "no key", sbx_command_detach(command, "no key", &detached, &err));
+    OK(sbx_command_detach(command, "job", &detached, &err));
+    sbx_detached_free(detached);
+    OK(sbx_command_detach(command, "job", &detached, &err));
+    OK(sbx_detached_try_wait(detached, &has_ended, &ending, &err));
+    CHECK(!has_ended && ending == NULL && strcmp(sbx_detached_key(detached), "job") == 0);
+    FAILS(SBX_ERR_CONFLICT, "runs", sbx_detached_remove(detached, &err));
+    FAILS(SBX_ERR_TIMED_OUT, "still runs", sbx_detached_wait(detached, 0.1, NULL, &err));
+    OK(sbx_detached_wait(detached, -1, &ending, &err));
+    int32_t code = 0;
+    CHECK(sbx_ending_exit_code(ending, &code) && code == 3);
+    sbx_ending_free(ending);
+    OK(sbx_sandbox_detached(sandbox, "job", &found, &err));
+    OK(sbx_detached_read(found, SBX_STREAM_STDOUT, 6, 100, &bytes, &err));
+    const uint8_t *data = sbx_bytes_data(bytes, &len);
+    IS("second\n", data, len);
+    sbx_bytes_free(bytes);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "stream", sbx_detached_read(found, 7, 0, 1, &bytes, &err));
+    char text[64] = "";
+    uint64_t out = 0, none = 0;
+    /* The callback stops at the end; what it refused is handed over again. */
+    FAILS(SBX_ERR_CANCELLED, "returned 1", sbx_detached_stream(found, &out, &none, gather, text, NULL, &err));
+    text[0] = '\0';
+    out = 6;
+    OK(sbx_detached_stream(found, &out, &none, gather, text, &ending, &err));
+    CHECK(strcmp(text, "second\n") == 0 && out == 13 && none == 0);
+    sbx_ending_free(ending);
+    OK(sbx_detached_remove(found, &err));
+    FAILS(SBX_ERR_NOT_FOUND, "job", sbx_detached_kill(found, &err));
+    sbx_detached_free(detached);
+    sbx_detached_free(found);
+    sbx_command_free(command);
+
+    OK(sbx_sandbox_command(sandbox, "sleep", &command, &err));
+    OK(sbx_command_add_arg(command, "1000", &err));
+    OK(sbx_command_detach(command, "long", &detached, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "signal", sbx_detached_signal(detached, "no such", &err));
+    OK(sbx_detached_signal(detached, "TERM", &err));
+    OK(sbx_detached_wait(detached, 30, &ending, &err));
+    CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
+    sbx_ending_free(ending);
+    OK(sbx_detached_kill(detached, &err));
+    sbx_detached_free(detached);
+    sbx_command_free(command);
+    sbx_output *output = NULL;
+    OK(sbx_sandbox_execute(sandbox, "cat starts", &output, &err));
+    CHECK(strcmp((const char *)sbx_output_stdout(output, NULL), "once\n") == 0);
+    sbx_output_free(output);
+}
+
 static void files(const char *directory) {
     static const uint8_t contents[] = {'f', 0, 0xff, '\n'};
     char local[4096], back[4096];
@@ -455,6 +567,8 @@ int main(int argc, char **argv) {
     command();
     stream();
     child();
+    input_and_output(argv[1]);
+    detached();
     files(argv[1]);
     by_name(argv[1]);
     end();

@@ -1,0 +1,162 @@
+//! Commands that outlive their connection.
+
+use std::ffi::{CString, c_char, c_void};
+use std::mem::MaybeUninit;
+
+use super::boundary::{self, given};
+use super::command::{STREAMS, receiver, sbx_ending, sbx_output_fn};
+use super::error::{sbx_error, sbx_status};
+use super::sandbox::sbx_bytes;
+use crate::{Detached, Position};
+
+/// A command that runs in the sandbox whether anybody is connected or not, made by sbx_command_detach() or
+/// sbx_sandbox_detached(). Its output and its status stay in the sandbox until sbx_detached_remove(). It may be used from several
+/// threads, and from other processes under its key. Freed with sbx_detached_free(), which does nothing to the command.
+#[derive(Debug)]
+pub struct sbx_detached {
+    detached: Detached,
+    key: CString,
+}
+
+impl sbx_detached {
+    pub(super) fn new(detached: Detached) -> Self {
+        Self { key: boundary::c_text(detached.key()), detached }
+    }
+}
+
+/// The key that it was started with.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_char {
+    boundary::get_text(detached, |detached| Some(&detached.key))
+}
+
+/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
+/// with sbx_ending_free(). Does not wait for it.
+///
+/// SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not run;
+/// SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't be
+/// reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_try_wait(
+    detached: Option<&sbx_detached>,
+    has_ended: Option<&mut MaybeUninit<bool>>,
+    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let status = given(detached, "detached")?.detached.try_wait()?;
+        boundary::put(has_ended, status.is_some());
+        if let Some(status) = status {
+            sbx_ending::give(ending, status);
+        }
+        Ok(())
+    })
+}
+
+/// Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
+/// sbx_ending_free(); `ending` may be NULL.
+///
+/// SBX_ERR_TIMED_OUT if it still runs; it goes on then. Else as sbx_detached_try_wait().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_wait(
+    detached: Option<&sbx_detached>,
+    seconds: f64,
+    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let timeout = boundary::optional_seconds(seconds, "seconds")?;
+        sbx_ending::give(ending, given(detached, "detached")?.detached.wait(timeout)?);
+        Ok(())
+    })
+}
+
+/// What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
+/// frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
+///
+/// SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_read(
+    detached: Option<&sbx_detached>,
+    stream: i32,
+    offset: u64,
+    limit: usize,
+    bytes: Option<&mut MaybeUninit<*mut sbx_bytes>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (detached, stream) = (given(detached, "detached")?, boundary::chosen(stream, "stream", STREAMS)?);
+        let place = given(bytes, "bytes")?;
+        detached.detached.read(stream, offset, limit).map(|bytes| boundary::give(place, sbx_bytes::new(bytes)))
+    })
+}
+
+/// Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
+/// `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that after an error
+/// the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+///
+/// SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_stream(
+    detached: Option<&sbx_detached>,
+    stdout_position: Option<&mut u64>,
+    stderr_position: Option<&mut u64>,
+    receive: sbx_output_fn,
+    userdata: *mut c_void,
+    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (detached, receive) = (given(detached, "detached")?, given(receive, "receive")?);
+        let stdout = given(stdout_position, "stdout_position")?;
+        let stderr = given(stderr_position, "stderr_position")?;
+        let mut position = Position { stdout: *stdout, stderr: *stderr };
+        let status = detached.detached.stream(&mut position, receiver(receive, userdata));
+        (*stdout, *stderr) = (position.stdout, position.stderr);
+        sbx_ending::give(ending, status?);
+        Ok(())
+    })
+}
+
+/// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
+/// ended needs no killing.
+///
+/// SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its like if
+/// the sandbox can't be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_kill(
+    detached: Option<&sbx_detached>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(detached, "detached")?.detached.kill())
+}
+
+/// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
+///
+/// SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_signal(
+    detached: Option<&sbx_detached>,
+    name: boundary::Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(detached, "detached")?.detached.signal(name.utf8("name")?))
+}
+
+/// Removes the output and the status of a command that has ended. Its key is free again.
+///
+/// SBX_ERR_CONFLICT if it runs; SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be
+/// reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_remove(
+    detached: Option<&sbx_detached>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(detached, "detached")?.detached.remove())
+}
+
+/// Frees the handle. The command runs on, and is found again under its key.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_detached_free(detached: Option<Box<sbx_detached>>) {
+    boundary::free(detached);
+}
