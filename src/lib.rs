@@ -24,6 +24,7 @@
 //! - **A command runs at most once.** Until it is requested, a failed connection is replaced unnoticed; afterwards never, and a
 //!   lost connection is [`ErrorKind::OutcomeUnknown`].
 //! - **An exit code is the server's own word.** A signal is a signal; a status that never came is an error, not 0.
+//! - **A detached command starts once per key** and needs nobody to stay connected; any process finds it again.
 //! - **A timeout kills**, in the sandbox, and says whether that is proved. The output so far is in the error.
 //! - **A file arrives whole or not at all.**
 //! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.

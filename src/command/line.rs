@@ -57,8 +57,18 @@ impl Line<'_> {
                 append(&mut odd, &[b" ", &quoted(&[name, b"=", value].concat())]);
             }
         }
-        let reason = reason_file(self.id);
-        text.extend(format!("sandbox_fail() {{ printf %s \"$1\" > {reason}; exit {NEVER_RAN}; }}\n").bytes());
+        let mut hops = Vec::new();
+        if self.user.is_some() {
+            hops.extend_from_slice(b" $sandbox_as");
+        }
+        if !odd.is_empty() {
+            append(&mut hops, &[b" env", &odd]);
+        }
+        let is_plain_shell = matches!(self.what, What::Shell { .. }) && hops.is_empty();
+        if !is_plain_shell || self.directory.is_some() {
+            let reason = reason_file(self.id);
+            text.extend(format!("sandbox_fail() {{ printf %s \"$1\" > {reason}; exit {NEVER_RAN}; }}\n").bytes());
+        }
         if let Some(directory) = self.directory {
             let directory = quoted(argument(directory)?);
             append(&mut text, &[b"cd -- ", &directory, b" 2> /dev/null || {\n[ -d ", &directory, b" ] || "]);
@@ -80,20 +90,15 @@ impl Line<'_> {
             (_, Way::Merged) => b"exec 2>&1\n",
             (_, Way::Kept) => b"",
         });
-        let mut hops = Vec::new();
-        if self.user.is_some() {
-            hops.extend_from_slice(b" $sandbox_as");
-        }
-        if !odd.is_empty() {
-            append(&mut hops, &[b" env", &odd]);
-        }
         match self.what {
             What::Program(words) => {
                 append(&mut text, &[CATCH_EXEC, b"exec", &hops]);
                 append_words(&mut text, words)?;
             }
-            What::Shell { line, args } if hops.is_empty() => {
-                text.extend_from_slice(b"unset -f sandbox_fail\n");
+            What::Shell { line, args } if is_plain_shell => {
+                if self.directory.is_some() {
+                    text.extend_from_slice(b"unset -f sandbox_fail\n");
+                }
                 if !args.is_empty() {
                     text.extend_from_slice(b"set --");
                     append_words(&mut text, args)?;
