@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 
+use super::cipher;
 use super::identity::{Identity, PublicKey};
 use super::libssh2::{self, Answer, Awaited, Connection, Failure, Sftp};
 use crate::deadline::Deadline;
@@ -106,6 +107,10 @@ impl Session {
     pub(crate) fn log_in(stream: Stream, login: &Login<'_>, deadline: Deadline) -> Result<Self> {
         let unusable = |e: io::Error| Error::new(ErrorKind::Connect, format!("the socket can't be used: {e}"));
         stream.prepare().map_err(unusable)?;
+        if !cipher::link() {
+            let message = "this system's OpenSSL is not allowed to do ChaCha20, the only cipher that is used here";
+            return Err(Error::new(ErrorKind::Connect, message));
+        }
         let mut ssh = ssh2::Session::new().map_err(|e| connect_error("begin", e.into()))?;
         let connection = Connection::attach(&mut ssh, stream);
         ssh.set_blocking(false);
