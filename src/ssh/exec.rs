@@ -113,7 +113,8 @@ impl<'s> Running<'s> {
     pub(crate) fn start(&self, line: &[u8], deadline: Deadline) -> Result<()> {
         self.session.drive(deadline, "the start of the command", |_| self.channel.exec(line)).map_err(|stop| match stop
         {
-            Stop::Failed(failure) if !is_lost(&failure) => Error::new(
+            // Anything else that fails, a broken packet for one, is no answer.
+            Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => Error::new(
                 ErrorKind::Command,
                 format!("the SSH server refused to run the command: {}", failure.message),
             )

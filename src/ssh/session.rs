@@ -332,6 +332,7 @@ pub(super) fn is_lost(failure: &Failure) -> bool {
             | libssh2_sys::LIBSSH2_ERROR_PROTO
             | libssh2_sys::LIBSSH2_ERROR_DECRYPT
             | libssh2_sys::LIBSSH2_ERROR_INVALID_MAC
+            | libssh2_sys::LIBSSH2_ERROR_OUT_OF_BOUNDARY
             | libssh2_sys::LIBSSH2_ERROR_CHANNEL_CLOSED
     )
 }
