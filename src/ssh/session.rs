@@ -180,9 +180,13 @@ impl Session {
         if let Some(sftp) = &self.sftp {
             return Ok(sftp.clone());
         }
-        let sftp = self
-            .drive(deadline, "the start of SFTP", Sftp::start)
-            .map_err(|stop| stop.into_error(|failure| lost_or("SFTP can't be started", failure)))?;
+        let sftp = self.drive(deadline, "the start of SFTP", Sftp::start).map_err(|stop| {
+            stop.into_error(|failure| {
+                // libssh2 has one number for whatever fails here.
+                let code = if self.is_alive() { failure.code } else { libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT };
+                lost_or("SFTP can't be started", Failure { code, ..failure })
+            })
+        })?;
         Ok(self.sftp.insert(sftp).clone())
     }
 
