@@ -67,14 +67,15 @@ unsafe extern "C" {
 /// at the time, and a hostile server can keep each of them busy for ever.
 pub(super) struct Connection {
     stream: Stream,
-    read_until: Mutex<Deadline>,
+    /// None once libssh2 shall believe that the server has closed the connection.
+    read_until: Mutex<Option<Deadline>>,
 }
 
 impl Connection {
     /// Gives the session its stream, before the handshake.
     #[expect(unsafe_code, reason = "sets a callback")]
     pub(super) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
-        let connection = Arc::new(Self { stream, read_until: Mutex::new(Deadline::after(None)) });
+        let connection = Arc::new(Self { stream, read_until: Mutex::new(Some(Deadline::after(None))) });
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
             // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the session itself
@@ -93,7 +94,12 @@ impl Connection {
 
     /// After this time libssh2 is told that nothing has arrived.
     pub(super) fn read_until(&self, deadline: Deadline) {
-        *self.read_until.lock() = deadline;
+        *self.read_until.lock() = Some(deadline);
+    }
+
+    /// From now on libssh2 is told that the connection is closed.
+    pub(super) fn end(&self) {
+        *self.read_until.lock() = None;
     }
 }
 
@@ -127,8 +133,10 @@ unsafe extern "C" fn receive(
 ) -> isize {
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
-    if connection.read_until.lock().has_passed() {
-        return -(libc::EAGAIN as isize);
+    match *connection.read_until.lock() {
+        None => return 0,
+        Some(deadline) if deadline.has_passed() => return -(libc::EAGAIN as isize),
+        Some(_) => {}
     }
     // SAFETY: see above; the socket is the connection's and so open.
     let received = unsafe { libc::recv(socket, buffer, length, flags) };

@@ -229,9 +229,8 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if self.pid == std::process::id() {
-            // libssh2 would wait for the server while it frees open channels. On a socket that is shut down it can't, if it may
-            // read that it is.
-            self.connection.read_until(Deadline::after(None));
+            // libssh2 would wait for the server while it frees open channels, and read what else has come.
+            self.connection.end();
             let _ = SockRef::from(self.connection.stream()).shutdown(std::net::Shutdown::Both);
         } else {
             // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
