@@ -410,7 +410,7 @@ impl Command {
             let result = match result {
                 Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
                     let is_killed = running.kill(streams);
-                    let is_swept = running.close().is_ok() && is_killed && Running::sweep(&lease, &marker(id));
+                    let is_swept = is_killed && running.close().is_ok() && Running::sweep(&lease, &marker(id));
                     let error = self.killed(e, streams.is_stopped(), is_swept);
                     if is_swept {
                         lease.finish();
@@ -419,7 +419,9 @@ impl Command {
                 }
                 result => result,
             };
-            if running.close().is_ok() {
+            // After an unknown outcome the session is thrown away; on a broken connection libssh2 would go on reading packets.
+            let is_lost = result.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutcomeUnknown);
+            if !is_lost && running.close().is_ok() {
                 lease.finish();
             }
             return result;
