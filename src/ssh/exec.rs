@@ -215,6 +215,8 @@ impl<'s> Running<'s> {
             // Some servers have closed the channel by now; then there is nobody to tell.
             Input::End => match self.attempt(deadline, || self.channel.send_eof()) {
                 Err(stop @ Stop::TimedOut(_)) => return Err(lost(stop)),
+                // The server exchanges keys again, and nothing else may be sent meanwhile.
+                Ok(None) => return Ok(Fed::Nothing),
                 _ => return Ok(Fed::All),
             },
         };
