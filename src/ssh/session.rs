@@ -214,7 +214,12 @@ impl Session {
                 Ok(value) => return Ok(Some(value)),
                 Err(failure) if !failure.would_block() => return Err(Stop::Failed(failure)),
                 Err(_) if !libssh2::waits_for(&self.ssh).1 => return Ok(None),
-                Err(_) => wait(self.connection.stream(), (false, true), deadline, waiting_for)?,
+                Err(_) => {
+                    if let Err(stop) = wait(self.connection.stream(), (false, true), deadline, waiting_for) {
+                        forget_half_sent(&self.connection, step);
+                        return Err(stop);
+                    }
+                }
             }
         }
     }
@@ -279,11 +284,22 @@ fn until_done<T>(
                     acknowledge_from_afar(ssh);
                 }
                 has_waited = true;
-                wait(connection.stream(), directions, deadline, waiting_for)?;
+                if let Err(stop) = wait(connection.stream(), directions, deadline, waiting_for) {
+                    if directions.1 {
+                        forget_half_sent(connection, step);
+                    }
+                    return Err(stop);
+                }
             }
             Err(failure) => return Err(Stop::Failed(failure)),
         }
     }
+}
+
+/// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
+fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer<T>) {
+    connection.end();
+    let _ = step();
 }
 
 /// What [`Stream::acknowledge_quickly`] does here, for the far end of a tunnel, whose kernel is not ours to set up: it
