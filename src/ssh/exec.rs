@@ -153,7 +153,11 @@ impl<'s> Running<'s> {
                         all_read = false;
                         break;
                     }
-                    let read = self.attempt(deadline, || self.channel.read(stream, &mut buffer)).map_err(lost)?;
+                    let read = match self.attempt(deadline, || self.channel.read(stream, &mut buffer)) {
+                        // The connection is lost, but nothing more was to come over it.
+                        Err(_) if self.channel.at_eof() && self.ending().is_some() => break,
+                        read => read.map_err(lost)?,
+                    };
                     let Some(length @ 1..) = read else { break };
                     streams.output(stream, &buffer[..length])?;
                     (moved, last_output) = (true, Instant::now());
