@@ -74,8 +74,10 @@ pub(super) struct Connection {
 struct View {
     /// After this time, that nothing has arrived.
     read_until: Deadline,
-    /// That the server has closed the connection, and that whatever is sent is gone.
+    /// That the connection is broken.
     is_over: bool,
+    /// The first part of a packet is sent. libssh2 does nothing else before the rest is.
+    is_half_sent: bool,
     /// Something has arrived since libssh2 was last told that there is nothing.
     has_news: bool,
 }
@@ -84,7 +86,7 @@ impl Connection {
     /// Gives the session its stream, before the handshake.
     #[expect(unsafe_code, reason = "sets callbacks")]
     pub(super) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
-        let view = View { read_until: Deadline::after(None), is_over: false, has_news: false };
+        let view = View { read_until: Deadline::after(None), is_over: false, is_half_sent: false, has_news: false };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
@@ -133,7 +135,7 @@ const CALLBACK_RECV: c_int = 6;
 
 const AGAIN: isize = -(libc::EAGAIN as isize);
 
-/// Sends for libssh2: the number of bytes, or "again". On a broken connection they count as sent, and the next read tells.
+/// Sends for libssh2: the number of bytes, or a negative error number.
 ///
 /// # Safety
 /// As libssh2 calls it: `buffer` has `length` bytes, and `context` points to what `Connection::attach` set.
@@ -147,17 +149,24 @@ unsafe extern "C" fn send(
 ) -> isize {
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
-    let all = isize::try_from(length).unwrap_or(isize::MAX);
-    if connection.view.lock().is_over {
-        return all;
+    let mut view = connection.view.lock();
+    let number = if view.is_over {
+        libc::EPIPE
+    } else {
+        // SAFETY: see above; the socket is the connection's and so open.
+        let sent = unsafe { libc::send(socket, buffer, length, flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            view.is_half_sent = sent < length;
+            return sent.cast_signed();
+        }
+        io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    };
+    if matches!(number, libc::EAGAIN | libc::EINTR) {
+        view.is_half_sent = true;
+        return AGAIN;
     }
-    // SAFETY: see above; the socket is the connection's and so open.
-    let sent = unsafe { libc::send(socket, buffer, length, flags) };
-    match io::Error::last_os_error().raw_os_error() {
-        _ if sent >= 0 => sent,
-        Some(libc::EAGAIN | libc::EINTR) => AGAIN,
-        _ => all,
-    }
+    // The rest of a packet counts as sent, and the next read tells.
+    if std::mem::take(&mut view.is_half_sent) { length.cast_signed() } else { -(number as isize) }
 }
 
 /// Reads for libssh2: bytes, 0 at the end, or a negative error number.
