@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use super::libssh2::{Awaited, StreamId};
 use super::libssh2::{Channel, Failure};
-use super::session::{Session, Stop, is_lost, lost_or};
+use super::session::{Session, Stop, TURN, is_lost, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -146,7 +146,7 @@ impl<'s> Running<'s> {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
                 self.obey(&Order::Signal("KILL".into()), deadline)?;
             }
-            let (mut moved, mut all_read) = (false, true);
+            let (mut moved, mut all_read, turn) = (false, true, Instant::now());
             for stream in [StreamId::Stdout, StreamId::Stderr] {
                 loop {
                     if !streams.has_room(stream)? {
@@ -162,6 +162,9 @@ impl<'s> Running<'s> {
                     streams.output(stream, &buffer[..length])?;
                     (moved, last_output) = (true, Instant::now());
                     deadline.check("the command")?;
+                    if turn.elapsed() >= TURN {
+                        break;
+                    }
                 }
             }
             if let Some(ending) = self.ending() {
