@@ -1,6 +1,6 @@
 //! What a program gets from a sandbox whose SSH server misbehaves: an error in time, never a made-up exit code, and no command
 //! twice. These tests run in the cluster's network only, with the library and libssh2 under AddressSanitizer.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 mod sshd;
@@ -14,10 +14,10 @@ use common::{Scratch, config, noise};
 use openssl::pkey::PKey;
 use parking_lot::RwLock;
 use sandbox::{Client, Error, ErrorKind, Result, Sandbox, Transport};
-use sshd::Server;
 use sshd::connection::{Connection, Event};
 use sshd::transport::Packet;
 use sshd::wire::*;
+use sshd::{Script, Server};
 
 /// How long the operations of a trial may take.
 #[derive(Clone, Copy)]
@@ -77,6 +77,8 @@ type Outcome = Result<Option<i32>>;
 
 type Operation = fn(&Sandbox, &Scratch) -> Outcome;
 
+type Named = (&'static str, Operation);
+
 const COMMANDS: [(&str, Operation); 4] = [
     ("output", |sandbox, _| {
         let output = sandbox.shell("work").stdin(noise(100_000)).output()?;
@@ -116,12 +118,21 @@ fn with_each<C: Clone + Sync>(cases: &[C], make: impl Fn(C) + Sync) {
 
 impl Trial {
     /// Does each operation at the same time, with a client of its own, against a server with this script.
-    fn of(limits: Limits, script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    fn of(limits: Limits, script: impl Script) -> Self {
+        Self::run(limits, &COMMANDS, &FILES, script)
+    }
+
+    /// The same with this command only.
+    fn of_command(limits: Limits, command: Operation, script: impl Script) -> Self {
+        Self::run(limits, &[("command", command)], &[], script)
+    }
+
+    fn run(limits: Limits, commands: &[Named], files: &[Named], script: impl Script) -> Self {
         static RUNNING: RwLock<()> = RwLock::new(());
         let _alone = limits.is_alone.then(|| RUNNING.write());
         let _together = (!limits.is_alone).then(|| RUNNING.read());
         let server = Server::start(script);
-        let (commands, files) = (begin(limits, &server, &COMMANDS), begin(limits, &server, &FILES));
+        let (commands, files) = (begin(limits, &server, commands), begin(limits, &server, files));
         let (commands, files) = (await_all(limits, commands), await_all(limits, files));
         let mut requests = server.requests();
         requests.retain(|request| request != "sftp");
@@ -173,8 +184,8 @@ fn error<'a>(operation: &str, outcome: &'a Outcome) -> &'a Error {
 
 type Answer = mpsc::Receiver<(Outcome, Duration)>;
 
-fn begin(limits: Limits, server: &Server, operations: &[(&'static str, Operation)]) -> Vec<(&'static str, Answer)> {
-    let begin_one = |&(name, operation): &(&'static str, Operation)| {
+fn begin(limits: Limits, server: &Server, operations: &[Named]) -> Vec<(&'static str, Answer)> {
+    let begin_one = |&(name, operation): &Named| {
         let (told, answer) = mpsc::channel();
         let config = config().transport(Transport::Direct);
         let config = config.connect_timeout(limits.connect);
@@ -216,14 +227,22 @@ fn a_server_that_behaves() {
 }
 
 fn behave(client: &mut Connection) -> io::Result<()> {
-    client.start()?;
+    client.log_in()?;
+    run_one(client)?;
+    client.hold()
+}
+
+/// All of one command.
+fn run_one(client: &mut Connection) -> io::Result<()> {
+    client.open_channel(1 << 20)?;
+    client.await_start()?;
+    client.succeed()?;
     client.stdout("out")?;
     client.stderr("err")?;
     client.until(|event| *event == Event::Eof)?;
     client.exit_status(3)?;
     client.eof()?;
-    client.close_channel()?;
-    client.hold()
+    client.close_channel()
 }
 
 // Before the login.
@@ -476,6 +495,37 @@ fn cut_after_the_request() {
     })
     .fails_commands(ErrorKind::OutcomeUnknown)
     .fails_files(&[ErrorKind::Disconnected]);
+}
+
+/// Runs two commands, the second over the first one's session.
+const TWO_COMMANDS: Operation = |sandbox, _| {
+    assert_eq!(sandbox.shell("one").output()?.status.code(), Some(3));
+    assert_eq!(sandbox.session_counts(), (1, 0));
+    Ok(sandbox.shell("two").output()?.status.code())
+};
+
+#[test]
+fn an_old_session_that_is_cut_before_the_request() {
+    let trial = Trial::of_command(AFTER_LOGIN, TWO_COMMANDS, |client| {
+        client.log_in()?;
+        run_one(client)?;
+        client.until(|event| *event == Event::Open).map(drop)
+    });
+    // The second one ran on another session.
+    assert_eq!(trial.requests.len(), 2);
+    trial.ends_commands(Some(3));
+}
+
+#[test]
+fn an_old_session_that_is_cut_after_the_request() {
+    let trial = Trial::of_command(AFTER_LOGIN, TWO_COMMANDS, |client| {
+        client.log_in()?;
+        run_one(client)?;
+        client.open_channel(1 << 20)?;
+        client.await_start()
+    });
+    assert_eq!(trial.requests.len(), 2);
+    trial.fails_commands(ErrorKind::OutcomeUnknown);
 }
 
 #[test]
@@ -777,6 +827,26 @@ fn floods_after_the_command() {
     }
 }
 
+/// Not even a command that may take as long as it likes is held by what comes after its end.
+#[test]
+fn floods_after_a_command_without_a_timeout() {
+    let floods: [fn(&Connection) -> Message; 2] =
+        [|client| client.to_channel(CHANNEL_DATA).string([b'x'; 30_000]), |_| Message::new(IGNORE).string([0; 20_000])];
+    let command: Operation = |sandbox, _| {
+        let output = sandbox.shell("work").timeout(None).output_limit(1 << 20).output()?;
+        assert!(output.stdout.len() <= 1 << 20);
+        Ok(output.status.code())
+    };
+    for flood in floods {
+        let script = move |client: &mut Connection| {
+            client.start()?;
+            client.exit_status(3)?;
+            client.flood(&flood(client))
+        };
+        Trial::of_command(FLOOD, command, script).ends_commands(Some(3));
+    }
+}
+
 #[test]
 fn a_server_that_exchanges_keys_again() {
     Trial::of(AFTER_LOGIN, |client| {
@@ -864,20 +934,14 @@ fn a_channel_for_packets_of_nothing() {
 fn a_server_that_reads_no_more() {
     static MUCH: LazyLock<Vec<u8>> = LazyLock::new(|| noise(30_000_000));
     LazyLock::force(&MUCH);
-    let server = Server::start(|client| {
+    let command: Operation =
+        |sandbox, _| sandbox.shell("work").stdin(MUCH.clone()).output().map(|output| output.status.code());
+    Trial::of_command(AFTER_LOGIN, command, |client| {
         client.log_in()?;
         client.open_channel(u32::MAX)?;
         client.await_start()?;
         client.succeed()?;
         client.transport.stop_reading()
-    });
-    let answers = begin(
-        AFTER_LOGIN,
-        &server,
-        &[("output", |sandbox, _| {
-            sandbox.shell("work").stdin(MUCH.clone()).output().map(|output| output.status.code())
-        })],
-    );
-    let [(operation, outcome)] = &await_all(AFTER_LOGIN, answers)[..] else { unreachable!() };
-    assert_eq!(error(operation, outcome).kind(), ErrorKind::TimedOut);
+    })
+    .fails_commands(ErrorKind::TimedOut);
 }

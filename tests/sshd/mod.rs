@@ -23,6 +23,11 @@ use self::connection::{Connection, Requests};
 use self::transport::{Transport, host_key_blob};
 use super::common::{Position, kubectl, kubectl_with_input, position, unique};
 
+/// What a server does with a connection.
+pub trait Script: Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static {}
+
+impl<F: Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static> Script for F {}
+
 /// A server on a port of 127.0.0.1, and the Pod that leads clients to it. Both go when this does.
 #[derive(Debug)]
 pub struct Server {
@@ -34,7 +39,7 @@ pub struct Server {
 
 impl Server {
     /// Runs `script` for each connection on a thread of its own, and closes the connection when it returns.
-    pub fn start(script: impl Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Script) -> Self {
         assert_eq!(position(), Position::Inside, "only there the way to a Pod's address is a plain connection");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (host_key, address) = (PKey::generate_ed25519().unwrap(), listener.local_addr().unwrap());
