@@ -10,13 +10,22 @@ GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs run in the cluster's network only. All others of tests/ run in both positions.
 ONCE = cable header languages readme settings
-BOTH = $(filter-out $(ONCE),$(basename $(notdir $(wildcard tests/*.rs))))
+# This one too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
+ASAN = hostile
+PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
+BOTH = $(filter-out $(ONCE),$(PROGRAMS))
 CARGO_TEST = cargo test --offline --no-fail-fast
+
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+ASAN_BUILD = --target $(HOST) --target-dir target/asan --test $(ASAN)
+ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsanitize=address -fno-omit-frame-pointer -g' \
+	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sshd/leaks.supp:print_suppressions=0 RUST_TEST_THREADS=4
 
 export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
 export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 .NOTPARALLEL:
-.PHONY: help quickstart test test-unit test-doc test-relay test-inside test-outside build-tests bench fmt lint \
+.PHONY: help quickstart test test-unit test-doc test-relay test-inside test-asan test-outside \
+	build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python header cluster-up cluster-down clean tools \
 	own-cluster own-image
 
@@ -27,7 +36,7 @@ quickstart: own-image tools cluster-up ## uses a sandbox on a real Kubernetes, a
 	cargo build --example life
 	$(CLUSTER) run -- cargo run --quiet --offline --example life
 
-test: test-unit test-doc test-relay test-inside test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
+test: test-unit test-doc test-relay test-inside test-asan test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
 
 test-unit: build-tests
 	$(CARGO_TEST) --lib
@@ -39,7 +48,10 @@ test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
-	$(CLUSTER) run -- $(CARGO_TEST) --test '*'
+	$(CLUSTER) run -- $(CARGO_TEST) $(PROGRAMS:%=--test %)
+
+test-asan: own-cluster build-asan cluster-up ## runs tests/hostile.rs under AddressSanitizer
+	$(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
 
 test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers
 	$(CLUSTER) run --outside -- $(CARGO_TEST) $(BOTH:%=--test %)
@@ -48,6 +60,13 @@ test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only t
 build-tests: tools
 	cargo build
 	cargo test --no-run
+
+# Of libssh2, which another compiler translates, it is checked that it is looked at as well.
+build-asan: tools
+	env $(ASAN_ENV) cargo test --no-run $(ASAN_BUILD)
+	@for library in target/asan/$(HOST)/debug/build/libssh2-sys-*/out/build/libssh2.a; do \
+		nm $$library 2>/dev/null | grep -q __asan_report_store || { echo "$$library is without AddressSanitizer"; exit 1; }; \
+	done
 
 bench: own-cluster tools cluster-up ## measures this library beside other clients
 	python3 benches/compare.py prepare

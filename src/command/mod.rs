@@ -386,7 +386,7 @@ impl Command {
                 Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
                     let is_killed = running.kill(streams);
                     let is_swept =
-                        running.close().is_ok() && is_killed && Running::sweep(&lease, &self.line(id).sweep());
+                        is_killed && running.close().is_ok() && Running::sweep(&lease, &self.line(id).sweep());
                     (is_swept, Err(self.killed(e, streams.is_stopped(), is_swept)))
                 }
                 Ok(Ending::Code(NEVER_RAN)) => {
@@ -395,6 +395,8 @@ impl Command {
                     let is_known = ran.as_ref().map_or_else(|e| e.kind() == ErrorKind::Command, |()| true);
                     (is_closed && is_known, ran.map(|()| Ending::Code(NEVER_RAN)))
                 }
+                // The session is thrown away; on a broken connection libssh2 would go on reading packets.
+                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => (false, Err(e)),
                 result => (running.close().is_ok(), result),
             };
             if is_reusable {

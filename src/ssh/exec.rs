@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use super::libssh2::{Awaited, StreamId};
 use super::libssh2::{Channel, Failure};
-use super::session::{Session, Stop, is_lost, lost_or};
+use super::session::{Session, Stop, TURN, is_lost, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -116,7 +116,8 @@ impl<'s> Running<'s> {
     pub(crate) fn start(&self, line: &[u8], deadline: Deadline) -> Result<()> {
         self.session.drive(deadline, "the start of the command", |_| self.channel.exec(line)).map_err(|stop| match stop
         {
-            Stop::Failed(failure) if !is_lost(&failure) => Error::new(
+            // Anything else that fails, a broken packet for one, is no answer.
+            Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => Error::new(
                 ErrorKind::Command,
                 format!("the SSH server refused to run the command: {}", failure.message),
             )
@@ -148,18 +149,25 @@ impl<'s> Running<'s> {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
                 self.obey(&Order::Signal("KILL".into()), deadline)?;
             }
-            let (mut moved, mut all_read) = (false, true);
+            let (mut moved, mut all_read, turn) = (false, true, Instant::now());
             for stream in [StreamId::Stdout, StreamId::Stderr] {
                 loop {
                     if !streams.has_room(stream)? {
                         all_read = false;
                         break;
                     }
-                    let read = self.attempt(deadline, || self.channel.read(stream, &mut buffer)).map_err(lost)?;
+                    let read = match self.attempt(deadline, || self.channel.read(stream, &mut buffer)) {
+                        // The connection is lost, but nothing more was to come over it.
+                        Err(_) if self.channel.at_eof() && self.ending().is_some() => break,
+                        read => read.map_err(lost)?,
+                    };
                     let Some(length @ 1..) = read else { break };
                     streams.output(stream, &buffer[..length])?;
                     (moved, last_output) = (true, Instant::now());
                     deadline.check("the command")?;
+                    if turn.elapsed() >= TURN {
+                        break;
+                    }
                 }
             }
             if let Some(ending) = self.ending() {
@@ -217,6 +225,8 @@ impl<'s> Running<'s> {
             // Some servers have closed the channel by now; then there is nobody to tell.
             Input::End => match self.attempt(deadline, || self.channel.send_eof()) {
                 Err(stop @ Stop::TimedOut(_)) => return Err(lost(stop)),
+                // The server exchanges keys again, and nothing else may be sent meanwhile.
+                Ok(None) => return Ok(Fed::Nothing),
                 _ => return Ok(Fed::All),
             },
         };

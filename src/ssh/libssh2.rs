@@ -63,25 +63,39 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// A stream that belongs to a session, and the time after which libssh2 may read no more of it. None of libssh2's own loops looks
-/// at the time, and a hostile server can keep each of them busy for ever.
+/// A stream that belongs to a session, as libssh2 sees it. None of libssh2's own loops looks at the time, and a hostile server can
+/// keep each of them busy for ever; nor does libssh2 get over a packet that it can't send to its end: it can't even be freed then.
 pub(super) struct Connection {
     stream: Stream,
-    read_until: Mutex<Deadline>,
+    view: Mutex<View>,
+}
+
+/// What libssh2 is told.
+struct View {
+    /// After this time, that nothing has arrived.
+    read_until: Deadline,
+    /// That the connection is broken.
+    is_over: bool,
+    /// The first part of a packet is sent. libssh2 does nothing else before the rest is.
+    is_half_sent: bool,
+    /// Something has arrived since libssh2 was last told that there is nothing.
+    has_news: bool,
 }
 
 impl Connection {
     /// Gives the session its stream, before the handshake.
-    #[expect(unsafe_code, reason = "sets a callback")]
+    #[expect(unsafe_code, reason = "sets callbacks")]
     pub(super) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
-        let connection = Arc::new(Self { stream, read_until: Mutex::new(Deadline::after(None)) });
+        let view = View { read_until: Deadline::after(None), is_over: false, is_half_sent: false, has_news: false };
+        let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
             // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the session itself
-            // holds until it has been freed. The callback has the type that this number asks for, which libssh2 restores.
+            // holds until it has been freed. The callbacks have the types that the numbers ask for, which libssh2 restores.
             unsafe {
                 *raw::libssh2_session_abstract(raw) = Arc::as_ptr(&connection).cast_mut().cast();
                 libssh2_session_callback_set2(raw, CALLBACK_RECV, receive as *const () as *mut c_void);
+                libssh2_session_callback_set2(raw, CALLBACK_SEND, send as *const () as *mut c_void);
             }
         });
         connection
@@ -93,7 +107,12 @@ impl Connection {
 
     /// After this time libssh2 is told that nothing has arrived.
     pub(super) fn read_until(&self, deadline: Deadline) {
-        *self.read_until.lock() = deadline;
+        self.view.lock().read_until = deadline;
+    }
+
+    /// From now on nothing is sent or read.
+    pub(super) fn end(&self) {
+        self.view.lock().is_over = true;
     }
 }
 
@@ -110,8 +129,45 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-/// `LIBSSH2_CALLBACK_RECV`
+/// `LIBSSH2_CALLBACK_SEND` and `LIBSSH2_CALLBACK_RECV`
+const CALLBACK_SEND: c_int = 5;
 const CALLBACK_RECV: c_int = 6;
+
+const AGAIN: isize = -(libc::EAGAIN as isize);
+
+/// Sends for libssh2: the number of bytes, or a negative error number.
+///
+/// # Safety
+/// As libssh2 calls it: `buffer` has `length` bytes, and `context` points to what `Connection::attach` set.
+#[expect(unsafe_code, reason = "called from C")]
+unsafe extern "C" fn send(
+    socket: c_int,
+    buffer: *const c_void,
+    length: usize,
+    flags: c_int,
+    context: *mut *mut c_void,
+) -> isize {
+    // SAFETY: see above.
+    let connection = unsafe { &*(*context).cast::<Connection>() };
+    let mut view = connection.view.lock();
+    let number = if view.is_over {
+        libc::EPIPE
+    } else {
+        // SAFETY: see above; the socket is the connection's and so open.
+        let sent = unsafe { libc::send(socket, buffer, length, flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            view.is_half_sent = sent < length;
+            return sent.cast_signed();
+        }
+        io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    };
+    if matches!(number, libc::EAGAIN | libc::EINTR) {
+        view.is_half_sent = true;
+        return AGAIN;
+    }
+    // The rest of a packet counts as sent, and the next read tells.
+    if std::mem::take(&mut view.is_half_sent) { length.cast_signed() } else { -(number as isize) }
+}
 
 /// Reads for libssh2: bytes, 0 at the end, or a negative error number.
 ///
@@ -127,17 +183,27 @@ unsafe extern "C" fn receive(
 ) -> isize {
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
-    if connection.read_until.lock().has_passed() {
-        return -(libc::EAGAIN as isize);
+    let mut view = connection.view.lock();
+    if view.is_over {
+        return 0;
+    }
+    if view.read_until.has_passed() {
+        return AGAIN;
     }
     // SAFETY: see above; the socket is the connection's and so open.
     let received = unsafe { libc::recv(socket, buffer, length, flags) };
-    if received >= 0 {
+    let error = io::Error::last_os_error().raw_os_error();
+    if received > 0 {
+        view.has_news = true;
         return received;
     }
-    match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
-        libc::EINTR => -(libc::EAGAIN as isize),
-        number => -(number as isize),
+    // libssh2 hands over what came before the end only if it does not see the end at once.
+    let had_news = std::mem::take(&mut view.has_news);
+    match error {
+        _ if had_news => AGAIN,
+        _ if received == 0 => 0,
+        Some(libc::EAGAIN | libc::EINTR) => AGAIN,
+        number => -(number.unwrap_or(libc::EIO) as isize),
     }
 }
 

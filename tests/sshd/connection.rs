@@ -1,0 +1,206 @@
+//! Login (RFC 4252) and channels (RFC 4254). The scripts of the tests are made of these steps.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use super::transport::Transport;
+use super::wire::*;
+
+/// A connection of one client. It knows one channel at a time, the one opened last.
+#[derive(Debug)]
+pub struct Connection {
+    pub transport: Transport,
+    /// The client's number of the channel.
+    pub channel: u32,
+    pub(super) requests: Requests,
+}
+
+/// What was asked for with `exec` and `subsystem`, on all connections of a server.
+pub type Requests = Arc<Mutex<Vec<String>>>;
+
+/// This side's number of every channel.
+const OUR_CHANNEL: u32 = 5;
+
+/// What comes from the client after its login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    Open,
+    /// On the channel; `body` is what belongs to this kind of request.
+    Request {
+        kind: String,
+        wants_reply: bool,
+        body: Vec<u8>,
+    },
+    Data(Vec<u8>),
+    Eof,
+    Close,
+    /// So many bytes more may be sent.
+    WindowAdjust(u32),
+    Other(u8),
+}
+
+impl Connection {
+    /// Everything until the client is logged in. Any key will do.
+    pub fn log_in(&mut self) -> io::Result<()> {
+        self.transport.exchange_versions()?;
+        self.transport.exchange_keys()?;
+        self.authenticate()
+    }
+
+    pub fn authenticate(&mut self) -> io::Result<()> {
+        self.await_message(SERVICE_REQUEST)?;
+        self.send(Message::new(SERVICE_ACCEPT).string("ssh-userauth"))?;
+        loop {
+            let request = self.await_message(USERAUTH_REQUEST)?;
+            let mut fields = Fields(&request[1..]);
+            let (_user, _service, method) = (fields.string()?, fields.string()?, fields.text()?);
+            if method != "publickey" {
+                self.send(Message::new(USERAUTH_FAILURE).string("publickey").byte(0))?;
+                continue;
+            }
+            let is_signed = fields.byte()? != 0;
+            let (algorithm, key) = (fields.string()?, fields.string()?);
+            if is_signed {
+                return self.send(Message::new(USERAUTH_SUCCESS));
+            }
+            self.send(Message::new(USERAUTH_PK_OK).string(algorithm).string(key))?;
+        }
+    }
+
+    /// Ignores all messages before one with this number.
+    pub fn await_message(&mut self, number: u8) -> io::Result<Vec<u8>> {
+        loop {
+            let message = self.transport.receive()?;
+            if message[0] == number {
+                return Ok(message);
+            }
+        }
+    }
+
+    pub fn send(&mut self, message: Message) -> io::Result<()> {
+        self.transport.send(&message.0)
+    }
+
+    pub fn next(&mut self) -> io::Result<Event> {
+        let message = self.transport.receive()?;
+        let mut fields = Fields(&message[1..]);
+        Ok(match message[0] {
+            CHANNEL_OPEN => {
+                fields.string()?;
+                self.channel = fields.u32()?;
+                Event::Open
+            }
+            CHANNEL_REQUEST => {
+                fields.u32()?;
+                let (kind, wants_reply, body) = (fields.text()?, fields.byte()? != 0, fields.0.to_vec());
+                if matches!(kind.as_str(), "exec" | "subsystem") {
+                    self.requests.lock().unwrap().push(Fields(&body).text()?);
+                }
+                Event::Request { kind, wants_reply, body }
+            }
+            CHANNEL_DATA => {
+                fields.u32()?;
+                Event::Data(fields.string()?.to_vec())
+            }
+            CHANNEL_WINDOW_ADJUST => {
+                fields.u32()?;
+                Event::WindowAdjust(fields.u32()?)
+            }
+            CHANNEL_EOF => Event::Eof,
+            CHANNEL_CLOSE => Event::Close,
+            number => Event::Other(number),
+        })
+    }
+
+    /// Ignores all events before one that is wanted.
+    pub fn until(&mut self, is_wanted: impl Fn(&Event) -> bool) -> io::Result<Event> {
+        loop {
+            let event = self.next()?;
+            if is_wanted(&event) {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Opens a channel for the client, into which it may write this many bytes.
+    pub fn open_channel(&mut self, window: u32) -> io::Result<()> {
+        self.until(|event| *event == Event::Open)?;
+        self.confirm_channel(window)
+    }
+
+    pub fn confirm_channel(&mut self, window: u32) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_OPEN_CONFIRMATION).u32(OUR_CHANNEL).u32(window).u32(32768))
+    }
+
+    /// Waits until the client asks for a command or a subsystem.
+    pub fn await_start(&mut self) -> io::Result<()> {
+        let starts =
+            |event: &Event| matches!(event, Event::Request { kind, .. } if kind == "exec" || kind == "subsystem");
+        self.until(starts).map(drop)
+    }
+
+    /// All that comes before the first output: the login, a channel, and a command that is said to run.
+    pub fn start(&mut self) -> io::Result<()> {
+        self.log_in()?;
+        self.open_channel(1 << 20)?;
+        self.await_start()?;
+        self.succeed()
+    }
+
+    /// A message that begins with the client's number of the channel.
+    pub fn to_channel(&self, number: u8) -> Message {
+        Message::new(number).u32(self.channel)
+    }
+
+    pub fn request(&self, kind: &str, wants_reply: bool) -> Message {
+        self.to_channel(CHANNEL_REQUEST).string(kind).byte(wants_reply.into())
+    }
+
+    pub fn succeed(&mut self) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_SUCCESS))
+    }
+
+    pub fn refuse(&mut self) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_FAILURE))
+    }
+
+    pub fn stdout(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_DATA).string(bytes))
+    }
+
+    pub fn stderr(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.extended(1, bytes)
+    }
+
+    pub fn extended(&mut self, stream: u32, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_EXTENDED_DATA).u32(stream).string(bytes))
+    }
+
+    pub fn exit_status(&mut self, code: u32) -> io::Result<()> {
+        self.send(self.request("exit-status", false).u32(code))
+    }
+
+    pub fn exit_signal(&mut self, name: impl AsRef<[u8]>) -> io::Result<()> {
+        self.send(self.request("exit-signal", false).string(name).byte(0).string("").string(""))
+    }
+
+    pub fn eof(&mut self) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_EOF))
+    }
+
+    pub fn close_channel(&mut self) -> io::Result<()> {
+        self.send(self.to_channel(CHANNEL_CLOSE))
+    }
+
+    pub fn hold(&mut self) -> io::Result<()> {
+        self.transport.hold()
+    }
+
+    /// Sends the same message until nobody takes it.
+    pub fn flood(&mut self, message: &Message) -> io::Result<()> {
+        loop {
+            self.transport.check_age()?;
+            self.transport.send(&message.0)?;
+        }
+    }
+}
