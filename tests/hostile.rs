@@ -716,14 +716,31 @@ fn a_channel_that_is_closed_without_an_end_of_output() {
     .ends_commands(Some(3));
 }
 
+/// The channel stays open, as when another process has the output: what the server answers tells whether more is to come.
 #[test]
 fn only_a_status() {
-    Trial::of(AFTER_LOGIN, |client| {
+    let is_question = |event: &Event| matches!(event, Event::Request { wants_reply: true, .. });
+    Trial::of(AFTER_LOGIN, move |client| {
         client.start()?;
         client.exit_status(3)?;
+        // Output before an answer: there is another question.
+        for output in ["some", "more", ""] {
+            client.until(is_question)?;
+            client.stdout(output)?;
+            client.refuse()?;
+        }
         client.hold()
     })
     .ends_commands(Some(3));
+    let trial = Trial::of(AFTER_LOGIN, |client| {
+        client.start()?;
+        client.exit_status(3)?;
+        client.hold()
+    });
+    // Who collects the output can't have all of it. Who only waits has what he wants.
+    let [(_, output), _, _, (_, waited)] = &trial.commands[..] else { unreachable!() };
+    assert_eq!(error("output", output).kind(), ErrorKind::TimedOut);
+    assert_eq!(*waited.as_ref().unwrap(), Some(3));
 }
 
 #[test]
@@ -830,21 +847,20 @@ fn floods_after_the_command() {
 /// Not even a command that may take as long as it likes is held by what comes after its end.
 #[test]
 fn floods_after_a_command_without_a_timeout() {
-    let floods: [fn(&Connection) -> Message; 2] =
-        [|client| client.to_channel(CHANNEL_DATA).string([b'x'; 30_000]), |_| Message::new(IGNORE).string([0; 20_000])];
     let command: Operation = |sandbox, _| {
         let output = sandbox.shell("work").timeout(None).output_limit(1 << 20).output()?;
         assert!(output.stdout.len() <= 1 << 20);
         Ok(output.status.code())
     };
-    for flood in floods {
-        let script = move |client: &mut Connection| {
+    let with = |flood: fn(&Connection) -> Message| {
+        Trial::of_command(FLOOD, command, move |client: &mut Connection| {
             client.start()?;
             client.exit_status(3)?;
             client.flood(&flood(client))
-        };
-        Trial::of_command(FLOOD, command, script).ends_commands(Some(3));
-    }
+        })
+    };
+    with(|client| client.to_channel(CHANNEL_DATA).string([b'x'; 30_000])).ends_commands(Some(3));
+    with(|_| Message::new(IGNORE).string([0; 20_000])).fails_commands(ErrorKind::OutcomeUnknown);
 }
 
 #[test]

@@ -12,11 +12,11 @@ use crate::error::{Error, ErrorKind, Result};
 const WINDOW: u32 = 8 << 20;
 /// One read: libssh2 hands over what has arrived, up to this many bytes.
 const READ_BUFFER: usize = 64 << 10;
-/// After the command has exited, another process may keep its output open. What the command wrote is in the server's pipe
-/// (64 KiB on Linux) and arrives at once; silence for this long means that all of it is here.
-const QUIET_AFTER_EXIT: Duration = Duration::from_millis(200);
-/// The same for a process that never stops writing.
-const LONGEST_AFTER_EXIT: Duration = Duration::from_secs(5);
+/// What the command wrote before its end may come after its status: it was in the server's pipe. That has 64 KiB, or what the
+/// command has set, 1 MiB at most. More than this is another process that keeps the output open.
+const MOST_AFTER_EXIT: usize = 2 << 20;
+/// How long the server may be silent then, although it was asked something.
+const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// sshd sends a signal to the process group that the command makes for itself, and one that comes before is lost. So a kill is
 /// repeated until the command has ended.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
@@ -136,7 +136,7 @@ impl<'s> Running<'s> {
     /// Moves the streams until the command has ended: 0 more round trips for a command that needs no input.
     pub(crate) fn run(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Ending> {
         let mut buffer = vec![0; READ_BUFFER];
-        let (mut eof_sent, mut exited, mut last_output) = (false, None, Instant::now());
+        let (mut eof_sent, mut last_words) = (false, None::<LastWords>);
         let mut kill_again = None;
         loop {
             while let Some(order) = streams.order() {
@@ -149,7 +149,7 @@ impl<'s> Running<'s> {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
                 self.obey(&Order::Signal("KILL".into()), deadline)?;
             }
-            let (mut moved, mut all_read, turn) = (false, true, Instant::now());
+            let (mut moved, mut all_read, mut at_ends, turn) = (false, true, 0, Instant::now());
             for stream in [StreamId::Stdout, StreamId::Stderr] {
                 loop {
                     if !streams.has_room(stream)? {
@@ -161,9 +161,15 @@ impl<'s> Running<'s> {
                         Err(_) if self.channel.at_eof() && self.ending().is_some() => break,
                         read => read.map_err(lost)?,
                     };
-                    let Some(length @ 1..) = read else { break };
+                    let Some(length @ 1..) = read else {
+                        at_ends += usize::from(read.is_some());
+                        break;
+                    };
                     streams.output(stream, &buffer[..length])?;
-                    (moved, last_output) = (true, Instant::now());
+                    moved = true;
+                    if let Some(last_words) = &mut last_words {
+                        last_words.heard(length);
+                    }
                     deadline.check("the command")?;
                     if turn.elapsed() >= TURN {
                         break;
@@ -171,15 +177,25 @@ impl<'s> Running<'s> {
                 }
             }
             if let Some(ending) = self.ending() {
-                let exited = *exited.get_or_insert_with(|| {
+                let last_words = last_words.get_or_insert_with(|| {
                     streams.ended(&ending);
-                    Instant::now()
+                    LastWords::default()
                 });
                 kill_again = None;
-                let is_quiet = !moved && last_output.max(exited).elapsed() >= QUIET_AFTER_EXIT;
-                let is_over = is_quiet || exited.elapsed() >= LONGEST_AFTER_EXIT;
-                if self.channel.at_eof() || (all_read && is_over) {
+                let is_closed = at_ends == 2 && !moved;
+                if self.channel.at_eof() || is_closed || (all_read && last_words.are_over(moved)) {
                     return Ok(ending);
+                }
+                if all_read && !last_words.is_answered {
+                    last_words.is_answered = match self.attempt(deadline, || self.channel.ping()) {
+                        // The channel was closed meanwhile.
+                        Err(_) if self.channel.at_eof() => true,
+                        answer => answer.map_err(lost)?.is_some(),
+                    };
+                    if last_words.is_answered {
+                        continue;
+                    }
+                    last_words.check_silence(&ending)?;
                 }
             } else if !moved && self.is_closed(deadline)? {
                 // The status may have come right before the close.
@@ -188,7 +204,7 @@ impl<'s> Running<'s> {
                     Error::new(ErrorKind::OutcomeUnknown, message)
                 });
             }
-            if exited.is_none() && !eof_sent {
+            if last_words.is_none() && !eof_sent {
                 match self.feed(streams, deadline)? {
                     Fed::Some => continue,
                     Fed::Nothing => {}
@@ -200,9 +216,8 @@ impl<'s> Running<'s> {
             }
             if !moved {
                 deadline.check("the command")?;
-                // A millisecond more than the silence takes, since waits are cut to whole ones.
-                let nap = match exited {
-                    Some(_) => deadline.within(QUIET_AFTER_EXIT + Duration::from_millis(1)),
+                let nap = match last_words {
+                    Some(_) => deadline.within(SILENCE_AFTER_EXIT),
                     None if kill_again.is_some() => deadline.within(KILL_INTERVAL),
                     None => deadline,
                 };
@@ -313,6 +328,56 @@ impl<'s> Running<'s> {
         }
         // End of output alone is no end: a command may close its output and go on.
         Ok(self.attempt(deadline, || self.channel.wait_closed()).map_err(lost)?.is_some())
+    }
+}
+
+/// What comes after a command's end, while another process keeps its output open. The server is asked something again and again:
+/// once nothing came between two answers, its pipe was empty.
+struct LastWords {
+    length: usize,
+    last: Instant,
+    /// Output has come since the question.
+    is_disturbed: bool,
+    is_answered: bool,
+}
+
+impl Default for LastWords {
+    fn default() -> Self {
+        Self { length: 0, last: Instant::now(), is_disturbed: false, is_answered: false }
+    }
+}
+
+impl LastWords {
+    fn heard(&mut self, length: usize) {
+        self.length += length;
+        self.last = Instant::now();
+        self.is_disturbed = true;
+    }
+
+    /// Looked at when all that has come is read; the next question is asked if they are not over.
+    fn are_over(&mut self, moved: bool) -> bool {
+        if self.length > MOST_AFTER_EXIT {
+            return true;
+        }
+        if !self.is_answered || moved {
+            return false;
+        }
+        self.is_answered = false;
+        !std::mem::take(&mut self.is_disturbed)
+    }
+
+    fn check_silence(&self, ending: &Ending) -> Result<()> {
+        if self.last.elapsed() < SILENCE_AFTER_EXIT {
+            return Ok(());
+        }
+        let ending = match ending {
+            Ending::Code(code) => format!("exit code {code}"),
+            Ending::Signal(name) => format!("signal {name}"),
+        };
+        let message = format!(
+            "the command ended with {ending}, but the SSH server fell silent then: its last output may be missing"
+        );
+        Err(Error::new(ErrorKind::OutcomeUnknown, message))
     }
 }
 

@@ -341,6 +341,20 @@ impl Channel {
         self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_wait_closed(channel)) })
     }
 
+    /// Asks the server for something that it refuses once a command was requested. Its answer comes after all that it sent before: one
+    /// round trip.
+    pub(super) fn ping(&self) -> Answer<()> {
+        const NAME: &[u8] = b"SANDBOX_PING";
+        // SAFETY: see `with`; libssh2 copies the name, and the value is empty.
+        self.with(|session, channel| unsafe {
+            let (name, length) = (NAME.as_ptr().cast(), NAME.len() as c_uint);
+            match raw::libssh2_channel_setenv_ex(channel, name, length, name, 0) {
+                raw::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => Ok(()),
+                code => check(session, code),
+            }
+        })
+    }
+
     /// The exit code, if the server really sent one.
     pub(super) fn exit_code(&self) -> Option<i32> {
         // SAFETY: see `with`.
