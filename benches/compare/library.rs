@@ -1,5 +1,6 @@
 //! This library through its public API.
 
+use std::any::Any;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,8 @@ struct Opened {
     crew: Vec<Sandbox>,
     /// A handle with a pool for idle sessions.
     many: Option<Sandbox>,
+    /// Sessions of no pool.
+    alone: Vec<Box<dyn Any>>,
 }
 
 impl Library {
@@ -76,7 +79,7 @@ impl Library {
         let client = Client::new(config.clone())?;
         let sandbox = client.attach(text(request, "name")?)?;
         sandbox.execute("true")?.check()?;
-        self.opened = Some(Opened { config, client, sandbox, crew: Vec::new(), many: None });
+        self.opened = Some(Opened { config, client, sandbox, crew: Vec::new(), many: None, alone: Vec::new() });
         Ok(Value::Null)
     }
 
@@ -135,9 +138,16 @@ impl Opened {
         })
     }
 
-    /// Fills the pool with idle sessions that have run a command, and used SFTP if that is asked for.
+    /// Fills the pool with idle sessions that have run a command at the same time, each on a thread of its own, and have used
+    /// SFTP if that is asked for; or opens sessions `alone`, without commands and threads.
     fn hold(&mut self, request: &Value) -> Result<Value> {
         let (count, sftp) = (number(request, "count")?, request["sftp"] == json!(true));
+        if request["alone"] == json!(true) {
+            while self.alone.len() < count {
+                self.alone.push(Box::new(self.sandbox.new_session()?));
+            }
+            return Ok(Value::Null);
+        }
         let sandbox = match self.many.take() {
             Some(sandbox) => sandbox,
             None => Client::new(self.config.clone().max_sessions(count))?.attach(self.sandbox.name())?,

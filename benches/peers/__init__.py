@@ -8,13 +8,14 @@ from .kubectl import Kubectl
 from .kubernetes_client import KubernetesClient
 from .openssh import OpenSsh, OpenSshAlone
 from .paramiko_client import Paramiko, ParamikoWithoutDelay
-from .program import Library, LibraryByTunnel, Plain, Relay, hosted
+from .program import Library, LibraryAlone, LibraryByTunnel, Plain, Relay, hosted
 
 OURS: Callable[[], Peer] = Library
 # What can be reached.
 LIMIT: Callable[[], Peer] = Plain
 PEERS: list[Callable[[], Peer]] = [
     LibraryByTunnel,
+    LibraryAlone,
     OpenSsh,
     OpenSshAlone,
     hosted(Paramiko),

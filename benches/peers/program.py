@@ -108,6 +108,17 @@ class LibraryByTunnel(Program):
     settings: ClassVar = {"transport": "tunnel"}
 
 
+class LibraryAlone(Program):
+    """This library's sessions, without the threads that use them."""
+
+    name = "ours, sessions alone"
+    arguments = ("library",)
+    works: ClassVar = {"hold"}
+
+    def do(self, work: str, **fields: object) -> Any:
+        return super().do(work, **fields, alone=True)
+
+
 class Plain(Program):
     """libssh2 with nothing around it: what it takes is the limit."""
 

@@ -6,6 +6,10 @@ from .tables import OURS_NAME, Table
 MIB = 1 << 20
 BYTES = 1024 * MIB
 ROUNDS = 3
+WHY = (
+    "libssh2 decrypts with its own ChaCha20-Poly1305 in plain C, 80 % of our processor time in a "
+    "profile; it gives AES to OpenSSL in pieces of 16 bytes, which takes longer still."
+)
 # What the process may grow by while it reads: a window, buffers, and pages that it uses first then.
 FLAT_MIB = 16
 
@@ -27,7 +31,7 @@ def output(stage: Stage) -> list[Table]:
                     grown = (resident(peer.pid)[1] - before) / MIB
                     growth[peer.name] = max(growth.get(peer.name, 0), round(grown, 1))
     table.notes |= {f"MiB that the process grew by, {name}": mib for name, mib in growth.items()}
-    table.beside("OpenSSH", 1)
-    table.beside("OpenSSH, no master", 1)
+    table.beside("OpenSSH", 1, WHY)
+    table.beside("OpenSSH, no master", 1, WHY)
     table.at_most("MiB that the process grew by", growth[OURS_NAME], FLAT_MIB)
     return [table]

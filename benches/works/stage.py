@@ -103,6 +103,13 @@ def resident(pid: int | None) -> tuple[int, int]:
     return int(found["VmRSS"][0]) * 1024, int(found["VmHWM"][0]) * 1024
 
 
+def processor_seconds(pid: int | None) -> float:
+    """What the process has used so far."""
+    # The name, in brackets, may hold anything.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def forget_peak(pid: int | None) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
