@@ -25,15 +25,19 @@ def transfer(stage: Stage) -> list[Table]:
                 # One place that the next file replaces: what is freed costs the same for all.
                 stage.shell(f"rm -f {REMOTE}")
                 back.unlink(missing_ok=True)
-                seconds = peer.do("upload", local=str(source), remote=REMOTE)
+                seconds = stage.tried(up, peer, "upload", local=str(source), remote=REMOTE)
+                if not seconds:
+                    continue
                 up.add(peer.name, [SIZE / s / 1e6 for s in seconds])
-                seconds = peer.do("download", remote=REMOTE, local=str(back))
+                seconds = stage.tried(down, peer, "download", remote=REMOTE, local=str(back))
+                if not seconds:
+                    continue
                 down.add(peer.name, [SIZE / s / 1e6 for s in seconds])
                 if not same(source, back):
                     raise RuntimeError(f"{peer.name} changed the file on its way")
     stage.shell(f"rm -f {REMOTE}")
     source.unlink()
-    back.unlink()
+    back.unlink(missing_ok=True)
     for table in (up, down):
         table.beside("OpenSSH", 1.1)
     return [up, down]

@@ -26,7 +26,10 @@ def output(stage: Stage) -> list[Table]:
                 if peer.pid:
                     forget_peak(peer.pid)
                     before, _ = resident(peer.pid)
-                table.add(peer.name, [size / s / 1e6 for s in peer.do("output", bytes=size)])
+                seconds = stage.tried(table, peer, "output", bytes=size)
+                if not seconds:
+                    continue
+                table.add(peer.name, [size / s / 1e6 for s in seconds])
                 if peer.pid:
                     grown = (resident(peer.pid)[1] - before) / MIB
                     growth[peer.name] = max(growth.get(peer.name, 0), round(grown, 1))

@@ -14,6 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from peers import LIMIT, OURS, PEERS, Library, OpenSsh, Peer, Target
 from places import OUTPUT
 
+from .tables import OURS_NAME, Table
+
 # Beside the local files of a work.
 ROOM = 4 << 30
 
@@ -52,6 +54,20 @@ class Stage:
         """
         for index in range(self.scaled(count)):
             yield peers if index % 2 == 0 else peers[::-1]
+
+    def tried(self, table: Table, peer: Peer, work: str, **fields: object) -> list[float]:
+        """What it measures. A peer that fails is noted, and begins anew: paramiko sometimes does
+        when it exchanges keys again in the middle of much data.
+        """
+        try:
+            return list(peer.do(work, **fields))
+        except (RuntimeError, TimeoutError) as error:
+            if peer.name == OURS_NAME:
+                raise
+            table.notes[f"{peer.name} failed"] = str(error)
+            peer.close()
+            peer.open(self.target)
+            return []
 
     def scaled(self, count: int) -> int:
         return max(1, round(count * self.scale))
