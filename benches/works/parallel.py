@@ -14,8 +14,8 @@ COUNT = 10
 # Percent of all cores; the rest is the start and the end of a round.
 BUSY = 90
 WHY = (
-    "The machine is the limit: sshd starts two processes for each command, whoever asks for it. "
-    "See what the clients take beside that."
+    "The machine is the limit: sshd and the shell that it starts for each command take most of "
+    "its time, whichever client asks. What a client itself takes stands above."
 )
 
 
