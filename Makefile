@@ -92,6 +92,7 @@ lint-python: $(RUFF)
 	$(RUFF) check
 	$(RUFF) format --check
 	$(MYPY) --strict $(wildcard tests/cluster bindings/python)
+	$(MYPY) --strict --ignore-missing-imports benches
 
 header: tools ## writes include/sandbox.h anew
 	BLESS=1 cargo test --test header

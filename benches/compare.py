@@ -27,8 +27,8 @@ def prepare() -> None:
     PROGRAM.write_text(programs[-1])
     if not VENV_PYTHON.exists():
         venv.create(VENV, with_pip=True)
-    pip = [VENV_PYTHON, "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--requirement", BENCHES / "requirements.txt"], check=True)
+    pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
+    subprocess.run([*pip, "--requirement", str(BENCHES / "requirements.txt")], check=True)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
     if not PROGRAM.exists() or not VENV_PYTHON.exists():
         sys.exit("nothing is built: python3 benches/compare.py prepare")
     if sys.prefix != str(VENV):
-        os.execv(VENV_PYTHON, [VENV_PYTHON, *sys.argv])
+        os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])
     # These need what is in the virtual environment.
     import measure
     import report

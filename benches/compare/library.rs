@@ -1,47 +1,46 @@
 //! This library through its public API.
 
+use std::any::Any;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use sandbox::{Client, Config, Sandbox, SandboxSpec, Transport};
+use sandbox::{Client, Config, Error, Sandbox, SandboxSpec, Transport};
 use serde_json::{Value, json};
 
-use crate::{Peer, Result, sample, text};
+use crate::{Peer, Result, number, sample, text, together};
 
 /// How long the Pod's address may take after the first login.
 const ADDRESS: Duration = Duration::from_secs(20);
 
 pub(crate) struct Library {
-    owned: Option<Owned>,
+    /// The sandboxes that all peers use.
+    owned: Vec<Sandbox>,
     opened: Option<Opened>,
 }
 
-/// The sandbox that all peers use.
-struct Owned {
-    client: Client,
-    sandbox: Sandbox,
-}
-
-/// The handle whose commands and transfers are measured.
+/// The handle whose commands and transfers are measured, and what else is open for the works.
 struct Opened {
     config: Config,
     client: Client,
     sandbox: Sandbox,
+    /// What each thread uses.
+    crew: Vec<Sandbox>,
+    /// A handle with a pool for idle sessions.
+    many: Option<Sandbox>,
+    /// Sessions of no pool.
+    alone: Vec<Box<dyn Any>>,
 }
 
 impl Library {
     pub(crate) fn new() -> Self {
-        Self { owned: None, opened: None }
+        Self { owned: Vec::new(), opened: None }
     }
 
-    fn opened(&self) -> Result<&Opened> {
-        self.opened.as_ref().ok_or_else(|| "nothing is open".into())
-    }
-
-    /// Creates the sandbox and says how other clients reach it.
+    /// Creates a sandbox and says how other clients reach it.
     fn create(&mut self, request: &Value) -> Result<Value> {
         let client = Client::new(config(request)?)?;
         let sandbox = client.create(&spec())?;
-        let Owned { client, sandbox } = self.owned.insert(Owned { client, sandbox });
+        self.owned.push(sandbox.clone());
         let began = Instant::now();
         let info = loop {
             let info = sandbox.info()?;
@@ -65,10 +64,10 @@ impl Library {
     }
 
     fn delete(&mut self) -> Result<Value> {
-        if let Some(Owned { sandbox, .. }) = self.owned.take() {
-            sandbox.delete()?;
-        }
-        Ok(json!({}))
+        // All of them, whatever happens to one.
+        let results: Vec<_> = self.owned.drain(..).map(|sandbox| sandbox.delete()).collect();
+        results.into_iter().collect::<sandbox::Result<()>>()?;
+        Ok(Value::Null)
     }
 
     fn open(&mut self, request: &Value) -> Result<Value> {
@@ -80,30 +79,8 @@ impl Library {
         let client = Client::new(config.clone())?;
         let sandbox = client.attach(text(request, "name")?)?;
         sandbox.execute("true")?.check()?;
-        self.opened = Some(Opened { config, client, sandbox });
-        Ok(json!({}))
-    }
-
-    /// Commands on a warm session, and how many calls to the API server they made.
-    fn warm(&self, request: &Value) -> Result<Value> {
-        let Opened { client, sandbox, .. } = self.opened()?;
-        let before = client.stats().api_requests;
-        let mut answer = sample(request, || Ok(sandbox.execute("true")?.check()?))?;
-        answer["api_requests"] = json!(client.stats().api_requests - before);
-        Ok(answer)
-    }
-
-    /// From nothing to the end of the first command, by a client that has just found the sandbox.
-    fn first(&self, request: &Value) -> Result<Value> {
-        let Opened { config, sandbox, .. } = self.opened()?;
-        let mut seconds = Vec::new();
-        for _ in 0..request["count"].as_u64().unwrap_or(1) {
-            let sandbox = Client::new(config.clone())?.attach(sandbox.name())?;
-            let began = Instant::now();
-            sandbox.execute("true")?.check()?;
-            seconds.push(began.elapsed().as_secs_f64());
-        }
-        Ok(json!({ "seconds": seconds }))
+        self.opened = Some(Opened { config, client, sandbox, crew: Vec::new(), many: None, alone: Vec::new() });
+        Ok(Value::Null)
     }
 
     /// One whole creation, its first command included, by phase.
@@ -126,29 +103,115 @@ impl Library {
     }
 }
 
+impl Opened {
+    /// From nothing to the end of the first command, by a client that has just found the sandbox.
+    fn first(&self, request: &Value) -> Result<Value> {
+        let mut seconds = Vec::new();
+        for _ in 0..number(request, "count")? {
+            let sandbox = Client::new(self.config.clone())?.attach(self.sandbox.name())?;
+            let began = Instant::now();
+            command(&sandbox)?;
+            seconds.push(began.elapsed().as_secs_f64());
+        }
+        Ok(json!(seconds))
+    }
+
+    /// Gives each thread one of the sandboxes, and opens the sessions.
+    fn gather(&mut self, request: &Value) -> Result<Value> {
+        let names = request["names"].as_array().ok_or("the request has no names")?;
+        for name in names.iter().cycle().take(number(request, "threads")?) {
+            self.crew.push(self.client.attach(name.as_str().ok_or("a name is no text")?)?);
+        }
+        together(self.crew.len(), 1, |thread| command(&self.crew[thread]))
+    }
+
+    fn output(&self, request: &Value) -> Result<Value> {
+        let bytes = number(request, "bytes")?;
+        sample(request, || {
+            let mut seen = 0;
+            let head = self.sandbox.command("head").args(["-c", &bytes.to_string(), "/dev/zero"]);
+            let status = head.stream(|_, piece| {
+                seen += piece.len();
+                Ok(())
+            })?;
+            if status.success() && seen == bytes { Ok(()) } else { Err(format!("{status}, {seen} bytes").into()) }
+        })
+    }
+
+    /// Fills the pool with idle sessions that have run a command at the same time, each on a thread of its own, and have used
+    /// SFTP if that is asked for; or opens sessions `alone`, without commands and threads.
+    fn hold(&mut self, request: &Value) -> Result<Value> {
+        let (count, sftp) = (number(request, "count")?, request["sftp"] == json!(true));
+        if request["alone"] == json!(true) {
+            while self.alone.len() < count {
+                self.alone.push(Box::new(self.sandbox.new_session()?));
+            }
+            return Ok(Value::Null);
+        }
+        let sandbox = match self.many.take() {
+            Some(sandbox) => sandbox,
+            None => Client::new(self.config.clone().max_sessions(count))?.attach(self.sandbox.name())?,
+        };
+        let sandbox = self.many.insert(sandbox);
+        let gate = Mutex::new(());
+        std::thread::scope(|scope| {
+            // Each command keeps its session until all have one; also when this returns early.
+            let _closed = gate.lock().unwrap_or_else(PoisonError::into_inner);
+            for _ in 0..count {
+                if sftp {
+                    // On the session that the next command takes: the pool lends the one that was used last.
+                    sandbox.files().read("/etc/hostname")?;
+                }
+                let (running, runs) = mpsc::channel();
+                let (gate, sandbox) = (&gate, &*sandbox);
+                scope.spawn(move || {
+                    sandbox.shell("echo").stream(|_, _| {
+                        running.send(()).map_err(|e| Error::cancelled(e.to_string()))?;
+                        drop(gate.lock());
+                        Ok(())
+                    })
+                });
+                runs.recv()?;
+            }
+            Ok(Value::Null)
+        })
+    }
+}
+
+fn command(sandbox: &Sandbox) -> Result<()> {
+    sandbox.execute("true")?.check()?;
+    Ok(())
+}
+
 impl Peer for Library {
     fn answer(&mut self, request: &Value) -> Result<Value> {
-        match text(request, "work")? {
-            "create" => self.create(request),
-            "delete" => self.delete(),
-            "open" => self.open(request),
-            "warm" => self.warm(request),
-            "connect" => {
-                let sandbox = &self.opened()?.sandbox;
-                sample(request, || Ok(sandbox.new_session()?))
-            }
-            "first" => self.first(request),
+        let work = text(request, "work")?;
+        match work {
+            "create" => return self.create(request),
+            "delete" => return self.delete(),
+            "open" => return self.open(request),
+            "phases" => return Self::phases(request),
+            _ => {}
+        }
+        let opened = self.opened.as_mut().ok_or("nothing is open")?;
+        let Opened { client, sandbox, crew, .. } = opened;
+        match work {
+            "warm" => sample(request, || command(sandbox)),
+            "api_requests" => Ok(json!(client.stats().api_requests)),
+            "connect" => sample(request, || Ok(sandbox.new_session()?)),
+            "first" => opened.first(request),
+            "gather" => opened.gather(request),
+            "parallel" => together(crew.len(), number(request, "count")?, |thread| command(&crew[thread])),
+            "output" => opened.output(request),
+            "hold" => opened.hold(request),
             "upload" => {
-                let (files, local, remote) =
-                    (self.opened()?.sandbox.files(), text(request, "local")?, remote(request)?);
-                sample(request, || Ok(files.upload(local, remote)?))
+                let (local, remote) = (text(request, "local")?, text(request, "remote")?);
+                sample(request, || Ok(sandbox.files().upload(local, remote)?))
             }
             "download" => {
-                let (files, local, remote) =
-                    (self.opened()?.sandbox.files(), text(request, "local")?, remote(request)?);
-                sample(request, || Ok(files.download(remote, local)?))
+                let (local, remote) = (text(request, "local")?, text(request, "remote")?);
+                sample(request, || Ok(sandbox.files().download(remote, local)?))
             }
-            "phases" => Self::phases(request),
             other => Err(format!("there is no work {other}").into()),
         }
     }
@@ -157,20 +220,17 @@ impl Peer for Library {
 impl Drop for Library {
     fn drop(&mut self) {
         if let Err(e) = self.delete() {
-            eprintln!("the sandbox stays until it expires: {e}");
+            eprintln!("a sandbox stays until it expires: {e}");
         }
     }
-}
-
-fn remote(request: &Value) -> Result<&str> {
-    text(request, "remote")
 }
 
 fn config(request: &Value) -> Result<Config> {
     Ok(Config::from_env()?.ssh_key(text(request, "key")?).owner("bench").lifetime(Duration::from_secs(900)))
 }
 
-/// More CPU than the machine has, so that no peer is measured against the limit's accounting.
+/// More CPU than the machine has, so that no peer is measured against the limit's accounting, and memory for the SSH server's
+/// side of all sessions.
 fn spec() -> SandboxSpec {
-    SandboxSpec::new().cpu("4")
+    SandboxSpec::new().cpu("4").memory("4Gi")
 }

@@ -1,5 +1,5 @@
 //! libssh2 with nothing around it: blocking calls in a straight line, no deadlines, no checks of what was lost, no pool. What
-//! this takes is what libssh2, sshd and the machine take.
+//! this takes is what libssh2, sshd and the machine take. Its ChaCha20 is OpenSSL's, as in all programs that this library is in.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -7,23 +7,34 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use ssh2::Session;
+use ssh2::{Channel, Session, Sftp};
 
-use crate::{Peer, Result, sample, text};
+use crate::{Peer, Result, number, sample, text, together};
 
 /// libssh2 has as many requests on their way as fit into one call's buffer. These were the best of those tried.
 const WRITE_BUFFER: usize = 4 << 20;
 const READ_BUFFER: usize = 1 << 20;
+/// For a command's output; larger ones were not faster.
+const OUTPUT_BUFFER: usize = 64 << 10;
 
 pub(crate) struct Plain {
     opened: Option<Opened>,
 }
 
+/// A login, and what is open for the works.
 struct Opened {
-    address: String,
+    login: Login,
+    session: Session,
+    /// One session for each thread.
+    crew: Vec<Session>,
+    idle: Vec<(Session, Option<Sftp>)>,
+}
+
+struct Login {
+    port: u16,
     user: String,
     key: String,
-    session: Session,
+    address: String,
 }
 
 impl Plain {
@@ -32,12 +43,16 @@ impl Plain {
     }
 
     fn open(&mut self, request: &Value) -> Result<Value> {
-        let address = format!("{}:{}", text(request, "address")?, request["port"]);
-        let (user, key) = (text(request, "user")?.to_owned(), std::fs::read_to_string(text(request, "key")?)?);
-        let session = connect(&address, &user, &key)?;
+        let login = Login {
+            address: text(request, "address")?.to_owned(),
+            port: number(request, "port")?.try_into()?,
+            user: text(request, "user")?.to_owned(),
+            key: std::fs::read_to_string(text(request, "key")?)?,
+        };
+        let session = login.connect()?;
         command(&session)?;
-        self.opened = Some(Opened { address, user, key, session });
-        Ok(json!({}))
+        self.opened = Some(Opened { login, session, crew: Vec::new(), idle: Vec::new() });
+        Ok(Value::Null)
     }
 }
 
@@ -47,11 +62,23 @@ impl Peer for Plain {
         if work == "open" {
             return self.open(request);
         }
-        let Opened { address, user, key, session } = self.opened.as_ref().ok_or("nothing is open")?;
+        let opened = self.opened.as_mut().ok_or("nothing is open")?;
+        let Opened { login, session, crew, .. } = opened;
         match work {
             "warm" => sample(request, || command(session)),
-            "connect" => sample(request, || connect(address, user, key)),
-            "first" => sample(request, || connect(address, user, key).and_then(|session| command(&session))),
+            "connect" => sample(request, || login.connect()),
+            "first" => sample(request, || login.connect().and_then(|session| command(&session))),
+            "gather" => {
+                let addresses = request["addresses"].as_array().ok_or("the request has no addresses")?;
+                for address in addresses.iter().cycle().take(number(request, "threads")?) {
+                    let address = address.as_str().ok_or("an address is no text")?;
+                    crew.push(login.connect_to(address)?);
+                }
+                together(crew.len(), 1, |thread| command(&crew[thread]))
+            }
+            "parallel" => together(crew.len(), number(request, "count")?, |thread| command(&crew[thread])),
+            "output" => sample(request, || output(session, number(request, "bytes")?)),
+            "hold" => opened.hold(request),
             "upload" => sample(request, || upload(session, text(request, "local")?, text(request, "remote")?)),
             "download" => sample(request, || download(session, text(request, "remote")?, text(request, "local")?)),
             other => Err(format!("there is no work {other}").into()),
@@ -59,20 +86,61 @@ impl Peer for Plain {
     }
 }
 
-fn connect(address: &str, user: &str, key: &str) -> Result<Session> {
-    let stream = TcpStream::connect(address)?;
-    stream.set_nodelay(true)?;
-    let mut session = Session::new()?;
-    session.set_tcp_stream(stream);
-    session.handshake()?;
-    session.userauth_pubkey_memory(user, None, key, None)?;
-    Ok(session)
+impl Opened {
+    fn hold(&mut self, request: &Value) -> Result<Value> {
+        while self.idle.len() < number(request, "count")? {
+            let session = self.login.connect()?;
+            command(&session)?;
+            self.idle.push((session, None));
+        }
+        if request["sftp"] == json!(true) {
+            for (session, sftp) in &mut self.idle {
+                let opened = session.sftp()?;
+                opened.stat(Path::new("/"))?;
+                *sftp = Some(opened);
+            }
+        }
+        Ok(Value::Null)
+    }
+}
+
+impl Login {
+    fn connect(&self) -> Result<Session> {
+        self.connect_to(&self.address)
+    }
+
+    fn connect_to(&self, address: &str) -> Result<Session> {
+        let stream = TcpStream::connect((address, self.port))?;
+        stream.set_nodelay(true)?;
+        let mut session = Session::new()?;
+        session.set_tcp_stream(stream);
+        session.handshake()?;
+        session.userauth_pubkey_memory(&self.user, None, &self.key, None)?;
+        Ok(session)
+    }
 }
 
 fn command(session: &Session) -> Result<()> {
     let mut channel = session.channel_session()?;
     channel.exec("true")?;
     channel.read_to_end(&mut Vec::new())?;
+    end(channel)
+}
+
+fn output(session: &Session, bytes: usize) -> Result<()> {
+    let mut channel = session.channel_session()?;
+    channel.exec(&format!("head -c {bytes} /dev/zero"))?;
+    let (mut buffer, mut seen) = (vec![0; OUTPUT_BUFFER], 0);
+    loop {
+        match channel.read(&mut buffer)? {
+            0 if seen == bytes => return end(channel),
+            0 => return Err(format!("{seen} bytes of {bytes} came").into()),
+            length => seen += length,
+        }
+    }
+}
+
+fn end(mut channel: Channel) -> Result<()> {
     channel.close()?;
     channel.wait_close()?;
     match channel.exit_status()? {

@@ -1,12 +1,28 @@
 """The clients that are compared. A new one is a class like `Peer`, and a line here."""
 
+from collections.abc import Callable
+
+from .asyncssh_client import AsyncSsh
 from .base import Peer, Target
 from .kubectl import Kubectl
-from .openssh import OpenSsh
+from .kubernetes_client import KubernetesClient
+from .openssh import OpenSsh, OpenSshAlone
 from .paramiko_client import Paramiko, ParamikoWithoutDelay
-from .program import Library, LibraryByTunnel, Plain
+from .program import Library, LibraryAlone, LibraryByTunnel, Plain, Relay, hosted
 
-# Beside `Library`, which is ours, and `Plain`, which is the limit.
-PEERS: list[type[Peer]] = [LibraryByTunnel, OpenSsh, Paramiko, ParamikoWithoutDelay, Kubectl]
+OURS: Callable[[], Peer] = Library
+# What can be reached.
+LIMIT: Callable[[], Peer] = Plain
+PEERS: list[Callable[[], Peer]] = [
+    LibraryByTunnel,
+    LibraryAlone,
+    OpenSsh,
+    OpenSshAlone,
+    hosted(Paramiko),
+    hosted(ParamikoWithoutDelay),
+    hosted(AsyncSsh),
+    Kubectl,
+    hosted(KubernetesClient),
+]
 
-__all__ = ["PEERS", "Library", "OpenSsh", "Peer", "Plain", "Target"]
+__all__ = ["LIMIT", "OURS", "PEERS", "Library", "OpenSsh", "Peer", "Plain", "Relay", "Target"]

@@ -7,10 +7,25 @@ import subprocess
 from .base import STEP_SECONDS, Peer, Target, timed
 
 
+def kubectl(namespace: str, *arguments: str, manifest: object = None) -> str:
+    """Its output. A manifest goes to its input."""
+    done = subprocess.run(
+        ["kubectl", f"--namespace={namespace}", *arguments],
+        input=json.dumps(manifest) if manifest else "",
+        capture_output=True,
+        text=True,
+        timeout=STEP_SECONDS,
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"kubectl {arguments[0]}: {done.stderr.strip()}")
+    return done.stdout
+
+
 class Kubectl(Peer):
     """A whole process for each step."""
 
     name = "kubectl"
+    by_address = False
 
     def open(self, target: Target) -> None:
         self.target = target
@@ -18,20 +33,21 @@ class Kubectl(Peer):
     def warm(self, count: int) -> list[float]:
         # Slow enough that a few show it.
         few = max(1, count // 20)
-        return timed(few, lambda: self._kubectl("exec", self.target.name, "--", "true"))
+        namespace, name = self.target.namespace, self.target.name
+        return timed(few, lambda: kubectl(namespace, "exec", name, "--", "true"))
 
     def create(self) -> list[float]:
-        name = f"bench-{secrets.token_hex(4)}"
+        name, namespace = f"bench-{secrets.token_hex(4)}", self.target.namespace
 
         def run() -> None:
-            self._kubectl("create", "--filename=-", manifest=self._pod(name))
-            self._kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
-            self._kubectl("exec", name, "--", "true")
+            kubectl(namespace, "create", "--filename=-", manifest=self._pod(name))
+            kubectl(namespace, "wait", "--for=condition=Ready", f"pod/{name}", "--timeout=60s")
+            kubectl(namespace, "exec", name, "--", "true")
 
         try:
             return timed(1, run)
         finally:
-            self._kubectl("delete", "pod", name, "--grace-period=1", "--ignore-not-found")
+            kubectl(namespace, "delete", "pod", name, "--grace-period=1", "--ignore-not-found")
 
     def _pod(self, name: str) -> dict[str, object]:
         """One that waits, as safe as the policy of a careful cluster demands."""
@@ -52,15 +68,3 @@ class Kubectl(Peer):
             "metadata": {"name": name},
             "spec": {"restartPolicy": "Never", "containers": [container]},
         }
-
-    def _kubectl(self, *arguments: str, manifest: dict[str, object] | None = None) -> None:
-        command = ["kubectl", f"--namespace={self.target.namespace}", *arguments]
-        done = subprocess.run(
-            command,
-            input=json.dumps(manifest) if manifest else "",
-            capture_output=True,
-            text=True,
-            timeout=STEP_SECONDS,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"kubectl {arguments[0]}: {done.stderr.strip()}")

@@ -1,22 +1,29 @@
-"""Peers that are programs: one JSON object per line in and out, see benches/compare/main.rs."""
+"""Peers in a process of their own: one JSON object per line in and out, see compare/main.rs.
 
+Their memory can be measured, and one peer's threads are not in the way of another's.
+"""
+
+import dataclasses
+import functools
 import json
 import os
 import select
 import subprocess
+import sys
 import time
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, ClassVar
 
-from places import PROGRAM
+from places import BENCHES, PROGRAM
 
 from .base import STEP_SECONDS, Peer, Target
 
 
 class Program(Peer):
-    """A peer in another language."""
+    """A peer in another process."""
 
     arguments: tuple[str, ...]
+    works: ClassVar[set[str]] = set()
     # Added to the request to open a connection.
     settings: ClassVar[dict[str, str]] = {}
 
@@ -27,66 +34,59 @@ class Program(Peer):
     def command(self) -> list[str]:
         return [PROGRAM.read_text(), *self.arguments]
 
-    def ask(self, work: str, **fields: object) -> dict[str, Any]:
+    def takes(self, work: str) -> bool:
+        return work in self.works
+
+    def open(self, target: Target) -> None:
+        self.do("open", **dataclasses.asdict(target), **self.settings)
+
+    def do(self, work: str, **fields: object) -> Any:
         if self.process is None:
             pipe = subprocess.PIPE
-            self.process = subprocess.Popen(self.command(), stdin=pipe, stdout=pipe, bufsize=0)
-        request = json.dumps({"work": work, **fields})
-        self.process.stdin.write(request.encode() + b"\n")
-        answer = json.loads(self._line())
+            command = self.command()
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, bufsize=0, cwd=BENCHES
+            )
+            self.pid = self.process.pid
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"work": work, **fields}).encode() + b"\n")
+        answer = json.loads(self._line(self.process, work))
         if "error" in answer:
             raise RuntimeError(f"{self.name}: {work}: {answer['error']}")
-        return answer
+        return answer["result"]
 
-    def _line(self) -> bytes:
+    def _line(self, process: subprocess.Popen[bytes], work: str) -> bytes:
         deadline = time.monotonic() + STEP_SECONDS
-        output = self.process.stdout
+        assert process.stdout is not None
+        output = process.stdout.fileno()
         while b"\n" not in self.unread:
             left = deadline - time.monotonic()
             if left <= 0 or not select.select([output], [], [], left)[0]:
-                self.process.kill()
-                raise TimeoutError(f"{self.name} has not answered for {STEP_SECONDS} s")
-            piece = os.read(output.fileno(), 1 << 16)
+                process.kill()
+                message = f"{self.name} has not answered to {work} for {STEP_SECONDS} s"
+                raise TimeoutError(message)
+            piece = os.read(output, 1 << 16)
             if not piece:
-                raise RuntimeError(f"{self.name} has ended with {self.process.wait()}")
+                raise RuntimeError(f"{self.name} has ended with {process.wait()} at {work}")
             self.unread += piece
         line, self.unread = self.unread.split(b"\n", 1)
         return line
 
-    def open(self, target: Target) -> None:
-        self.ask(
-            "open",
-            name=target.name,
-            address=target.address,
-            port=target.port,
-            user=target.user,
-            key=str(target.key),
-            **self.settings,
-        )
-
-    def warm(self, count: int) -> list[float]:
-        return self.ask("warm", count=count)["seconds"]
-
-    def connect(self, count: int) -> list[float]:
-        return self.ask("connect", count=count)["seconds"]
-
-    def first(self, count: int) -> list[float]:
-        return self.ask("first", count=count)["seconds"]
-
-    def upload(self, local: Path, remote: str) -> list[float]:
-        return self.ask("upload", local=str(local), remote=remote)["seconds"]
-
-    def download(self, remote: str, local: Path) -> list[float]:
-        return self.ask("download", local=str(local), remote=remote)["seconds"]
-
     def close(self) -> None:
-        if self.process is not None:
-            self.process.stdin.close()
-            try:
-                self.process.wait(timeout=STEP_SECONDS)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-            self.process = None
+        if self.process is None:
+            return
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(timeout=STEP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        self.process = self.pid = None
+
+
+COMMANDS = {"warm", "connect", "first"}
+FILES = {"upload", "download"}
+SESSIONS = {"gather", "parallel", "hold"}
 
 
 class Library(Program):
@@ -94,16 +94,7 @@ class Library(Program):
 
     name = "ours"
     arguments = ("library",)
-
-    def __init__(self) -> None:
-        super().__init__()
-        # Calls to the API server during all warm commands.
-        self.api_requests = 0
-
-    def warm(self, count: int) -> list[float]:
-        answer = self.ask("warm", count=count)
-        self.api_requests += answer["api_requests"]
-        return answer["seconds"]
+    works = COMMANDS | FILES | SESSIONS | {"output", "api_requests"}
 
 
 class LibraryByTunnel(Program):
@@ -111,9 +102,21 @@ class LibraryByTunnel(Program):
 
     name = "ours by tunnel"
     arguments = ("library",)
-    settings: ClassVar = {"transport": "tunnel"}
+    by_address = False
     # Its transfers take too long for a short comparison.
-    upload = download = None
+    works = COMMANDS
+    settings: ClassVar = {"transport": "tunnel"}
+
+
+class LibraryAlone(Program):
+    """This library's sessions, without the threads that use them."""
+
+    name = "ours, sessions alone"
+    arguments = ("library",)
+    works: ClassVar = {"hold"}
+
+    def do(self, work: str, **fields: object) -> Any:
+        return super().do(work, **fields, alone=True)
 
 
 class Plain(Program):
@@ -121,3 +124,31 @@ class Plain(Program):
 
     name = "libssh2"
     arguments = ("plain",)
+    works = COMMANDS | FILES | SESSIONS | {"output"}
+
+
+class Relay(Program):
+    """No client: the slow link."""
+
+    name = "relay"
+    arguments = ("relay",)
+
+
+class Hosted(Program):
+    """A peer that is written in Python."""
+
+    def __init__(self, kind: type[Peer]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.name = kind.name
+        self.by_address = kind.by_address
+
+    def command(self) -> list[str]:
+        return [sys.executable, "-m", "peers.host", self.kind.__module__, self.kind.__name__]
+
+    def takes(self, work: str) -> bool:
+        return getattr(self.kind, work, None) is not None
+
+
+def hosted(kind: type[Peer]) -> Callable[[], Peer]:
+    return functools.partial(Hosted, kind)

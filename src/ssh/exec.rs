@@ -8,8 +8,12 @@ use super::session::{Session, Stop, TURN, is_lost, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
-/// What the server may send before we have read it. On a long link, throughput is this per round trip.
-const WINDOW: u32 = 8 << 20;
+/// What the server may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
+/// this gains nothing, and takes its way through memory instead of the processor's cache.
+const WINDOW: u32 = 2 << 20;
+const LONG_LINK_WINDOW: u32 = 8 << 20;
+/// A round trip that takes longer than this makes a link long.
+const SHORT_LINK: Duration = Duration::from_millis(10);
 /// One read: libssh2 hands over what has arrived, up to this many bytes.
 const READ_BUFFER: usize = 64 << 10;
 /// What the command wrote before its end may come after its status: it was in the server's pipe. That has 64 KiB, or what the
@@ -103,12 +107,16 @@ pub(crate) struct Running<'s> {
 impl<'s> Running<'s> {
     /// Opens a channel (one round trip). Nothing has been asked of the sandbox when this fails.
     pub(crate) fn open(session: &'s Session, deadline: Deadline) -> Result<Self> {
+        let is_short = session.round_trip().is_some_and(|time| time <= SHORT_LINK);
+        let window = if is_short { WINDOW } else { LONG_LINK_WINDOW };
+        let began = Instant::now();
         let channel = session
-            .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, WINDOW))
+            .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, window))
             .map_err(|stop| stop.into_error(|failure| lost_or("the SSH server opens no more channels", failure)))
             .map_err(
                 |e| if e.kind() == ErrorKind::TimedOut { e.context("nothing was asked of the sandbox") } else { e },
             )?;
+        session.took_round_trip(began.elapsed());
         Ok(Self { session, channel })
     }
 

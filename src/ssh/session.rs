@@ -106,6 +106,8 @@ pub(crate) struct Session {
     takes_signals: bool,
     /// Something else than its commands may have been hit.
     is_spoilt: Cell<bool>,
+    /// The shortest that was seen.
+    round_trip: Cell<Option<Duration>>,
     pid: u32,
 }
 
@@ -145,8 +147,8 @@ impl Session {
         }
         // Without a monitor process, which a login as root does not get, sshd ignores all requests to signal.
         let takes_signals = login.user != "root";
-        let (is_spoilt, pid) = (Cell::new(false), std::process::id());
-        let mut session = Self { ssh, connection, host_key, sftp: None, takes_signals, is_spoilt, pid };
+        let (is_spoilt, round_trip, pid) = (Cell::new(false), Cell::new(None), std::process::id());
+        let mut session = Self { ssh, connection, host_key, sftp: None, takes_signals, is_spoilt, round_trip, pid };
         session.authenticate(login, deadline)?;
         if session.is_tunnel() {
             // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
@@ -176,6 +178,15 @@ impl Session {
 
     pub(crate) fn host_key(&self) -> &PublicKey {
         &self.host_key
+    }
+
+    /// What the server takes to answer, once that is known.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip.get()
+    }
+
+    pub(super) fn took_round_trip(&self, time: Duration) {
+        self.round_trip.set(Some(self.round_trip.get().map_or(time, |shortest| shortest.min(time))));
     }
 
     pub(crate) fn is_tunnel(&self) -> bool {
