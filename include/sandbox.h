@@ -119,7 +119,7 @@ enum sbx_status
      */
     SBX_ERR_NOT_FOUND = 20,
     /**
-     * A sandbox of that name exists already, or somebody else changed the same object at the same time.
+     * A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
      */
     SBX_ERR_CONFLICT = 21,
     /**
@@ -130,6 +130,10 @@ enum sbx_status
      * A quota of the namespace, or the API server's limit of requests, is used up.
      */
     SBX_ERR_QUOTA = 23,
+    /**
+     * A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+     */
+    SBX_ERR_STORAGE_FULL = 24,
     /**
      * The API server can't be reached or can't answer now. Trying later may help.
      */
@@ -171,11 +175,13 @@ enum sbx_status
      */
     SBX_ERR_COMMAND_FAILED = 63,
     /**
-     * The connection was lost after the command was requested: it may have run, in part or whole. It is never sent twice.
+     * The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
+     * happened, in part or whole. It is never asked twice.
      */
     SBX_ERR_OUTCOME_UNKNOWN = 64,
     /**
-     * A file could not be moved. The target is as it was before.
+     * A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The
+     * target of a transfer is as it was before.
      */
     SBX_ERR_TRANSFER = 65,
     /**
