@@ -63,6 +63,6 @@ pub use cluster::Phase;
 pub use command::{Command, ExitStatus, Output, OutputStream};
 pub use config::{Config, Transport};
 pub use error::{Cause, Error, ErrorKind, PartialOutput, Result, Verdict};
-pub use files::{DirEntry, File, Files, Metadata, OpenOptions, Progress, Transfer, Transferred};
+pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Transfer, Transferred, TreeReport};
 pub use sandbox::{CreateTimings, Sandbox, SandboxInfo};
 pub use spec::SandboxSpec;

@@ -1,8 +1,11 @@
 //! Files of a sandbox, after `std::fs`.
 
+mod confined;
 mod entry;
 mod file;
+mod tar;
 mod transfer;
+mod tree;
 
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -12,8 +15,9 @@ use std::time::Duration;
 pub use entry::{DirEntry, Metadata};
 pub use file::{File, OpenOptions};
 pub use transfer::{Progress, Transfer, Transferred};
+pub use tree::{Note, TreeReport};
 
-use crate::command::Output;
+use crate::command::{ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
@@ -559,7 +563,7 @@ impl<'a> Files<'a> {
         let output = command.timeout(deadline.remaining()).output_limit(1 << 20).output()?;
         match output.status.success() {
             true => Ok(output),
-            false => Err(tool_failure(&output, name, done)),
+            false => Err(tool_failure(&output.stderr_text(), &output.status, name, done)),
         }
     }
 
@@ -615,22 +619,23 @@ fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
 }
 
 /// What a tool's last words say of a file.
-fn tool_failure(output: &Output, name: &[u8], done: &str) -> Error {
-    let text = output.stderr_text();
-    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+fn tool_failure(said: &str, status: &ExitStatus, name: &[u8], done: &str) -> Error {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
     // tar's last line says only that there were others.
     let why = lines().find(|line| reason(line).is_some()).or_else(|| lines().next());
     let kind = why.and_then(reason).unwrap_or(ErrorKind::Transfer);
-    let why = why.map_or_else(|| output.status.to_string(), |line| line.chars().take(500).collect());
+    let why = why.map_or_else(|| status.to_string(), |line| line.chars().take(500).collect());
     Error::new(kind, format!("{} can't be {done}: {why}", Quoted(name)))
 }
 
 /// The kind of what a tool says, in the words of the C library.
 fn reason(line: &str) -> Option<ErrorKind> {
-    const WORDS: [(&str, ErrorKind); 7] = [
+    const WORDS: [(&str, ErrorKind); 8] = [
         ("No space left on device", ErrorKind::StorageFull),
         ("Disk quota exceeded", ErrorKind::StorageFull),
         ("File too large", ErrorKind::StorageFull),
+        // tar, for the last bytes that a disk had room for.
+        ("Wrote only", ErrorKind::StorageFull),
         ("Permission denied", ErrorKind::PermissionDenied),
         ("Operation not permitted", ErrorKind::PermissionDenied),
         ("Read-only file system", ErrorKind::PermissionDenied),

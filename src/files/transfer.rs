@@ -21,7 +21,7 @@ pub(super) const PERMISSIONS: u32 = 0o777;
 /// What [`Files::read`] takes into memory.
 const IN_MEMORY: usize = 1 << 30;
 /// A callback that draws is not called more often than eyes can see.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Uploads and downloads with options; made by [`Files::transfer`].
 ///
@@ -48,11 +48,13 @@ pub struct Transfer<'a> {
     pub(super) files: Files<'a>,
     pub(super) checksum: bool,
     pub(super) sync: bool,
-    resume: bool,
+    pub(super) resume: bool,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) max_entries: Option<u64>,
     pub(super) progress: Option<Box<Callback<'a>>>,
 }
 
-type Callback<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
+pub(super) type Callback<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
 
 /// How far a transfer has come; see [`Transfer::progress`].
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +82,8 @@ pub struct Transferred {
 
 impl<'a> Transfer<'a> {
     pub(super) fn new(files: Files<'a>) -> Self {
-        Self { files, checksum: false, sync: false, resume: false, progress: None }
+        let (max_bytes, max_entries) = (None, None);
+        Self { files, checksum: false, sync: false, resume: false, max_bytes, max_entries, progress: None }
     }
 
     /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name. The sandbox needs `sha256sum`.
@@ -111,6 +114,26 @@ impl<'a> Transfer<'a> {
     /// Two such uploads of one target at the same time spoil each other, and end with an error.
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Downloads no more than so many bytes of contents; more are an error. Default: no limit but the time. For what comes from
+    /// sandboxes that might fill this machine's disk.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().transfer().max_bytes(10 << 30).max_entries(100_000).download_dir("out", "out")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Downloads no more than so many files, directories and links of a tree; more are an error. Default: no limit but the time.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = Some(entries);
         self
     }
 
@@ -390,12 +413,19 @@ impl<'a> Transfer<'a> {
             opened.seek(resumed);
         }
         let mut reached = resumed;
+        let limit = self.max_bytes.unwrap_or(u64::MAX);
+        if expected.is_some_and(|expected| expected > limit) {
+            return Err(too_much(path, limit));
+        }
         let mut take = |bytes: &[u8]| {
             if let Some(hash) = &mut hash {
                 hash.update(bytes);
             }
-            sink(bytes)?;
             reached += bytes.len() as u64;
+            if reached > limit {
+                return Err(too_much(path, limit));
+            }
+            sink(bytes)?;
             meter.at(reached)
         };
         let size = client.download(&opened, resumed, expected, &mut take)?;
@@ -482,6 +512,10 @@ impl Files<'_> {
     }
 }
 
+pub(super) fn too_much(path: &[u8], limit: u64) -> Error {
+    Error::new(ErrorKind::Transfer, format!("{} has more than the {limit} bytes that are allowed", Quoted(path)))
+}
+
 const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed meanwhile, or spoiled";
 
 fn is_mismatch(e: &Error) -> bool {
@@ -534,7 +568,7 @@ impl Source<'_> {
 }
 
 /// Tells a callback how far a transfer has come.
-pub(super) struct Meter<'m, 'a> {
+struct Meter<'m, 'a> {
     callback: Option<&'m mut Callback<'a>>,
     path: &'m Path,
     total: Option<u64>,
@@ -570,6 +604,7 @@ pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
     let kind = match e.kind() {
         io::ErrorKind::NotFound => ErrorKind::NotFound,
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::PermissionDenied,
+        io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
             ErrorKind::StorageFull
         }
