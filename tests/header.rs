@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 10] = [
+const FILES: [&str; 13] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -32,6 +32,9 @@ const FILES: [&str; 10] = [
     "sandbox.rs",
     "command.rs",
     "child.rs",
+    "files.rs",
+    "file.rs",
+    "transfer.rs",
     "info.rs",
     "boundary.rs",
 ];

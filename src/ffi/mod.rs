@@ -61,9 +61,12 @@ mod client;
 mod command;
 mod config;
 mod error;
+mod file;
+mod files;
 mod info;
 mod sandbox;
 mod spec;
+mod transfer;
 
 use std::ffi::{CStr, c_char};
 

@@ -9,7 +9,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sandbox::Sandbox;
 use crate::ssh::pool::Lease;
-use crate::ssh::sftp::{Attributes, Client, Opened, WINDOW, flags};
+use crate::ssh::sftp::{Attributes, Client, Opened, WINDOW, flags, is_refusal};
 
 /// An open file of a sandbox; made by [`Files::open`] and [`Files::open_with`].
 ///
@@ -203,9 +203,9 @@ impl File {
     }
 
     pub(super) fn close_now(&mut self) -> Result<()> {
+        self.sandbox.core.runtime.check_caller()?;
         let Some((mut lease, opened)) = self.open.take() else { return Err(closed()) };
-        let deadline = self.deadline();
-        Client::new(&mut lease, deadline)?.close_file(opened)?;
+        Client::new(&mut lease, self.deadline())?.close_file(opened)?;
         lease.finish();
         Ok(())
     }
@@ -275,23 +275,29 @@ impl File {
         operation: &'static str,
         ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>,
     ) -> Result<T> {
-        let deadline = self.deadline();
-        let Some((lease, opened)) = &mut self.open else { return Err(self.explain(closed(), operation)) };
-        let result = Client::new(lease, deadline).and_then(|client| ask(&client, opened));
-        result.map_err(|e| {
-            if !crate::ssh::sftp::is_refusal(&e) {
-                self.open = None;
-            }
-            self.explain(e, operation)
-        })
+        self.ask(ask, is_refusal).map_err(|e| self.explain(e, operation))
     }
 
     /// Moves contents. A failure in the middle leaves the session in disorder, also if the server just said no.
     fn attempt<T>(&mut self, ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>) -> Result<T> {
+        self.ask(ask, |_| false)
+    }
+
+    fn ask<T>(
+        &mut self,
+        ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>,
+        is_harmless: impl FnOnce(&Error) -> bool,
+    ) -> Result<T> {
+        // In a forked child the session is the parent's.
+        self.sandbox.core.runtime.check_caller()?;
         let deadline = self.deadline();
         let Some((lease, opened)) = &mut self.open else { return Err(closed()) };
         let result = Client::new(lease, deadline).and_then(|client| ask(&client, opened));
-        result.inspect_err(|_| self.open = None)
+        result.inspect_err(|e| {
+            if !is_harmless(e) {
+                self.open = None;
+            }
+        })
     }
 
     fn deadline(&self) -> Deadline {
@@ -336,7 +342,9 @@ impl Seek for File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        if let Some((mut lease, opened)) = self.open.take() {
+        if let Some((mut lease, opened)) = self.open.take()
+            && self.sandbox.core.runtime.check_caller().is_ok()
+        {
             match Client::new(&mut lease, Deadline::after(Some(super::TIDY)))
                 .and_then(|client| client.close_file(opened))
             {

@@ -227,16 +227,11 @@ impl<'a> Transfer<'a> {
             if self.resume {
                 return Err(invalid("only a download to a file can be resumed"));
             }
-            let mut write = |bytes: &[u8]| {
-                target.write_all(bytes).map_err(|e| {
-                    Error::new(ErrorKind::Transfer, format!("the target can't be written: {e}")).with_source(e)
-                })
-            };
+            let mut write =
+                |bytes: &[u8]| target.write_all(bytes).map_err(|e| at_stream("the target can't be written", e));
             let hash = self.checksum.then(Sha256::new);
             let (transferred, _) = self.get(remote.as_ref(), self.files.deadline(), 0, hash, &mut write)?;
-            target.flush().map_err(|e| {
-                Error::new(ErrorKind::Transfer, format!("the target can't be flushed: {e}")).with_source(e)
-            })?;
+            target.flush().map_err(|e| at_stream("the target can't be written", e))?;
             Ok(transferred)
         };
         let result = download();
@@ -559,8 +554,7 @@ impl Source<'_> {
                 (Err(e), _) if e.kind() == io::ErrorKind::Interrupted => continue,
                 (Err(e), Self::Local { path, .. }) => Err(at_local(path, "read", e)),
                 (Err(e), Self::Reader(_)) => {
-                    let message = format!("the source can't be read after {offset} bytes: {e}");
-                    Err(Error::new(ErrorKind::Transfer, message).with_source(e))
+                    Err(at_stream(format_args!("the source can't be read after {offset} bytes"), e))
                 }
             };
         }
@@ -611,6 +605,14 @@ pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
         _ => ErrorKind::Transfer,
     };
     Error::new(kind, format!("'{}' on this machine can't be {done}: {e}", path.display())).with_source(e)
+}
+
+/// A failure of the caller's own stream; one of ours, such as that of another sandbox's file, stays what it is.
+fn at_stream(what: impl fmt::Display, e: io::Error) -> Error {
+    match e.downcast::<Error>() {
+        Ok(error) => error.context(what),
+        Err(e) => Error::new(ErrorKind::Transfer, format!("{what}: {e}")).with_source(e),
+    }
 }
 
 /// A local file on its way to its name; removed again unless it gets there, or is to be resumed.

@@ -324,16 +324,47 @@ impl std::fmt::Debug for Channel {
     }
 }
 
-/// The SFTP subsystem of a session. Freed together with its session.
+/// The SFTP subsystem of a session. Its last clone frees it: that of the session itself, which has shut the connection down by
+/// then, or that of a file that is dropped even later.
 #[derive(Clone)]
-pub(super) struct Sftp {
+pub(super) struct Sftp(Arc<Subsystem>);
+
+struct Subsystem {
     session: ssh2::Session,
     sftp: NonNull<raw::LIBSSH2_SFTP>,
+    /// Files that were dropped while they were open. To free their memory takes the server's answer, or the connection's end.
+    dropped: Mutex<Vec<NonNull<raw::LIBSSH2_SFTP_HANDLE>>>,
 }
 
-// SAFETY: as for `Channel`.
-#[expect(unsafe_code, reason = "the pointer may move between threads")]
-unsafe impl Send for Sftp {}
+// SAFETY: as for `Channel`; the list has its own lock.
+#[expect(unsafe_code, reason = "the pointers may move between threads")]
+unsafe impl Send for Subsystem {}
+// SAFETY: as for `Send`.
+#[expect(unsafe_code, reason = "the pointers may be used by one thread after another")]
+unsafe impl Sync for Subsystem {}
+
+#[expect(unsafe_code, reason = "calls into libssh2")]
+impl Drop for Subsystem {
+    fn drop(&mut self) {
+        // What the session's end leaves: files, and the answers that nobody waited for. Nothing is waited for here; each of these
+        // has a few steps, and none of them blocks for long on a connection that is shut down.
+        let again = |step: &dyn Fn() -> c_int| (0..4).any(|_| step() != raw::LIBSSH2_ERROR_EAGAIN);
+        let mut is_freed = true;
+        for handle in std::mem::take(&mut *self.dropped.lock()) {
+            // SAFETY: the session is locked and alive, and the handle was left to us by the `SftpFile` that owned it. libssh2 frees
+            // it unless the call would block.
+            is_freed &=
+                again(&|| locked(&self.session, |_| unsafe { raw::libssh2_sftp_close_handle(handle.as_ptr()) }));
+        }
+        // SAFETY: the session is locked and alive, no handle of the subsystem is left, and nobody else knows it any more. libssh2
+        // frees it unless the call would block.
+        is_freed =
+            is_freed && again(&|| locked(&self.session, |_| unsafe { raw::libssh2_sftp_shutdown(self.sftp.as_ptr()) }));
+        if !is_freed {
+            log::debug!("libssh2 keeps the memory of an SFTP session");
+        }
+    }
+}
 
 /// What SFTP tells of a file; what the server left out is `None`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -387,7 +418,9 @@ impl Sftp {
         locked(session, |raw| {
             // SAFETY: the session is locked and alive.
             match NonNull::new(unsafe { raw::libssh2_sftp_init(raw) }) {
-                Some(sftp) => Ok(Self { session: session.clone(), sftp }),
+                Some(sftp) => {
+                    Ok(Self(Arc::new(Subsystem { session: session.clone(), sftp, dropped: Mutex::default() })))
+                }
                 None => Err(last_failure(raw)),
             }
         })
@@ -395,7 +428,7 @@ impl Sftp {
 
     /// Calls `f` with the session locked and the subsystem's pointer, which lives as long as the session.
     fn with<T>(&self, f: impl FnOnce(*mut raw::LIBSSH2_SESSION, *mut raw::LIBSSH2_SFTP) -> T) -> T {
-        locked(&self.session, |raw| f(raw, self.sftp.as_ptr()))
+        locked(&self.0.session, |raw| f(raw, self.0.sftp.as_ptr()))
     }
 
     /// Adds the SFTP status to a failure that says there is one.
@@ -423,7 +456,7 @@ impl Sftp {
             NonNull::new(handle).ok_or_else(|| last_failure(session))
         });
         match opened {
-            Ok(handle) => Ok(SftpFile { sftp: self.clone(), handle }),
+            Ok(handle) => Ok(SftpFile { sftp: self.clone(), handle, is_freed: false }),
             Err(failure) => Err(self.explain(failure)),
         }
     }
@@ -529,11 +562,20 @@ impl std::fmt::Debug for Sftp {
     }
 }
 
-/// An open file over SFTP. Dropping it without [`SftpFile::close`] leaves it to its session.
+/// An open file or directory over SFTP. Dropping it without [`SftpFile::close`] leaves it to its session.
 #[derive(Debug)]
 pub(super) struct SftpFile {
     sftp: Sftp,
     handle: NonNull<raw::LIBSSH2_SFTP_HANDLE>,
+    is_freed: bool,
+}
+
+impl Drop for SftpFile {
+    fn drop(&mut self) {
+        if !self.is_freed {
+            self.sftp.0.dropped.lock().push(self.handle);
+        }
+    }
 }
 
 // SAFETY: as for `Channel`.
@@ -618,7 +660,9 @@ impl SftpFile {
     /// the file must not be used after.
     pub(super) fn close(&mut self) -> Answer<()> {
         // SAFETY: see `with`. libssh2 frees the handle unless the call would block; the one caller forgets it then.
-        self.with(|session, handle| unsafe { check(session, raw::libssh2_sftp_close_handle(handle)) })
+        let closed = self.with(|session, handle| unsafe { check(session, raw::libssh2_sftp_close_handle(handle)) });
+        self.is_freed = !closed.as_ref().is_err_and(Failure::would_block);
+        closed
     }
 }
 
