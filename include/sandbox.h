@@ -2039,8 +2039,8 @@ sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name. The sandbox needs sha256sum.
- * Default: false.
+ * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
+ * files. The sandbox needs sha256sum. Default: false.
  */
 sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
                                      bool checksum,
@@ -3441,8 +3441,8 @@ sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name. The sandbox needs sha256sum.
- * Default: false.
+ * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
+ * files. The sandbox needs sha256sum. Default: false.
  */
 sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
                                      bool checksum,

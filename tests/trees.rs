@@ -81,7 +81,8 @@ fn a_tree_travels_there_and_back() {
             told.push((progress.done, progress.total));
             Ok(())
         };
-        let report = sandbox.files().transfer().progress(record).sync(true).upload_dir(&there, "new").unwrap();
+        let report =
+            sandbox.files().transfer().progress(record).sync(true).checksum(true).upload_dir(&there, "new").unwrap();
         assert_eq!((report.files, report.directories, report.symlinks, report.skipped), (6, 5, 3, 1));
         assert_eq!((report.bytes, &report.notes[0].text[..]), (100_023, "a socket"));
         assert_eq!(told[told.len() - 1], (100_023, Some(100_023)));
@@ -98,7 +99,7 @@ fn a_tree_travels_there_and_back() {
             .unwrap()
             .check()
             .unwrap();
-        let report = sandbox.files().transfer().sync(true).download_dir("new", &back).unwrap();
+        let report = sandbox.files().transfer().sync(true).checksum(true).download_dir("new", &back).unwrap();
         assert_eq!((report.files, report.directories, report.symlinks, report.skipped), (7, 5, 3, 3));
         let notes: BTreeMap<_, _> =
             report.notes.iter().map(|note| (note.path.to_str().unwrap(), &note.text[..])).collect();
@@ -350,6 +351,13 @@ fn a_hostile_sandbox_writes_nothing_outside_of_the_target() {
         }
     }
     assert!(!Path::new("/tmp/sandbox-test-hostile").exists());
+    // Contents that arrive changed are seen, and what is missing too.
+    archived(&sandbox, "add('file', data=b'hostile')", 1);
+    for (contents, said) in [("echo honest > t/file", "'file' in 't'"), ("rm t/file", "has 0 files, moved were 1")] {
+        sandbox.execute(contents).unwrap();
+        let error = sandbox.files().transfer().checksum(true).download_dir("t", scratch.path("new")).unwrap_err();
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains(said), "{error}");
+    }
     // What is left out is told; the rest arrives.
     archived(
         &sandbox,

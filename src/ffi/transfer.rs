@@ -112,8 +112,8 @@ pub extern "C" fn sbx_sandbox_transfer(
     })
 }
 
-/// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name. The sandbox needs sha256sum.
-/// Default: false.
+/// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
+/// files. The sandbox needs sha256sum. Default: false.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_checksum(
     transfer: Option<&mut sbx_transfer>,

@@ -4,11 +4,12 @@
 //! kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
 
 use std::ffi::OsStr;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use openssl::sha::Sha256;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
@@ -129,6 +130,23 @@ impl Root {
             return Err(io::Error::other("a link to what is no file"));
         }
         self.replace(name, |parent, name| fs::linkat(&source, file, parent, name, AtFlags::empty()))
+    }
+
+    /// The SHA-256 of a file.
+    pub(super) fn digest(&self, name: &[u8], buffer: &mut [u8]) -> io::Result<[u8; 32]> {
+        let (directory, file) = split(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let directory = self.walk(directory, false)?;
+        let mut file = std::fs::File::from(fs::openat(directory, OsStr::from_bytes(file), flags, Mode::empty())?);
+        let mut hash = Sha256::new();
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(hash.finish()),
+                Ok(length) => hash.update(&buffer[..length]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
 
     /// Finishes the directories.

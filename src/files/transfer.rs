@@ -86,8 +86,8 @@ impl<'a> Transfer<'a> {
         Self { files, checksum: false, sync: false, resume: false, max_bytes, max_entries, progress: None }
     }
 
-    /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name. The sandbox needs `sha256sum`.
-    /// Default: no.
+    /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a tree, of each of its files. The
+    /// sandbox needs `sha256sum`. Default: no.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -496,22 +496,25 @@ impl Files<'_> {
             ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected),
             _ => e,
         })?;
-        let digits = output.stdout.get(..64).and_then(|digits| std::str::from_utf8(digits).ok());
-        let byte = |at: usize| u8::from_str_radix(digits?.get(2 * at..2 * at + 2)?, 16).ok();
-        let mut digest = [0; 32];
-        for (at, place) in digest.iter_mut().enumerate() {
-            let Some(byte) = byte(at) else { return Ok(None) };
-            *place = byte;
-        }
-        Ok(Some(digest))
+        Ok(digest_of(&output.stdout))
     }
+}
+
+/// The sum that stands at the beginning of what `sha256sum` says.
+pub(super) fn digest_of(said: &[u8]) -> Option<[u8; 32]> {
+    let digits = said.get(..64).and_then(|digits| std::str::from_utf8(digits).ok())?;
+    let mut digest = [0; 32];
+    for (at, place) in digest.iter_mut().enumerate() {
+        *place = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(digest)
 }
 
 pub(super) fn too_much(path: &[u8], limit: u64) -> Error {
     Error::new(ErrorKind::Transfer, format!("{} has more than the {limit} bytes that are allowed", Quoted(path)))
 }
 
-const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed meanwhile, or spoiled";
+pub(super) const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed meanwhile, or spoiled";
 
 fn is_mismatch(e: &Error) -> bool {
     e.kind() == ErrorKind::Transfer && e.message().ends_with(MISMATCH)

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 
 use super::confined::{self, Attributes, Root};
 use super::tar::{Entry, Kind, Reader, Writer};
-use super::transfer::{PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
+use super::transfer::{MISMATCH, PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
 use super::{Files, Progress, beside, bytes_of, invalid};
 use crate::child::Child;
 use crate::command::ExitStatus;
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::ssh::sftp::{DIRECTORY, Quoted};
+use crate::ssh::sftp::{DIRECTORY, LONGEST_PATH, Quoted};
 
 /// How many notes a report keeps.
 const NOTES: usize = 1000;
@@ -103,9 +104,44 @@ impl Files<'_> {
         self.transfer().download_dir(remote, local)
     }
 
+    /// Compares the SHA-256 of all files of a tree in the sandbox, which errors call `name`, with those of a tree here: the sandbox
+    /// lists its own, so that no list has to be kept.
+    fn compare_trees(
+        &self,
+        tree: &[u8],
+        name: &[u8],
+        root: &Root,
+        moving: &mut Moving<'_, '_>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        let line = "export LC_ALL=C; cd -- \"$1\" && exec find . -type f -exec sha256sum {} +";
+        let command = self.sandbox.shell(line).arg(OsStr::from_bytes(tree)).timeout(deadline.remaining());
+        let (mut buffer, mut files) = (vec![0; BUFFER], 0);
+        let ended = stream(command.spawn()?, |child| {
+            child.stdin = None;
+            let Some(stdout) = child.stdout.take() else { return Ok(()) };
+            let mut lines = BufReader::with_capacity(BUFFER, stdout);
+            while let Some((digest, path)) = read_sum(&mut lines)? {
+                moving.path = PathBuf::from(OsStr::from_bytes(&path));
+                if root.digest(&path, &mut buffer).ok() != Some(digest) {
+                    let message = format!("'{}' in {} {MISMATCH}", shortened(&path), Quoted(name));
+                    return Err(Error::new(ErrorKind::Transfer, message).into());
+                }
+                files += 1;
+            }
+            Ok(())
+        });
+        ended.judge(moving, name, "checked")?;
+        if files == moving.report.files {
+            return Ok(());
+        }
+        let message = format!("{} has {files} files, moved were {}", Quoted(name), moving.report.files);
+        Err(Error::new(ErrorKind::Transfer, message))
+    }
+
     /// Removes what is left of a tree, as far as the sandbox can be reached.
     fn tidy_tree(&self, part: &[u8]) {
-        let deadline = crate::deadline::Deadline::after(Some(TIDY));
+        let deadline = Deadline::after(Some(TIDY));
         // tar may be at work on its last bytes, and directories may forbid it.
         let line = "for round in 1 2 3; do rm -rf -- \"$1\" 2> /dev/null && exit; \
             find \"$1\" -type d -exec chmod u+rwx {} \\; 2> /dev/null; done; rm -rf -- \"$1\"";
@@ -198,11 +234,16 @@ impl Transfer<'_> {
         let mut moving = Moving::new(self.progress.as_deref_mut(), total);
         let line = "export LC_ALL=C; mkdir -- \"$1\" && exec tar -xpof - -C \"$1\"";
         let command = files.sandbox.shell(line).arg(OsStr::from_bytes(part)).timeout(deadline.remaining());
-        let ended = with_tar(command.spawn()?, |child| match child.stdin.take() {
+        let ended = stream(command.spawn()?, |child| match child.stdin.take() {
             Some(stdin) => moving.pack(BufWriter::with_capacity(BUFFER, stdin), local, &root),
             None => Ok(()),
         });
         let sent = ended.judge(&moving, target, "written").and_then(|()| {
+            if self.checksum {
+                let local = fs::canonicalize(local).map_err(|e| at_local(local, "read", e))?;
+                let root = Root::open(&local).map_err(|e| at_local(&local, "opened", e))?;
+                files.compare_trees(part, target, &root, &mut moving, deadline)?;
+            }
             let merge = "cp -alf -- \"$1/.\" \"$2/\"";
             let line = if found.is_some() { merge } else { "mv -T -- \"$1\" \"$2\"" };
             files.run(line, &[part, to], target, "put in place", deadline)
@@ -236,7 +277,7 @@ impl Transfer<'_> {
         let mut moving = Moving::new(self.progress.as_deref_mut(), None);
         let line = "export LC_ALL=C; exec tar -cf - -C \"$1\" .";
         let command = files.sandbox.shell(line).arg(OsStr::from_bytes(source)).timeout(deadline.remaining());
-        let ended = with_tar(command.spawn()?, |child| {
+        let ended = stream(command.spawn()?, |child| {
             child.stdin = None;
             let Some(stdout) = child.stdout.take() else { return Ok(()) };
             let mut reader = Reader::new(BufReader::with_capacity(BUFFER, stdout));
@@ -245,6 +286,9 @@ impl Transfer<'_> {
         });
         moving.take_notes(&ended);
         ended.judge(&moving, source, "read")?;
+        if self.checksum {
+            files.compare_trees(source, source, &root, &mut moving, deadline)?;
+        }
         let mut finish = || {
             root.finish()?;
             match is_merged {
@@ -310,6 +354,36 @@ fn measure(directory: &Path) -> Result<u64> {
     Ok(total)
 }
 
+/// A line of `sha256sum`: the sum, and the name below the root. `None` at the end.
+fn read_sum(lines: &mut impl BufRead) -> io::Result<Option<([u8; 32], Vec<u8>)>> {
+    // A backslash, the sum, two signs, and a name each of whose bytes may be escaped.
+    const LONGEST: u64 = 1 + 64 + 2 + 2 * (LONGEST_PATH as u64 + 2) + 1;
+    let mut line = Vec::new();
+    lines.take(LONGEST).read_until(b'\n', &mut line)?;
+    if line.is_empty() {
+        return Ok(None);
+    }
+    let wrong = || io::Error::new(io::ErrorKind::InvalidData, "what sha256sum says can't be understood");
+    let line = line.strip_suffix(b"\n").ok_or_else(wrong)?;
+    let (line, is_escaped) = line.strip_prefix(b"\\").map_or((line, false), |line| (line, true));
+    let (sum, name) = line.split_at_checked(66).ok_or_else(wrong)?;
+    let sum = super::transfer::digest_of(sum).ok_or_else(wrong)?;
+    let mut path = Vec::with_capacity(name.len());
+    let mut bytes = name.iter().copied();
+    while let Some(byte) = bytes.next() {
+        path.push(match byte {
+            b'\\' if is_escaped => match bytes.next() {
+                Some(b'n') => b'\n',
+                Some(b'r') => b'\r',
+                Some(b'\\') => b'\\',
+                _ => return Err(wrong()),
+            },
+            byte => byte,
+        });
+    }
+    Ok(Some((sum, confined::name_below(&path).map_err(|_| wrong())?)))
+}
+
 /// What ends a stream early.
 enum Trouble {
     /// The cause is on this side.
@@ -332,15 +406,15 @@ impl From<Error> for Trouble {
 
 type Streamed<T> = std::result::Result<T, Trouble>;
 
-/// How both sides of a stream ended, and what tar said.
+/// How both sides of a stream ended, and what the tool said.
 struct Ended {
     here: Streamed<()>,
     there: Result<ExitStatus>,
     said: String,
 }
 
-/// Moves a tree through a running tar's streams and waits for its end.
-fn with_tar(child: Child, work: impl FnOnce(&mut Child) -> Streamed<()>) -> Ended {
+/// Works on a tool's streams and waits for its end.
+fn stream(child: Child, work: impl FnOnce(&mut Child) -> Streamed<()>) -> Ended {
     thread::scope(|scope| {
         // Gone when `work` panics, so that the listener's stream ends.
         let mut child = child;
@@ -748,6 +822,21 @@ mod tests {
         unpacked(&place, &[entry("f", Kind::File, "")]).0.unwrap();
         assert_eq!(fs::read(place.0.join("outside")).unwrap(), b"old");
         assert_eq!(fs::read(place.0.join("root/f")).unwrap(), b"f");
+    }
+
+    #[test]
+    fn the_lines_of_sha256sum_are_understood() {
+        let sum = "0f".repeat(32);
+        let lines = format!("{sum}  ./a b\n\\{sum}  ./x\\n\\\\y\n{sum} *./c\n");
+        let (mut lines, mut names) = (lines.as_bytes(), Vec::new());
+        while let Some((digest, name)) = read_sum(&mut lines).unwrap() {
+            assert_eq!(digest, [15; 32]);
+            names.push(name);
+        }
+        assert_eq!(names, [&b"a b"[..], b"x\n\\y", b"c"]);
+        for line in [format!("{sum}  ../x\n"), format!("{sum}  x"), "no sum\n".to_owned(), "x".repeat(100_000)] {
+            assert!(read_sum(&mut line.as_bytes()).is_err(), "{line}");
+        }
     }
 
     #[test]
