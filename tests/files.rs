@@ -400,3 +400,13 @@ fn a_transfer_ends_at_its_deadline() {
     let error = sandbox.files().read("pipe").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
 }
+
+#[test]
+fn a_sandbox_that_is_gone_is_not_a_file_that_is_not_there() {
+    over_every_transport(|_, sandbox| {
+        assert!(sandbox.files().exists("/etc").unwrap());
+        common::kubectl(&["delete", "pod", sandbox.name(), "--grace-period=1", "--wait=true"]);
+        let error = sandbox.files().exists("/etc").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Connect | ErrorKind::Closed), "{error}");
+    });
+}

@@ -289,7 +289,7 @@ impl<'a> Files<'a> {
         match self.metadata(path) {
             Ok(_) => Ok(true),
             // Without a sandbox there is an answer neither way.
-            Err(e) if e.kind() == ErrorKind::NotFound && e.ssh_code().is_some() => Ok(false),
+            Err(e) if e.kind() == ErrorKind::NotFound && sftp::is_refusal(&e) => Ok(false),
             Err(e) => Err(e),
         }
     }

@@ -256,7 +256,7 @@ impl<'a> Transfer<'a> {
         Ok(contents)
     }
 
-    /// Sends a file under another name, and renames it over its target when all has arrived. 5 round trips for a small file.
+    /// Sends a file under another name, and renames it over its target when all has arrived. 4 round trips for a small file.
     fn put(&mut self, source: &mut Source<'_>, remote: &Path, mode: u32) -> Result<Transferred> {
         let (files, deadline, path, mode) =
             (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
@@ -277,7 +277,7 @@ impl<'a> Transfer<'a> {
         let (mut lease, (part, opened)) = begun.map_err(|e| files.with_reason(e, remote))?;
         let part = part.as_os_str().as_bytes();
         let filled = Client::new(&mut lease, deadline)
-            .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, remote));
+            .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, part, remote));
         let result = match filled {
             Ok(size) => self.finish(lease, part, remote, hash, deadline).map(|sha256| Transferred {
                 bytes: size,
@@ -308,6 +308,7 @@ impl<'a> Transfer<'a> {
         resumed: u64,
         hash: &mut Option<Sha256>,
         mode: u32,
+        part: &[u8],
         remote: &Path,
     ) -> Result<u64> {
         if resumed > 0 {
@@ -329,7 +330,10 @@ impl<'a> Transfer<'a> {
             Ok(length)
         };
         let size = client.upload(&opened, resumed, &mut read, &mut |reached| meter.at(reached))?;
-        let found = client.attributes_of(&opened)?;
+        if self.sync {
+            client.sync(&opened)?;
+        }
+        let found = client.close_and_look(opened, part)?;
         if found.size != Some(size) {
             let path = Quoted(remote.as_os_str().as_bytes());
             let message = format!("the sandbox has {:?} bytes of {path}, sent were {size}", found.size);
@@ -337,12 +341,8 @@ impl<'a> Transfer<'a> {
         }
         // The server's umask has a say when a file is created.
         if found.mode.map(|mode| mode & PERMISSIONS) != Some(mode) {
-            client.set_attributes_of(&opened, Attributes { mode: Some(mode), ..Attributes::default() })?;
+            client.set_stat(part, Attributes { mode: Some(mode), ..Attributes::default() })?;
         }
-        if self.sync {
-            client.sync(&opened)?;
-        }
-        client.close_file(opened)?;
         meter.report(size)?;
         Ok(size)
     }
@@ -715,5 +715,42 @@ impl fmt::Debug for Transfer<'_> {
             .field("sync", &self.sync)
             .field("resume", &self.resume)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_failures_have_kinds_and_name_the_file() {
+        for (number, kind) in [
+            (libc::ENOSPC, ErrorKind::StorageFull),
+            (libc::EDQUOT, ErrorKind::StorageFull),
+            (libc::EACCES, ErrorKind::PermissionDenied),
+            (libc::EROFS, ErrorKind::PermissionDenied),
+            (libc::ENOENT, ErrorKind::NotFound),
+            (libc::EIO, ErrorKind::Transfer),
+        ] {
+            let error = at_local(Path::new("some/file"), "written", io::Error::from_raw_os_error(number));
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().starts_with("'some/file' on this machine can't be written: "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_taken_or_replaced_is_not_written() {
+        let place = std::env::temp_dir().join(format!("sandbox-part-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        let target = place.join("target");
+        let first = LocalPart::create(&target, true).unwrap();
+        assert_eq!(LocalPart::create(&target, true).err().unwrap().kind(), ErrorKind::Conflict);
+        drop(first);
+        LocalPart::create(&target, true).unwrap().put_in_place(0o640, true).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o640);
+        // Another one is not in the way, and goes when it is not put in place.
+        drop(LocalPart::create(&target, false).unwrap());
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+        fs::remove_dir_all(&place).unwrap();
     }
 }

@@ -154,36 +154,39 @@ impl<'s> Client<'s> {
     /// entries and 3 more.
     pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
         let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
+        let listed = self.list_opened(&mut directory, path);
+        // After the server's own "no" the session is used again.
+        if listed.as_ref().err().is_none_or(is_refusal) {
+            self.close(&mut directory, path)?;
+        }
+        listed
+    }
+
+    fn list_opened(&self, directory: &mut SftpFile, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
         let (mut entries, mut bytes, mut buffer) = (Vec::new(), 0, vec![0; LONGEST_PATH + 1]);
-        let too_much = |what: &str| {
-            let message = format!("'{}' in the sandbox can't be listed: {what}", path.escape_ascii());
-            Error::new(ErrorKind::Transfer, message)
-        };
+        let refused = |what: &str| Error::new(ErrorKind::Transfer, format!("{} can't be listed: {what}", Quoted(path)));
         loop {
             let next = self.session.drive(self.deadline, "the listing", |_| directory.read_dir(&mut buffer));
             let (length, attributes) = next.map_err(|stop| match stop {
                 Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_PROTO => {
-                    too_much("an entry is malformed, or its name longer than any path")
+                    refused("an entry is malformed, or its name longer than any path")
                 }
                 stop => failed(path, format_args!("listed beyond {} entries", entries.len()), stop),
             })?;
             self.deadline.check("the listing").map_err(|e| e.context(Quoted(path)))?;
-            let name = &buffer[..length];
-            match name {
-                b"" => break,
+            match &buffer[..length] {
+                b"" => return Ok(entries),
                 b"." | b".." => continue,
                 name if name.contains(&b'/') || name.contains(&0) => {
-                    return Err(too_much(&format!("'{}' is no name of an entry", name.escape_ascii())));
+                    return Err(refused(&format!("'{}' is no name of an entry", name.escape_ascii())));
                 }
                 name => entries.push((name.to_vec(), attributes)),
             }
             bytes += length;
             if entries.len() > LISTED_ENTRIES || bytes > LISTED_BYTES {
-                return Err(too_much("it has more than a million entries, or 64 MiB of names"));
+                return Err(refused("it has more than a million entries, or 64 MiB of names"));
             }
         }
-        self.close(&mut directory, path)?;
-        Ok(entries)
     }
 
     /// Opens a file with [`flags`]; `mode` is for a new one. Errors call it `name`.
@@ -224,6 +227,21 @@ impl<'s> Client<'s> {
     /// Closes a file; what the server could not write may be reported here.
     pub(crate) fn close_file(&self, mut opened: Opened) -> Result<()> {
         self.close(&mut opened.file, &opened.name)
+    }
+
+    /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.
+    pub(crate) fn close_and_look(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
+        let Opened { file, name } = &mut opened;
+        let is_closed = self
+            .session
+            .attempt(self.deadline, "the SFTP server's answer", || file.close())
+            .map_err(|stop| failed(name, "closed", stop))?
+            .is_some();
+        let found = self.ask(name, "looked at", |sftp| sftp.lstat(path));
+        if !is_closed {
+            self.close(file, name)?;
+        }
+        found
     }
 
     fn close(&self, file: &mut SftpFile, name: &[u8]) -> Result<()> {
