@@ -119,7 +119,7 @@ enum sbx_status
      */
     SBX_ERR_NOT_FOUND = 20,
     /**
-     * A sandbox of that name exists already, or somebody else changed the same object at the same time.
+     * A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
      */
     SBX_ERR_CONFLICT = 21,
     /**
@@ -130,6 +130,10 @@ enum sbx_status
      * A quota of the namespace, or the API server's limit of requests, is used up.
      */
     SBX_ERR_QUOTA = 23,
+    /**
+     * A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+     */
+    SBX_ERR_STORAGE_FULL = 24,
     /**
      * The API server can't be reached or can't answer now. Trying later may help.
      */
@@ -171,11 +175,13 @@ enum sbx_status
      */
     SBX_ERR_COMMAND_FAILED = 63,
     /**
-     * The connection was lost after the command was requested: it may have run, in part or whole. It is never sent twice.
+     * The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
+     * happened, in part or whole. It is never asked twice.
      */
     SBX_ERR_OUTCOME_UNKNOWN = 64,
     /**
-     * A file could not be moved. The target is as it was before.
+     * A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The
+     * target of a transfer is as it was before.
      */
     SBX_ERR_TRANSFER = 65,
     /**
@@ -294,6 +300,43 @@ typedef int32_t sbx_cause;
 #endif // __cplusplus
 
 /**
+ * What a file is.
+ */
+enum sbx_file_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Nothing is known.
+     */
+    SBX_FILE_KIND_UNKNOWN = 0,
+    /**
+     * A regular file.
+     */
+    SBX_FILE_KIND_FILE = 1,
+    /**
+     * A directory.
+     */
+    SBX_FILE_KIND_DIRECTORY = 2,
+    /**
+     * A symbolic link.
+     */
+    SBX_FILE_KIND_SYMLINK = 3,
+    /**
+     * A named pipe, a socket, a device.
+     */
+    SBX_FILE_KIND_OTHER = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_file_kind sbx_file_kind;
+#else
+typedef int32_t sbx_file_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Where a Pod is in its life. A later version may have more of them.
  */
 enum sbx_phase
@@ -405,6 +448,76 @@ typedef int32_t sbx_log_level;
 #endif // __cplusplus
 
 /**
+ * How sbx_sandbox_open_file() opens a file; to be combined with |.
+ */
+enum sbx_open
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * For reading.
+     */
+    SBX_OPEN_READ = 1,
+    /**
+     * For writing, over what is there.
+     */
+    SBX_OPEN_WRITE = 2,
+    /**
+     * For writing at the end, wherever that is at the time.
+     */
+    SBX_OPEN_APPEND = 4,
+    /**
+     * Empties a file that is there. Needs SBX_OPEN_WRITE.
+     */
+    SBX_OPEN_TRUNCATE = 8,
+    /**
+     * Creates the file if it is not there. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+     */
+    SBX_OPEN_CREATE = 16,
+    /**
+     * Creates the file, which must not be there, nor a link of its name. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+     */
+    SBX_OPEN_CREATE_NEW = 32,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_open sbx_open;
+#else
+typedef int32_t sbx_open;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What sbx_file_seek() counts from.
+ */
+enum sbx_seek
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * The beginning of the file.
+     */
+    SBX_SEEK_START = 0,
+    /**
+     * The position.
+     */
+    SBX_SEEK_CURRENT = 1,
+    /**
+     * The end of the file.
+     */
+    SBX_SEEK_END = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_seek sbx_seek;
+#else
+typedef int32_t sbx_seek;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
  */
 typedef struct sbx_bytes sbx_bytes;
@@ -451,9 +564,21 @@ typedef struct sbx_detached sbx_detached;
 typedef struct sbx_ending sbx_ending;
 
 /**
+ * The entries of a directory. Freed with sbx_entries_free(). May be read from several threads.
+ */
+typedef struct sbx_entries sbx_entries;
+
+/**
  * Why a call failed. Belongs to the caller, who frees it with sbx_error_free(). May be read from several threads.
  */
 typedef struct sbx_error sbx_error;
+
+/**
+ * An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed. May be used
+ * from several threads; their calls take turns. After a lost connection or a timeout it can only be freed. Freed with
+ * sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
+ */
+typedef struct sbx_file sbx_file;
 
 /**
  * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list. May be read
@@ -465,6 +590,12 @@ typedef struct sbx_info sbx_info;
  * A list of infos. Freed with sbx_list_free(). May be read from several threads.
  */
 typedef struct sbx_list sbx_list;
+
+/**
+ * What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from several
+ * threads.
+ */
+typedef struct sbx_metadata sbx_metadata;
 
 /**
  * A list of names. Freed with sbx_names_free(). May be read from several threads.
@@ -491,6 +622,25 @@ typedef struct sbx_sandbox sbx_sandbox;
 typedef struct sbx_spec sbx_spec;
 
 /**
+ * Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used again and
+ * again, from several threads too. It keeps what it needs of its sandbox alive.
+ *
+ * By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server acknowledges
+ * every write, and the size is always compared.
+ */
+typedef struct sbx_transfer sbx_transfer;
+
+/**
+ * What the transfer of a file did. Freed with sbx_transferred_free(). May be read from several threads.
+ */
+typedef struct sbx_transferred sbx_transferred;
+
+/**
+ * What the transfer of a directory did. Freed with sbx_tree_report_free(). May be read from several threads.
+ */
+typedef struct sbx_tree_report sbx_tree_report;
+
+/**
  * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a NUL behind them, in
  * pieces of any size. Returns 0 to go on; anything else ends the call.
  *
@@ -501,6 +651,35 @@ typedef int32_t (*sbx_output_fn)(void *userdata,
                                  sbx_stream stream,
                                  const uint8_t *data,
                                  size_t len);
+
+/**
+ * Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is the file
+ * that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files of a tree, of
+ * `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
+ *
+ * It is called on the thread that called the function it was given to, and only during that call. It may call this library, also
+ * for the same sandbox. It must not throw or longjmp.
+ */
+typedef int32_t (*sbx_progress_fn)(void *userdata,
+                                   const char *path,
+                                   uint64_t done,
+                                   int64_t total);
+
+/**
+ * Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number to end the
+ * transfer with SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
+ */
+typedef int64_t (*sbx_read_fn)(void *userdata,
+                               uint8_t *buffer,
+                               size_t capacity);
+
+/**
+ * Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
+ * Otherwise as sbx_progress_fn.
+ */
+typedef int32_t (*sbx_write_fn)(void *userdata,
+                                const uint8_t *data,
+                                size_t len);
 
 #ifdef __cplusplus
 extern "C" {
@@ -1311,6 +1490,325 @@ const uint8_t *sbx_error_stderr(const sbx_error *error,
 void sbx_error_free(sbx_error *error);
 
 /**
+ * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
+ * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT
+ * if a file is there that SBX_OPEN_CREATE_NEW was to create.
+ */
+sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
+                                 const char *path,
+                                 int32_t flags,
+                                 uint32_t mode,
+                                 sbx_file **file,
+                                 sbx_error **err);
+
+/**
+ * Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
+ * or more, but not always as many as there are. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_read(const sbx_file *file,
+                         uint8_t *buffer,
+                         size_t capacity,
+                         size_t *len,
+                         sbx_error **err);
+
+/**
+ * Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be NULL if `len`
+ * is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+ */
+sbx_status sbx_file_write(const sbx_file *file,
+                          const uint8_t *data,
+                          size_t len,
+                          sbx_error **err);
+
+/**
+ * Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`, which may be
+ * NULL. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_seek(const sbx_file *file,
+                         int64_t offset,
+                         int32_t whence,
+                         uint64_t *position,
+                         sbx_error **err);
+
+/**
+ * Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_metadata(const sbx_file *file,
+                             sbx_metadata **metadata,
+                             sbx_error **err);
+
+/**
+ * Cuts it off after `size` bytes, or fills it up with zeros. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_set_size(const sbx_file *file,
+                             uint64_t size,
+                             sbx_error **err);
+
+/**
+ * Sets its permission bits, such as 0755. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_set_permissions(const sbx_file *file,
+                                    uint32_t mode,
+                                    sbx_error **err);
+
+/**
+ * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
+ * if the SFTP server can't do that, which OpenSSH's can.
+ */
+sbx_status sbx_file_sync(const sbx_file *file,
+                         sbx_error **err);
+
+/**
+ * Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
+ * as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+ */
+sbx_status sbx_file_close(const sbx_file *file,
+                          sbx_error **err);
+
+/**
+ * Frees a file, and closes it if it is open.
+ */
+void sbx_file_free(sbx_file *file);
+
+/**
+ * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
+ * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
+ * whole or not at all.
+ *
+ * What functions for files have in common when they fail: SBX_ERR_NOT_FOUND and SBX_ERR_PERMISSION_DENIED as the system says them,
+ * SBX_ERR_CONFLICT for what exists already, SBX_ERR_STORAGE_FULL for a full disk or quota, SBX_ERR_INVALID_ARGUMENT for what is
+ * no path, SBX_ERR_TRANSFER for everything else that the sandbox's system refuses, SBX_ERR_TIMED_OUT (the configured
+ * transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
+ * harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
+ */
+sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
+                                   const char *local,
+                                   const char *remote,
+                                   uint64_t *size,
+                                   sbx_error **err);
+
+/**
+ * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
+                                     const char *remote,
+                                     const char *local,
+                                     uint64_t *size,
+                                     sbx_error **err);
+
+/**
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
+ * 0. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
+                                  const char *remote,
+                                  const uint8_t *data,
+                                  size_t len,
+                                  sbx_error **err);
+
+/**
+ * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
+                                 const char *remote,
+                                 sbx_bytes **bytes,
+                                 sbx_error **err);
+
+/**
+ * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
+ * NULL.
+ */
+const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
+                              size_t *len);
+
+/**
+ * Frees bytes.
+ */
+void sbx_bytes_free(sbx_bytes *bytes);
+
+/**
+ * Writes `len` bytes at `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+ * After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_append_file(const sbx_sandbox *sandbox,
+                                   const char *remote,
+                                   const uint8_t *data,
+                                   size_t len,
+                                   sbx_error **err);
+
+/**
+ * Tells what is known about a file; links are followed. The caller frees the answer with sbx_metadata_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_file_metadata(const sbx_sandbox *sandbox,
+                                     const char *path,
+                                     sbx_metadata **metadata,
+                                     sbx_error **err);
+
+/**
+ * As sbx_sandbox_file_metadata(), of a link itself.
+ */
+sbx_status sbx_sandbox_symlink_metadata(const sbx_sandbox *sandbox,
+                                        const char *path,
+                                        sbx_metadata **metadata,
+                                        sbx_error **err);
+
+/**
+ * Puts into `*exists` whether there is such a file; links are followed, so a broken one is none. Fails as
+ * sbx_sandbox_upload_file(), but not for a file that is not there.
+ */
+sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
+                                   const char *path,
+                                   bool *exists,
+                                   sbx_error **err);
+
+/**
+ * Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list with
+ * sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of names.
+ */
+sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
+                                const char *path,
+                                sbx_entries **entries,
+                                sbx_error **err);
+
+/**
+ * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something of that name is there.
+ */
+sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
+                                  const char *path,
+                                  sbx_error **err);
+
+/**
+ * Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_CONFLICT if something else than a directory is in the way.
+ */
+sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
+                                      const char *path,
+                                      sbx_error **err);
+
+/**
+ * Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for a directory.
+ */
+sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
+                                   const char *path,
+                                   sbx_error **err);
+
+/**
+ * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if it is not empty, or no directory.
+ */
+sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
+                                  const char *path,
+                                  sbx_error **err);
+
+/**
+ * Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_TRANSFER for something else than a directory. What could be removed is gone then.
+ */
+sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
+                                      const char *path,
+                                      sbx_error **err);
+
+/**
+ * Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
+ * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the two are not on the same file system, or a directory is
+ * in the way.
+ */
+sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
+                                   const char *from,
+                                   const char *to,
+                                   sbx_error **err);
+
+/**
+ * Sets the permission bits, such as 0755; links are followed. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_set_file_permissions(const sbx_sandbox *sandbox,
+                                            const char *path,
+                                            uint32_t mode,
+                                            sbx_error **err);
+
+/**
+ * Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_CONFLICT if something of that name is there.
+ */
+sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
+                                      const char *original,
+                                      const char *link,
+                                      sbx_error **err);
+
+/**
+ * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_TRANSFER for what is no link.
+ */
+sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
+                                 const char *path,
+                                 sbx_bytes **bytes,
+                                 sbx_error **err);
+
+/**
+ * Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_resolve_path(const sbx_sandbox *sandbox,
+                                    const char *path,
+                                    sbx_bytes **bytes,
+                                    sbx_error **err);
+
+/**
+ * What it is; SBX_FILE_KIND_UNKNOWN for NULL.
+ */
+sbx_file_kind sbx_metadata_kind(const sbx_metadata *metadata);
+
+/**
+ * Its size in bytes; 0 for NULL. Files that the system makes up, as in /proc, say 0.
+ */
+uint64_t sbx_metadata_size(const sbx_metadata *metadata);
+
+/**
+ * Its permission bits, such as 0644, with those for set-user-id, set-group-id and sticky; 0 for NULL.
+ */
+uint32_t sbx_metadata_mode(const sbx_metadata *metadata);
+
+/**
+ * True, and when its contents were changed last in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+ */
+bool sbx_metadata_modified(const sbx_metadata *metadata,
+                           int64_t *unix_seconds);
+
+/**
+ * True, and when it was read last in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+ */
+bool sbx_metadata_accessed(const sbx_metadata *metadata,
+                           int64_t *unix_seconds);
+
+/**
+ * Frees metadata that was not borrowed from a list.
+ */
+void sbx_metadata_free(sbx_metadata *metadata);
+
+/**
+ * How many entries there are; 0 for NULL.
+ */
+size_t sbx_entries_count(const sbx_entries *entries);
+
+/**
+ * The name of an entry: bytes without '/', borrowed from the list; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_entries_name_at(const sbx_entries *entries,
+                                size_t index);
+
+/**
+ * What is known about an entry, of a link itself; borrowed from the list. `index` counts from 0. NULL beyond the last.
+ */
+const sbx_metadata *sbx_entries_metadata_at(const sbx_entries *entries,
+                                            size_t index);
+
+/**
+ * Frees a list of entries and what was borrowed from it.
+ */
+void sbx_entries_free(sbx_entries *entries);
+
+/**
  * Name of the sandbox and of its Pod.
  */
 const char *sbx_info_name(const sbx_info *info);
@@ -1537,48 +2035,6 @@ sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
- * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
- * whole or not at all.
- *
- * SBX_ERR_NOT_FOUND, SBX_ERR_PERMISSION_DENIED, SBX_ERR_TIMED_OUT (the configured transfer_timeout), else SBX_ERR_TRANSFER, and
- * those of a lost connection.
- */
-sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
-                                   const char *local,
-                                   const char *remote,
-                                   uint64_t *size,
-                                   sbx_error **err);
-
-/**
- * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
- */
-sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
-                                     const char *remote,
-                                     const char *local,
-                                     uint64_t *size,
-                                     sbx_error **err);
-
-/**
- * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
- * 0. Fails as sbx_sandbox_upload_file().
- */
-sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
-                                  const char *remote,
-                                  const uint8_t *data,
-                                  size_t len,
-                                  sbx_error **err);
-
-/**
- * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
- * sbx_sandbox_upload_file().
- */
-sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
-                                 const char *remote,
-                                 sbx_bytes **bytes,
-                                 sbx_error **err);
-
-/**
  * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
  * stays. The new expiry is put into `*unix_seconds`, which may be NULL.
  */
@@ -1606,18 +2062,6 @@ sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
  * Frees a handle. The sandbox stays.
  */
 void sbx_sandbox_free(sbx_sandbox *sandbox);
-
-/**
- * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
- * NULL.
- */
-const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
-                              size_t *len);
-
-/**
- * Frees bytes.
- */
-void sbx_bytes_free(sbx_bytes *bytes);
 
 /**
  * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The caller frees
@@ -1754,6 +2198,207 @@ sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
  * Frees a spec.
  */
 void sbx_spec_free(sbx_spec *spec);
+
+/**
+ * Makes options for transfers to and from this sandbox. The caller frees them with sbx_transfer_free().
+ */
+sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
+                                sbx_transfer **transfer,
+                                sbx_error **err);
+
+/**
+ * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
+ * files. The sandbox needs sha256sum. Default: false.
+ */
+sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
+                                     bool checksum,
+                                     sbx_error **err);
+
+/**
+ * Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the truth.
+ * Default: false.
+ */
+sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
+                                 bool sync,
+                                 sbx_error **err);
+
+/**
+ * Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept is begun
+ * with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what has arrived is
+ * removed.
+ */
+sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
+                                   bool resume,
+                                   sbx_error **err);
+
+/**
+ * How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+ */
+sbx_status sbx_transfer_set_max_bytes(sbx_transfer *transfer,
+                                      uint64_t max_bytes,
+                                      sbx_error **err);
+
+/**
+ * How many entries the download of a directory may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+ */
+sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
+                                        uint64_t max_entries,
+                                        sbx_error **err);
+
+/**
+ * Copies the local file `local` to `remote`, as sbx_sandbox_upload_file(). `progress` may be NULL. The caller frees
+ * `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
+ *
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback says so.
+ */
+sbx_status sbx_transfer_upload(const sbx_transfer *transfer,
+                               const char *local,
+                               const char *remote,
+                               sbx_progress_fn progress,
+                               void *userdata,
+                               sbx_transferred **transferred,
+                               sbx_error **err);
+
+/**
+ * Copies `remote` to the local file `local`; otherwise as sbx_transfer_upload().
+ */
+sbx_status sbx_transfer_download(const sbx_transfer *transfer,
+                                 const char *remote,
+                                 const char *local,
+                                 sbx_progress_fn progress,
+                                 void *userdata,
+                                 sbx_transferred **transferred,
+                                 sbx_error **err);
+
+/**
+ * Copies all that `read` gives to the file `remote`, with permissions rw-r--r--. `read` and `progress` get the same `userdata`. It
+ * can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ */
+sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
+                                    sbx_read_fn read,
+                                    const char *remote,
+                                    sbx_progress_fn progress,
+                                    void *userdata,
+                                    sbx_transferred **transferred,
+                                    sbx_error **err);
+
+/**
+ * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be resumed:
+ * SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ */
+sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
+                                    const char *remote,
+                                    sbx_write_fn write,
+                                    sbx_progress_fn progress,
+                                    void *userdata,
+                                    sbx_transferred **transferred,
+                                    sbx_error **err);
+
+/**
+ * Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
+ * whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. `progress`
+ * may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+ *
+ * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
+ * files replace files, each in one step, and what only the target has stays.
+ *
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something else than a directory is in the way, SBX_ERR_CANCELLED if the
+ * callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+ */
+sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
+                                   const char *local,
+                                   const char *remote,
+                                   sbx_progress_fn progress,
+                                   void *userdata,
+                                   sbx_tree_report **report,
+                                   sbx_error **err);
+
+/**
+ * Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as sbx_transfer_upload_dir().
+ *
+ * Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the tree. Symbolic
+ * links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files below a link, and links to
+ * files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+ */
+sbx_status sbx_transfer_download_dir(const sbx_transfer *transfer,
+                                     const char *remote,
+                                     const char *local,
+                                     sbx_progress_fn progress,
+                                     void *userdata,
+                                     sbx_tree_report **report,
+                                     sbx_error **err);
+
+/**
+ * Frees options.
+ */
+void sbx_transfer_free(sbx_transfer *transfer);
+
+/**
+ * Bytes of the file; 0 for NULL.
+ */
+uint64_t sbx_transferred_bytes(const sbx_transferred *transferred);
+
+/**
+ * How many of the bytes had been there already, from an earlier transfer; 0 for NULL.
+ */
+uint64_t sbx_transferred_resumed(const sbx_transferred *transferred);
+
+/**
+ * The 32 bytes of the file's SHA-256; NULL if it was not compared.
+ */
+const uint8_t *sbx_transferred_sha256(const sbx_transferred *transferred);
+
+/**
+ * Frees what a transfer told.
+ */
+void sbx_transferred_free(sbx_transferred *transferred);
+
+/**
+ * Regular files, those with several names counted once for each; 0 for NULL.
+ */
+uint64_t sbx_tree_report_files(const sbx_tree_report *report);
+
+/**
+ * Directories, with the root; 0 for NULL.
+ */
+uint64_t sbx_tree_report_directories(const sbx_tree_report *report);
+
+/**
+ * Symbolic links; 0 for NULL.
+ */
+uint64_t sbx_tree_report_symlinks(const sbx_tree_report *report);
+
+/**
+ * Bytes of all files; 0 for NULL.
+ */
+uint64_t sbx_tree_report_bytes(const sbx_tree_report *report);
+
+/**
+ * How many entries were left out; 0 for NULL.
+ */
+uint64_t sbx_tree_report_skipped(const sbx_tree_report *report);
+
+/**
+ * How many notes there are: what was left out and why, and which files were changed while they were read; at most 1000.
+ */
+size_t sbx_tree_report_note_count(const sbx_tree_report *report);
+
+/**
+ * The entry that a note is about, below the root of the tree: bytes; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_tree_report_note_path_at(const sbx_tree_report *report,
+                                         size_t index);
+
+/**
+ * What there is to say, such as "a socket"; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
+                                         size_t index);
+
+/**
+ * Frees a report and what was borrowed from it.
+ */
+void sbx_tree_report_free(sbx_tree_report *report);
 
 /**
  * The name of a status, such as "SBX_ERR_NOT_FOUND"; NULL for a number that is none. The text is static.
@@ -2348,48 +2993,6 @@ sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
- * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
- * whole or not at all.
- *
- * SBX_ERR_NOT_FOUND, SBX_ERR_PERMISSION_DENIED, SBX_ERR_TIMED_OUT (the configured transfer_timeout), else SBX_ERR_TRANSFER, and
- * those of a lost connection.
- */
-sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
-                                   const char *local,
-                                   const char *remote,
-                                   uint64_t *size,
-                                   sbx_error **err);
-
-/**
- * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
- */
-sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
-                                     const char *remote,
-                                     const char *local,
-                                     uint64_t *size,
-                                     sbx_error **err);
-
-/**
- * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
- * 0. Fails as sbx_sandbox_upload_file().
- */
-sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
-                                  const char *remote,
-                                  const uint8_t *data,
-                                  size_t len,
-                                  sbx_error **err);
-
-/**
- * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
- * sbx_sandbox_upload_file().
- */
-sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
-                                 const char *remote,
-                                 sbx_bytes **bytes,
-                                 sbx_error **err);
-
-/**
  * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
  * stays. The new expiry is put into `*unix_seconds`, which may be NULL.
  */
@@ -2417,18 +3020,6 @@ sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
  * Frees a handle. The sandbox stays.
  */
 void sbx_sandbox_free(sbx_sandbox *sandbox);
-
-/**
- * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
- * NULL.
- */
-const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
-                              size_t *len);
-
-/**
- * Frees bytes.
- */
-void sbx_bytes_free(sbx_bytes *bytes);
 
 /**
  * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
@@ -2851,6 +3442,526 @@ sbx_status sbx_detached_remove(const sbx_detached *detached,
  * Frees the handle. The command runs on, and is found again under its key.
  */
 void sbx_detached_free(sbx_detached *detached);
+
+/**
+ * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
+ * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
+ * whole or not at all.
+ *
+ * What functions for files have in common when they fail: SBX_ERR_NOT_FOUND and SBX_ERR_PERMISSION_DENIED as the system says them,
+ * SBX_ERR_CONFLICT for what exists already, SBX_ERR_STORAGE_FULL for a full disk or quota, SBX_ERR_INVALID_ARGUMENT for what is
+ * no path, SBX_ERR_TRANSFER for everything else that the sandbox's system refuses, SBX_ERR_TIMED_OUT (the configured
+ * transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
+ * harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
+ */
+sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
+                                   const char *local,
+                                   const char *remote,
+                                   uint64_t *size,
+                                   sbx_error **err);
+
+/**
+ * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
+                                     const char *remote,
+                                     const char *local,
+                                     uint64_t *size,
+                                     sbx_error **err);
+
+/**
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
+ * 0. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
+                                  const char *remote,
+                                  const uint8_t *data,
+                                  size_t len,
+                                  sbx_error **err);
+
+/**
+ * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
+                                 const char *remote,
+                                 sbx_bytes **bytes,
+                                 sbx_error **err);
+
+/**
+ * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
+ * NULL.
+ */
+const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
+                              size_t *len);
+
+/**
+ * Frees bytes.
+ */
+void sbx_bytes_free(sbx_bytes *bytes);
+
+/**
+ * Writes `len` bytes at `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+ * After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_append_file(const sbx_sandbox *sandbox,
+                                   const char *remote,
+                                   const uint8_t *data,
+                                   size_t len,
+                                   sbx_error **err);
+
+/**
+ * Tells what is known about a file; links are followed. The caller frees the answer with sbx_metadata_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_file_metadata(const sbx_sandbox *sandbox,
+                                     const char *path,
+                                     sbx_metadata **metadata,
+                                     sbx_error **err);
+
+/**
+ * As sbx_sandbox_file_metadata(), of a link itself.
+ */
+sbx_status sbx_sandbox_symlink_metadata(const sbx_sandbox *sandbox,
+                                        const char *path,
+                                        sbx_metadata **metadata,
+                                        sbx_error **err);
+
+/**
+ * Puts into `*exists` whether there is such a file; links are followed, so a broken one is none. Fails as
+ * sbx_sandbox_upload_file(), but not for a file that is not there.
+ */
+sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
+                                   const char *path,
+                                   bool *exists,
+                                   sbx_error **err);
+
+/**
+ * Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list with
+ * sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of names.
+ */
+sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
+                                const char *path,
+                                sbx_entries **entries,
+                                sbx_error **err);
+
+/**
+ * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something of that name is there.
+ */
+sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
+                                  const char *path,
+                                  sbx_error **err);
+
+/**
+ * Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_CONFLICT if something else than a directory is in the way.
+ */
+sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
+                                      const char *path,
+                                      sbx_error **err);
+
+/**
+ * Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for a directory.
+ */
+sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
+                                   const char *path,
+                                   sbx_error **err);
+
+/**
+ * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if it is not empty, or no directory.
+ */
+sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
+                                  const char *path,
+                                  sbx_error **err);
+
+/**
+ * Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_TRANSFER for something else than a directory. What could be removed is gone then.
+ */
+sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
+                                      const char *path,
+                                      sbx_error **err);
+
+/**
+ * Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
+ * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the two are not on the same file system, or a directory is
+ * in the way.
+ */
+sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
+                                   const char *from,
+                                   const char *to,
+                                   sbx_error **err);
+
+/**
+ * Sets the permission bits, such as 0755; links are followed. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_set_file_permissions(const sbx_sandbox *sandbox,
+                                            const char *path,
+                                            uint32_t mode,
+                                            sbx_error **err);
+
+/**
+ * Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_CONFLICT if something of that name is there.
+ */
+sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
+                                      const char *original,
+                                      const char *link,
+                                      sbx_error **err);
+
+/**
+ * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_TRANSFER for what is no link.
+ */
+sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
+                                 const char *path,
+                                 sbx_bytes **bytes,
+                                 sbx_error **err);
+
+/**
+ * Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file().
+ */
+sbx_status sbx_sandbox_resolve_path(const sbx_sandbox *sandbox,
+                                    const char *path,
+                                    sbx_bytes **bytes,
+                                    sbx_error **err);
+
+/**
+ * What it is; SBX_FILE_KIND_UNKNOWN for NULL.
+ */
+sbx_file_kind sbx_metadata_kind(const sbx_metadata *metadata);
+
+/**
+ * Its size in bytes; 0 for NULL. Files that the system makes up, as in /proc, say 0.
+ */
+uint64_t sbx_metadata_size(const sbx_metadata *metadata);
+
+/**
+ * Its permission bits, such as 0644, with those for set-user-id, set-group-id and sticky; 0 for NULL.
+ */
+uint32_t sbx_metadata_mode(const sbx_metadata *metadata);
+
+/**
+ * True, and when its contents were changed last in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+ */
+bool sbx_metadata_modified(const sbx_metadata *metadata,
+                           int64_t *unix_seconds);
+
+/**
+ * True, and when it was read last in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+ */
+bool sbx_metadata_accessed(const sbx_metadata *metadata,
+                           int64_t *unix_seconds);
+
+/**
+ * Frees metadata that was not borrowed from a list.
+ */
+void sbx_metadata_free(sbx_metadata *metadata);
+
+/**
+ * How many entries there are; 0 for NULL.
+ */
+size_t sbx_entries_count(const sbx_entries *entries);
+
+/**
+ * The name of an entry: bytes without '/', borrowed from the list; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_entries_name_at(const sbx_entries *entries,
+                                size_t index);
+
+/**
+ * What is known about an entry, of a link itself; borrowed from the list. `index` counts from 0. NULL beyond the last.
+ */
+const sbx_metadata *sbx_entries_metadata_at(const sbx_entries *entries,
+                                            size_t index);
+
+/**
+ * Frees a list of entries and what was borrowed from it.
+ */
+void sbx_entries_free(sbx_entries *entries);
+
+/**
+ * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
+ * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT
+ * if a file is there that SBX_OPEN_CREATE_NEW was to create.
+ */
+sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
+                                 const char *path,
+                                 int32_t flags,
+                                 uint32_t mode,
+                                 sbx_file **file,
+                                 sbx_error **err);
+
+/**
+ * Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
+ * or more, but not always as many as there are. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_read(const sbx_file *file,
+                         uint8_t *buffer,
+                         size_t capacity,
+                         size_t *len,
+                         sbx_error **err);
+
+/**
+ * Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be NULL if `len`
+ * is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+ */
+sbx_status sbx_file_write(const sbx_file *file,
+                          const uint8_t *data,
+                          size_t len,
+                          sbx_error **err);
+
+/**
+ * Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`, which may be
+ * NULL. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_seek(const sbx_file *file,
+                         int64_t offset,
+                         int32_t whence,
+                         uint64_t *position,
+                         sbx_error **err);
+
+/**
+ * Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_metadata(const sbx_file *file,
+                             sbx_metadata **metadata,
+                             sbx_error **err);
+
+/**
+ * Cuts it off after `size` bytes, or fills it up with zeros. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_set_size(const sbx_file *file,
+                             uint64_t size,
+                             sbx_error **err);
+
+/**
+ * Sets its permission bits, such as 0755. Fails as sbx_sandbox_upload_file().
+ */
+sbx_status sbx_file_set_permissions(const sbx_file *file,
+                                    uint32_t mode,
+                                    sbx_error **err);
+
+/**
+ * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
+ * if the SFTP server can't do that, which OpenSSH's can.
+ */
+sbx_status sbx_file_sync(const sbx_file *file,
+                         sbx_error **err);
+
+/**
+ * Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
+ * as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+ */
+sbx_status sbx_file_close(const sbx_file *file,
+                          sbx_error **err);
+
+/**
+ * Frees a file, and closes it if it is open.
+ */
+void sbx_file_free(sbx_file *file);
+
+/**
+ * Makes options for transfers to and from this sandbox. The caller frees them with sbx_transfer_free().
+ */
+sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
+                                sbx_transfer **transfer,
+                                sbx_error **err);
+
+/**
+ * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
+ * files. The sandbox needs sha256sum. Default: false.
+ */
+sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
+                                     bool checksum,
+                                     sbx_error **err);
+
+/**
+ * Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the truth.
+ * Default: false.
+ */
+sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
+                                 bool sync,
+                                 sbx_error **err);
+
+/**
+ * Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept is begun
+ * with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what has arrived is
+ * removed.
+ */
+sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
+                                   bool resume,
+                                   sbx_error **err);
+
+/**
+ * How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+ */
+sbx_status sbx_transfer_set_max_bytes(sbx_transfer *transfer,
+                                      uint64_t max_bytes,
+                                      sbx_error **err);
+
+/**
+ * How many entries the download of a directory may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+ */
+sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
+                                        uint64_t max_entries,
+                                        sbx_error **err);
+
+/**
+ * Copies the local file `local` to `remote`, as sbx_sandbox_upload_file(). `progress` may be NULL. The caller frees
+ * `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
+ *
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback says so.
+ */
+sbx_status sbx_transfer_upload(const sbx_transfer *transfer,
+                               const char *local,
+                               const char *remote,
+                               sbx_progress_fn progress,
+                               void *userdata,
+                               sbx_transferred **transferred,
+                               sbx_error **err);
+
+/**
+ * Copies `remote` to the local file `local`; otherwise as sbx_transfer_upload().
+ */
+sbx_status sbx_transfer_download(const sbx_transfer *transfer,
+                                 const char *remote,
+                                 const char *local,
+                                 sbx_progress_fn progress,
+                                 void *userdata,
+                                 sbx_transferred **transferred,
+                                 sbx_error **err);
+
+/**
+ * Copies all that `read` gives to the file `remote`, with permissions rw-r--r--. `read` and `progress` get the same `userdata`. It
+ * can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ */
+sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
+                                    sbx_read_fn read,
+                                    const char *remote,
+                                    sbx_progress_fn progress,
+                                    void *userdata,
+                                    sbx_transferred **transferred,
+                                    sbx_error **err);
+
+/**
+ * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be resumed:
+ * SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ */
+sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
+                                    const char *remote,
+                                    sbx_write_fn write,
+                                    sbx_progress_fn progress,
+                                    void *userdata,
+                                    sbx_transferred **transferred,
+                                    sbx_error **err);
+
+/**
+ * Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
+ * whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. `progress`
+ * may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+ *
+ * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
+ * files replace files, each in one step, and what only the target has stays.
+ *
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something else than a directory is in the way, SBX_ERR_CANCELLED if the
+ * callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+ */
+sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
+                                   const char *local,
+                                   const char *remote,
+                                   sbx_progress_fn progress,
+                                   void *userdata,
+                                   sbx_tree_report **report,
+                                   sbx_error **err);
+
+/**
+ * Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as sbx_transfer_upload_dir().
+ *
+ * Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the tree. Symbolic
+ * links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files below a link, and links to
+ * files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+ */
+sbx_status sbx_transfer_download_dir(const sbx_transfer *transfer,
+                                     const char *remote,
+                                     const char *local,
+                                     sbx_progress_fn progress,
+                                     void *userdata,
+                                     sbx_tree_report **report,
+                                     sbx_error **err);
+
+/**
+ * Frees options.
+ */
+void sbx_transfer_free(sbx_transfer *transfer);
+
+/**
+ * Bytes of the file; 0 for NULL.
+ */
+uint64_t sbx_transferred_bytes(const sbx_transferred *transferred);
+
+/**
+ * How many of the bytes had been there already, from an earlier transfer; 0 for NULL.
+ */
+uint64_t sbx_transferred_resumed(const sbx_transferred *transferred);
+
+/**
+ * The 32 bytes of the file's SHA-256; NULL if it was not compared.
+ */
+const uint8_t *sbx_transferred_sha256(const sbx_transferred *transferred);
+
+/**
+ * Frees what a transfer told.
+ */
+void sbx_transferred_free(sbx_transferred *transferred);
+
+/**
+ * Regular files, those with several names counted once for each; 0 for NULL.
+ */
+uint64_t sbx_tree_report_files(const sbx_tree_report *report);
+
+/**
+ * Directories, with the root; 0 for NULL.
+ */
+uint64_t sbx_tree_report_directories(const sbx_tree_report *report);
+
+/**
+ * Symbolic links; 0 for NULL.
+ */
+uint64_t sbx_tree_report_symlinks(const sbx_tree_report *report);
+
+/**
+ * Bytes of all files; 0 for NULL.
+ */
+uint64_t sbx_tree_report_bytes(const sbx_tree_report *report);
+
+/**
+ * How many entries were left out; 0 for NULL.
+ */
+uint64_t sbx_tree_report_skipped(const sbx_tree_report *report);
+
+/**
+ * How many notes there are: what was left out and why, and which files were changed while they were read; at most 1000.
+ */
+size_t sbx_tree_report_note_count(const sbx_tree_report *report);
+
+/**
+ * The entry that a note is about, below the root of the tree: bytes; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_tree_report_note_path_at(const sbx_tree_report *report,
+                                         size_t index);
+
+/**
+ * What there is to say, such as "a socket"; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
+                                         size_t index);
+
+/**
+ * Frees a report and what was borrowed from it.
+ */
+void sbx_tree_report_free(sbx_tree_report *report);
 
 /**
  * Name of the sandbox and of its Pod.

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -63,12 +64,14 @@ pub enum ErrorKind {
     Closed,
     /// No such sandbox, or no such file in it.
     NotFound,
-    /// A sandbox of that name exists already, or somebody else changed the same object at the same time.
+    /// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
     Conflict,
     /// Kubernetes, or the file system of the sandbox, does not allow it.
     PermissionDenied,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     Quota,
+    /// A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+    StorageFull,
     /// The API server can't be reached or can't answer now. Trying later may help.
     Unavailable,
     /// No connection to the sandbox's SSH server could be made.
@@ -87,11 +90,13 @@ pub enum ErrorKind {
     Command,
     /// The command ran and did not succeed. Only `Output::check` makes this error; by itself an exit code is data.
     CommandFailed,
-    /// The connection was lost after the command was requested: it may have run, in part or whole. It is never sent twice.
+    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
+    /// happened, in part or whole. It is never asked twice.
     OutcomeUnknown,
     /// The operation's time ran out. For a command, its processes were killed; see [`Error::partial_output`].
     TimedOut,
-    /// A file could not be moved. The target is as it was before.
+    /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own. The target
+    /// of a transfer is as it was before.
     Transfer,
     /// The caller's own callback asked to stop.
     Cancelled,
@@ -308,6 +313,24 @@ impl Error {
     pub(crate) fn context(mut self, clause: impl fmt::Display) -> Self {
         self.0.message = format!("{clause}: {}", self.0.message).into();
         self
+    }
+}
+
+/// For what implements `std::io`'s traits; [`io::Error::get_ref`] gives the error back.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match error.kind() {
+            ErrorKind::InvalidArgument => io::ErrorKind::InvalidInput,
+            ErrorKind::NotFound => io::ErrorKind::NotFound,
+            ErrorKind::Conflict => io::ErrorKind::AlreadyExists,
+            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
+            ErrorKind::StorageFull => io::ErrorKind::StorageFull,
+            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
+            ErrorKind::Disconnected | ErrorKind::OutcomeUnknown => io::ErrorKind::ConnectionAborted,
+            ErrorKind::Closed => io::ErrorKind::NotConnected,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }
 

@@ -26,7 +26,8 @@
 //! - **An exit code is the server's own word.** A signal is a signal; a status that never came is an error, not 0.
 //! - **A detached command starts once per key** and needs nobody to stay connected; any process finds it again.
 //! - **A timeout kills**, in the sandbox, and says whether that is proved. The output so far is in the error.
-//! - **A file arrives whole or not at all.**
+//! - **A file arrives whole or not at all**, and a directory too, as long as it is a new one.
+//! - **A download stays where it was sent**, whatever the sandbox sends: no name or link leads out of the target.
 //! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.
 //! - **The other side is the right one.** The host key is learned over the authenticated API server and pinned.
 //! - **Nothing is left behind for ever**: a sandbox that nobody renews stops by itself, and [`Client::reap`] deletes it.
@@ -63,6 +64,6 @@ pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Detached, Positio
 pub use command::{Command, ExitStatus, Output, OutputStream, Stdin};
 pub use config::{Config, Transport};
 pub use error::{Cause, Error, ErrorKind, PartialOutput, Result, Verdict};
-pub use files::Files;
+pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Transfer, Transferred, TreeReport};
 pub use sandbox::{CreateTimings, Sandbox, SandboxInfo};
 pub use spec::SandboxSpec;

@@ -6,7 +6,7 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Position, await_that, client_over, config, create, kubectl, position};
+use common::{Position, Scratch, await_that, client_over, config, create, kubectl, noise, position};
 use sandbox::{Client, ErrorKind, Sandbox, Transport};
 
 /// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
@@ -99,4 +99,56 @@ fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
         "pkill -CONT -x head; pkill -9 -f 'ssh[d].*(notty|priv)'; while pgrep -x head > /dev/null; do sleep 0.01; done",
     );
     assert_eq!(beside("cat runs 2> /dev/null || echo none"), "none\n");
+}
+
+/// Does something that moves bytes, with the cable pulled in the midst of it, and says what came of it. The cable is in again.
+fn pulled(cable: &Cable, run: impl FnOnce(&mut dyn FnMut(u64)) -> sandbox::Result<()>) -> sandbox::Error {
+    let mut is_pulled = false;
+    let began = Instant::now();
+    let error = run(&mut |done| {
+        if done > 8 << 20 && !std::mem::replace(&mut is_pulled, true) {
+            cable.set("down");
+        }
+    })
+    .unwrap_err();
+    cable.set("up");
+    assert!(is_pulled && began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
+    error
+}
+
+#[test]
+fn a_cable_pulled_while_files_move_names_them_and_leaves_what_was_there() {
+    let client = client_over(Transport::Direct);
+    let (sandbox, scratch) = (create(&client), Scratch::new());
+    let (files, cable) = (sandbox.files(), Cable::of(&sandbox));
+    let tree = scratch.path("tree");
+    std::fs::create_dir(&tree).unwrap();
+    let local = tree.join("local");
+    std::fs::write(&local, noise(64 << 20)).unwrap();
+    std::fs::write(scratch.path("back"), "old").unwrap();
+    files.upload_dir(&tree, "tree").unwrap();
+    files.write("file", "old").unwrap();
+
+    let error = pulled(&cable, |at| {
+        let mut transfer = files.transfer().progress(|progress| {
+            at(progress.done);
+            Ok(())
+        });
+        transfer.upload(&local, "file").map(drop)
+    });
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert!(error.to_string().contains("'file' in the sandbox can't be written beyond byte"), "{error}");
+    let error = pulled(&cable, |at| {
+        let mut transfer = files.transfer().progress(|progress| {
+            at(progress.done);
+            Ok(())
+        });
+        transfer.download_dir("tree", scratch.path("new")).map(drop)
+    });
+    assert_eq!(error.kind(), ErrorKind::Disconnected, "{error}");
+    assert!(error.to_string().contains("beyond 'local'"), "{error}");
+    assert_eq!(files.read("file").unwrap(), b"old");
+    assert_eq!((std::fs::read(scratch.path("back")).unwrap(), scratch.names().len()), (b"old".to_vec(), 2));
+    assert_eq!(files.upload(&local, "file").unwrap(), 64 << 20);
+    assert_eq!(files.download_dir("tree", scratch.path("new")).unwrap().files, 1);
 }

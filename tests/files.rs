@@ -3,10 +3,15 @@
 
 mod common;
 
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use common::{Scratch, client, client_over, config, create, noise, over_every_transport, transports};
-use sandbox::{Client, ErrorKind, SandboxSpec};
+use sandbox::{Client, ErrorKind, OpenOptions, SandboxSpec};
 
 #[test]
 fn files_of_every_size_travel_both_ways() {
@@ -100,9 +105,235 @@ fn a_full_disk_leaves_the_old_file() {
     // /dev/shm has 64 MiB.
     sandbox.files().write("/dev/shm/file", "old").unwrap();
     let error = sandbox.files().write("/dev/shm/file", noise(80 << 20)).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Transfer, "{error}");
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    assert!(error.to_string().contains("/dev/shm/file") && error.to_string().contains("No space left"), "{error}");
     assert_eq!(sandbox.files().read("/dev/shm/file").unwrap(), b"old");
     assert_eq!(sandbox.execute("find /dev/shm -name '*.part'").unwrap().stdout, b"");
+    // Not only whole files: what is written piece by piece, and what is appended, says so too.
+    sandbox.execute("head -c 100000000 /dev/zero > /dev/shm/filler").unwrap();
+    let error = sandbox.files().append("/dev/shm/file", noise(1 << 20)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+    let mut file = sandbox.files().open_with("/dev/shm/file", OpenOptions::new().write(true)).unwrap();
+    let error = file.write_all(&noise(8 << 20)).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::StorageFull, "{error}");
+    let error = error.get_ref().unwrap().downcast_ref::<sandbox::Error>().unwrap();
+    assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+}
+
+#[test]
+fn a_file_is_read_and_written_in_pieces() {
+    over_every_transport(|_, sandbox| {
+        let (files, bytes) = (sandbox.files(), noise(10 << 20));
+        let mut file = files.open_with("pieces", OpenOptions::new().read(true).write(true).create_new(true)).unwrap();
+        file.write_all(&bytes).unwrap();
+        assert_eq!(file.metadata().unwrap().len(), bytes.len() as u64);
+        // Reading, writing and seeking take turns; what was asked for ahead must not be seen.
+        assert_eq!(file.seek(SeekFrom::Start(1000)).unwrap(), 1000);
+        let mut some = [0; 3000];
+        file.read_exact(&mut some).unwrap();
+        assert!(some == bytes[1000..4000]);
+        file.write_all(b"overwritten").unwrap();
+        file.read_exact(&mut some).unwrap();
+        assert!(some == bytes[4011..7011]);
+        assert_eq!(file.seek(SeekFrom::Current(-3011)).unwrap(), 4000);
+        file.read_exact(&mut some[..11]).unwrap();
+        assert_eq!(&some[..11], b"overwritten");
+        assert_eq!(file.seek(SeekFrom::End(-5)).unwrap(), bytes.len() as u64 - 5);
+        let mut rest = Vec::new();
+        file.read_to_end(&mut rest).unwrap();
+        assert!(rest == bytes[bytes.len() - 5..]);
+        // At the end is not the end for ever.
+        assert_eq!(file.read(&mut some).unwrap(), 0);
+        files.append("pieces", "more").unwrap();
+        file.read_to_end(&mut rest).unwrap();
+        assert_eq!(&rest[5..], b"more");
+        assert!(file.seek(SeekFrom::Current(-(100 << 20))).is_err());
+        file.set_len(4).unwrap();
+        file.sync_all().unwrap();
+        file.set_permissions(0o600).unwrap();
+        assert_eq!(file.read(&mut some).unwrap(), 0);
+        file.close().unwrap();
+        assert!(files.read("pieces").unwrap() == bytes[..4]);
+        assert_eq!(files.metadata("pieces").unwrap().mode(), 0o600);
+
+        let error = files.open_with("pieces", OpenOptions::new().write(true).create_new(true)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        let error = files.open_with("pieces", &OpenOptions::new()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        let error = files.open_with("/tmp", OpenOptions::new().write(true)).unwrap_err();
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("a directory"), "{error}");
+        let mut log = files.open_with("log", OpenOptions::new().append(true).create(true).mode(0o640)).unwrap();
+        writeln!(log, "one").unwrap();
+        sandbox.execute("echo two >> log").unwrap();
+        writeln!(log, "three").unwrap();
+        drop(log);
+        assert_eq!(files.read("log").unwrap(), b"one\ntwo\nthree\n");
+        assert_eq!(files.metadata("log").unwrap().mode(), 0o640);
+        let mut text = String::new();
+        BufReader::new(files.open("log").unwrap()).read_line(&mut text).unwrap();
+        assert_eq!(text, "one\n");
+        assert_eq!(sandbox.session_counts().1, 0, "all sessions are given back");
+    });
+}
+
+#[test]
+fn an_open_file_whose_connection_is_cut_says_so_and_is_closed() {
+    over_every_transport(|_, sandbox| {
+        let mut file = sandbox.files().open_with("file", OpenOptions::new().write(true).create(true)).unwrap();
+        file.write_all(b"first").unwrap();
+        // Over a session of its own: the file has one for itself.
+        let _ = sandbox.execute("pkill -9 -f 'sshd.*notty'");
+        let error = file.write_all(b"second").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted, "{error}");
+        assert!(error.to_string().contains("'file'") && error.to_string().contains("byte 5"), "{error}");
+        let error = file.write_all(b"third").unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::NotConnected, "{error}");
+        drop(file);
+        assert_eq!(sandbox.files().read("file").unwrap(), b"first");
+    });
+}
+
+#[test]
+fn directories_are_made_listed_and_removed() {
+    over_every_transport(|_, sandbox| {
+        let files = sandbox.files();
+        files.create_dir("dir").unwrap();
+        assert_eq!(files.create_dir("dir").unwrap_err().kind(), ErrorKind::Conflict);
+        files.create_dir_all("dir/a/b/c/").unwrap();
+        files.create_dir_all("dir/a/b/c").unwrap();
+        files.create_dir_all("/tmp/x/y").unwrap();
+        assert_eq!(files.create_dir("dir/no/such").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.create_dir_all("/root/x/y").unwrap_err().kind(), ErrorKind::PermissionDenied);
+        files.write("dir/file", "x").unwrap();
+        let error = files.create_dir_all("dir/file/x").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Transfer), "{error}");
+        assert_eq!(files.create_dir_all("dir/file").unwrap_err().kind(), ErrorKind::Conflict);
+        // Names are bytes.
+        let odd = OsStr::from_bytes(b"dir/\xff\n 'odd");
+        files.write(odd, "odd").unwrap();
+        files.symlink("file", "dir/link").unwrap();
+        files.symlink("nowhere", "dir/broken").unwrap();
+        let mut entries = files.read_dir("dir").unwrap();
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        let names: Vec<_> = entries.iter().map(|entry| entry.name.as_bytes()).collect();
+        assert_eq!(names, [&b"a"[..], b"broken", b"file", b"link", b"\xff\n 'odd"]);
+        let kinds: Vec<_> =
+            entries.iter().map(|entry| (entry.metadata.is_dir(), entry.metadata.is_symlink())).collect();
+        assert_eq!(kinds, [(true, false), (false, true), (false, false), (false, true), (false, false)]);
+        assert_eq!(entries[4].metadata.len(), 3);
+        assert_eq!(files.read_dir("dir/file").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.read_dir("/root").unwrap_err().kind(), ErrorKind::PermissionDenied);
+
+        assert!(files.exists("dir/file").unwrap() && !files.exists("dir/none").unwrap());
+        assert!(!files.exists("dir/broken").unwrap());
+        assert_eq!(files.exists("").unwrap_err().kind(), ErrorKind::InvalidArgument);
+
+        let error = files.remove_dir("dir").unwrap_err();
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("not empty"), "{error}");
+        let error = files.remove_file("dir").unwrap_err();
+        assert!(error.to_string().contains("a directory"), "{error}");
+        let error = files.remove_dir_all("dir/link").unwrap_err();
+        assert!(error.to_string().contains("not a directory"), "{error}");
+        assert_eq!(files.remove_dir_all("none").unwrap_err().kind(), ErrorKind::NotFound);
+        let error = files.remove_dir_all("/var/lib").unwrap_err();
+        assert!(error.kind() == ErrorKind::PermissionDenied && error.to_string().contains("/var/lib"), "{error}");
+        files.remove_dir("dir/a/b/c").unwrap();
+        files.remove_file("dir/broken").unwrap();
+        assert_eq!(files.remove_file("dir/broken").unwrap_err().kind(), ErrorKind::NotFound);
+        sandbox.execute("mkdir elsewhere; touch elsewhere/kept; ln -s ../elsewhere dir/out; ln -s / dir/root").unwrap();
+        files.remove_dir_all("dir").unwrap();
+        assert!(!files.exists("dir").unwrap() && files.exists("elsewhere/kept").unwrap());
+    });
+}
+
+#[test]
+fn a_large_directory_is_listed_whole() {
+    over_every_transport(|_, sandbox| {
+        sandbox.execute("mkdir many && cd many && seq 1 20000 | xargs touch").unwrap().check().unwrap();
+        let entries = sandbox.files().read_dir("many").unwrap();
+        let names: std::collections::BTreeSet<_> = entries.iter().map(|entry| entry.name.clone()).collect();
+        assert_eq!((entries.len(), names.len()), (20_000, 20_000));
+    });
+}
+
+#[test]
+fn links_names_modes_and_times() {
+    over_every_transport(|_, sandbox| {
+        let files = sandbox.files();
+        files.write("file", "contents").unwrap();
+        files.symlink("no/such \u{e9}", "link").unwrap();
+        assert_eq!(files.read_link("link").unwrap(), Path::new("no/such \u{e9}"));
+        assert_eq!(files.symlink("other", "link").unwrap_err().kind(), ErrorKind::Conflict);
+        let error = files.read_link("file").unwrap_err();
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("not a symbolic link"), "{error}");
+        assert!(files.symlink_metadata("link").unwrap().is_symlink());
+        assert_eq!(files.metadata("link").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.canonicalize(".").unwrap(), Path::new("/home/sandbox"));
+        assert_eq!(files.canonicalize("none").unwrap_err().kind(), ErrorKind::NotFound);
+
+        files.set_permissions("file", 0o4711).unwrap();
+        sandbox.execute("touch -d @1234567890 file").unwrap();
+        let found = files.metadata("file").unwrap();
+        assert_eq!((found.len(), found.mode(), found.is_file()), (8, 0o4711, true));
+        assert_eq!(found.modified(), Some(UNIX_EPOCH + Duration::from_secs(1_234_567_890)));
+        assert_eq!(files.set_permissions("file", 0o10_000).unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(files.set_permissions("none", 0o644).unwrap_err().kind(), ErrorKind::NotFound);
+
+        files.write("new", "new").unwrap();
+        files.rename("new", "file").unwrap();
+        assert_eq!(files.read("file").unwrap(), b"new");
+        assert_eq!(files.rename("new", "file").unwrap_err().kind(), ErrorKind::NotFound);
+        files.create_dir_all("full/dir").unwrap();
+        let error = files.rename("file", "full").unwrap_err();
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("a directory"), "{error}");
+        files.create_dir("other").unwrap();
+        assert_eq!(files.rename("other", "full").unwrap_err().kind(), ErrorKind::Transfer);
+        files.rename("full", "other").unwrap();
+        assert!(files.metadata("other/dir").unwrap().is_dir());
+
+        let long = "x".repeat(64 << 10);
+        assert_eq!(files.write(&long, "").unwrap_err().kind(), ErrorKind::InvalidArgument);
+        let error = files.write(&long[..300], "").unwrap_err();
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("too long"), "{error}");
+        assert_eq!(files.create_dir("a\0b").unwrap_err().kind(), ErrorKind::InvalidArgument);
+        assert_eq!(sandbox.session_counts().1, 0, "all sessions are given back");
+    });
+}
+
+#[test]
+fn one_session_is_enough_for_everything() {
+    let client = Client::new(config().max_sessions(1)).unwrap();
+    let sandbox = common::Guarded(client.create(&SandboxSpec::new()).unwrap());
+    let (files, scratch) = (sandbox.files(), Scratch::new());
+    std::fs::write(scratch.path("file"), noise(1 << 20)).unwrap();
+    files.transfer().checksum(true).sync(true).resume(true).upload(scratch.path("file"), "file").unwrap();
+    files.transfer().checksum(true).sync(true).resume(true).download("file", scratch.path("back")).unwrap();
+    assert_eq!(files.write("/dev/shm/file", noise(80 << 20)).unwrap_err().kind(), ErrorKind::StorageFull);
+    files.create_dir_all("a/b").unwrap();
+    files.remove_dir_all("a").unwrap();
+}
+
+#[test]
+fn a_small_file_costs_little_more_than_a_command() {
+    over_every_transport(|_, sandbox| {
+        let (files, contents) = (sandbox.files(), noise(1024));
+        let timed = |what: &dyn Fn()| {
+            let mut times: Vec<_> = (0..41)
+                .map(|_| {
+                    let began = Instant::now();
+                    what();
+                    began.elapsed()
+                })
+                .collect();
+            times.sort();
+            times[20]
+        };
+        let command = timed(&|| assert!(sandbox.command("true").status().unwrap().success()));
+        let write = timed(&|| files.write("small", &contents).unwrap());
+        let read = timed(&|| assert!(files.read("small").unwrap() == contents));
+        println!("true {command:?}, write {write:?}, read {read:?}");
+        assert!(write < 2 * command && read < 2 * command, "true {command:?}, write {write:?}, read {read:?}");
+    });
 }
 
 #[test]
@@ -168,4 +399,14 @@ fn a_transfer_ends_at_its_deadline() {
     sandbox.execute("mkfifo pipe").unwrap();
     let error = sandbox.files().read("pipe").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
+}
+
+#[test]
+fn a_sandbox_that_is_gone_is_not_a_file_that_is_not_there() {
+    over_every_transport(|_, sandbox| {
+        assert!(sandbox.files().exists("/etc").unwrap());
+        common::kubectl(&["delete", "pod", sandbox.name(), "--grace-period=1", "--wait=true"]);
+        let error = sandbox.files().exists("/etc").unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Connect | ErrorKind::Closed), "{error}");
+    });
 }

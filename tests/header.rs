@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 11] = [
+const FILES: [&str; 14] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -33,6 +33,9 @@ const FILES: [&str; 11] = [
     "command.rs",
     "child.rs",
     "detached.rs",
+    "files.rs",
+    "file.rs",
+    "transfer.rs",
     "info.rs",
     "boundary.rs",
 ];

@@ -233,7 +233,7 @@ impl fmt::Debug for Kept {
 mod tests {
     use std::panic::panic_any;
 
-    use super::super::{child, client, command, config, detached, error, info, sandbox, spec};
+    use super::super::{child, client, command, config, detached, error, file, files, info, sandbox, spec, transfer};
     use super::*;
 
     /// What C sees of a call: the status, and the error's message if there is one.
@@ -349,7 +349,13 @@ mod tests {
         shared::<client::sbx_client>();
         shared::<spec::sbx_spec>();
         shared::<sandbox::sbx_sandbox>();
-        shared::<sandbox::sbx_bytes>();
+        shared::<files::sbx_bytes>();
+        shared::<files::sbx_metadata>();
+        shared::<files::sbx_entries>();
+        shared::<file::sbx_file>();
+        shared::<transfer::sbx_transfer>();
+        shared::<transfer::sbx_transferred>();
+        shared::<transfer::sbx_tree_report>();
         shared::<command::sbx_command>();
         shared::<child::sbx_child>();
         shared::<detached::sbx_detached>();

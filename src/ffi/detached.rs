@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use super::boundary::{self, given};
 use super::command::{STREAMS, receiver, sbx_ending, sbx_output_fn};
 use super::error::{sbx_error, sbx_status};
-use super::sandbox::sbx_bytes;
+use super::files::sbx_bytes;
 use crate::{Detached, Position};
 
 /// A command that runs in the sandbox whether anybody is connected or not, made by sbx_command_detach() or

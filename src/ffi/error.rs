@@ -32,12 +32,14 @@ pub enum sbx_status {
 
     /// No such sandbox, or no such file in it.
     SBX_ERR_NOT_FOUND = 20,
-    /// A sandbox of that name exists already, or somebody else changed the same object at the same time.
+    /// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
     SBX_ERR_CONFLICT = 21,
     /// Kubernetes, or the file system of the sandbox, does not allow it.
     SBX_ERR_PERMISSION_DENIED = 22,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     SBX_ERR_QUOTA = 23,
+    /// A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+    SBX_ERR_STORAGE_FULL = 24,
 
     /// The API server can't be reached or can't answer now. Trying later may help.
     SBX_ERR_UNAVAILABLE = 40,
@@ -60,9 +62,11 @@ pub enum sbx_status {
     SBX_ERR_COMMAND = 62,
     /// The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
     SBX_ERR_COMMAND_FAILED = 63,
-    /// The connection was lost after the command was requested: it may have run, in part or whole. It is never sent twice.
+    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
+    /// happened, in part or whole. It is never asked twice.
     SBX_ERR_OUTCOME_UNKNOWN = 64,
-    /// A file could not be moved. The target is as it was before.
+    /// A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The
+    /// target of a transfer is as it was before.
     SBX_ERR_TRANSFER = 65,
     /// The caller's own callback asked to stop.
     SBX_ERR_CANCELLED = 66,
@@ -75,8 +79,8 @@ use sbx_status::{
     SBX_ERR_ASYNC_CONTEXT, SBX_ERR_AUTHENTICATION, SBX_ERR_CANCELLED, SBX_ERR_CLOSED, SBX_ERR_COMMAND,
     SBX_ERR_COMMAND_FAILED, SBX_ERR_CONFIG, SBX_ERR_CONFLICT, SBX_ERR_CONNECT, SBX_ERR_CREATE, SBX_ERR_DELETE,
     SBX_ERR_DISCONNECTED, SBX_ERR_FORKED, SBX_ERR_HOST_KEY_MISMATCH, SBX_ERR_INVALID_ARGUMENT, SBX_ERR_NOT_FOUND,
-    SBX_ERR_OUTCOME_UNKNOWN, SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_QUOTA, SBX_ERR_TIMED_OUT,
-    SBX_ERR_TRANSFER, SBX_ERR_UNAVAILABLE, SBX_OK,
+    SBX_ERR_OUTCOME_UNKNOWN, SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_QUOTA, SBX_ERR_STORAGE_FULL,
+    SBX_ERR_TIMED_OUT, SBX_ERR_TRANSFER, SBX_ERR_UNAVAILABLE, SBX_OK,
 };
 
 impl From<ErrorKind> for sbx_status {
@@ -91,6 +95,7 @@ impl From<ErrorKind> for sbx_status {
             ErrorKind::Conflict => SBX_ERR_CONFLICT,
             ErrorKind::PermissionDenied => SBX_ERR_PERMISSION_DENIED,
             ErrorKind::Quota => SBX_ERR_QUOTA,
+            ErrorKind::StorageFull => SBX_ERR_STORAGE_FULL,
             ErrorKind::Unavailable => SBX_ERR_UNAVAILABLE,
             ErrorKind::Connect => SBX_ERR_CONNECT,
             ErrorKind::Authentication => SBX_ERR_AUTHENTICATION,
@@ -121,6 +126,7 @@ const STATUSES: &[(sbx_status, &CStr)] = &[
     (SBX_ERR_CONFLICT, c"SBX_ERR_CONFLICT"),
     (SBX_ERR_PERMISSION_DENIED, c"SBX_ERR_PERMISSION_DENIED"),
     (SBX_ERR_QUOTA, c"SBX_ERR_QUOTA"),
+    (SBX_ERR_STORAGE_FULL, c"SBX_ERR_STORAGE_FULL"),
     (SBX_ERR_UNAVAILABLE, c"SBX_ERR_UNAVAILABLE"),
     (SBX_ERR_CONNECT, c"SBX_ERR_CONNECT"),
     (SBX_ERR_AUTHENTICATION, c"SBX_ERR_AUTHENTICATION"),

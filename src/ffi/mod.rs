@@ -62,9 +62,12 @@ mod command;
 mod config;
 mod detached;
 mod error;
+mod file;
+mod files;
 mod info;
 mod sandbox;
 mod spec;
+mod transfer;
 
 use std::ffi::{CStr, c_char};
 

@@ -1,11 +1,10 @@
-//! The handle of one sandbox, and its files.
+//! The handle of one sandbox.
 
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::OnceLock;
 
-use super::boundary::{self, Kept, Text, given};
+use super::boundary::{self, Text, given};
 use super::command::{sbx_command, sbx_output};
 use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
@@ -17,7 +16,7 @@ use crate::Sandbox;
 /// alive.
 #[derive(Debug)]
 pub struct sbx_sandbox {
-    sandbox: Sandbox,
+    pub(super) sandbox: Sandbox,
     name: CString,
     uid: CString,
     /// Once there is one, it never changes.
@@ -180,75 +179,6 @@ pub extern "C" fn sbx_sandbox_detached(
     })
 }
 
-/// Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
-/// `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
-/// whole or not at all.
-///
-/// SBX_ERR_NOT_FOUND, SBX_ERR_PERMISSION_DENIED, SBX_ERR_TIMED_OUT (the configured transfer_timeout), else SBX_ERR_TRANSFER, and
-/// those of a lost connection.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_sandbox_upload_file(
-    sandbox: Option<&sbx_sandbox>,
-    local: Text,
-    remote: Text,
-    size: Option<&mut MaybeUninit<u64>>,
-    err: Option<&mut MaybeUninit<*mut sbx_error>>,
-) -> sbx_status {
-    boundary::call(err, || {
-        let (local, remote) = (local.bytes("local")?, remote.bytes("remote")?);
-        given(sandbox, "sandbox")?.sandbox.upload_file(local, remote).map(|bytes| boundary::put(size, bytes))
-    })
-}
-
-/// Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_sandbox_download_file(
-    sandbox: Option<&sbx_sandbox>,
-    remote: Text,
-    local: Text,
-    size: Option<&mut MaybeUninit<u64>>,
-    err: Option<&mut MaybeUninit<*mut sbx_error>>,
-) -> sbx_status {
-    boundary::call(err, || {
-        let (remote, local) = (remote.bytes("remote")?, local.bytes("local")?);
-        given(sandbox, "sandbox")?.sandbox.download_file(remote, local).map(|bytes| boundary::put(size, bytes))
-    })
-}
-
-/// Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
-/// 0. Fails as sbx_sandbox_upload_file().
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn sbx_sandbox_write_file(
-    sandbox: Option<&sbx_sandbox>,
-    remote: Text,
-    data: *const u8,
-    len: usize,
-    err: Option<&mut MaybeUninit<*mut sbx_error>>,
-) -> sbx_status {
-    boundary::call(err, || {
-        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
-        // SAFETY: the C caller promises `len` bytes at `data` during the call.
-        let data = unsafe { boundary::bytes(data, len, "data") }?;
-        sandbox.sandbox.files().write(remote, data)
-    })
-}
-
-/// Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
-/// sbx_sandbox_upload_file().
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_sandbox_read_file(
-    sandbox: Option<&sbx_sandbox>,
-    remote: Text,
-    bytes: Option<&mut MaybeUninit<*mut sbx_bytes>>,
-    err: Option<&mut MaybeUninit<*mut sbx_error>>,
-) -> sbx_status {
-    boundary::call(err, || {
-        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
-        let place = given(bytes, "bytes")?;
-        sandbox.sandbox.files().read(remote).map(|contents| boundary::give(place, sbx_bytes::new(contents)))
-    })
-}
-
 /// Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
 /// stays. The new expiry is put into `*unix_seconds`, which may be NULL.
 #[unsafe(no_mangle)]
@@ -291,27 +221,4 @@ pub extern "C" fn sbx_sandbox_shutdown(
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_free(sandbox: Option<Box<sbx_sandbox>>) {
     boundary::free(sandbox);
-}
-
-/// Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
-#[derive(Debug)]
-pub struct sbx_bytes(Kept);
-
-impl sbx_bytes {
-    pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self(Kept::new(bytes))
-    }
-}
-
-/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
-/// NULL.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_bytes_data(bytes: Option<&sbx_bytes>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
-    boundary::get(bytes, ptr::null(), |bytes| bytes.0.lend(len))
-}
-
-/// Frees bytes.
-#[unsafe(no_mangle)]
-pub extern "C" fn sbx_bytes_free(bytes: Option<Box<sbx_bytes>>) {
-    boundary::free(bytes);
 }

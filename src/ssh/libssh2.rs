@@ -132,6 +132,8 @@ impl std::fmt::Debug for Connection {
 /// `LIBSSH2_CALLBACK_SEND` and `LIBSSH2_CALLBACK_RECV`
 const CALLBACK_SEND: c_int = 5;
 const CALLBACK_RECV: c_int = 6;
+/// `LIBSSH2_SFTP_SYMLINK`
+const SYMLINK: c_int = 0;
 
 const AGAIN: isize = -(libc::EAGAIN as isize);
 
@@ -402,25 +404,56 @@ impl std::fmt::Debug for Channel {
     }
 }
 
-/// The SFTP subsystem of a session. Freed together with its session.
+/// The SFTP subsystem of a session. Its last clone frees it: that of the session itself, which has shut the connection down by
+/// then, or that of a file that is dropped even later.
 #[derive(Clone)]
-pub(super) struct Sftp {
+pub(super) struct Sftp(Arc<Subsystem>);
+
+struct Subsystem {
     session: ssh2::Session,
     sftp: NonNull<raw::LIBSSH2_SFTP>,
+    /// Files that were dropped while they were open. To free their memory takes the server's answer, or the connection's end.
+    dropped: Mutex<Vec<NonNull<raw::LIBSSH2_SFTP_HANDLE>>>,
 }
 
-// SAFETY: as for `Channel`.
-#[expect(unsafe_code, reason = "the pointer may move between threads")]
-unsafe impl Send for Sftp {}
+// SAFETY: as for `Channel`; the list has its own lock.
+#[expect(unsafe_code, reason = "the pointers may move between threads")]
+unsafe impl Send for Subsystem {}
+// SAFETY: as for `Send`.
+#[expect(unsafe_code, reason = "the pointers may be used by one thread after another")]
+unsafe impl Sync for Subsystem {}
+
+#[expect(unsafe_code, reason = "calls into libssh2")]
+impl Drop for Subsystem {
+    fn drop(&mut self) {
+        // What the session's end leaves: files, and the answers that nobody waited for. Nothing is waited for here; each of these
+        // has a few steps, and none of them blocks for long on a connection that is shut down.
+        let again = |step: &dyn Fn() -> c_int| (0..4).any(|_| step() != raw::LIBSSH2_ERROR_EAGAIN);
+        let mut is_freed = true;
+        for handle in std::mem::take(&mut *self.dropped.lock()) {
+            // SAFETY: the session is locked and alive, and the handle was left to us by the `SftpFile` that owned it. libssh2 frees
+            // it unless the call would block.
+            is_freed &=
+                again(&|| locked(&self.session, |_| unsafe { raw::libssh2_sftp_close_handle(handle.as_ptr()) }));
+        }
+        // SAFETY: the session is locked and alive, no handle of the subsystem is left, and nobody else knows it any more. libssh2
+        // frees it unless the call would block.
+        is_freed =
+            is_freed && again(&|| locked(&self.session, |_| unsafe { raw::libssh2_sftp_shutdown(self.sftp.as_ptr()) }));
+        if !is_freed {
+            log::debug!("libssh2 keeps the memory of an SFTP session");
+        }
+    }
+}
 
 /// What SFTP tells of a file; what the server left out is `None`.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Attributes {
-    pub(super) size: Option<u64>,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) size: Option<u64>,
     /// File type and permission bits as in `st_mode`.
-    pub(super) mode: Option<u32>,
+    pub(crate) mode: Option<u32>,
     /// Access and modification time in Unix seconds.
-    pub(super) times: Option<(u32, u32)>,
+    pub(crate) times: Option<(u32, u32)>,
 }
 
 impl Attributes {
@@ -465,7 +498,9 @@ impl Sftp {
         locked(session, |raw| {
             // SAFETY: the session is locked and alive.
             match NonNull::new(unsafe { raw::libssh2_sftp_init(raw) }) {
-                Some(sftp) => Ok(Self { session: session.clone(), sftp }),
+                Some(sftp) => {
+                    Ok(Self(Arc::new(Subsystem { session: session.clone(), sftp, dropped: Mutex::default() })))
+                }
                 None => Err(last_failure(raw)),
             }
         })
@@ -473,7 +508,7 @@ impl Sftp {
 
     /// Calls `f` with the session locked and the subsystem's pointer, which lives as long as the session.
     fn with<T>(&self, f: impl FnOnce(*mut raw::LIBSSH2_SESSION, *mut raw::LIBSSH2_SFTP) -> T) -> T {
-        locked(&self.session, |raw| f(raw, self.sftp.as_ptr()))
+        locked(&self.0.session, |raw| f(raw, self.0.sftp.as_ptr()))
     }
 
     /// Adds the SFTP status to a failure that says there is one.
@@ -483,32 +518,56 @@ impl Sftp {
         }
         // SAFETY: see `with`.
         let status = self.with(|_, sftp| unsafe { raw::libssh2_sftp_last_error(sftp) });
-        Failure { sftp_status: u32::try_from(status).ok(), ..failure }
+        // 0 where the server's answer itself was no SFTP.
+        Failure { sftp_status: u32::try_from(status).ok().filter(|status| *status != 0), ..failure }
     }
 
     /// Opens a file with `LIBSSH2_FXF_…` flags and, for a new one, permission bits.
     pub(super) fn open(&self, path: &[u8], flags: c_ulong, mode: u32) -> Answer<SftpFile> {
+        self.open_handle(path, flags, mode, raw::LIBSSH2_SFTP_OPENFILE)
+    }
+
+    fn open_handle(&self, path: &[u8], flags: c_ulong, mode: u32, kind: c_int) -> Answer<SftpFile> {
         let length = short(path.len())?;
         let opened = self.with(|session, sftp| {
-            let (path, kind) = (path.as_ptr().cast(), raw::LIBSSH2_SFTP_OPENFILE);
+            let path = path.as_ptr().cast();
             // SAFETY: see `with`; libssh2 copies the path.
             let handle = unsafe { raw::libssh2_sftp_open_ex(sftp, path, length, flags, c_long::from(mode), kind) };
             NonNull::new(handle).ok_or_else(|| last_failure(session))
         });
         match opened {
-            Ok(handle) => Ok(SftpFile { sftp: self.clone(), handle }),
+            Ok(handle) => Ok(SftpFile { sftp: self.clone(), handle, is_freed: false }),
             Err(failure) => Err(self.explain(failure)),
         }
     }
 
+    /// Opens a directory to list it.
+    pub(super) fn open_dir(&self, path: &[u8]) -> Answer<SftpFile> {
+        self.open_handle(path, 0, 0, raw::LIBSSH2_SFTP_OPENDIR)
+    }
+
     /// Follows links.
     pub(super) fn stat(&self, path: &[u8]) -> Answer<Attributes> {
+        self.stat_ex(path, raw::LIBSSH2_SFTP_STAT, Attributes::default())
+    }
+
+    /// Of a link itself.
+    pub(super) fn lstat(&self, path: &[u8]) -> Answer<Attributes> {
+        self.stat_ex(path, raw::LIBSSH2_SFTP_LSTAT, Attributes::default())
+    }
+
+    /// Sets what is not `None`, following links.
+    pub(super) fn set_stat(&self, path: &[u8], attributes: Attributes) -> Answer<()> {
+        self.stat_ex(path, raw::LIBSSH2_SFTP_SETSTAT, attributes).map(drop)
+    }
+
+    fn stat_ex(&self, path: &[u8], kind: c_int, attributes: Attributes) -> Answer<Attributes> {
         let length = short(path.len())?;
-        let mut attributes = Attributes::default().to_raw();
-        // SAFETY: see `with`; libssh2 fills the attributes, which are ours.
+        let mut attributes = attributes.to_raw();
+        // SAFETY: see `with`; libssh2 reads or fills the attributes, which are ours.
         self.with(|session, sftp| unsafe {
-            let (path, out) = (path.as_ptr().cast(), &raw mut attributes);
-            check(session, raw::libssh2_sftp_stat_ex(sftp, path, length, raw::LIBSSH2_SFTP_STAT, out))
+            let (path, attributes) = (path.as_ptr().cast(), &raw mut attributes);
+            check(session, raw::libssh2_sftp_stat_ex(sftp, path, length, kind, attributes))
         })
         .map_err(|failure| self.explain(failure))?;
         Ok(Attributes::from_raw(&attributes))
@@ -519,6 +578,49 @@ impl Sftp {
         // SAFETY: see `with`.
         self.with(|session, sftp| unsafe {
             check(session, raw::libssh2_sftp_unlink_ex(sftp, path.as_ptr().cast(), length))
+        })
+        .map_err(|failure| self.explain(failure))
+    }
+
+    pub(super) fn mkdir(&self, path: &[u8], mode: u32) -> Answer<()> {
+        let length = short(path.len())?;
+        // SAFETY: see `with`; libssh2 copies the path.
+        self.with(|session, sftp| unsafe {
+            check(session, raw::libssh2_sftp_mkdir_ex(sftp, path.as_ptr().cast(), length, c_long::from(mode)))
+        })
+        .map_err(|failure| self.explain(failure))
+    }
+
+    pub(super) fn rmdir(&self, path: &[u8]) -> Answer<()> {
+        let length = short(path.len())?;
+        // SAFETY: see `with`; libssh2 copies the path.
+        self.with(|session, sftp| unsafe {
+            check(session, raw::libssh2_sftp_rmdir_ex(sftp, path.as_ptr().cast(), length))
+        })
+        .map_err(|failure| self.explain(failure))
+    }
+
+    /// Makes `link` point to `original`.
+    pub(super) fn symlink(&self, original: &[u8], link: &[u8]) -> Answer<()> {
+        // OpenSSH takes the two in the other order than the protocol says, and libssh2 sends them as given.
+        let (first, second) = (short(original.len())?, short(link.len())?);
+        // SAFETY: see `with`; libssh2 copies both paths, and writes to neither when it makes a link.
+        self.with(|session, sftp| unsafe {
+            let (original, link) = (original.as_ptr().cast(), link.as_ptr().cast_mut().cast());
+            check(session, raw::libssh2_sftp_symlink_ex(sftp, original, first, link, second, SYMLINK))
+        })
+        .map_err(|failure| self.explain(failure))
+    }
+
+    /// What a link points to, or the path without links that `resolve` asks for; up to the length of `buffer`, less one.
+    pub(super) fn read_link(&self, path: &[u8], resolve: bool, buffer: &mut [u8]) -> Answer<usize> {
+        let (length, room) = (short(path.len())?, short(buffer.len())?);
+        let kind = if resolve { raw::LIBSSH2_SFTP_REALPATH } else { raw::LIBSSH2_SFTP_READLINK };
+        // SAFETY: see `with`; libssh2 copies the path; the buffer is ours and as long as said.
+        self.with(|session, sftp| unsafe {
+            let (path, target) = (path.as_ptr().cast(), buffer.as_mut_ptr().cast());
+            let length = raw::libssh2_sftp_symlink_ex(sftp, path, length, target, room, kind);
+            check_length(session, length as isize)
         })
         .map_err(|failure| self.explain(failure))
     }
@@ -540,12 +642,25 @@ impl std::fmt::Debug for Sftp {
     }
 }
 
-/// An open file over SFTP. Dropping it without [`SftpFile::close`] leaves it to its session.
+/// An open file or directory over SFTP. Dropping it without [`SftpFile::close`] leaves it to its session.
 #[derive(Debug)]
 pub(super) struct SftpFile {
     sftp: Sftp,
     handle: NonNull<raw::LIBSSH2_SFTP_HANDLE>,
+    is_freed: bool,
 }
+
+impl Drop for SftpFile {
+    fn drop(&mut self) {
+        if !self.is_freed {
+            self.sftp.0.dropped.lock().push(self.handle);
+        }
+    }
+}
+
+// SAFETY: as for `Channel`.
+#[expect(unsafe_code, reason = "the pointer may move between threads")]
+unsafe impl Send for SftpFile {}
 
 #[expect(unsafe_code, reason = "calls into libssh2")]
 impl SftpFile {
@@ -591,11 +706,43 @@ impl SftpFile {
         })
     }
 
+    /// Where the next read or write begins. Throws away what was read ahead.
+    pub(super) fn seek(&self, offset: u64) {
+        let _ = self.with(|_, handle| {
+            // libssh2 forgets that it saw the file's end only if the offset changes.
+            for offset in [offset ^ 1, offset] {
+                // SAFETY: see `with`.
+                unsafe { raw::libssh2_sftp_seek64(handle, offset) };
+            }
+            Ok(())
+        });
+    }
+
+    /// Has the server put the file's contents on its disk. An extension that only OpenSSH has.
+    pub(super) fn sync(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, handle| unsafe { check(session, raw::libssh2_sftp_fsync(handle)) })
+    }
+
+    /// The next entry of a directory: the length of its name in `name`, 0 after the last, and its attributes.
+    pub(super) fn read_dir(&self, name: &mut [u8]) -> Answer<(usize, Attributes)> {
+        let mut attributes = Attributes::default().to_raw();
+        // SAFETY: see `with`; the buffer is ours and as long as said, and so are the attributes; no long form is asked for.
+        let length = self.with(|session, handle| unsafe {
+            let (buffer, out) = (name.as_mut_ptr().cast(), &raw mut attributes);
+            let length = raw::libssh2_sftp_readdir_ex(handle, buffer, name.len(), ptr::null_mut(), 0, out);
+            check_length(session, length as isize)
+        })?;
+        Ok((length, Attributes::from_raw(&attributes)))
+    }
+
     /// Closes the file; the server may report here what it could not write. Done once this returns anything but `would_block`;
     /// the file must not be used after.
     pub(super) fn close(&mut self) -> Answer<()> {
         // SAFETY: see `with`. libssh2 frees the handle unless the call would block; the one caller forgets it then.
-        self.with(|session, handle| unsafe { check(session, raw::libssh2_sftp_close_handle(handle)) })
+        let closed = self.with(|session, handle| unsafe { check(session, raw::libssh2_sftp_close_handle(handle)) });
+        self.is_freed = !closed.as_ref().is_err_and(Failure::would_block);
+        closed
     }
 }
 

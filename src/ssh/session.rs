@@ -278,7 +278,7 @@ impl Drop for Session {
             let _ = SockRef::from(self.connection.stream()).shutdown(std::net::Shutdown::Both);
         } else {
             // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
-            std::mem::forget(self.ssh.clone());
+            std::mem::forget((self.ssh.clone(), self.sftp.take()));
         }
     }
 }

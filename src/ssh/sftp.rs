@@ -1,260 +1,426 @@
-//! Files over SFTP: whole or not at all.
+//! Files over SFTP: its requests one by one, and whole files at the speed of the link.
 //!
 //! SFTP is fast only when many requests are on their way. libssh2 sends as many as fit into what one call is given, so both
 //! directions use buffers of megabytes; an upload slides its window forward by what the server has acknowledged.
 
-use std::io::{Read, Write};
+use std::ffi::c_ulong;
+use std::fmt;
 use std::time::Duration;
 
-use super::libssh2::{Attributes, Failure, Sftp, SftpFile};
+pub(crate) use super::libssh2::Attributes;
+use super::libssh2::{Answer, Sftp, SftpFile};
 use super::session::{Session, Stop, is_lost};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes of an upload that may be unacknowledged. libssh2 cuts them into packets of 30 000 bytes.
-const WINDOW: usize = 140 * 30_000;
+pub(crate) const WINDOW: usize = 140 * 30_000;
 /// Bytes of one read; libssh2 asks ahead for four times as many.
 const READ_BUFFER: usize = 1 << 20;
+/// With this buffer libssh2 asks for 30 000 bytes at a time and for nothing ahead. What has no size of its own, as the files in
+/// `/proc`, may answer with less than was asked for, and what was asked ahead would be at the wrong offset then.
+const CAUTIOUS_READ_BUFFER: usize = 7500;
 /// How long tidying up after a failure may take.
 const TIDY: Duration = Duration::from_secs(2);
 
-/// Permission bits; set-user-id and its like do not travel.
-const PERMISSIONS: u32 = 0o777;
-/// File type bits of `st_mode`, and two of its values.
-const KIND: u32 = 0o170_000;
-const REGULAR: u32 = 0o100_000;
-const DIRECTORY: u32 = 0o040_000;
+/// File type bits of `st_mode`, and three of its values.
+pub(crate) const KIND: u32 = 0o170_000;
+pub(crate) const REGULAR: u32 = 0o100_000;
+pub(crate) const DIRECTORY: u32 = 0o040_000;
+pub(crate) const LINK: u32 = 0o120_000;
+
+/// The longest path that Linux takes, and of a listing the most entries and bytes of names: a hostile server could go on for ever.
+pub(crate) const LONGEST_PATH: usize = 4095;
+const LISTED_ENTRIES: usize = 1 << 20;
+const LISTED_BYTES: usize = 64 << 20;
+
+/// The ways to open a file.
+pub(crate) mod flags {
+    pub(crate) use libssh2_sys::{
+        LIBSSH2_FXF_APPEND as APPEND, LIBSSH2_FXF_CREAT as CREATE, LIBSSH2_FXF_EXCL as EXCLUSIVE,
+        LIBSSH2_FXF_READ as READ, LIBSSH2_FXF_TRUNC as TRUNCATE, LIBSSH2_FXF_WRITE as WRITE,
+    };
+}
+
+/// SFTP on one session, for one operation. Each request is one round trip.
+#[derive(Debug)]
+pub(crate) struct Client<'s> {
+    session: &'s Session,
+    sftp: Sftp,
+    deadline: Deadline,
+}
 
 /// An open file in a sandbox.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    sftp: Sftp,
     file: SftpFile,
-    path: Vec<u8>,
+    /// What errors call it.
+    name: Vec<u8>,
 }
 
-/// Creates the new file `part` for an upload. One round trip on a session that has used SFTP before.
-pub(crate) fn create(session: &mut Session, part: &[u8], deadline: Deadline) -> Result<Opened> {
-    let flags = libssh2_sys::LIBSSH2_FXF_WRITE | libssh2_sys::LIBSSH2_FXF_CREAT | libssh2_sys::LIBSSH2_FXF_EXCL;
-    open_with(session, part, flags, "created", deadline)
-}
-
-/// Opens `path` for a download. One round trip on a session that has used SFTP before.
-pub(crate) fn open(session: &mut Session, path: &[u8], deadline: Deadline) -> Result<Opened> {
-    open_with(session, path, libssh2_sys::LIBSSH2_FXF_READ, "opened", deadline)
-}
-
-fn open_with(
-    session: &mut Session,
-    path: &[u8],
-    flags: std::ffi::c_ulong,
-    done: &str,
-    deadline: Deadline,
-) -> Result<Opened> {
-    let sftp = session.sftp(deadline)?;
-    let file = session
-        .drive(deadline, "the opening of the file", |_| sftp.open(path, flags, 0o600))
-        .map_err(|stop| stop.into_error(|failure| refused(done, path, failure)))?;
-    Ok(Opened { sftp, file, path: path.to_vec() })
-}
-
-/// Writes all of `source` to the created file, renames it over `path` once its size is right, and returns the number of bytes:
-/// whoever looks at `path` sees the old file or the new one. A failure removes the created file where the connection still
-/// allows it. 4 round trips beside the data.
-pub(crate) fn upload(
-    session: &Session,
-    part: Opened,
-    source: &mut dyn Read,
-    path: &[u8],
-    mode: u32,
-    deadline: Deadline,
-) -> Result<u64> {
-    let Opened { sftp, mut file, path: part } = part;
-    let result = fill(session, &mut file, source, &part, mode, deadline)
-        .and_then(|size| put_in_place(session, &sftp, &part, path, deadline).map(|()| size));
-    if result.as_ref().is_err_and(|e| e.kind() != ErrorKind::Disconnected) {
-        let tidy = Deadline::after(Some(TIDY));
-        if session.drive(tidy, "the removal of the partial file", |_| sftp.unlink(&part)).is_err() {
-            log::debug!("the partial file '{}' may be left in the sandbox", part.escape_ascii());
-        }
+impl<'s> Client<'s> {
+    /// 3 round trips at a session's first use of SFTP, none later.
+    pub(crate) fn new(session: &'s mut Session, deadline: Deadline) -> Result<Self> {
+        let sftp = session.sftp(deadline)?;
+        Ok(Self { session, sftp, deadline })
     }
-    result
-}
 
-fn put_in_place(session: &Session, sftp: &Sftp, part: &[u8], path: &[u8], deadline: Deadline) -> Result<()> {
-    session.drive(deadline, "the rename", |_| sftp.rename_over(part, path)).map_err(|stop| {
-        // OpenSSH answers just "failure"; this is the usual cause.
-        let at_target = session.drive(deadline, "the target's attributes", |_| sftp.stat(path));
-        if at_target.is_ok_and(|found| found.mode.is_some_and(|mode| mode & KIND == DIRECTORY)) {
-            let message = format!("'{}' in the sandbox is a directory", path.escape_ascii());
-            return Error::new(ErrorKind::Transfer, message);
-        }
-        stop.into_error(|failure| refused("put in place", path, failure))
-    })
-}
-
-fn fill(
-    session: &Session,
-    file: &mut SftpFile,
-    source: &mut dyn Read,
-    part: &[u8],
-    mode: u32,
-    deadline: Deadline,
-) -> Result<u64> {
-    let size = slide(session, file, source, part, deadline)?;
-    let step = |stop: Stop| stop.into_error(|failure| refused("finished", part, failure));
-    // The server's umask has a say when a file is created, not here.
-    let exact = Attributes { mode: Some(mode & PERMISSIONS), ..Attributes::default() };
-    session.drive(deadline, "the file's mode", |_| file.set_attributes(exact)).map_err(step)?;
-    let written = session.drive(deadline, "the file's size", |_| file.attributes()).map_err(step)?;
-    close(session, file, deadline).map_err(step)?;
-    if written.size != Some(size) {
-        return Err(Error::new(
-            ErrorKind::Transfer,
-            format!("the sandbox has {:?} bytes of '{}', sent were {size}", written.size, part.escape_ascii()),
-        ));
+    /// Makes one request about the file of this name.
+    fn ask<T>(&self, name: &[u8], done: impl fmt::Display, mut step: impl FnMut(&Sftp) -> Answer<T>) -> Result<T> {
+        self.session
+            .drive(self.deadline, "the SFTP server's answer", |_| step(&self.sftp))
+            .map_err(|stop| failed(name, done, stop))
     }
-    Ok(size)
-}
 
-/// Sends `source` through a window that moves with the server's acknowledgements.
-fn slide(session: &Session, file: &SftpFile, source: &mut dyn Read, part: &[u8], deadline: Deadline) -> Result<u64> {
-    // Twice the window, so that unacknowledged bytes are moved to the front only once per window.
-    let mut buffer = Vec::new();
-    let (mut start, mut end, mut size) = (0, 0, 0u64);
-    let mut at_end = false;
-    loop {
-        while !at_end && end - start < WINDOW {
-            if buffer.len() - end < WINDOW / 2 {
-                if start > 0 {
-                    buffer.copy_within(start..end, 0);
-                    (start, end) = (0, end - start);
-                }
-                // Small files get by with a small buffer.
-                let wanted = (buffer.len() * 4).clamp(64 << 10, 2 * WINDOW);
-                buffer.resize(wanted.max(buffer.len()), 0);
+    /// Follows links.
+    pub(crate) fn stat(&self, path: &[u8]) -> Result<Attributes> {
+        self.ask(path, "looked at", |sftp| sftp.stat(path))
+    }
+
+    /// Of a link itself.
+    pub(crate) fn lstat(&self, path: &[u8]) -> Result<Attributes> {
+        self.ask(path, "looked at", |sftp| sftp.lstat(path))
+    }
+
+    pub(crate) fn set_stat(&self, path: &[u8], attributes: Attributes) -> Result<()> {
+        self.ask(path, "changed", |sftp| sftp.set_stat(path, attributes))
+    }
+
+    pub(crate) fn create_dir(&self, path: &[u8], mode: u32) -> Result<()> {
+        self.ask(path, "created", |sftp| sftp.mkdir(path, mode)).map_err(|e| match e.ssh_code() {
+            // OpenSSH answers just "failure" to most things; these are the usual causes.
+            Some(FAILURE) if self.lstat(path).is_ok() => existing(path).with_ssh_code(FAILURE),
+            _ => e,
+        })
+    }
+
+    pub(crate) fn remove_file(&self, path: &[u8]) -> Result<()> {
+        self.ask(path, "removed", |sftp| sftp.unlink(path)).map_err(|e| self.or_directory(e, path))
+    }
+
+    pub(crate) fn remove_dir(&self, path: &[u8]) -> Result<()> {
+        self.ask(path, "removed", |sftp| sftp.rmdir(path)).map_err(|e| match e.ssh_code() {
+            Some(FAILURE) => {
+                let why = match self.list(path) {
+                    Ok(entries) if !entries.is_empty() => "a directory that is not empty",
+                    Err(_) if self.lstat(path).is_ok_and(|found| !found.is(DIRECTORY)) => "not a directory",
+                    _ => return e,
+                };
+                is_wrong(path, why).with_ssh_code(FAILURE)
             }
-            let room = buffer.len().min(start + WINDOW);
-            match source.read(&mut buffer[end..room]) {
-                Ok(0) => at_end = true,
-                Ok(length) => {
-                    end += length;
-                    size += length as u64;
-                    // Let the first bytes go before more is read.
-                    if end - start >= WINDOW / 2 {
-                        break;
-                    }
+            _ => e,
+        })
+    }
+
+    /// Renames over an existing target, in one step.
+    pub(crate) fn rename(&self, from: &[u8], to: &[u8]) -> Result<()> {
+        self.rename_as(from, to, from)
+    }
+
+    /// The same for a file that errors call `name`.
+    pub(crate) fn rename_as(&self, from: &[u8], to: &[u8], name: &[u8]) -> Result<()> {
+        let done = format!("renamed to '{}'", to.escape_ascii());
+        self.ask(name, done, |sftp| sftp.rename_over(from, to)).map_err(|e| self.or_directory(e, to))
+    }
+
+    /// Makes `link` point to `original`.
+    pub(crate) fn symlink(&self, original: &[u8], link: &[u8]) -> Result<()> {
+        self.ask(link, "created", |sftp| sftp.symlink(original, link)).map_err(|e| match e.ssh_code() {
+            Some(FAILURE) if self.lstat(link).is_ok() => existing(link).with_ssh_code(FAILURE),
+            _ => e,
+        })
+    }
+
+    pub(crate) fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
+        self.name_of(path, false).map_err(|e| match e.ssh_code() {
+            Some(BAD_MESSAGE) => is_wrong(path, "not a symbolic link").with_ssh_code(BAD_MESSAGE),
+            _ => e,
+        })
+    }
+
+    /// The absolute path without links.
+    pub(crate) fn resolve(&self, path: &[u8]) -> Result<Vec<u8>> {
+        self.name_of(path, true)
+    }
+
+    fn name_of(&self, path: &[u8], resolve: bool) -> Result<Vec<u8>> {
+        let mut buffer = vec![0; LONGEST_PATH + 2];
+        let length = self.ask(path, "read", |sftp| sftp.read_link(path, resolve, &mut buffer))?;
+        buffer.truncate(length);
+        Ok(buffer)
+    }
+
+    /// All entries of a directory but `.` and `..`, in the order of the server: complete, or an error. One round trip per 100
+    /// entries and 3 more.
+    pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
+        let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
+        let listed = self.list_opened(&mut directory, path);
+        // After the server's own "no" the session is used again.
+        if listed.as_ref().err().is_none_or(is_refusal) {
+            self.close(&mut directory, path)?;
+        }
+        listed
+    }
+
+    fn list_opened(&self, directory: &mut SftpFile, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
+        let (mut entries, mut bytes, mut buffer) = (Vec::new(), 0, vec![0; LONGEST_PATH + 1]);
+        let refused = |what: &str| Error::new(ErrorKind::Transfer, format!("{} can't be listed: {what}", Quoted(path)));
+        loop {
+            let next = self.session.drive(self.deadline, "the listing", |_| directory.read_dir(&mut buffer));
+            let (length, attributes) = next.map_err(|stop| match stop {
+                Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_PROTO => {
+                    refused("an entry is malformed, or its name longer than any path")
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(e) => {
-                    let message = format!("the local data can't be read after {size} bytes: {e}");
-                    return Err(Error::new(ErrorKind::Transfer, message).with_source(e));
+                stop => failed(path, format_args!("listed beyond {} entries", entries.len()), stop),
+            })?;
+            self.deadline.check("the listing").map_err(|e| e.context(Quoted(path)))?;
+            match &buffer[..length] {
+                b"" => return Ok(entries),
+                b"." | b".." => continue,
+                name if name.contains(&b'/') || name.contains(&0) => {
+                    return Err(refused(&format!("'{}' is no name of an entry", name.escape_ascii())));
                 }
+                name => entries.push((name.to_vec(), attributes)),
+            }
+            bytes += length;
+            if entries.len() > LISTED_ENTRIES || bytes > LISTED_BYTES {
+                return Err(refused("it has more than a million entries, or 64 MiB of names"));
             }
         }
-        if start == end {
-            return Ok(size);
-        }
-        let acknowledged = session
-            .drive(deadline, "the upload", |_| file.write(&buffer[start..end]))
-            .map_err(|stop| stop.into_error(|failure| refused("written", part, failure)))?;
-        start += acknowledged;
-        deadline.check("the upload")?;
     }
-}
 
-/// Reads all of an opened file into `target`; returns the number of bytes and the permission bits. 2 round trips beside the
-/// data.
-///
-/// What a file holds when it is opened is what is read: one that grows meanwhile gives its first bytes, one that shrinks is an
-/// error. A file that claims to be empty, as those in `/proc` do, is read to its end.
-pub(crate) fn download(
-    session: &Session,
-    opened: Opened,
-    target: &mut dyn Write,
-    deadline: Deadline,
-) -> Result<(u64, u32)> {
-    let Opened { mut file, path, .. } = opened;
-    let path = &path[..];
-    let attributes = session
-        .drive(deadline, "the file's attributes", |_| file.attributes())
-        .map_err(|stop| stop.into_error(|failure| refused("read", path, failure)))?;
-    let mode = attributes.mode.unwrap_or(REGULAR | 0o644);
-    let read = if mode & KIND == REGULAR {
-        read_all(session, &file, path, attributes.size.filter(|size| *size > 0), target, deadline)
-    } else {
-        let kind = if mode & KIND == DIRECTORY { "a directory" } else { "not a regular file" };
-        Err(Error::new(ErrorKind::Transfer, format!("'{}' in the sandbox is {kind}", path.escape_ascii())))
-    };
-    match read {
-        Ok(size) => {
-            close(session, &mut file, deadline)
-                .map_err(|stop| stop.into_error(|failure| refused("closed", path, failure)))?;
-            Ok((size, mode & PERMISSIONS))
-        }
-        Err(e) => {
-            if e.kind() != ErrorKind::Disconnected {
-                let _ = close(session, &mut file, Deadline::after(Some(TIDY)));
+    /// Opens a file with [`flags`]; `mode` is for a new one. Errors call it `name`.
+    pub(crate) fn open(&self, path: &[u8], flags: c_ulong, mode: u32, name: &[u8]) -> Result<Opened> {
+        let done = if flags & flags::CREATE == 0 { "opened" } else { "created" };
+        let file = self.ask(name, done, |sftp| sftp.open(path, flags, mode)).map_err(|e| match e.ssh_code() {
+            Some(FAILURE) if flags & flags::EXCLUSIVE != 0 && self.lstat(path).is_ok() => {
+                existing(path).with_ssh_code(FAILURE)
             }
-            Err(e)
-        }
-    }
-}
-
-fn read_all(
-    session: &Session,
-    file: &SftpFile,
-    path: &[u8],
-    expected: Option<u64>,
-    target: &mut dyn Write,
-    deadline: Deadline,
-) -> Result<u64> {
-    let wanted = expected.map_or(READ_BUFFER, |size| usize::try_from(size).unwrap_or(usize::MAX).min(READ_BUFFER));
-    let mut buffer = vec![0; wanted];
-    let mut size = 0;
-    while expected != Some(size) {
-        let length = session
-            .drive(deadline, "the download", |_| file.read(&mut buffer))
-            .map_err(|stop| stop.into_error(|failure| refused("read", path, failure)))?;
-        if length == 0 {
-            break;
-        }
-        let left = expected.map_or(u64::MAX, |expected| expected - size);
-        let length = length.min(usize::try_from(left).unwrap_or(usize::MAX));
-        target.write_all(&buffer[..length]).map_err(|e| {
-            Error::new(ErrorKind::Transfer, format!("the local side can't be written after {size} bytes: {e}"))
-                .with_source(e)
+            _ if flags & flags::WRITE != 0 => self.or_directory(e, path),
+            _ => e,
         })?;
-        size += length as u64;
-        deadline.check("the download")?;
+        Ok(Opened { file, name: name.to_vec() })
     }
-    match expected.filter(|expected| *expected != size) {
-        None => Ok(size),
-        Some(expected) => Err(Error::new(
-            ErrorKind::Transfer,
-            format!("'{}' ended after {size} bytes of {expected}; it was changed meanwhile", path.escape_ascii()),
-        )),
+
+    fn or_directory(&self, e: Error, path: &[u8]) -> Error {
+        match e.ssh_code() {
+            Some(FAILURE) if self.stat(path).is_ok_and(|found| found.is(DIRECTORY)) => {
+                is_wrong(path, "a directory").with_ssh_code(FAILURE)
+            }
+            _ => e,
+        }
+    }
+
+    pub(crate) fn attributes_of(&self, opened: &Opened) -> Result<Attributes> {
+        self.ask(&opened.name, "looked at", |_| opened.file.attributes())
+    }
+
+    pub(crate) fn set_attributes_of(&self, opened: &Opened, attributes: Attributes) -> Result<()> {
+        self.ask(&opened.name, "changed", |_| opened.file.set_attributes(attributes))
+    }
+
+    /// Puts the file's contents on the server's disk.
+    pub(crate) fn sync(&self, opened: &Opened) -> Result<()> {
+        self.ask(&opened.name, "put on the disk", |_| opened.file.sync())
+    }
+
+    /// Closes a file; what the server could not write may be reported here.
+    pub(crate) fn close_file(&self, mut opened: Opened) -> Result<()> {
+        self.close(&mut opened.file, &opened.name)
+    }
+
+    /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.
+    pub(crate) fn close_and_look(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
+        let Opened { file, name } = &mut opened;
+        let is_closed = self
+            .session
+            .attempt(self.deadline, "the SFTP server's answer", || file.close())
+            .map_err(|stop| failed(name, "closed", stop))?
+            .is_some();
+        let found = self.ask(name, "looked at", |sftp| sftp.lstat(path));
+        if !is_closed {
+            self.close(file, name)?;
+        }
+        found
+    }
+
+    fn close(&self, file: &mut SftpFile, name: &[u8]) -> Result<()> {
+        self.ask(name, "closed", |_| file.close())
+    }
+
+    /// Closes a file that has failed already.
+    pub(crate) fn abandon(&mut self, opened: Opened) {
+        self.deadline = Deadline::after(Some(TIDY));
+        if let Err(e) = self.close_file(opened) {
+            log::debug!("{e}");
+        }
+    }
+
+    /// Bytes read at `offset`, which is where the last read ended or what the file was sought to; 0 at its end.
+    pub(crate) fn read(&self, opened: &Opened, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        let done = format_args!("read beyond byte {offset}");
+        self.ask(&opened.name, done, |_| opened.file.read(buffer))
+    }
+
+    /// How many bytes from the front of `window` the server has acknowledged; see [`SftpFile::write`].
+    pub(crate) fn write(&self, opened: &Opened, window: &[u8], offset: u64) -> Result<usize> {
+        let done = format_args!("written beyond byte {offset}");
+        self.ask(&opened.name, done, |_| opened.file.write(window))
+    }
+
+    /// Writes all that `source` gives through a window that moves with the server's acknowledgements. `offset` is where the file
+    /// was sought to; `acknowledged` is told the offset that is reached. Returns the offset of the end.
+    pub(crate) fn upload(
+        &self,
+        opened: &Opened,
+        offset: u64,
+        source: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
+        acknowledged: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<u64> {
+        // Twice the window, so that unacknowledged bytes are moved to the front only once per window.
+        let mut buffer = Vec::new();
+        let (mut start, mut end, mut reached) = (0, 0, offset);
+        let mut at_end = false;
+        loop {
+            while !at_end && end - start < WINDOW {
+                if buffer.len() - end < WINDOW / 2 {
+                    if start > 0 {
+                        buffer.copy_within(start..end, 0);
+                        (start, end) = (0, end - start);
+                    }
+                    // Small files get by with a small buffer.
+                    let wanted = (buffer.len() * 4).clamp(64 << 10, 2 * WINDOW);
+                    buffer.resize(wanted.max(buffer.len()), 0);
+                }
+                let room = buffer.len().min(start + WINDOW);
+                match source(&mut buffer[end..room])? {
+                    0 => at_end = true,
+                    length => end += length,
+                }
+                // Let the first bytes go before more is read.
+                if end - start >= WINDOW / 2 {
+                    break;
+                }
+            }
+            if start == end {
+                return Ok(reached);
+            }
+            let length = self.write(opened, &buffer[start..end], reached)?;
+            start += length;
+            reached += length as u64;
+            acknowledged(reached)?;
+            self.check(opened, reached)?;
+        }
+    }
+
+    /// Reads from `offset`, where the file was sought to, to its end into `sink`, and returns the offset of the end.
+    ///
+    /// What a file is expected to hold is what is read: one that grows meanwhile gives its first bytes, one that shrinks is an
+    /// error. `None` reads until the server says that there is no more.
+    pub(crate) fn download(
+        &self,
+        opened: &Opened,
+        offset: u64,
+        expected: Option<u64>,
+        sink: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<u64> {
+        let left = |reached| {
+            expected.map_or(usize::MAX, |expected: u64| usize::try_from(expected - reached).unwrap_or(usize::MAX))
+        };
+        let wanted = if expected.is_some() { left(offset).min(READ_BUFFER) } else { CAUTIOUS_READ_BUFFER };
+        let mut buffer = vec![0; wanted];
+        let mut reached = offset;
+        while expected != Some(reached) {
+            let length = self.read(opened, &mut buffer, reached)?;
+            if length == 0 {
+                break;
+            }
+            let length = length.min(left(reached));
+            sink(&buffer[..length])?;
+            reached += length as u64;
+            self.check(opened, reached)?;
+        }
+        match expected.filter(|expected| *expected != reached) {
+            None => Ok(reached),
+            Some(expected) => {
+                let why = format!("ended after {reached} bytes of {expected}; it was changed meanwhile");
+                Err(Error::new(ErrorKind::Transfer, format!("{} {why}", Quoted(&opened.name))))
+            }
+        }
+    }
+
+    fn check(&self, opened: &Opened, reached: u64) -> Result<()> {
+        self.deadline
+            .check("the transfer")
+            .map_err(|e| e.context(format_args!("{} is moved up to byte {reached}", Quoted(&opened.name))))
     }
 }
 
-fn close(session: &Session, file: &mut SftpFile, deadline: Deadline) -> std::result::Result<(), Stop> {
-    session.drive(deadline, "the closing of the file", |_| file.close())
+impl Opened {
+    /// Where the next read or write begins.
+    pub(crate) fn seek(&self, offset: u64) {
+        self.file.seek(offset);
+    }
 }
 
-/// The statuses of SFTP version 3 that have a kind of their own.
+impl Attributes {
+    pub(crate) fn is(&self, kind: u32) -> bool {
+        self.mode.is_some_and(|mode| mode & KIND == kind)
+    }
+}
+
+/// A path in a message.
+pub(crate) struct Quoted<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}' in the sandbox", self.0.escape_ascii())
+    }
+}
+
+/// Statuses of SFTP version 3.
 const NO_SUCH_FILE: u32 = 2;
 const PERMISSION_DENIED: u32 = 3;
+const NOT_SUPPORTED: u32 = 8;
+/// OpenSSH's answer for everything that has no status of its own, a full disk too.
+const FAILURE: i32 = 4;
+/// OpenSSH's answer for a wrong argument or a name that is too long.
+const BAD_MESSAGE: i32 = 5;
+
+/// True if the server itself said no: the session is as good as before.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    error.ssh_code().is_some_and(|code| code > 0)
+}
+
+/// True if the server said no more than "failure".
+pub(crate) fn is_unexplained(error: &Error) -> bool {
+    error.ssh_code() == Some(FAILURE) && error.message().ends_with("with status 4")
+}
+
+fn is_wrong(path: &[u8], what: &str) -> Error {
+    Error::new(ErrorKind::Transfer, format!("{} is {what}", Quoted(path)))
+}
+
+fn existing(path: &[u8]) -> Error {
+    Error::new(ErrorKind::Conflict, format!("{} exists already", Quoted(path)))
+}
 
 /// An error that names the file and what could not be done to it.
-fn refused(done: &str, path: &[u8], failure: Failure) -> Error {
-    let path = path.escape_ascii();
+fn failed(name: &[u8], done: impl fmt::Display, stop: Stop) -> Error {
+    let what = format!("{} can't be {done}", Quoted(name));
+    let failure = match stop {
+        Stop::TimedOut(e) => return e.context(what),
+        Stop::Failed(failure) => failure,
+    };
+    let code = failure.sftp_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(failure.code);
     let (kind, why) = match failure.sftp_status {
         Some(NO_SUCH_FILE) => (ErrorKind::NotFound, "no such file or directory".to_owned()),
         Some(PERMISSION_DENIED) => (ErrorKind::PermissionDenied, "permission denied".to_owned()),
-        Some(status) => (ErrorKind::Transfer, format!("the SFTP server answers with status {status}")),
+        Some(NOT_SUPPORTED) => (ErrorKind::Transfer, "the SFTP server can't do that".to_owned()),
+        Some(_) if code == BAD_MESSAGE => (ErrorKind::Transfer, "invalid, or a name that is too long".to_owned()),
+        Some(_) => (ErrorKind::Transfer, format!("the SFTP server answers with status {code}")),
         None if is_lost(&failure) => (ErrorKind::Disconnected, format!("the connection was lost: {}", failure.message)),
-        None => (ErrorKind::Transfer, failure.message.clone()),
+        None => (ErrorKind::Transfer, failure.message),
     };
-    let code = failure.sftp_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(failure.code);
-    Error::new(kind, format!("'{path}' in the sandbox can't be {done}: {why}")).with_ssh_code(code)
+    Error::new(kind, format!("{what}: {why}")).with_ssh_code(code)
 }

@@ -72,6 +72,12 @@ static void nothing_is_answered(void) {
     sbx_list_free(NULL);
     sbx_names_free(NULL);
     sbx_bytes_free(NULL);
+    sbx_metadata_free(NULL);
+    sbx_entries_free(NULL);
+    sbx_file_free(NULL);
+    sbx_transfer_free(NULL);
+    sbx_transferred_free(NULL);
+    sbx_tree_report_free(NULL);
     sbx_error_free(NULL);
 
     size_t len = 7;
@@ -509,6 +515,191 @@ static void files(const char *directory) {
     FAILS(SBX_ERR_INVALID_ARGUMENT, "remote is NULL", sbx_sandbox_read_file(sandbox, NULL, &bytes, &err));
 }
 
+static void names(void) {
+    sbx_metadata *found = NULL;
+    sbx_entries *entries = NULL;
+    sbx_bytes *bytes = NULL;
+    bool exists = true;
+    int64_t when = 0;
+    OK(sbx_sandbox_create_dir(sandbox, "dir", &err));
+    FAILS(SBX_ERR_CONFLICT, "'dir' in the sandbox exists", sbx_sandbox_create_dir(sandbox, "dir", &err));
+    OK(sbx_sandbox_create_dir_all(sandbox, "dir/a/b", &err));
+    OK(sbx_sandbox_append_file(sandbox, "dir/odd \xff", (const uint8_t *)"one", 3, &err));
+    OK(sbx_sandbox_append_file(sandbox, "dir/odd \xff", (const uint8_t *)"two", 3, &err));
+    OK(sbx_sandbox_set_file_permissions(sandbox, "dir/odd \xff", 0640, &err));
+    OK(sbx_sandbox_create_symlink(sandbox, "no where", "dir/link", &err));
+    OK(sbx_sandbox_read_link(sandbox, "dir/link", &bytes, &err));
+    CHECK(strcmp((const char *)sbx_bytes_data(bytes, NULL), "no where") == 0);
+    sbx_bytes_free(bytes);
+    OK(sbx_sandbox_resolve_path(sandbox, "dir/../dir", &bytes, &err));
+    CHECK(strcmp((const char *)sbx_bytes_data(bytes, NULL), "/home/sandbox/dir") == 0);
+    sbx_bytes_free(bytes);
+
+    OK(sbx_sandbox_file_metadata(sandbox, "dir/odd \xff", &found, &err));
+    CHECK(sbx_metadata_kind(found) == SBX_FILE_KIND_FILE && sbx_metadata_size(found) == 6 && sbx_metadata_mode(found) == 0640);
+    CHECK(sbx_metadata_modified(found, &when) && when > 1600000000 && sbx_metadata_accessed(found, NULL));
+    sbx_metadata_free(found);
+    OK(sbx_sandbox_symlink_metadata(sandbox, "dir/link", &found, &err));
+    CHECK(sbx_metadata_kind(found) == SBX_FILE_KIND_SYMLINK);
+    sbx_metadata_free(found);
+    OK(sbx_sandbox_file_metadata(sandbox, "/dev/null", &found, &err));
+    CHECK(sbx_metadata_kind(found) == SBX_FILE_KIND_OTHER && sbx_metadata_kind(NULL) == SBX_FILE_KIND_UNKNOWN);
+    sbx_metadata_free(found);
+    OK(sbx_sandbox_file_exists(sandbox, "dir/link", &exists, &err));
+    CHECK(!exists);
+
+    OK(sbx_sandbox_read_dir(sandbox, "dir", &entries, &err));
+    CHECK(sbx_entries_count(entries) == 3 && sbx_entries_name_at(entries, 3) == NULL);
+    for (size_t i = 0; i < 3; i++) {
+        const char *name = sbx_entries_name_at(entries, i);
+        sbx_file_kind kind = sbx_metadata_kind(sbx_entries_metadata_at(entries, i));
+        CHECK(kind == (strcmp(name, "a") == 0      ? SBX_FILE_KIND_DIRECTORY
+                       : strcmp(name, "link") == 0 ? SBX_FILE_KIND_SYMLINK
+                                                   : SBX_FILE_KIND_FILE));
+    }
+    CHECK(sbx_entries_metadata_at(entries, 3) == NULL && sbx_entries_count(NULL) == 0);
+    sbx_entries_free(entries);
+
+    OK(sbx_sandbox_rename_file(sandbox, "dir/odd \xff", "dir/plain", &err));
+    OK(sbx_sandbox_remove_file(sandbox, "dir/link", &err));
+    FAILS(SBX_ERR_NOT_FOUND, "dir/link", sbx_sandbox_remove_file(sandbox, "dir/link", &err));
+    OK(sbx_sandbox_remove_dir(sandbox, "dir/a/b", &err));
+    FAILS(SBX_ERR_TRANSFER, "not empty", sbx_sandbox_remove_dir(sandbox, "dir", &err));
+    OK(sbx_sandbox_remove_dir_all(sandbox, "dir", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "path is NULL", sbx_sandbox_file_exists(sandbox, NULL, NULL, &err));
+}
+
+static void open_file(void) {
+    sbx_file *file = NULL;
+    sbx_metadata *found = NULL;
+    uint8_t buffer[64];
+    uint64_t position = 0;
+    size_t len = 0;
+    int32_t flags = SBX_OPEN_READ | SBX_OPEN_WRITE | SBX_OPEN_CREATE_NEW;
+    OK(sbx_sandbox_open_file(sandbox, "opened", flags, 0600, &file, &err));
+    OK(sbx_file_write(file, (const uint8_t *)"0123456789", 10, &err));
+    OK(sbx_file_write(file, NULL, 0, &err));
+    OK(sbx_file_seek(file, -4, SBX_SEEK_END, &position, &err));
+    CHECK(position == 6);
+    OK(sbx_file_read(file, buffer, sizeof buffer, &len, &err));
+    CHECK(len == 4 && memcmp(buffer, "6789", 4) == 0);
+    OK(sbx_file_read(file, buffer, sizeof buffer, &len, &err));
+    CHECK(len == 0);
+    OK(sbx_file_seek(file, 1, SBX_SEEK_START, NULL, &err));
+    OK(sbx_file_seek(file, 1, SBX_SEEK_CURRENT, &position, &err));
+    CHECK(position == 2);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "before the file's start", sbx_file_seek(file, -1, SBX_SEEK_START, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "9 is no place", sbx_file_seek(file, 0, 9, NULL, &err));
+    OK(sbx_file_set_size(file, 5, &err));
+    OK(sbx_file_set_permissions(file, 0644, &err));
+    OK(sbx_file_sync(file, &err));
+    OK(sbx_file_metadata(file, &found, &err));
+    CHECK(sbx_metadata_size(found) == 5 && sbx_metadata_mode(found) == 0644);
+    sbx_metadata_free(found);
+    OK(sbx_file_close(file, &err));
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_file_close(file, &err));
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_file_write(file, buffer, 1, &err));
+    sbx_file_free(file);
+    FAILS(SBX_ERR_CONFLICT, "opened", sbx_sandbox_open_file(sandbox, "opened", flags, 0600, &file, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "64 are no flags", sbx_sandbox_open_file(sandbox, "opened", 64, 0600, &file, &err));
+    FAILS(SBX_ERR_NOT_FOUND, "none", sbx_sandbox_open_file(sandbox, "none", SBX_OPEN_READ, 0, &file, &err));
+    /* One that is never closed is closed when it is freed. */
+    OK(sbx_sandbox_open_file(sandbox, "opened", SBX_OPEN_APPEND, 0, &file, &err));
+    sbx_file_free(file);
+}
+
+struct moved {
+    uint64_t done, size;
+    int64_t total;
+    int32_t answer;
+    char path[256];
+};
+
+static int32_t progress(void *userdata, const char *path, uint64_t done, int64_t total) {
+    struct moved *moved = userdata;
+    CHECK(done >= moved->done);
+    moved->done = done;
+    moved->total = total;
+    snprintf(moved->path, sizeof moved->path, "%s", path);
+    return moved->answer;
+}
+
+static int64_t read_some(void *userdata, uint8_t *buffer, size_t capacity) {
+    struct moved *moved = userdata;
+    size_t len = moved->size < capacity ? (size_t)moved->size : capacity;
+    memset(buffer, 7, len);
+    moved->size -= len;
+    return moved->answer ? -moved->answer : (int64_t)len;
+}
+
+static int32_t write_some(void *userdata, const uint8_t *data, size_t len) {
+    struct moved *moved = userdata;
+    CHECK(data[0] == 7 && data[len - 1] == 7);
+    moved->size += len;
+    return moved->answer;
+}
+
+static void transfers(const char *directory) {
+    sbx_transfer *transfer = NULL;
+    sbx_transferred *transferred = NULL;
+    sbx_tree_report *report = NULL;
+    struct moved moved = {0, 5000000, 0, 0, ""};
+    char back[4096], tree[4096];
+    snprintf(back, sizeof back, "%s/back", directory);
+    snprintf(tree, sizeof tree, "%s/tree", directory);
+    OK(sbx_sandbox_transfer(sandbox, &transfer, &err));
+    OK(sbx_transfer_set_checksum(transfer, true, &err));
+    OK(sbx_transfer_set_sync(transfer, true, &err));
+    OK(sbx_transfer_set_max_bytes(transfer, 10000000, &err));
+    OK(sbx_transfer_set_max_entries(transfer, 1000, &err));
+
+    OK(sbx_transfer_upload_from(transfer, read_some, "sevens", progress, &moved, &transferred, &err));
+    CHECK(moved.done == 5000000 && moved.total == -1 && strcmp(moved.path, "sevens") == 0);
+    CHECK(sbx_transferred_bytes(transferred) == 5000000 && sbx_transferred_resumed(transferred) == 0);
+    CHECK(sbx_transferred_sha256(transferred) != NULL);
+    sbx_transferred_free(transferred);
+    moved = (struct moved){0, 0, 0, 0, ""};
+    OK(sbx_transfer_download_to(transfer, "sevens", write_some, progress, &moved, NULL, &err));
+    CHECK(moved.done == 5000000 && moved.total == 5000000 && moved.size == 5000000);
+    moved = (struct moved){0, 5000000, 0, 3, ""};
+    FAILS(SBX_ERR_CANCELLED, "the callback returned 3",
+          sbx_transfer_upload_from(transfer, read_some, "sevens", progress, &moved, NULL, &err));
+    FAILS(SBX_ERR_CANCELLED, "the callback returned -3",
+          sbx_transfer_upload_from(transfer, read_some, "sevens", NULL, &moved, NULL, &err));
+    FAILS(SBX_ERR_CANCELLED, "the callback returned 3",
+          sbx_transfer_download_to(transfer, "sevens", write_some, NULL, &moved, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "read is NULL",
+          sbx_transfer_upload_from(transfer, NULL, "sevens", NULL, NULL, NULL, &err));
+
+    OK(sbx_transfer_set_checksum(transfer, false, &err));
+    OK(sbx_transfer_set_resume(transfer, true, &err));
+    OK(sbx_transfer_download(transfer, "sevens", back, NULL, NULL, &transferred, &err));
+    CHECK(sbx_transferred_bytes(transferred) == 5000000 && sbx_transferred_sha256(transferred) != NULL);
+    sbx_transferred_free(transferred);
+    OK(sbx_transfer_upload(transfer, back, "sevens", NULL, NULL, NULL, &err));
+    OK(sbx_transfer_set_resume(transfer, false, &err));
+    OK(sbx_transfer_upload(transfer, back, "sevens", NULL, NULL, &transferred, &err));
+    CHECK(sbx_transferred_sha256(transferred) == NULL);
+    sbx_transferred_free(transferred);
+
+    moved = (struct moved){0, 0, 0, 0, ""};
+    OK(sbx_transfer_upload_dir(transfer, directory, "tree", progress, &moved, &report, &err));
+    CHECK(sbx_tree_report_files(report) == 2 && sbx_tree_report_directories(report) == 1);
+    CHECK(moved.done == sbx_tree_report_bytes(report) && (uint64_t)moved.total == moved.done);
+    CHECK(sbx_tree_report_skipped(report) == 0 && sbx_tree_report_symlinks(report) == 0);
+    sbx_tree_report_free(report);
+    OK(sbx_sandbox_create_symlink(sandbox, "/etc", "tree/out", &err));
+    OK(sbx_transfer_download_dir(transfer, "tree", tree, NULL, NULL, &report, &err));
+    CHECK(sbx_tree_report_skipped(report) == 1 && sbx_tree_report_note_count(report) == 1);
+    CHECK(strcmp(sbx_tree_report_note_path_at(report, 0), "out") == 0);
+    CHECK(strstr(sbx_tree_report_note_text_at(report, 0), "out of the tree") != NULL);
+    CHECK(sbx_tree_report_note_path_at(report, 1) == NULL && sbx_tree_report_note_text_at(report, 1) == NULL);
+    sbx_tree_report_free(report);
+    OK(sbx_transfer_set_max_bytes(transfer, 100, &err));
+    FAILS(SBX_ERR_TRANSFER, "100 bytes", sbx_transfer_download_dir(transfer, "tree", tree, NULL, NULL, NULL, &err));
+    sbx_transfer_free(transfer);
+}
+
 static void by_name(const char *directory) {
     const char *name = sbx_sandbox_name(sandbox);
     sbx_sandbox *second = NULL;
@@ -570,6 +761,9 @@ int main(int argc, char **argv) {
     input_and_output(argv[1]);
     detached();
     files(argv[1]);
+    names();
+    open_file();
+    transfers(argv[1]);
     by_name(argv[1]);
     end();
     puts("done");

@@ -1,0 +1,210 @@
+//! Open files of a sandbox.
+
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::mem::MaybeUninit;
+
+use parking_lot::Mutex;
+
+use super::boundary::{self, Text, given, invalid};
+use super::error::{sbx_error, sbx_status};
+use super::files::sbx_metadata;
+use super::sandbox::sbx_sandbox;
+use crate::{Error, ErrorKind, File, OpenOptions, Result};
+
+/// An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed. May be used
+/// from several threads; their calls take turns. After a lost connection or a timeout it can only be freed. Freed with
+/// sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
+#[derive(Debug)]
+pub struct sbx_file(Mutex<Option<File>>);
+
+impl sbx_file {
+    fn with<T>(&self, run: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+        let mut file = self.0.lock();
+        run(file.as_mut().ok_or_else(|| Error::new(ErrorKind::Closed, "the file was closed"))?)
+    }
+}
+
+/// The library's own error in one of the standard library.
+fn ours(e: io::Error) -> Error {
+    e.downcast().unwrap_or_else(|e| Error::new(ErrorKind::Transfer, e.to_string()))
+}
+
+/// How sbx_sandbox_open_file() opens a file; to be combined with |.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum sbx_open {
+    /// For reading.
+    SBX_OPEN_READ = 1,
+    /// For writing, over what is there.
+    SBX_OPEN_WRITE = 2,
+    /// For writing at the end, wherever that is at the time.
+    SBX_OPEN_APPEND = 4,
+    /// Empties a file that is there. Needs SBX_OPEN_WRITE.
+    SBX_OPEN_TRUNCATE = 8,
+    /// Creates the file if it is not there. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+    SBX_OPEN_CREATE = 16,
+    /// Creates the file, which must not be there, nor a link of its name. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+    SBX_OPEN_CREATE_NEW = 32,
+}
+
+/// What sbx_file_seek() counts from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum sbx_seek {
+    /// The beginning of the file.
+    SBX_SEEK_START = 0,
+    /// The position.
+    SBX_SEEK_CURRENT = 1,
+    /// The end of the file.
+    SBX_SEEK_END = 2,
+}
+
+/// Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
+/// caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT
+/// if a file is there that SBX_OPEN_CREATE_NEW was to create.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_open_file(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    flags: i32,
+    mode: u32,
+    file: Option<&mut MaybeUninit<*mut sbx_file>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(file, "file")?);
+        let has = |flag: sbx_open| flags & flag as i32 != 0;
+        let options = OpenOptions::new()
+            .read(has(sbx_open::SBX_OPEN_READ))
+            .write(has(sbx_open::SBX_OPEN_WRITE))
+            .append(has(sbx_open::SBX_OPEN_APPEND))
+            .truncate(has(sbx_open::SBX_OPEN_TRUNCATE))
+            .create(has(sbx_open::SBX_OPEN_CREATE))
+            .create_new(has(sbx_open::SBX_OPEN_CREATE_NEW))
+            .mode(mode)
+            .clone();
+        if !(0..64).contains(&flags) {
+            return Err(invalid(format!("{flags} are no flags for opening a file")));
+        }
+        let opened = sandbox.sandbox.files().open_with(path, &options)?;
+        boundary::give(place, sbx_file(Mutex::new(Some(opened))));
+        Ok(())
+    })
+}
+
+/// Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
+/// or more, but not always as many as there are. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_file_read(
+    file: Option<&sbx_file>,
+    buffer: *mut u8,
+    capacity: usize,
+    len: Option<&mut MaybeUninit<usize>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (file, len) = (given(file, "file")?, given(len, "len")?);
+        let read = |buffer: &mut [u8]| file.with(|file| file.read(buffer).map_err(ours));
+        // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
+        let length = unsafe { boundary::fill(buffer, capacity, read) }?;
+        boundary::put(Some(len), length);
+        Ok(())
+    })
+}
+
+/// Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be NULL if `len`
+/// is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_file_write(
+    file: Option<&sbx_file>,
+    data: *const u8,
+    len: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        // SAFETY: the C caller promises `len` bytes at `data` during the call.
+        let data = unsafe { boundary::bytes(data, len, "data") }?;
+        given(file, "file")?.with(|file| file.write_all(data).map_err(ours))
+    })
+}
+
+/// Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`, which may be
+/// NULL. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_seek(
+    file: Option<&sbx_file>,
+    offset: i64,
+    whence: i32,
+    position: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let target = match whence {
+            whence if whence == sbx_seek::SBX_SEEK_START as i32 => {
+                SeekFrom::Start(u64::try_from(offset).map_err(|_| invalid("a seek to before the file's start"))?)
+            }
+            whence if whence == sbx_seek::SBX_SEEK_CURRENT as i32 => SeekFrom::Current(offset),
+            whence if whence == sbx_seek::SBX_SEEK_END as i32 => SeekFrom::End(offset),
+            whence => return Err(invalid(format!("{whence} is no place to seek from"))),
+        };
+        let reached = given(file, "file")?.with(|file| file.seek(target).map_err(ours))?;
+        boundary::put(position, reached);
+        Ok(())
+    })
+}
+
+/// Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_metadata(
+    file: Option<&sbx_file>,
+    metadata: Option<&mut MaybeUninit<*mut sbx_metadata>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (file, place) = (given(file, "file")?, given(metadata, "metadata")?);
+        file.with(File::metadata).map(|found| boundary::give(place, sbx_metadata(found)))
+    })
+}
+
+/// Cuts it off after `size` bytes, or fills it up with zeros. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_set_size(
+    file: Option<&sbx_file>,
+    size: u64,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(file, "file")?.with(|file| file.set_len(size)))
+}
+
+/// Sets its permission bits, such as 0755. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_set_permissions(
+    file: Option<&sbx_file>,
+    mode: u32,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || given(file, "file")?.with(|file| file.set_permissions(mode)))
+}
+
+/// Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
+/// if the SFTP server can't do that, which OpenSSH's can.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
+    boundary::call(err, || given(file, "file")?.with(File::sync_all))
+}
+
+/// Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
+/// as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_close(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
+    boundary::call(err, || {
+        let file = given(file, "file")?.0.lock().take();
+        file.ok_or_else(|| Error::new(ErrorKind::Closed, "the file was closed"))?.close()
+    })
+}
+
+/// Frees a file, and closes it if it is open.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_file_free(file: Option<Box<sbx_file>>) {
+    boundary::free(file);
+}

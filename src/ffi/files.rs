@@ -1,0 +1,441 @@
+//! Files of a sandbox, by their paths.
+
+use std::ffi::{CString, c_char};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use super::boundary::{self, Kept, Text, given};
+use super::error::{sbx_error, sbx_status};
+use super::sandbox::sbx_sandbox;
+use crate::{DirEntry, Metadata};
+
+/// Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
+/// `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
+/// whole or not at all.
+///
+/// What functions for files have in common when they fail: SBX_ERR_NOT_FOUND and SBX_ERR_PERMISSION_DENIED as the system says them,
+/// SBX_ERR_CONFLICT for what exists already, SBX_ERR_STORAGE_FULL for a full disk or quota, SBX_ERR_INVALID_ARGUMENT for what is
+/// no path, SBX_ERR_TRANSFER for everything else that the sandbox's system refuses, SBX_ERR_TIMED_OUT (the configured
+/// transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
+/// harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_upload_file(
+    sandbox: Option<&sbx_sandbox>,
+    local: Text,
+    remote: Text,
+    size: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (local, remote) = (local.bytes("local")?, remote.bytes("remote")?);
+        given(sandbox, "sandbox")?.sandbox.upload_file(local, remote).map(|bytes| boundary::put(size, bytes))
+    })
+}
+
+/// Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_download_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    local: Text,
+    size: Option<&mut MaybeUninit<u64>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (remote, local) = (remote.bytes("remote")?, local.bytes("local")?);
+        given(sandbox, "sandbox")?.sandbox.download_file(remote, local).map(|bytes| boundary::put(size, bytes))
+    })
+}
+
+/// Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
+/// 0. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_write_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    data: *const u8,
+    len: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        // SAFETY: the C caller promises `len` bytes at `data` during the call.
+        let data = unsafe { boundary::bytes(data, len, "data") }?;
+        sandbox.sandbox.files().write(remote, data)
+    })
+}
+
+/// Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
+/// sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_read_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    bytes: Option<&mut MaybeUninit<*mut sbx_bytes>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        let place = given(bytes, "bytes")?;
+        sandbox.sandbox.files().read(remote).map(|contents| boundary::give(place, sbx_bytes::new(contents)))
+    })
+}
+
+/// Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_bytes(Kept);
+
+impl sbx_bytes {
+    pub(super) fn new(bytes: Vec<u8>) -> Self {
+        Self(Kept::new(bytes))
+    }
+}
+
+/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
+/// NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_bytes_data(bytes: Option<&sbx_bytes>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
+    boundary::get(bytes, ptr::null(), |bytes| bytes.0.lend(len))
+}
+
+/// Frees bytes.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_bytes_free(bytes: Option<Box<sbx_bytes>>) {
+    boundary::free(bytes);
+}
+
+/// Writes `len` bytes at `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+/// After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn sbx_sandbox_append_file(
+    sandbox: Option<&sbx_sandbox>,
+    remote: Text,
+    data: *const u8,
+    len: usize,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        // SAFETY: the C caller promises `len` bytes at `data` during the call.
+        let data = unsafe { boundary::bytes(data, len, "data") }?;
+        sandbox.sandbox.files().append(remote, data)
+    })
+}
+
+/// Tells what is known about a file; links are followed. The caller frees the answer with sbx_metadata_free(). Fails as
+/// sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_file_metadata(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    metadata: Option<&mut MaybeUninit<*mut sbx_metadata>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(metadata, "metadata")?);
+        sandbox.sandbox.files().metadata(path).map(|found| boundary::give(place, sbx_metadata(found)))
+    })
+}
+
+/// As sbx_sandbox_file_metadata(), of a link itself.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_symlink_metadata(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    metadata: Option<&mut MaybeUninit<*mut sbx_metadata>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(metadata, "metadata")?);
+        sandbox.sandbox.files().symlink_metadata(path).map(|found| boundary::give(place, sbx_metadata(found)))
+    })
+}
+
+/// Puts into `*exists` whether there is such a file; links are followed, so a broken one is none. Fails as
+/// sbx_sandbox_upload_file(), but not for a file that is not there.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_file_exists(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    exists: Option<&mut MaybeUninit<bool>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        boundary::put(exists, given(sandbox, "sandbox")?.sandbox.files().exists(path)?);
+        Ok(())
+    })
+}
+
+/// Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list with
+/// sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of names.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_read_dir(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    entries: Option<&mut MaybeUninit<*mut sbx_entries>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(entries, "entries")?);
+        sandbox.sandbox.files().read_dir(path).map(|found| boundary::give(place, sbx_entries::new(found)))
+    })
+}
+
+/// Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something of that name is there.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_create_dir(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        given(sandbox, "sandbox")?.sandbox.files().create_dir(path)
+    })
+}
+
+/// Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_CONFLICT if something else than a directory is in the way.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_create_dir_all(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        given(sandbox, "sandbox")?.sandbox.files().create_dir_all(path)
+    })
+}
+
+/// Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for a directory.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_remove_file(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        given(sandbox, "sandbox")?.sandbox.files().remove_file(path)
+    })
+}
+
+/// Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if it is not empty, or no directory.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_remove_dir(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        given(sandbox, "sandbox")?.sandbox.files().remove_dir(path)
+    })
+}
+
+/// Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_TRANSFER for something else than a directory. What could be removed is gone then.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_remove_dir_all(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        given(sandbox, "sandbox")?.sandbox.files().remove_dir_all(path)
+    })
+}
+
+/// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
+/// directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the two are not on the same file system, or a directory is
+/// in the way.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_rename_file(
+    sandbox: Option<&sbx_sandbox>,
+    from: Text,
+    to: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (from, to) = (from.bytes("from")?, to.bytes("to")?);
+        given(sandbox, "sandbox")?.sandbox.files().rename(from, to)
+    })
+}
+
+/// Sets the permission bits, such as 0755; links are followed. Fails as sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_set_file_permissions(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    mode: u32,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let path = path.bytes("path")?;
+        given(sandbox, "sandbox")?.sandbox.files().set_permissions(path, mode)
+    })
+}
+
+/// Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_CONFLICT if something of that name is there.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_create_symlink(
+    sandbox: Option<&sbx_sandbox>,
+    original: Text,
+    link: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (original, link) = (original.bytes("original")?, link.bytes("link")?);
+        given(sandbox, "sandbox")?.sandbox.files().symlink(original, link)
+    })
+}
+
+/// Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_TRANSFER for what is no link.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_read_link(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    bytes: Option<&mut MaybeUninit<*mut sbx_bytes>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(bytes, "bytes")?);
+        let name = sandbox.sandbox.files().read_link(path)?;
+        boundary::give(place, sbx_bytes(Kept::new(name.into_os_string().into_encoded_bytes())));
+        Ok(())
+    })
+}
+
+/// Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free(). Fails as
+/// sbx_sandbox_upload_file().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_resolve_path(
+    sandbox: Option<&sbx_sandbox>,
+    path: Text,
+    bytes: Option<&mut MaybeUninit<*mut sbx_bytes>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(bytes, "bytes")?);
+        let name = sandbox.sandbox.files().canonicalize(path)?;
+        boundary::give(place, sbx_bytes(Kept::new(name.into_os_string().into_encoded_bytes())));
+        Ok(())
+    })
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum sbx_file_kind {
+    /// Nothing is known.
+    SBX_FILE_KIND_UNKNOWN = 0,
+    /// A regular file.
+    SBX_FILE_KIND_FILE = 1,
+    /// A directory.
+    SBX_FILE_KIND_DIRECTORY = 2,
+    /// A symbolic link.
+    SBX_FILE_KIND_SYMLINK = 3,
+    /// A named pipe, a socket, a device.
+    SBX_FILE_KIND_OTHER = 4,
+}
+
+/// What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from several
+/// threads.
+#[derive(Debug)]
+pub struct sbx_metadata(pub(super) Metadata);
+
+/// What it is; SBX_FILE_KIND_UNKNOWN for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_metadata_kind(metadata: Option<&sbx_metadata>) -> sbx_file_kind {
+    boundary::get(metadata, sbx_file_kind::SBX_FILE_KIND_UNKNOWN, |metadata| match &metadata.0 {
+        found if found.is_file() => sbx_file_kind::SBX_FILE_KIND_FILE,
+        found if found.is_dir() => sbx_file_kind::SBX_FILE_KIND_DIRECTORY,
+        found if found.is_symlink() => sbx_file_kind::SBX_FILE_KIND_SYMLINK,
+        found if found.kind() == 0 => sbx_file_kind::SBX_FILE_KIND_UNKNOWN,
+        _ => sbx_file_kind::SBX_FILE_KIND_OTHER,
+    })
+}
+
+/// Its size in bytes; 0 for NULL. Files that the system makes up, as in /proc, say 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_metadata_size(metadata: Option<&sbx_metadata>) -> u64 {
+    boundary::get(metadata, 0, |metadata| metadata.0.len())
+}
+
+/// Its permission bits, such as 0644, with those for set-user-id, set-group-id and sticky; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_metadata_mode(metadata: Option<&sbx_metadata>) -> u32 {
+    boundary::get(metadata, 0, |metadata| metadata.0.mode())
+}
+
+/// True, and when its contents were changed last in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_metadata_modified(
+    metadata: Option<&sbx_metadata>,
+    unix_seconds: Option<&mut MaybeUninit<i64>>,
+) -> bool {
+    boundary::get(metadata, false, |metadata| {
+        boundary::put_some(unix_seconds, metadata.0.modified().map(boundary::unix_time))
+    })
+}
+
+/// True, and when it was read last in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_metadata_accessed(
+    metadata: Option<&sbx_metadata>,
+    unix_seconds: Option<&mut MaybeUninit<i64>>,
+) -> bool {
+    boundary::get(metadata, false, |metadata| {
+        boundary::put_some(unix_seconds, metadata.0.accessed().map(boundary::unix_time))
+    })
+}
+
+/// Frees metadata that was not borrowed from a list.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_metadata_free(metadata: Option<Box<sbx_metadata>>) {
+    boundary::free(metadata);
+}
+
+/// The entries of a directory. Freed with sbx_entries_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_entries(Vec<(CString, sbx_metadata)>);
+
+impl sbx_entries {
+    fn new(entries: Vec<DirEntry>) -> Self {
+        // The library lets no name with a NUL through.
+        let name = |entry: &DirEntry| CString::new(entry.name.as_bytes()).unwrap_or_default();
+        Self(entries.into_iter().map(|entry| (name(&entry), sbx_metadata(entry.metadata))).collect())
+    }
+}
+
+/// How many entries there are; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_entries_count(entries: Option<&sbx_entries>) -> usize {
+    boundary::get(entries, 0, |entries| entries.0.len())
+}
+
+/// The name of an entry: bytes without '/', borrowed from the list; `index` counts from 0. NULL beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_entries_name_at(entries: Option<&sbx_entries>, index: usize) -> *const c_char {
+    boundary::get_text(entries, |entries| entries.0.get(index).map(|(name, _)| name.as_c_str()))
+}
+
+/// What is known about an entry, of a link itself; borrowed from the list. `index` counts from 0. NULL beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_entries_metadata_at(entries: Option<&sbx_entries>, index: usize) -> *const sbx_metadata {
+    boundary::get(entries, ptr::null(), |entries| {
+        entries.0.get(index).map_or(ptr::null(), |(_, metadata)| ptr::from_ref(metadata))
+    })
+}
+
+/// Frees a list of entries and what was borrowed from it.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_entries_free(entries: Option<Box<sbx_entries>>) {
+    boundary::free(entries);
+}

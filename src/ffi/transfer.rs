@@ -1,0 +1,426 @@
+//! Transfers with options: files, directories, and whatever the caller reads from or writes to.
+
+use std::ffi::{CString, c_char, c_void};
+use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::ptr;
+
+use super::boundary::{self, Text, given};
+use super::error::{sbx_error, sbx_status};
+use super::sandbox::sbx_sandbox;
+use crate::{Error, Progress, Result, Sandbox, Transfer, Transferred, TreeReport};
+
+/// Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used again and
+/// again, from several threads too. It keeps what it needs of its sandbox alive.
+///
+/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server acknowledges
+/// every write, and the size is always compared.
+#[derive(Debug)]
+pub struct sbx_transfer {
+    sandbox: Sandbox,
+    checksum: bool,
+    sync: bool,
+    resume: bool,
+    max_bytes: Option<u64>,
+    max_entries: Option<u64>,
+}
+
+impl sbx_transfer {
+    fn begin(&self, progress: sbx_progress_fn, userdata: *mut c_void) -> Transfer<'_> {
+        let transfer = self.sandbox.files().transfer();
+        let mut transfer = transfer.checksum(self.checksum).sync(self.sync).resume(self.resume);
+        if let Some(bytes) = self.max_bytes {
+            transfer = transfer.max_bytes(bytes);
+        }
+        if let Some(entries) = self.max_entries {
+            transfer = transfer.max_entries(entries);
+        }
+        let Some(progress) = progress else { return transfer };
+        transfer.progress(move |at: &Progress<'_>| {
+            let path = CString::new(at.path.as_os_str().as_bytes()).unwrap_or_default();
+            let total = at.total.map_or(-1, |total| i64::try_from(total).unwrap_or(i64::MAX));
+            // SAFETY: the C caller gave a function of this type, which gets a valid text.
+            go_on(unsafe { progress(userdata, path.as_ptr(), at.done, total) })
+        })
+    }
+}
+
+fn go_on(answer: i32) -> Result<()> {
+    match answer {
+        0 => Ok(()),
+        answer => Err(Error::cancelled(format!("the callback returned {answer}"))),
+    }
+}
+
+/// Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is the file
+/// that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files of a tree, of
+/// `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
+///
+/// It is called on the thread that called the function it was given to, and only during that call. It may call this library, also
+/// for the same sandbox. It must not throw or longjmp.
+pub type sbx_progress_fn =
+    Option<unsafe extern "C" fn(userdata: *mut c_void, path: *const c_char, done: u64, total: i64) -> i32>;
+
+/// Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number to end the
+/// transfer with SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
+pub type sbx_read_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
+
+/// Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
+/// Otherwise as sbx_progress_fn.
+pub type sbx_write_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, data: *const u8, len: usize) -> i32>;
+
+struct Source(unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> i64, *mut c_void);
+
+impl Read for Source {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // SAFETY: the C caller gave a function of this type, which gets room for as many bytes as it is told.
+        let length = unsafe { self.0(self.1, buffer.as_mut_ptr(), buffer.len()) };
+        match usize::try_from(length) {
+            Ok(length) if length <= buffer.len() => Ok(length),
+            _ => Err(Error::cancelled(format!("the callback returned {length}")).into()),
+        }
+    }
+}
+
+struct Target(unsafe extern "C" fn(*mut c_void, *const u8, usize) -> i32, *mut c_void);
+
+impl Write for Target {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // SAFETY: the C caller gave a function of this type, which gets valid bytes.
+        go_on(unsafe { self.0(self.1, bytes.as_ptr(), bytes.len()) })?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Makes options for transfers to and from this sandbox. The caller frees them with sbx_transfer_free().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_transfer(
+    sandbox: Option<&sbx_sandbox>,
+    transfer: Option<&mut MaybeUninit<*mut sbx_transfer>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, place) = (given(sandbox, "sandbox")?.sandbox.clone(), given(transfer, "transfer")?);
+        let (checksum, sync, resume, max_bytes, max_entries) = (false, false, false, None, None);
+        boundary::give(place, sbx_transfer { sandbox, checksum, sync, resume, max_bytes, max_entries });
+        Ok(())
+    })
+}
+
+/// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
+/// files. The sandbox needs sha256sum. Default: false.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_set_checksum(
+    transfer: Option<&mut sbx_transfer>,
+    checksum: bool,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        given(transfer, "transfer")?.checksum = checksum;
+        Ok(())
+    })
+}
+
+/// Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the truth.
+/// Default: false.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_set_sync(
+    transfer: Option<&mut sbx_transfer>,
+    sync: bool,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        given(transfer, "transfer")?.sync = sync;
+        Ok(())
+    })
+}
+
+/// Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept is begun
+/// with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what has arrived is
+/// removed.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_set_resume(
+    transfer: Option<&mut sbx_transfer>,
+    resume: bool,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        given(transfer, "transfer")?.resume = resume;
+        Ok(())
+    })
+}
+
+/// How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_set_max_bytes(
+    transfer: Option<&mut sbx_transfer>,
+    max_bytes: u64,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        given(transfer, "transfer")?.max_bytes = Some(max_bytes);
+        Ok(())
+    })
+}
+
+/// How many entries the download of a directory may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_set_max_entries(
+    transfer: Option<&mut sbx_transfer>,
+    max_entries: u64,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        given(transfer, "transfer")?.max_entries = Some(max_entries);
+        Ok(())
+    })
+}
+
+/// Copies the local file `local` to `remote`, as sbx_sandbox_upload_file(). `progress` may be NULL. The caller frees
+/// `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
+///
+/// Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback says so.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_upload(
+    transfer: Option<&sbx_transfer>,
+    local: Text,
+    remote: Text,
+    progress: sbx_progress_fn,
+    userdata: *mut c_void,
+    transferred: Option<&mut MaybeUninit<*mut sbx_transferred>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (transfer, local, remote) = (given(transfer, "transfer")?, local.bytes("local")?, remote.bytes("remote")?);
+        sbx_transferred::give(transferred, transfer.begin(progress, userdata).upload(local, remote)?);
+        Ok(())
+    })
+}
+
+/// Copies `remote` to the local file `local`; otherwise as sbx_transfer_upload().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_download(
+    transfer: Option<&sbx_transfer>,
+    remote: Text,
+    local: Text,
+    progress: sbx_progress_fn,
+    userdata: *mut c_void,
+    transferred: Option<&mut MaybeUninit<*mut sbx_transferred>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (transfer, remote, local) = (given(transfer, "transfer")?, remote.bytes("remote")?, local.bytes("local")?);
+        sbx_transferred::give(transferred, transfer.begin(progress, userdata).download(remote, local)?);
+        Ok(())
+    })
+}
+
+/// Copies all that `read` gives to the file `remote`, with permissions rw-r--r--. `read` and `progress` get the same `userdata`. It
+/// can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_upload_from(
+    transfer: Option<&sbx_transfer>,
+    read: sbx_read_fn,
+    remote: Text,
+    progress: sbx_progress_fn,
+    userdata: *mut c_void,
+    transferred: Option<&mut MaybeUninit<*mut sbx_transferred>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (transfer, read) = (given(transfer, "transfer")?, given(read, "read")?);
+        let source = Source(read, userdata);
+        let moved = transfer.begin(progress, userdata).upload_from(source, remote.bytes("remote")?)?;
+        sbx_transferred::give(transferred, moved);
+        Ok(())
+    })
+}
+
+/// Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be resumed:
+/// SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_download_to(
+    transfer: Option<&sbx_transfer>,
+    remote: Text,
+    write: sbx_write_fn,
+    progress: sbx_progress_fn,
+    userdata: *mut c_void,
+    transferred: Option<&mut MaybeUninit<*mut sbx_transferred>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (transfer, write) = (given(transfer, "transfer")?, given(write, "write")?);
+        let target = Target(write, userdata);
+        let moved = transfer.begin(progress, userdata).download_to(remote.bytes("remote")?, target)?;
+        sbx_transferred::give(transferred, moved);
+        Ok(())
+    })
+}
+
+/// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
+/// whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. `progress`
+/// may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+///
+/// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
+/// files replace files, each in one step, and what only the target has stays.
+///
+/// Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something else than a directory is in the way, SBX_ERR_CANCELLED if the
+/// callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_upload_dir(
+    transfer: Option<&sbx_transfer>,
+    local: Text,
+    remote: Text,
+    progress: sbx_progress_fn,
+    userdata: *mut c_void,
+    report: Option<&mut MaybeUninit<*mut sbx_tree_report>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (transfer, local, remote) = (given(transfer, "transfer")?, local.bytes("local")?, remote.bytes("remote")?);
+        sbx_tree_report::give(report, transfer.begin(progress, userdata).upload_dir(local, remote)?);
+        Ok(())
+    })
+}
+
+/// Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as sbx_transfer_upload_dir().
+///
+/// Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the tree. Symbolic
+/// links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files below a link, and links to
+/// files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_download_dir(
+    transfer: Option<&sbx_transfer>,
+    remote: Text,
+    local: Text,
+    progress: sbx_progress_fn,
+    userdata: *mut c_void,
+    report: Option<&mut MaybeUninit<*mut sbx_tree_report>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (transfer, remote, local) = (given(transfer, "transfer")?, remote.bytes("remote")?, local.bytes("local")?);
+        sbx_tree_report::give(report, transfer.begin(progress, userdata).download_dir(remote, local)?);
+        Ok(())
+    })
+}
+
+/// Frees options.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_free(transfer: Option<Box<sbx_transfer>>) {
+    boundary::free(transfer);
+}
+
+/// What the transfer of a file did. Freed with sbx_transferred_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_transferred(Transferred);
+
+impl sbx_transferred {
+    fn give(place: boundary::Out<'_, *mut Self>, transferred: Transferred) {
+        if let Some(place) = place {
+            boundary::give(place, Self(transferred));
+        }
+    }
+}
+
+/// Bytes of the file; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transferred_bytes(transferred: Option<&sbx_transferred>) -> u64 {
+    boundary::get(transferred, 0, |transferred| transferred.0.bytes)
+}
+
+/// How many of the bytes had been there already, from an earlier transfer; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transferred_resumed(transferred: Option<&sbx_transferred>) -> u64 {
+    boundary::get(transferred, 0, |transferred| transferred.0.resumed)
+}
+
+/// The 32 bytes of the file's SHA-256; NULL if it was not compared.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transferred_sha256(transferred: Option<&sbx_transferred>) -> *const u8 {
+    boundary::get(transferred, ptr::null(), |transferred| {
+        transferred.0.sha256.as_ref().map_or(ptr::null(), |digest| digest.as_ptr())
+    })
+}
+
+/// Frees what a transfer told.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transferred_free(transferred: Option<Box<sbx_transferred>>) {
+    boundary::free(transferred);
+}
+
+/// What the transfer of a directory did. Freed with sbx_tree_report_free(). May be read from several threads.
+#[derive(Debug)]
+pub struct sbx_tree_report {
+    report: TreeReport,
+    notes: Vec<(CString, CString)>,
+}
+
+impl sbx_tree_report {
+    fn give(place: boundary::Out<'_, *mut Self>, report: TreeReport) {
+        let path = |path: &std::path::Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
+        let notes = report.notes.iter().map(|note| (path(&note.path), boundary::c_text(&note.text))).collect();
+        if let Some(place) = place {
+            boundary::give(place, Self { report, notes });
+        }
+    }
+}
+
+/// Regular files, those with several names counted once for each; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_files(report: Option<&sbx_tree_report>) -> u64 {
+    boundary::get(report, 0, |report| report.report.files)
+}
+
+/// Directories, with the root; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_directories(report: Option<&sbx_tree_report>) -> u64 {
+    boundary::get(report, 0, |report| report.report.directories)
+}
+
+/// Symbolic links; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_symlinks(report: Option<&sbx_tree_report>) -> u64 {
+    boundary::get(report, 0, |report| report.report.symlinks)
+}
+
+/// Bytes of all files; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_bytes(report: Option<&sbx_tree_report>) -> u64 {
+    boundary::get(report, 0, |report| report.report.bytes)
+}
+
+/// How many entries were left out; 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_skipped(report: Option<&sbx_tree_report>) -> u64 {
+    boundary::get(report, 0, |report| report.report.skipped)
+}
+
+/// How many notes there are: what was left out and why, and which files were changed while they were read; at most 1000.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_note_count(report: Option<&sbx_tree_report>) -> usize {
+    boundary::get(report, 0, |report| report.notes.len())
+}
+
+/// The entry that a note is about, below the root of the tree: bytes; `index` counts from 0. NULL beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_note_path_at(report: Option<&sbx_tree_report>, index: usize) -> *const c_char {
+    boundary::get_text(report, |report| report.notes.get(index).map(|(path, _)| path.as_c_str()))
+}
+
+/// What there is to say, such as "a socket"; `index` counts from 0. NULL beyond the last.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_note_text_at(report: Option<&sbx_tree_report>, index: usize) -> *const c_char {
+    boundary::get_text(report, |report| report.notes.get(index).map(|(_, text)| text.as_c_str()))
+}
+
+/// Frees a report and what was borrowed from it.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_tree_report_free(report: Option<Box<sbx_tree_report>>) {
+    boundary::free(report);
+}

@@ -1,0 +1,346 @@
+//! Writes a tree of files from an untrusted source below one local directory, and nowhere else.
+//!
+//! Each step goes from an open directory to a name in it and follows no link, so that what is below the root is decided by the
+//! kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use openssl::sha::Sha256;
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use super::transfer::PERMISSIONS;
+
+/// A directory that things are written below.
+pub(super) struct Root {
+    root: OwnedFd,
+    /// The directory that was used last.
+    current: Option<(Vec<u8>, OwnedFd)>,
+    /// Directories that are being filled: they get their own modes and times when something comes that is not below them.
+    unfinished: Vec<(Vec<u8>, Attributes)>,
+}
+
+/// What a file is to have once it is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    /// Unix seconds.
+    pub(super) modified: i64,
+}
+
+/// A name below the root, or why it is none.
+pub(super) fn name_below(path: &[u8]) -> Result<Vec<u8>, &'static str> {
+    if path.starts_with(b"/") {
+        return Err("an absolute name");
+    }
+    if path.contains(&0) {
+        return Err("a name with a NUL byte");
+    }
+    let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    if parts.contains(&&b".."[..]) {
+        return Err("a name with '..'");
+    }
+    Ok(parts.join(&b'/'))
+}
+
+/// Whether a link of this name leads to something below the root, whatever other such links are there.
+///
+/// After the name of another link a `..` could lead anywhere, so it may stand at the beginning only.
+pub(super) fn leads_inside(name: &[u8], target: &[u8]) -> bool {
+    let depth = name.iter().filter(|byte| **byte == b'/').count();
+    let parts = || target.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b"."));
+    let climbs = parts().take_while(|part| *part == b"..").count();
+    !target.starts_with(b"/") && climbs <= depth && !parts().skip(climbs).any(|part| part == b"..")
+}
+
+const DIRECTORY: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::RDONLY).union(OFlags::CLOEXEC);
+/// Until it is finished, a directory is its owner's alone.
+const PRIVATE: Mode = Mode::RWXU;
+
+fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    fs::openat(parent, OsStr::from_bytes(name), DIRECTORY, Mode::empty()).map_err(|e| match e {
+        Errno::LOOP | Errno::NOTDIR => io::Error::other("something else than a directory is in the way"),
+        e => e.into(),
+    })
+}
+
+impl Attributes {
+    fn apply(self, file: impl AsFd) -> io::Result<()> {
+        fs::fchmod(&file, Mode::from_raw_mode(self.mode & PERMISSIONS))?;
+        // A time that the file system can't store is no reason to lose the file.
+        let _ = fs::futimens(&file, &self.times());
+        Ok(())
+    }
+
+    fn times(self) -> Timestamps {
+        let time = Timespec { tv_sec: self.modified, tv_nsec: 0 };
+        Timestamps { last_access: time, last_modification: time }
+    }
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let root = fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?;
+        Ok(Self { root, current: None, unfinished: Vec::new() })
+    }
+
+    /// Makes a directory below the root, or takes one that is there.
+    pub(super) fn directory(&mut self, name: &[u8], attributes: Attributes) -> io::Result<()> {
+        self.begin(name)?;
+        self.enter(name)?;
+        self.unfinished.push((name.to_vec(), attributes));
+        Ok(())
+    }
+
+    /// A new file, which replaces what had its name.
+    pub(super) fn file(&mut self, name: &[u8]) -> io::Result<std::fs::File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.replace(name, |parent, name| fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
+        Ok(file.into())
+    }
+
+    /// Ends a file.
+    pub(super) fn finish_file(file: &std::fs::File, attributes: Attributes) -> io::Result<()> {
+        attributes.apply(file)
+    }
+
+    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {
+        let target = OsStr::from_bytes(target);
+        self.replace(name, |parent, name| {
+            fs::symlinkat(target, parent, name)?;
+            let _ = fs::utimensat(parent, name, &attributes.times(), AtFlags::SYMLINK_NOFOLLOW);
+            Ok(())
+        })
+    }
+
+    /// Gives a file below the root another name there.
+    pub(super) fn hard_link(&mut self, name: &[u8], original: &[u8]) -> io::Result<()> {
+        if name == original {
+            return Ok(());
+        }
+        let (directory, file) = split(original);
+        let source = self.walk(directory, false)?;
+        let file = OsStr::from_bytes(file);
+        let found = fs::statat(&source, file, AtFlags::SYMLINK_NOFOLLOW)?;
+        if !matches!(FileType::from_raw_mode(found.st_mode), FileType::RegularFile | FileType::Symlink) {
+            return Err(io::Error::other("a link to what is no file"));
+        }
+        self.replace(name, |parent, name| fs::linkat(&source, file, parent, name, AtFlags::empty()))
+    }
+
+    /// The SHA-256 of a file.
+    pub(super) fn digest(&self, name: &[u8], buffer: &mut [u8]) -> io::Result<[u8; 32]> {
+        let (directory, file) = split(name);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let directory = self.walk(directory, false)?;
+        let mut file = std::fs::File::from(fs::openat(directory, OsStr::from_bytes(file), flags, Mode::empty())?);
+        let mut hash = Sha256::new();
+        loop {
+            match file.read(buffer) {
+                Ok(0) => return Ok(hash.finish()),
+                Ok(length) => hash.update(&buffer[..length]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Finishes the directories.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        while let Some((name, attributes)) = self.unfinished.pop() {
+            attributes.apply(self.walk(&name, false)?)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the root its own mode and time: once it is moved, for which it must be writable.
+    pub(super) fn finish_root(&self, attributes: Attributes) -> io::Result<()> {
+        attributes.apply(&self.root)
+    }
+
+    /// Moves all that is in it into another directory.
+    pub(super) fn merge_into(&self, target: &Path) -> io::Result<()> {
+        // Where the caller's own path leads is the caller's business.
+        let target = fs::openat(fs::CWD, target, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        merge(self.root.as_fd(), target.as_fd())
+    }
+
+    /// Makes `name` by `make`, in the place of what is there, unless that is a directory.
+    fn replace<T>(
+        &mut self,
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        self.begin(name)?;
+        let (directory, name) = split(name);
+        if name.is_empty() {
+            return Err(io::Error::other("the root can't be a file"));
+        }
+        let (parent, name) = (self.enter(directory)?, OsStr::from_bytes(name));
+        match make(parent, name) {
+            Err(Errno::EXIST) => {
+                fs::unlinkat(parent, name, AtFlags::empty())?;
+                Ok(make(parent, name)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Finishes the directories that `name` is not below.
+    fn begin(&mut self, name: &[u8]) -> io::Result<()> {
+        while let Some((last, attributes)) =
+            self.unfinished.pop_if(|(last, _)| !(name.starts_with(last) && name[last.len()..].starts_with(b"/")))
+        {
+            attributes.apply(self.walk(&last, false)?)?;
+        }
+        Ok(())
+    }
+
+    /// The directory of this name, made if it is not there.
+    fn enter(&mut self, name: &[u8]) -> io::Result<BorrowedFd<'_>> {
+        if name.is_empty() {
+            return Ok(self.root.as_fd());
+        }
+        if self.current.as_ref().is_none_or(|(current, _)| current != name) {
+            self.current = Some((name.to_vec(), self.walk(name, true)?));
+        }
+        match &self.current {
+            Some((_, directory)) => Ok(directory.as_fd()),
+            None => unreachable!("just set"),
+        }
+    }
+
+    fn walk(&self, name: &[u8], make: bool) -> io::Result<OwnedFd> {
+        let mut directory = self.root.try_clone()?;
+        for part in name.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            let made = if make { fs::mkdirat(&directory, OsStr::from_bytes(part), PRIVATE) } else { Ok(()) };
+            match made {
+                Ok(()) | Err(Errno::EXIST) => directory = open_dir(directory.as_fd(), part)?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(directory)
+    }
+}
+
+/// Directory and name.
+fn split(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&name[..slash], &name[slash + 1..]),
+        None => (b"", name),
+    }
+}
+
+/// Moves all that is in `from` into `to`: files replace files, directories are merged. Follows no link on either side.
+fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+    // All names first: the directory changes meanwhile.
+    let mut names = Vec::new();
+    for entry in fs::Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(name.to_vec());
+        }
+    }
+    let named = |name: &[u8], e: io::Error| io::Error::new(e.kind(), format!("'{}': {e}", name.escape_ascii()));
+    for name in names {
+        let file = OsStr::from_bytes(&name);
+        let moved = match fs::renameat(from, file, to, file) {
+            Ok(()) => Ok(()),
+            Err(e) => move_directory(from, to, &name, e),
+        };
+        moved.map_err(|e| named(&name, e))?;
+    }
+    Ok(())
+}
+
+/// Moves a directory that can't just be renamed: another one is there, or its own mode forbids it.
+fn move_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], e: Errno) -> io::Result<()> {
+    let file = OsStr::from_bytes(name);
+    let found = fs::statat(from, file, AtFlags::SYMLINK_NOFOLLOW)?;
+    let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+    let there =
+        fs::statat(to, file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| FileType::from_raw_mode(there.st_mode));
+    let attributes = Attributes { mode: found.st_mode, modified: found.st_mtime };
+    match there {
+        Some(FileType::Directory) if is_directory => {
+            let (source, target) = (open_dir(from, name)?, open_dir(to, name)?);
+            fs::fchmod(&source, PRIVATE)?;
+            merge(source.as_fd(), target.as_fd())?;
+            fs::unlinkat(from, file, AtFlags::REMOVEDIR)?;
+            attributes.apply(target)
+        }
+        None if is_directory && e == Errno::ACCESS => {
+            let directory = open_dir(from, name)?;
+            fs::fchmod(&directory, PRIVATE)?;
+            fs::renameat(from, file, to, file)?;
+            attributes.apply(directory)
+        }
+        Some(FileType::Directory) => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a directory is where a file should go"))
+        }
+        Some(_) if is_directory => {
+            Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is where a directory should go"))
+        }
+        _ => Err(e.into()),
+    }
+}
+
+/// Removes a tree, also directories whose modes forbid it.
+pub(super) fn remove_all(path: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?)?;
+            std::fs::remove_dir_all(path)
+        }
+        result => result,
+    }
+}
+
+fn open_up(directory: OwnedFd) -> io::Result<()> {
+    fs::fchmod(&directory, PRIVATE)?;
+    for entry in fs::Dir::read_from(&directory)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if entry.file_type() == FileType::Directory && !matches!(name, b"." | b"..") {
+            // What can't be opened can't be removed either.
+            let _ = fs::chmodat(&directory, OsStr::from_bytes(name), PRIVATE, AtFlags::empty());
+            open_up(open_dir(directory.as_fd(), name)?)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_below_the_root() {
+        for (path, name) in [("./a//b/./c/", "a/b/c"), ("a", "a"), ("./", ""), ("", ""), ("..a/b..", "..a/b..")] {
+            assert_eq!(name_below(path.as_bytes()).unwrap(), name.as_bytes());
+        }
+        for path in ["/a", "..", "a/../b", "./..", "a/..", "//", "a\0b"] {
+            assert!(name_below(path.as_bytes()).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn links_lead_inside_or_not() {
+        let leads = |name: &str, target: &str| leads_inside(name.as_bytes(), target.as_bytes());
+        for (name, target) in
+            [("a", "b"), ("a", "b/c"), ("d/a", "../b"), ("d/e/a", "../../b"), ("a", "."), ("d/a", "..")]
+        {
+            assert!(leads(name, target), "{name} -> {target}");
+        }
+        for (name, target) in
+            [("a", "/etc"), ("a", ".."), ("a", "../b"), ("d/a", "../../b"), ("a", "b/../.."), ("d/a", "b/..")]
+        {
+            assert!(!leads(name, target), "{name} -> {target}");
+        }
+    }
+}

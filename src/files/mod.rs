@@ -1,0 +1,691 @@
+//! Files of a sandbox, after `std::fs`.
+
+mod confined;
+mod entry;
+mod file;
+mod tar;
+mod transfer;
+mod tree;
+
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use entry::{DirEntry, Metadata};
+pub use file::{File, OpenOptions};
+pub use transfer::{Progress, Transfer, Transferred};
+pub use tree::{Note, TreeReport};
+
+use crate::command::{ExitStatus, Output};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+use crate::nonce;
+use crate::sandbox::Sandbox;
+use crate::ssh::pool::Lease;
+use crate::ssh::sftp::{self, Attributes, Client, Quoted};
+
+/// Permission bits of what is created without others being asked for, before the sandbox's umask.
+const FILE_MODE: u32 = 0o644;
+const DIRECTORY_MODE: u32 = 0o777;
+/// How long tidying up after a failure may take.
+const TIDY: Duration = Duration::from_secs(2);
+
+/// The files of a sandbox; made by [`Sandbox::files`].
+///
+/// Paths in the sandbox are bytes without NUL, at most 4095 of them; relative ones begin at the image's working directory.
+///
+/// [`write`](Files::write), [`upload`](Files::upload) and [`download`](Files::download) let a file arrive whole or not at all: it
+/// is written under another name beside its target and renamed over it once its size is right, so that the target is the old file
+/// or the new one. [`transfer`](Files::transfer) does the same with options: progress, checksum, resumption, and more.
+///
+/// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. What they have in
+/// common when they fail:
+///
+/// - [`ErrorKind::NotFound`] and [`ErrorKind::PermissionDenied`] as the system says them, [`ErrorKind::Conflict`] for what exists
+///   already, [`ErrorKind::StorageFull`] for a full disk or quota, [`ErrorKind::InvalidArgument`] for what is no path,
+/// - [`ErrorKind::Transfer`] for everything else that the sandbox's system refuses,
+/// - [`ErrorKind::TimedOut`], and those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless,
+///   [`ErrorKind::OutcomeUnknown`] where it may have been done.
+///
+/// Each names the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    sandbox: &'a Sandbox,
+}
+
+/// Whether a request may be made again when the connection is lost.
+#[derive(Clone, Copy, Debug)]
+enum Repeat<'a> {
+    Harmless,
+    /// A session that may have died unnoticed is first asked something harmless about this path.
+    Never(&'a [u8]),
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(sandbox: &'a Sandbox) -> Self {
+        Self { sandbox }
+    }
+
+    /// Copies the local file `local` to `remote`, with its permission bits, and returns the number of bytes. Symbolic links are
+    /// followed here and replaced there.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let bytes = sandbox.files().upload("data.tar", "/tmp/data.tar")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::NotFound`] also if the local file or the remote directory is not there.
+    pub fn upload(&self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<u64> {
+        self.transfer().upload(local, remote).map(|transferred| transferred.bytes)
+    }
+
+    /// Copies `remote` to the local file `local`, with its permission bits, and returns the number of bytes.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let bytes = sandbox.files().download("/tmp/result.json", "result.json")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn download(&self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<u64> {
+        self.transfer().download(remote, local).map(|transferred| transferred.bytes)
+    }
+
+    /// Uploads and downloads with options.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().transfer().checksum(true).resume(true).upload("model.bin", "/tmp/model.bin")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn transfer(&self) -> Transfer<'a> {
+        Transfer::new(*self)
+    }
+
+    /// Writes `contents` to `remote` as a file with permissions `rw-r--r--`. A file that was there is replaced whole.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().write("main.py", "print('hello')\n")?;
+    /// sandbox.command("python3").arg("main.py").output()?.check()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn write(&self, remote: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
+        let (remote, contents) = (remote.as_ref(), contents.as_ref());
+        let written = self.transfer().put_bytes(contents, remote, FILE_MODE);
+        written.map_err(|e| self.sandbox.explain(e, "write file"))
+    }
+
+    /// The contents of `remote`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().read("report.txt")?;
+    /// println!("{}", String::from_utf8_lossy(&report));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] if it has more than 1 GiB, which is for [`Files::download`].
+    pub fn read(&self, remote: impl AsRef<Path>) -> Result<Vec<u8>> {
+        self.transfer().get_bytes(remote.as_ref()).map_err(|e| self.sandbox.explain(e, "read file"))
+    }
+
+    /// Writes `contents` at the end of `remote`, which is created with permissions `rw-r--r--` if it is not there. Unlike
+    /// [`write`](Files::write) this changes the file in place: after a failure a part of the contents may be there.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().append("log.txt", "one line more\n")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn append(&self, remote: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
+        let (remote, contents) = (remote.as_ref(), contents.as_ref());
+        let append = || {
+            let mut file = File::open(self, remote, OpenOptions::new().append(true).create(true))?;
+            let written = file.write_whole(contents).and_then(|()| file.close_now());
+            written.map_err(|e| match e.kind() {
+                ErrorKind::Disconnected => e.with_kind(ErrorKind::OutcomeUnknown),
+                _ => self.with_reason(e, remote),
+            })
+        };
+        append().map_err(|e| self.sandbox.explain(e, "append to file"))
+    }
+
+    /// Opens a file for reading.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::{Read, Seek, SeekFrom};
+    ///
+    /// let mut file = sandbox.files().open("core.dump")?;
+    /// file.seek(SeekFrom::Start(4096))?;
+    /// let mut page = [0; 4096];
+    /// file.read_exact(&mut page)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn open(&self, path: impl AsRef<Path>) -> Result<File> {
+        self.open_with(path, OpenOptions::new().read(true))
+    }
+
+    /// Opens a file as the options say.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use sandbox::OpenOptions;
+    /// use std::io::Write;
+    ///
+    /// let mut file = sandbox.files().open_with("notes", OpenOptions::new().write(true).create(true))?;
+    /// file.write_all(b"first line\n")?;
+    /// file.close()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Conflict`] if a file is there that [`OpenOptions::create_new`] was to create.
+    pub fn open_with(&self, path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
+        let path = path.as_ref();
+        let opened = File::open(self, path, options).map_err(|e| self.with_reason(e, path));
+        opened.map_err(|e| self.sandbox.explain(e, "open file"))
+    }
+
+    /// The entries of a directory but `.` and `..`, in no order: all of them, or an error. One round trip for each 100 entries.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// for entry in sandbox.files().read_dir("/etc")? {
+    ///     println!("{:10} {}", entry.metadata.len(), entry.name.display());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] for more than 1 048 576 entries or 64 MiB of names.
+    pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<Vec<DirEntry>> {
+        let list = || {
+            let path = bytes_of(path.as_ref())?;
+            let entries = self.ask(|client| client.list(path))?;
+            Ok(entries.into_iter().map(|(name, found)| DirEntry::new(name, found)).collect())
+        };
+        list().map_err(|e| self.sandbox.explain(e, "list directory"))
+    }
+
+    /// What is known about a file; links are followed.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let found = sandbox.files().metadata("/etc/passwd")?;
+    /// println!("{} bytes, {:o}", found.len(), found.mode());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        self.look(path.as_ref(), |client, path| client.stat(path))
+    }
+
+    /// What is known about a file or a link itself.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// assert!(sandbox.files().symlink_metadata("/etc/mtab")?.is_symlink());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
+        self.look(path.as_ref(), |client, path| client.lstat(path))
+    }
+
+    fn look(&self, path: &Path, ask: impl Fn(&Client<'_>, &[u8]) -> Result<Attributes>) -> Result<Metadata> {
+        let look = || {
+            let path = bytes_of(path)?;
+            self.ask(|client| ask(client, path)).map(Metadata::new)
+        };
+        look().map_err(|e| self.sandbox.explain(e, "get metadata"))
+    }
+
+    /// Whether there is such a file; links are followed, so a broken one is none.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// if !sandbox.files().exists("/tmp/done")? {
+    ///     println!("still at work");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; not for a file that is not there.
+    pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool> {
+        match self.metadata(path) {
+            Ok(_) => Ok(true),
+            // Without a sandbox there is an answer neither way.
+            Err(e) if e.kind() == ErrorKind::NotFound && sftp::is_refusal(&e) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Creates a directory.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().create_dir("results")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Conflict`] if something of that name is there.
+    pub fn create_dir(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        self.change("create directory", path, |client, path| client.create_dir(path, DIRECTORY_MODE))
+    }
+
+    /// Creates a directory and those above it, as far as they are not there.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().create_dir_all("results/2026/november")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Conflict`] if something else than a directory is in the way.
+    pub fn create_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let create = || {
+            let bytes = bytes_of(path)?;
+            self.ask(|client| create_dir_all(client, bytes)).map_err(|e| self.with_reason(e, path))
+        };
+        create().map_err(|e| self.sandbox.explain(e, "create directory"))
+    }
+
+    /// Removes a file, or a link itself.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().remove_file("core.dump")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] for a directory.
+    pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.change("remove file", path.as_ref(), |client, path| client.remove_file(path))
+    }
+
+    /// Removes an empty directory.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().remove_dir("results")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] if it is not empty, or no directory.
+    pub fn remove_dir(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.change("remove directory", path.as_ref(), |client, path| client.remove_dir(path))
+    }
+
+    /// Removes a directory and all that is in it, by one `rm -rf` in the sandbox. Links are removed, not followed.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().remove_dir_all("build")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] for something else than a directory. What could be removed is gone then.
+    pub fn remove_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
+        let remove = || {
+            let deadline = self.deadline();
+            let path = bytes_of(path.as_ref())?;
+            let found = self.ask(|client| client.lstat(path))?;
+            if !found.is(sftp::DIRECTORY) {
+                return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(path))));
+            }
+            self.run("rm -rf -- \"$1\"", &[path], path, "removed", deadline).map(drop)
+        };
+        remove().map_err(|e| self.sandbox.explain(e, "remove directory"))
+    }
+
+    /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory
+    /// by a directory.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().rename("report.draft", "report")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] if the two are not on the same file system, or a directory is in the way.
+    pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
+        let to = to.as_ref();
+        self.change("rename file", from.as_ref(), |client, from| client.rename(from, bytes_of(to)?))
+    }
+
+    /// Sets the permission bits, such as `0o755`; links are followed.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().set_permissions("run.sh", 0o755)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn set_permissions(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
+        let set = || {
+            let (path, mode) = (bytes_of(path.as_ref())?, permission_bits(mode)?);
+            self.ask(|client| client.set_stat(path, Attributes { mode: Some(mode), ..Attributes::default() }))
+        };
+        set().map_err(|e| self.sandbox.explain(e, "set permissions"))
+    }
+
+    /// Makes the symbolic link `link` that points to `original`, which is text and need not exist.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.files().symlink("release-7", "current")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Conflict`] if something of that name is there.
+    pub fn symlink(&self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
+        let original = original.as_ref();
+        let link = link.as_ref();
+        self.change("create link", link, |client, link| client.symlink(checked(original)?, link))
+    }
+
+    /// What a symbolic link points to.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// println!("{}", sandbox.files().read_link("current")?.display());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Transfer`] for what is no link.
+    pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        self.name_of("read link", path.as_ref(), |client, path| client.read_link(path))
+    }
+
+    /// The absolute path of a file, without links, `.` and `..`.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// println!("commands begin in {}", sandbox.files().canonicalize(".")?.display());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`].
+    pub fn canonicalize(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
+        self.name_of("resolve path", path.as_ref(), |client, path| {
+            // The server resolves names that are not there too.
+            client.stat(path)?;
+            client.resolve(path)
+        })
+    }
+
+    fn name_of(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        ask: impl Fn(&Client<'_>, &[u8]) -> Result<Vec<u8>>,
+    ) -> Result<PathBuf> {
+        let read = || {
+            let path = bytes_of(path)?;
+            self.ask(|client| ask(client, path)).map(|name| PathBuf::from(OsString::from_vec(name)))
+        };
+        read().map_err(|e| self.sandbox.explain(e, operation))
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.sandbox.core.config.transfer_timeout)
+    }
+
+    fn lease(&self, deadline: Deadline) -> Result<Lease> {
+        self.sandbox.endpoint.lease(&self.sandbox.core, deadline)
+    }
+
+    /// Asks what may be asked twice.
+    fn ask<T>(&self, ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
+        let (lease, answer) = self.begin(self.deadline(), Repeat::Harmless, |client| ask(client))?;
+        lease.finish();
+        Ok(answer)
+    }
+
+    /// Changes something at `path`, once.
+    fn change(
+        &self,
+        operation: &'static str,
+        path: &Path,
+        change: impl Fn(&Client<'_>, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let once = || {
+            let bytes = bytes_of(path)?;
+            let (lease, ()) = self
+                .begin(self.deadline(), Repeat::Never(bytes), |client| change(client, bytes))
+                .map_err(|e| if e.kind() == ErrorKind::Transfer { self.with_reason(e, path) } else { e })?;
+            lease.finish();
+            Ok(())
+        };
+        once().map_err(|e| self.sandbox.explain(e, operation))
+    }
+
+    /// Makes requests on a session that stays with the caller; on another one if the first was idle and its peer had gone away.
+    fn begin<T>(
+        &self,
+        deadline: Deadline,
+        repeat: Repeat<'_>,
+        ask: impl Fn(&mut Client<'_>) -> Result<T>,
+    ) -> Result<(Lease, T)> {
+        loop {
+            let mut lease = self.lease(deadline)?;
+            let (is_reused, mut is_asked) = (lease.is_reused(), false);
+            let result = Client::new(&mut lease, deadline).and_then(|mut client| {
+                if let Repeat::Never(path) = repeat {
+                    if is_reused
+                        && let Err(e) = client.lstat(path)
+                        && e.kind() == ErrorKind::Disconnected
+                    {
+                        return Err(e);
+                    }
+                    is_asked = true;
+                }
+                ask(&mut client)
+            });
+            match result {
+                Ok(value) => return Ok((lease, value)),
+                Err(e) if e.kind() == ErrorKind::Disconnected && is_asked => {
+                    return Err(e.with_kind(ErrorKind::OutcomeUnknown).context("it may have been done"));
+                }
+                Err(e) if e.kind() == ErrorKind::Disconnected && is_reused => {}
+                Err(e) => {
+                    if sftp::is_refusal(&e) {
+                        lease.finish();
+                    }
+                    return Err(e);
+                }
+            }
+        }
+    }
+
+    /// Runs a line of the sandbox's shell that works on the file `name`; `done` is what should be done to it. Tools must succeed.
+    fn run(&self, line: &str, args: &[&[u8]], name: &[u8], done: &str, deadline: Deadline) -> Result<Output> {
+        let args = args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg));
+        // Messages that can be understood here.
+        let command = self.sandbox.shell(format!("export LC_ALL=C; {line}")).args(args);
+        let output = command.timeout(deadline.remaining()).output_limit(1 << 20).output()?;
+        match output.status.success() {
+            true => Ok(output),
+            false => Err(tool_failure(&output.stderr_text(), &output.status, name, done)),
+        }
+    }
+
+    /// SFTP has no word for a full disk: when it says just "failure", a few bytes written beside the file tell more.
+    fn with_reason(&self, e: Error, path: &Path) -> Error {
+        const LINE: &str = "(head -c 65536 /dev/zero > \"$1\"); code=$?; rm -f -- \"$1\"; exit $code";
+        if !sftp::is_unexplained(&e) {
+            return e;
+        }
+        let (probe, deadline) = (beside(path), Deadline::after(Some(Duration::from_secs(5))));
+        let probe = probe.as_os_str().as_bytes();
+        match self.run(LINE, &[probe], path.as_os_str().as_bytes(), "written", deadline) {
+            Err(reason) if reason.kind() == ErrorKind::StorageFull || reason.kind() == ErrorKind::PermissionDenied => {
+                let why = reason.message().rsplit(": ").next().unwrap_or_default().to_owned();
+                Error::new(reason.kind(), format!("{}: {why}", e.message()))
+            }
+            _ => e,
+        }
+    }
+
+    /// Removes what is left of a transfer, as far as the sandbox can be reached.
+    fn tidy(&self, part: &[u8]) {
+        let deadline = Deadline::after(Some(TIDY));
+        match self.begin(deadline, Repeat::Harmless, |client| client.remove_file(part)) {
+            Ok((lease, ())) => lease.finish(),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.sandbox.name()),
+        }
+    }
+}
+
+fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
+    // From the longest prefix that is there downwards.
+    let mut missing = vec![path];
+    while let Some(&next) = missing.last() {
+        match client.create_dir(next, DIRECTORY_MODE) {
+            Ok(()) => drop(missing.pop()),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let parent =
+                    Path::new(std::ffi::OsStr::from_bytes(next)).parent().map(|path| path.as_os_str().as_bytes());
+                match parent {
+                    Some(parent) if !parent.is_empty() => missing.push(parent),
+                    _ => return Err(e),
+                }
+            }
+            Err(e) => match client.stat(next) {
+                Ok(found) if found.is(sftp::DIRECTORY) => drop(missing.pop()),
+                _ => return Err(e),
+            },
+        }
+    }
+    Ok(())
+}
+
+/// What a tool's last words say of a file.
+fn tool_failure(said: &str, status: &ExitStatus, name: &[u8], done: &str) -> Error {
+    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    // tar's last line says only that there were others.
+    let why = lines().find(|line| reason(line).is_some()).or_else(|| lines().next());
+    let kind = why.and_then(reason).unwrap_or(ErrorKind::Transfer);
+    let why = why.map_or_else(|| status.to_string(), |line| line.chars().take(500).collect());
+    Error::new(kind, format!("{} can't be {done}: {why}", Quoted(name)))
+}
+
+/// The kind of what a tool says, in the words of the C library.
+fn reason(line: &str) -> Option<ErrorKind> {
+    const WORDS: [(&str, ErrorKind); 8] = [
+        ("No space left on device", ErrorKind::StorageFull),
+        ("Disk quota exceeded", ErrorKind::StorageFull),
+        ("File too large", ErrorKind::StorageFull),
+        // tar, for the last bytes that a disk had room for.
+        ("Wrote only", ErrorKind::StorageFull),
+        ("Permission denied", ErrorKind::PermissionDenied),
+        ("Operation not permitted", ErrorKind::PermissionDenied),
+        ("Read-only file system", ErrorKind::PermissionDenied),
+        ("No such file or directory", ErrorKind::NotFound),
+    ];
+    WORDS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
+}
+
+fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidArgument, message)
+}
+
+/// The bytes of a path, or of what a link points to.
+fn checked(path: &Path) -> Result<&[u8]> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() || bytes.contains(&0) {
+        return Err(invalid(format!("'{}' is no path: empty, or with a NUL byte", path.display())));
+    }
+    if bytes.len() > sftp::LONGEST_PATH {
+        let start = bytes[..64].escape_ascii();
+        return Err(invalid(format!(
+            "'{start}…' is no path: {} bytes, at most {} can be",
+            bytes.len(),
+            sftp::LONGEST_PATH
+        )));
+    }
+    Ok(bytes)
+}
+
+/// The bytes of a path of anything; slashes at its end mean nothing.
+fn bytes_of(path: &Path) -> Result<&[u8]> {
+    let bytes = checked(path)?;
+    let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
+    Ok(&bytes[..end])
+}
+
+/// The bytes of a path of a file.
+fn file_bytes_of(path: &Path) -> Result<&[u8]> {
+    let bytes = checked(path)?;
+    if bytes.ends_with(b"/") {
+        return Err(invalid(format!("'{}' does not name a file: it has a '/' at its end", path.display())));
+    }
+    Ok(bytes)
+}
+
+fn permission_bits(mode: u32) -> Result<u32> {
+    if mode & !0o7777 == 0 { Ok(mode) } else { Err(invalid(format!("{mode:o} are no permission bits"))) }
+}
+
+/// A name that nobody else uses, in the same directory.
+fn beside(path: &Path) -> PathBuf {
+    path.with_file_name(format!(".sandbox-{}.part", nonce::hex()))
+}
