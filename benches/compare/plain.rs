@@ -1,5 +1,6 @@
 //! libssh2 with nothing around it: blocking calls in a straight line, no deadlines, no checks of what was lost, no pool. What
-//! this takes is what libssh2, sshd and the machine take. Its ChaCha20 is OpenSSL's, as in all programs that this library is in.
+//! this takes is what libssh2, sshd and the machine take. Its cipher is that of
+//! `ssh/cipher.rs`, as in every program that this library is in.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -7,8 +7,8 @@ MIB = 1 << 20
 BYTES = 1024 * MIB
 ROUNDS = 3
 WHY = (
-    "Client, sshd and the command share two cores, and the raw loop beside shows what is left: "
-    "libssh2's Poly1305, and its copies of each packet."
+    "Client, sshd and the command share the machine's cores; the raw loop beside shows what "
+    "libssh2 itself allows."
 )
 # What the process may grow by while it reads: a window, buffers, and pages that it uses first then.
 FLAT_MIB = 16
