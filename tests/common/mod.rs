@@ -77,6 +77,17 @@ pub fn create_from(client: &Client, spec: &SandboxSpec) -> Guarded {
     Guarded(client.create(spec).unwrap())
 }
 
+/// A sandbox in which a line that is too long for a packet arrives in part: its reader waits for the file `go`, and says by the file
+/// `waits` that it does. What the server has taken by then is no more than its pipe and the channel's window.
+pub fn create_with_slow_head(client: &Client) -> Guarded {
+    let sandbox = create_from(client, &SandboxSpec::new().env("PATH", "/tmp/bin:/usr/bin:/bin"));
+    let script = "#!/bin/sh\ntouch waits; until [ -e go ]; do sleep 0.02; done; exec /usr/bin/head \"$@\"\n";
+    sandbox.execute("mkdir /tmp/bin").unwrap();
+    sandbox.files().write("/tmp/bin/head", script).unwrap();
+    sandbox.execute("chmod +x /tmp/bin/head").unwrap();
+    sandbox
+}
+
 /// Runs `check` over every transport that works here, each time with a new sandbox.
 pub fn over_every_transport(check: impl Fn(&Client, &Sandbox)) {
     for &transport in transports() {

@@ -413,6 +413,7 @@ static void input_and_output(const char *directory) {
     OK(sbx_command_set_user(command, "root", &err));
     FAILS(SBX_ERR_COMMAND, "can not become root", sbx_command_output(command, &output, &err));
     sbx_command_free(command);
+    CHECK(remove(path) == 0);
 }
 
 static int32_t gather(void *userdata, sbx_stream stream, const uint8_t *data, size_t len) {
