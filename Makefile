@@ -15,11 +15,13 @@ ASAN = hostile
 PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 BOTH = $(filter-out $(ONCE),$(PROGRAMS))
 CARGO_TEST = cargo test --offline --no-fail-fast
+# Most tests wait for the sandbox most of the time.
+export RUST_TEST_THREADS = 4
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN_BUILD = --target $(HOST) --target-dir target/asan --test $(ASAN)
 ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsanitize=address -fno-omit-frame-pointer -g' \
-	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sshd/leaks.supp:print_suppressions=0 RUST_TEST_THREADS=4
+	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sshd/leaks.supp:print_suppressions=0
 
 export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
 export MYPY_CACHE_DIR = $(CURDIR)/target/mypy

@@ -6,8 +6,11 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{await_that, client_over, create, create_with_slow_head, kubectl, over_every_transport, transports};
-use sandbox::{ErrorKind, Sandbox, Transport};
+use common::{
+    await_that, client_over, create, create_with_slow_head, kubectl, over_every_transport, steady_transports,
+    transports,
+};
+use sandbox::{ErrorKind, Sandbox};
 
 /// The server's processes for connections, not the one that listens.
 const CONNECTIONS: &str = "ssh[d].*(notty|priv)";
@@ -55,8 +58,7 @@ fn cut_before_the_request_it_runs_on_another_connection() {
 
 #[test]
 fn stopped_before_the_request_nothing_was_asked() {
-    // The third one would go to the Pod's address with a new connection.
-    for &transport in transports().iter().filter(|transport| **transport != Transport::Auto) {
+    for &transport in steady_transports() {
         let sandbox = &create(&client_over(transport));
         sandbox.execute("true").unwrap();
         beside(sandbox, &format!("pkill -STOP -f '{CONNECTIONS}'"));

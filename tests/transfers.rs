@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Guarded, Scratch, client, client_over, config, create, noise, over_every_transport, transports};
+use common::{Guarded, Scratch, client, client_over, config, create, noise, over_every_transport, steady_transports};
 use openssl::sha::sha256;
 use sandbox::{Client, Error, ErrorKind, Progress, Sandbox, SandboxSpec};
 
@@ -219,7 +219,7 @@ fn readers_and_writers_of_any_kind() {
 
 #[test]
 fn a_frozen_server_is_a_timeout_that_names_the_file() {
-    for &transport in transports() {
+    for &transport in steady_transports() {
         let (patient, hasty) = (client_over(transport), config().transport(transport));
         let hasty = Client::new(hasty.transfer_timeout(Duration::from_secs(3))).unwrap();
         let sandbox = create(&patient);

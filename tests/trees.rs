@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Guarded, Scratch, client, client_over, config, create, noise, over_every_transport, transports};
+use common::{Guarded, Scratch, client, client_over, config, create, noise, over_every_transport, steady_transports};
 use sandbox::{Client, Error, ErrorKind, Progress, Sandbox, SandboxSpec};
 
 const KILL: &str = "pkill -KILL -f 'sshd.*notty'";
@@ -262,7 +262,7 @@ fn a_cut_stream_leaves_what_was_there_and_can_be_repeated() {
 
 #[test]
 fn a_frozen_server_ends_at_the_deadline() {
-    for &transport in transports() {
+    for &transport in steady_transports() {
         let (patient, hasty) = (client_over(transport), config().transport(transport));
         let hasty = Client::new(hasty.transfer_timeout(Duration::from_secs(3))).unwrap();
         let sandbox = create(&patient);
