@@ -157,6 +157,7 @@ impl<'s> Running<'s> {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
                 self.obey(&Order::Signal("KILL".into()), deadline)?;
             }
+            let arrivals = self.session.arrivals();
             let (mut moved, mut all_read, mut at_ends, turn) = (false, true, 0, Instant::now());
             for stream in [StreamId::Stdout, StreamId::Stderr] {
                 loop {
@@ -224,6 +225,9 @@ impl<'s> Running<'s> {
             }
             if !moved {
                 deadline.check("the command")?;
+                if self.session.arrivals() != arrivals {
+                    continue;
+                }
                 let nap = match last_words {
                     Some(_) => deadline.within(SILENCE_AFTER_EXIT),
                     None if kill_again.is_some() => deadline.within(KILL_INTERVAL),

@@ -80,13 +80,21 @@ struct View {
     is_half_sent: bool,
     /// Something has arrived since libssh2 was last told that there is nothing.
     has_news: bool,
+    /// How often something has arrived.
+    arrivals: u64,
 }
 
 impl Connection {
     /// Gives the session its stream, before the handshake.
     #[expect(unsafe_code, reason = "sets callbacks")]
     pub(super) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
-        let view = View { read_until: Deadline::after(None), is_over: false, is_half_sent: false, has_news: false };
+        let view = View {
+            read_until: Deadline::after(None),
+            is_over: false,
+            is_half_sent: false,
+            has_news: false,
+            arrivals: 0,
+        };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
@@ -99,6 +107,11 @@ impl Connection {
             }
         });
         connection
+    }
+
+    /// Grows with everything that libssh2 takes off the socket.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.view.lock().arrivals
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -197,6 +210,7 @@ unsafe extern "C" fn receive(
     let error = io::Error::last_os_error().raw_os_error();
     if received > 0 {
         view.has_news = true;
+        view.arrivals += 1;
         return received;
     }
     // libssh2 hands over what came before the end only if it does not see the end at once.

@@ -263,6 +263,12 @@ impl Session {
         }
     }
 
+    /// Grows with everything that libssh2 takes off the socket. Whichever call it made for that keeps what is meant for another one,
+    /// and nobody must wait for the socket then.
+    pub(super) fn arrivals(&self) -> u64 {
+        self.connection.arrivals()
+    }
+
     /// Waits until something arrives, one of `others` is ready, or the deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write: false };
