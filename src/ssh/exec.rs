@@ -24,8 +24,8 @@ const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// sshd sends a signal to the process group that the command makes for itself, and one that comes before is lost. So a kill is
 /// repeated until the command has ended.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
-/// How long a killed command, and the close of a channel, may take to be confirmed.
-const CONFIRMATION: Duration = Duration::from_secs(1);
+/// How long a killed command, and the close of a channel, may take to be confirmed. It takes milliseconds where the machine has time.
+const CONFIRMATION: Duration = Duration::from_secs(2);
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
