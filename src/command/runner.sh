@@ -4,10 +4,10 @@ dir=$1 limit=$2
 
 # Kills the command when its time is over.
 watch() {
-    trap 'kill $nap; exit' TERM
+    # The shell looks at signals between commands, so this is the sleep if it has begun.
+    trap 'kill $!; wait; exit' TERM
     sleep "$limit" &
-    nap=$!
-    wait $nap
+    wait $!
     : > "$dir/expired"
     kill -s KILL -- "-$(cat "$dir/group")"
     sh "$dir/sweep"
