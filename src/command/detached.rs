@@ -254,7 +254,9 @@ impl Detached {
         loop {
             let began = Instant::now();
             let error = match attempt(deadline.remaining()) {
-                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected),
+                Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
+                    e.with_kind(ErrorKind::Disconnected)
+                }
                 result => return result,
             };
             let has_ended = error.verdict().is_some_and(|verdict| verdict.cause != Cause::Pending);
