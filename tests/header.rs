@@ -80,10 +80,8 @@ fn generated() -> String {
     let mut config = cbindgen::Config::from_file(root().join("cbindgen.toml")).unwrap();
     config.header = Some(opening());
     config.after_includes = Some(macros());
-    let mut builder = cbindgen::Builder::new().with_config(config);
-    for (name, _) in sources() {
-        builder = builder.with_src(root().join("src/ffi").join(name));
-    }
+    // It follows the modules by itself.
+    let builder = cbindgen::Builder::new().with_config(config).with_src(root().join("src/ffi/mod.rs"));
     let mut header = Vec::new();
     builder.generate().unwrap().write(&mut header);
     // cbindgen writes the renamed type as it stands, and pointers with the star at the name.
@@ -110,7 +108,7 @@ fn declared() -> BTreeSet<String> {
             && let Some(name) = before.rsplit([' ', '*']).next()
             && name.starts_with("sbx_")
         {
-            names.insert(name.to_owned());
+            assert!(names.insert(name.to_owned()), "{name} is declared twice");
         }
         in_comment &= !line.contains("*/");
     }
