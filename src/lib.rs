@@ -52,6 +52,7 @@ mod endpoint;
 mod error;
 mod ffi;
 mod files;
+mod hex;
 mod nonce;
 mod runtime;
 mod sandbox;

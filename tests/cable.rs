@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    Position, Scratch, await_that, client_over, config, create, create_with_slow_head, kubectl, noise, position,
+    CONNECTIONS, Position, Scratch, await_that, beside, client_over, config, create, create_with_slow_head, noise,
+    position,
 };
 use sandbox::{Client, ErrorKind, Sandbox, Transport};
 
@@ -47,9 +48,7 @@ fn a_pulled_cable_while_a_command_runs_is_an_unknown_outcome() {
             let error = sandbox.shell("echo run >> runs; while :; do echo x; sleep 0.1; done").output().unwrap_err();
             (error, Instant::now())
         });
-        await_that("the command to run", || {
-            kubectl(&["exec", sandbox.name(), "--", "sh", "-c", "cat runs 2> /dev/null || true"]) == "run\n"
-        });
+        await_that("the command to run", || beside(&sandbox, "cat runs 2> /dev/null || true") == "run\n");
         let pulled = Instant::now();
         cable.set("down");
         let (error, at) = running.join().unwrap();
@@ -85,7 +84,7 @@ fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
     let client = client_over(Transport::Direct);
     let sandbox = create_with_slow_head(&client);
     let cable = Cable::of(&sandbox);
-    let beside = |line: &str| kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line]);
+    let beside = |line: &str| beside(&sandbox, line);
     let error = std::thread::scope(|scope| {
         let running = scope.spawn(|| sandbox.execute("echo run >> runs\n".repeat(200_000)).unwrap_err());
         await_that("the line to arrive in part", || beside("ls waits 2> /dev/null || true") == "waits\n");
@@ -95,7 +94,7 @@ fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     // The server learns of the end by the cable.
     cable.set("up");
-    beside("pkill -9 -f 'ssh[d].*(notty|priv)'; touch go; while pgrep -x head > /dev/null; do sleep 0.01; done");
+    beside(&format!("pkill -9 -f '{CONNECTIONS}'; touch go; while pgrep -x head > /dev/null; do sleep 0.01; done"));
     assert_eq!(beside("cat runs 2> /dev/null || echo none"), "none\n");
 }
 

@@ -7,18 +7,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{
-    await_that, client_over, create, create_with_slow_head, kubectl, over_every_transport, steady_transports,
-    transports,
+    CONNECTIONS, await_that, beside, client_over, create, create_with_slow_head, over_every_transport,
+    steady_transports, transports,
 };
 use sandbox::{ErrorKind, Sandbox};
-
-/// The server's processes for connections, not the one that listens.
-const CONNECTIONS: &str = "ssh[d].*(notty|priv)";
-
-/// Runs a line in the sandbox without SSH.
-fn beside(sandbox: &Sandbox, line: &str) -> String {
-    kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line])
-}
 
 fn cut(sandbox: &Sandbox) {
     beside(sandbox, &format!("pkill -9 -f '{CONNECTIONS}'; while pgrep -f '{CONNECTIONS}'; do sleep 0.01; done"));

@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{await_that, client, config, create, kubectl, transports};
+use common::{await_that, beside, client, config, create, transports};
 use sandbox::{Client, ErrorKind};
 
 #[test]
@@ -18,8 +18,9 @@ fn a_server_that_takes_no_new_connection_is_a_failed_connect() {
         let error = std::thread::scope(|scope| {
             let busy =
                 scope.spawn(|| sandbox.execute("pkill -STOP -o sshd; touch stopped; sleep 8; pkill -CONT -o sshd"));
-            let look = ["exec", sandbox.name(), "--", "sh", "-c", "ls stopped 2> /dev/null || true"];
-            await_that("the server to be stopped", || kubectl(&look).contains("stopped"));
+            await_that("the server to be stopped", || {
+                beside(&sandbox, "ls stopped 2> /dev/null || true").contains("stopped")
+            });
             let error = sandbox.execute("echo run >> runs").unwrap_err();
             assert!(busy.join().unwrap().unwrap().status.success());
             error

@@ -6,8 +6,8 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{
-    Position, Scratch, await_that, client, client_over, config, create, kubectl, noise, over_every_transport, position,
-    transports,
+    CONNECTIONS, Position, Scratch, await_that, beside, client, client_over, config, create, kubectl, noise,
+    over_every_transport, position, transports,
 };
 use sandbox::{Client, ErrorKind, SandboxSpec, Transport};
 
@@ -132,9 +132,8 @@ fn idle_sessions_that_died_are_replaced_before_anything_is_sent() {
         let idle = sandbox.session_counts().0;
         assert!(idle >= 2, "{idle}");
         // The runtime's own way in ends the server's connections, those in the pool too.
-        let kill =
-            "pkill -9 -f 'ssh[d].*(notty|priv)'; while pgrep -f 'ssh[d].*notty' > /dev/null; do sleep 0.01; done";
-        kubectl(&["exec", sandbox.name(), "--", "sh", "-c", kill]);
+        let all_gone = "while pgrep -f 'ssh[d].*notty' > /dev/null; do sleep 0.01; done";
+        beside(sandbox, &format!("pkill -9 -f '{CONNECTIONS}'; {all_gone}"));
         for _ in 0..=idle {
             assert!(sandbox.execute("true").unwrap().status.success());
         }

@@ -10,12 +10,12 @@ use std::thread;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::input::Inflow;
 use super::line::NEVER_RAN;
-use super::streams::Collector;
 use super::{Command, ExitStatus, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
-use crate::ssh::exec::{Awaited, Ending, Input, Order, Size, StreamId, Streams};
+use crate::ssh::exec::{Awaited, Collector, Ending, Input, Order, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///
@@ -66,7 +66,7 @@ impl Child {
         let unusable =
             |e: io::Error| Error::new(ErrorKind::Command, format!("this process can't start a command: {e}"));
         let [(bell, heard), (stdin, input), (stdout, out), (stderr, err)] = pairs().map_err(unusable)?;
-        for ours in [&bell, &heard, &input, &out, &err] {
+        for ours in [&bell, &heard, &out, &err] {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
         let (result, orders) = (Mutex::new(None), Mutex::default());
@@ -77,8 +77,7 @@ impl Child {
             started: Some(started),
             shared: Arc::clone(&shared),
             heard,
-            input: Some(input),
-            unsent: Vec::new(),
+            input: Some(Inflow::new(input)),
             outputs: [OutputPipe::new(out), OutputPipe::new(err)],
         };
         let (its_id, output_limit) = (id.clone(), command.output_limit);
@@ -286,8 +285,7 @@ struct Pipes {
     shared: Arc<Shared>,
     heard: UnixStream,
     /// `None` once it has ended.
-    input: Option<UnixStream>,
-    unsent: Vec<u8>,
+    input: Option<Inflow>,
     outputs: [OutputPipe; 2],
 }
 
@@ -356,28 +354,18 @@ impl Streams for Pipes {
     }
 
     fn input(&mut self) -> Result<Input<'_>> {
-        const BUFFER: usize = 64 << 10;
-        if self.unsent.is_empty() {
-            let Some(input) = &mut self.input else { return Ok(Input::End) };
-            self.unsent.resize(BUFFER, 0);
-            let read = input.read(&mut self.unsent);
-            self.unsent.truncate(*read.as_ref().unwrap_or(&0));
-            match read {
-                Ok(1..) => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                    return Ok(Input::Later);
-                }
-                Ok(0) | Err(_) => {
-                    self.input = None;
-                    return Ok(Input::End);
-                }
-            }
+        if let Some(input) = &mut self.input
+            && !input.fill().unwrap_or(false)
+        {
+            self.input = None;
         }
-        Ok(Input::Bytes(&self.unsent))
+        Ok(self.input.as_ref().map_or(Input::End, Inflow::input))
     }
 
     fn sent(&mut self, length: usize) {
-        self.unsent.drain(..length);
+        if let Some(input) = &mut self.input {
+            input.sent(length);
+        }
     }
 
     fn has_room(&mut self, stream: StreamId) -> Result<bool> {
@@ -404,8 +392,9 @@ impl Streams for Pipes {
     }
 
     fn descriptors(&self) -> Vec<Awaited<'_>> {
-        let input = self.input.as_ref().filter(|_| self.unsent.is_empty());
-        let incoming = [Some(&self.heard), input].into_iter().flatten().map(|socket| Awaited::to_read(socket.as_fd()));
-        incoming.chain(self.outputs.iter().filter_map(OutputPipe::awaited)).collect()
+        let bell = Some(Awaited::to_read(self.heard.as_fd()));
+        let input = self.input.as_ref().and_then(Inflow::awaited);
+        let outputs = self.outputs.iter().map(OutputPipe::awaited);
+        [bell, input].into_iter().chain(outputs).flatten().collect()
     }
 }

@@ -6,6 +6,7 @@ use super::line::NEVER_RAN;
 use super::{Command, ExitStatus, Output, OutputStream};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::hex;
 use crate::sandbox::Sandbox;
 use crate::ssh::exec::Ending;
 
@@ -68,7 +69,7 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    let digest: String = digest.finish().iter().map(|byte| format!("{byte:02x}")).collect();
+    let digest = hex::encode(&digest.finish());
     let (text_length, input_length) = (text.len().to_string(), input.len().to_string());
     let sweep = line.sweep();
     let upload = [&text, input].concat();

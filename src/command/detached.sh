@@ -1,6 +1,7 @@
 # Commands that outlive their connection. Each has a directory in $base with its line and input, its output, its status, and a
 # lock that its runner holds for as long as it lives; the directory's other name is the command's key.
-# Arguments: what to do, the key, and what that takes. Exit codes: 66 no such command, 67 it runs, 68 a message says what failed.
+# Arguments: what to do, the key, and what that takes. Exit codes: 66 no such command, 67 it runs or is another
+# one, 68 a message says what failed.
 base=/tmp/.sandbox-commands
 verb=$1 key=$2
 dir=$base/$key

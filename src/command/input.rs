@@ -144,12 +144,51 @@ pub(super) struct Taken<'a> {
 /// An input that flows.
 enum Flow {
     Bytes { bytes: Arc<[u8]>, sent: usize },
-    File { file: File, unsent: Vec<u8>, failure: Failure },
+    File { inflow: Inflow, failure: Failure },
     End,
 }
 
 /// Why a reader's thread gave up.
 type Failure = Option<Arc<Mutex<Option<io::Error>>>>;
+
+/// What comes out of a descriptor, read when it has something and everything before is sent.
+pub(super) struct Inflow {
+    file: File,
+    unsent: Vec<u8>,
+}
+
+impl Inflow {
+    pub(super) fn new(descriptor: impl Into<OwnedFd>) -> Self {
+        Self { file: File::from(descriptor.into()), unsent: Vec::new() }
+    }
+
+    /// Reads what has come, without blocking; false at the end.
+    pub(super) fn fill(&mut self) -> io::Result<bool> {
+        if !self.unsent.is_empty() || !Awaited::to_read(self.file.as_fd()).is_ready() {
+            return Ok(true);
+        }
+        self.unsent.resize(BUFFER, 0);
+        let read = self.file.read(&mut self.unsent);
+        self.unsent.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(true),
+            read => read.map(|length| length > 0),
+        }
+    }
+
+    pub(super) fn input(&self) -> Input<'_> {
+        if self.unsent.is_empty() { Input::Later } else { Input::Bytes(&self.unsent) }
+    }
+
+    pub(super) fn sent(&mut self, length: usize) {
+        self.unsent.drain(..length);
+    }
+
+    /// What to wait for if there was nothing.
+    pub(super) fn awaited(&self) -> Option<Awaited<'_>> {
+        self.unsent.is_empty().then(|| Awaited::to_read(self.file.as_fd()))
+    }
+}
 
 impl Taken<'_> {
     /// What there is to send; `None` after the end.
@@ -162,8 +201,7 @@ impl Taken<'_> {
         flow.fill()?;
         Ok(match flow {
             Flow::Bytes { bytes, sent } => Some(Input::Bytes(&bytes[*sent..])),
-            Flow::File { unsent, .. } if unsent.is_empty() => Some(Input::Later),
-            Flow::File { unsent, .. } => Some(Input::Bytes(unsent)),
+            Flow::File { inflow, .. } => Some(inflow.input()),
             Flow::End => None,
         })
     }
@@ -171,7 +209,7 @@ impl Taken<'_> {
     pub(super) fn sent(&mut self, length: usize) {
         match &mut self.flow {
             Some(Flow::Bytes { sent, .. }) => *sent += length,
-            Some(Flow::File { unsent, .. }) => drop(unsent.drain(..length)),
+            Some(Flow::File { inflow, .. }) => inflow.sent(length),
             Some(Flow::End) | None => {}
         }
     }
@@ -183,7 +221,7 @@ impl Taken<'_> {
     /// What to wait for if there was nothing.
     pub(super) fn awaited(&self) -> Option<Awaited<'_>> {
         match &self.flow {
-            Some(Flow::File { file, unsent, .. }) if unsent.is_empty() => Some(Awaited::to_read(file.as_fd())),
+            Some(Flow::File { inflow, .. }) => inflow.awaited(),
             _ => None,
         }
     }
@@ -194,44 +232,31 @@ impl Flow {
         match &stdin.0 {
             Source::Bytes(bytes) => Ok(Self::Bytes { bytes: Arc::clone(bytes), sent: 0 }),
             Source::Descriptor(descriptor) => {
-                let file = File::from(descriptor.lock().take().ok_or_else(used_up)?);
-                Ok(Self::File { file, unsent: Vec::new(), failure: None })
+                let descriptor = descriptor.lock().take().ok_or_else(used_up)?;
+                Ok(Self::File { inflow: Inflow::new(descriptor), failure: None })
             }
             Source::Reader(reader) => {
                 let reader = reader.lock().take().ok_or_else(used_up)?;
-                let (file, failure) = pump(reader).map_err(|e| unreadable(&e))?;
-                Ok(Self::File { file, unsent: Vec::new(), failure: Some(failure) })
+                let (inflow, failure) = pump(reader).map_err(|e| unreadable(&e))?;
+                Ok(Self::File { inflow, failure: Some(failure) })
             }
         }
     }
 
     /// Reads what has come, without blocking.
     fn fill(&mut self) -> Result<()> {
-        match self {
-            Self::Bytes { bytes, sent } if *sent == bytes.len() => *self = Self::End,
-            Self::File { file, unsent, failure } if unsent.is_empty() => {
-                if !Awaited::to_read(file.as_fd()).is_ready() {
-                    return Ok(());
-                }
-                unsent.resize(BUFFER, 0);
-                let read = file.read(unsent);
-                unsent.truncate(*read.as_ref().unwrap_or(&0));
-                match read {
-                    Ok(1..) => {}
-                    Ok(0) => {
-                        let failure = failure.as_ref().and_then(|failure| failure.lock().take());
-                        *self = Self::End;
-                        if let Some(e) = failure {
-                            return Err(unreadable(&e));
-                        }
-                    }
-                    Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-                    Err(e) => return Err(unreadable(&e)),
-                }
-            }
-            _ => {}
+        let is_over = match self {
+            Self::Bytes { bytes, sent } => *sent == bytes.len(),
+            Self::File { inflow, .. } => !inflow.fill().map_err(|e| unreadable(&e))?,
+            Self::End => false,
+        };
+        if !is_over {
+            return Ok(());
         }
-        Ok(())
+        match std::mem::replace(self, Self::End) {
+            Self::File { failure: Some(failure), .. } => failure.lock().take().map_or(Ok(()), |e| Err(unreadable(&e))),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -240,7 +265,7 @@ fn unreadable(e: &io::Error) -> Error {
 }
 
 /// Copies a reader into a socket on a thread of its own.
-fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(File, Arc<Mutex<Option<io::Error>>>)> {
+fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(Inflow, Arc<Mutex<Option<io::Error>>>)> {
     let (ours, mut theirs) = UnixStream::pair()?;
     let failure = Arc::new(Mutex::new(None));
     let told = Arc::clone(&failure);
@@ -261,5 +286,5 @@ fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(File, Arc<Mutex<Option<
         }
     };
     thread::Builder::new().name("sandbox-input".into()).spawn(copy)?;
-    Ok((File::from(OwnedFd::from(ours)), failure))
+    Ok((Inflow::new(ours), failure))
 }

@@ -17,13 +17,13 @@ pub use input::Stdin;
 pub use output::{ExitStatus, Output, OutputStream};
 
 use line::{Line, NEVER_RAN, Way, What};
-use streams::{Collector, Fed, Receiver};
+use streams::{Fed, Receiver};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
 use crate::sandbox::Sandbox;
-use crate::ssh::exec::{Ending, Running, Size, Streams};
+use crate::ssh::exec::{Collector, Ending, Running, Size, Streams};
 use crate::ssh::session::Session;
 
 /// Bytes of each output stream that are kept in memory unless [`Command::output_limit`] says otherwise.

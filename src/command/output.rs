@@ -58,10 +58,7 @@ impl ExitStatus {
 
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Ending::Code(code) => write!(f, "exit code {code}"),
-            Ending::Signal(name) => write!(f, "signal {name}"),
-        }
+        self.0.fmt(f)
     }
 }
 

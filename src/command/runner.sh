@@ -4,8 +4,9 @@ dir=$1 limit=$2
 
 # Kills the command when its time is over.
 watch() {
-    # The shell looks at signals between commands, so this is the sleep if it has begun.
-    trap 'kill $!; wait; exit' TERM
+    # The shell looks at signals between commands, so this is the sleep if it has begun. A child that the shell has just
+    # forked can lose a TERM.
+    trap 'kill -s KILL $!; wait; exit' TERM
     sleep "$limit" &
     wait $!
     : > "$dir/expired"

@@ -13,6 +13,7 @@ use openssl::sha::Sha256;
 use super::{Files, Repeat, beside, file_bytes_of, invalid};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::hex;
 use crate::ssh::pool::Lease;
 use crate::ssh::sftp::{Attributes, Client, DIRECTORY, Opened, Quoted, REGULAR, flags};
 
@@ -593,8 +594,7 @@ impl<'m, 'a> Meter<'m, 'a> {
 fn stable_part(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default();
     let digits = openssl::sha::sha256(name.as_bytes());
-    let digits: String = digits[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    path.with_file_name(format!(".sandbox-{digits}.part"))
+    path.with_file_name(format!(".sandbox-{}.part", hex::encode(&digits[..8])))
 }
 
 pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {

@@ -1,5 +1,6 @@
 //! One command on one session: request it, move its three streams, and learn how it ended.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 pub(crate) use super::libssh2::{Awaited, StreamId};
@@ -33,6 +34,15 @@ pub(crate) enum Ending {
     Code(i32),
     /// Without `SIG`.
     Signal(String),
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(name) => write!(f, "signal {name}"),
+        }
+    }
 }
 
 /// What there is to send to the command's input.
@@ -308,14 +318,15 @@ impl<'s> Running<'s> {
         Self::ask(session, line, deadline).is_ok_and(|(ending, _)| ending == Ending::Code(0))
     }
 
-    /// Runs a line of our own to its end, and returns the first 64 KiB of its standard output: 2 round trips.
+    /// Runs a line of our own to its end, and returns what it says on its standard output: 2 round trips.
     pub(crate) fn ask(session: &Session, line: &str, deadline: Deadline) -> Result<(Ending, Vec<u8>)> {
-        let mut reply = Reply(Vec::new());
+        const SAID: usize = 64 << 10;
+        let mut said = Collector::up_to(SAID);
         let running = Running::open(session, deadline)?;
         running.start(line.as_bytes(), deadline)?;
-        let ending = running.run(&mut reply, deadline)?;
+        let ending = running.run(&mut said, deadline)?;
         running.close()?;
-        Ok((ending, reply.0))
+        Ok((ending, said.stdout))
     }
 
     fn attempt<T>(
@@ -382,10 +393,6 @@ impl LastWords {
         if self.last.elapsed() < SILENCE_AFTER_EXIT {
             return Ok(());
         }
-        let ending = match ending {
-            Ending::Code(code) => format!("exit code {code}"),
-            Ending::Signal(name) => format!("signal {name}"),
-        };
         let message = format!(
             "the command ended with {ending}, but the SSH server fell silent then: its last output may be missing"
         );
@@ -409,8 +416,9 @@ struct Last<'a, S> {
 }
 
 impl<S: Streams> Streams for Last<'_, S> {
+    /// Not the end: if the first signal comes too early, the command would go on with half of its input.
     fn input(&mut self) -> Result<Input<'_>> {
-        Ok(Input::End)
+        Ok(Input::Later)
     }
 
     fn sent(&mut self, _: usize) {}
@@ -428,10 +436,29 @@ impl<S: Streams> Streams for Last<'_, S> {
     }
 }
 
-/// No input, and a short standard output.
-struct Reply(Vec<u8>);
+/// Keeps output up to a limit and counts the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    limit: usize,
+    pub(crate) dropped: u64,
+}
 
-impl Streams for Reply {
+impl Collector {
+    /// Keeps this many bytes of each stream.
+    pub(crate) fn up_to(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    pub(crate) fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
+        let room = limit.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+        (bytes.len() - room) as u64
+    }
+}
+
+impl Streams for Collector {
     fn input(&mut self) -> Result<Input<'_>> {
         Ok(Input::End)
     }
@@ -439,11 +466,11 @@ impl Streams for Reply {
     fn sent(&mut self, _: usize) {}
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        const KEPT: usize = 64 << 10;
-        if stream == StreamId::Stdout {
-            let room = KEPT.saturating_sub(self.0.len()).min(bytes.len());
-            self.0.extend_from_slice(&bytes[..room]);
-        }
+        let kept = match stream {
+            StreamId::Stdout => &mut self.stdout,
+            StreamId::Stderr => &mut self.stderr,
+        };
+        self.dropped += Self::keep(kept, self.limit, bytes);
         Ok(())
     }
 }
@@ -460,4 +487,18 @@ fn unknown(stop: Stop, how_far: &str) -> Error {
 
 fn lost(stop: Stop) -> Error {
     unknown(stop, "started")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_up_to_the_limit_and_counts_the_rest() {
+        let mut collector = Collector::up_to(4);
+        collector.output(StreamId::Stdout, b"abc").unwrap();
+        collector.output(StreamId::Stdout, b"def").unwrap();
+        collector.output(StreamId::Stderr, b"123456").unwrap();
+        assert_eq!((&collector.stdout[..], &collector.stderr[..], collector.dropped), (&b"abcd"[..], &b"1234"[..], 4));
+    }
 }

@@ -144,6 +144,14 @@ pub fn kubectl_with_input(args: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// The server's processes for connections, not the one that listens, for `pkill -f`.
+pub const CONNECTIONS: &str = "ssh[d].*(notty|priv)";
+
+/// Runs a line in the sandbox without SSH.
+pub fn beside(sandbox: &Sandbox, line: &str) -> String {
+    kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line])
+}
+
 /// The names of the Pods with this label, in any phase.
 pub fn pods(selector: &str) -> Vec<String> {
     let names =
