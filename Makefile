@@ -9,7 +9,7 @@ PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable header languages readme settings
+ONCE = cable header install languages readme settings
 # This one too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile
 PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
@@ -17,6 +17,22 @@ BOTH = $(filter-out $(ONCE),$(PROGRAMS))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # Most tests wait for the sandbox most of the time.
 export RUST_TEST_THREADS = 4
+
+# Where `make install` puts the library, and which build of it. The versions are said in Cargo.toml and build.rs only.
+PREFIX = /usr/local
+INCLUDEDIR = $(PREFIX)/include
+LIBDIR = $(PREFIX)/lib
+PROFILE = release
+HEADERS = include/sandbox.h $(wildcard bindings/cpp/*.hpp)
+BUILT = target/$(PROFILE)
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
+SOVERSION = $(shell sed -n 's/.*soname,libsandbox\.so\.\([0-9]*\).*/\1/p' build.rs)
+# What a program takes beside libsandbox.a.
+STATIC_LIBS = -lssl -lcrypto -lz -lpthread -ldl -lm
+FILLED = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' \
+	-e 's|@VERSION@|$(VERSION)|g' -e 's|@MINOR@|$(basename $(VERSION))|g' -e 's|@SOVERSION@|$(SOVERSION)|g' \
+	-e 's|@STATIC_LIBS@|$(STATIC_LIBS)|g' \
+	-e "s|@INCLUDEDIR_FROM_HERE@|$$(realpath -m --relative-to=$(LIBDIR)/cmake/sandbox $(INCLUDEDIR))|g"
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN_BUILD = --target $(HOST) --target-dir target/asan --test $(ASAN)
@@ -26,7 +42,7 @@ ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsan
 export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
 export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 .NOTPARALLEL:
-.PHONY: help quickstart test test-unit test-doc test-relay test-inside test-asan test-outside \
+.PHONY: help library install uninstall quickstart test test-unit test-doc test-relay test-inside test-asan test-outside \
 	build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python header cluster-up cluster-down clean tools \
 	own-cluster own-image
@@ -37,6 +53,30 @@ help: ## lists the commands
 quickstart: own-image tools cluster-up ## uses a sandbox on a real Kubernetes, and shows the time of each phase
 	cargo build --example life
 	$(CLUSTER) run -- cargo run --quiet --offline --example life
+
+library: ## builds libsandbox.so and libsandbox.a, in target/release
+	cargo build --lib $(if $(filter release,$(PROFILE)),--release)
+
+$(BUILT)/libsandbox.so:
+	$(MAKE) library
+
+# Builds only what is missing, so that root needs no compiler.
+install: $(BUILT)/libsandbox.so ## installs headers and libraries for C and C++ in PREFIX=/usr/local, with pkg-config and CMake files
+	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/sandbox
+	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
+	install -m 755 $(BUILT)/libsandbox.so $(DESTDIR)$(LIBDIR)/libsandbox.so.$(VERSION)
+	ln -sf libsandbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsandbox.so.$(SOVERSION)
+	ln -sf libsandbox.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsandbox.so
+	install -m 644 $(BUILT)/libsandbox.a $(DESTDIR)$(LIBDIR)
+	@$(FILLED) bindings/c/sandbox.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sandbox.pc
+	@for file in config config-version; do \
+		$(FILLED) bindings/c/sandbox-$$file.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/sandbox/sandbox-$$file.cmake || exit 1; \
+	done
+
+uninstall: ## removes what was installed in PREFIX
+	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(HEADERS))) $(DESTDIR)$(LIBDIR)/libsandbox.* \
+		$(DESTDIR)$(LIBDIR)/pkgconfig/sandbox.pc
+	rm -rf $(DESTDIR)$(LIBDIR)/cmake/sandbox
 
 test: test-unit test-doc test-relay test-inside test-asan test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
 
