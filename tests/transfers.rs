@@ -163,26 +163,52 @@ fn contents_that_arrive_changed_never_get_the_name() {
     let (sandbox, scratch) = (Guarded(client.create(&spec).unwrap()), Scratch::new());
     let files = sandbox.files();
     files.create_dir("/tmp/first").unwrap();
-    files.write("/tmp/first/sha256sum", "#!/bin/sh\ncat > /dev/null\nprintf '%064d  -\\n' 0\n").unwrap();
-    files.set_permissions("/tmp/first/sha256sum", 0o755).unwrap();
-    files.write("file", "old").unwrap();
-    std::fs::write(scratch.path("local"), "new").unwrap();
-    for resume in [false, true] {
+    let tools = |text: &str| {
+        for tool in ["openssl", "sha256sum"] {
+            let path = format!("/tmp/first/{tool}");
+            files.write(&path, text).unwrap();
+            files.set_permissions(&path, 0o755).unwrap();
+        }
+    };
+    tools("#!/bin/sh\ncat > /dev/null\nprintf '%064d  -\\n' 0\n");
+    // A large file is summed up while it travels.
+    for (new, resume) in [(noise(3), false), (noise(3), true), (noise(40 << 20), false)] {
+        files.write("file", "old").unwrap();
+        std::fs::write(scratch.path("local"), &new).unwrap();
+        files.write("other", &new).unwrap();
         let mut transfer = files.transfer().checksum(true).resume(resume);
         let upload = transfer.upload(scratch.path("local"), "file").unwrap_err();
-        let download = transfer.download("file", scratch.path("local")).unwrap_err();
-        for error in [upload, download] {
+        let download = transfer.download("other", scratch.path("local")).unwrap_err();
+        for (error, file) in [(upload, "'file'"), (download, "'other'")] {
             assert_eq!(error.kind(), ErrorKind::Transfer, "{error}");
-            assert!(error.to_string().contains("'file'") && error.to_string().contains("SHA-256"), "{error}");
+            assert!(error.to_string().contains(file) && error.to_string().contains("SHA-256"), "{error}");
         }
+        assert_eq!((files.read("file").unwrap(), parts(&sandbox).len()), (b"old".to_vec(), 0));
+        assert!(std::fs::read(scratch.path("local")).unwrap() == new);
     }
-    assert_eq!((files.read("file").unwrap(), parts(&sandbox).len()), (b"old".to_vec(), 0));
-    assert_eq!(std::fs::read(scratch.path("local")).unwrap(), b"new");
     // No tool, no checksum.
-    files.write("/tmp/first/sha256sum", "#!/bin/sh\necho 'is broken' >&2; exit 9\n").unwrap();
-    files.set_permissions("/tmp/first/sha256sum", 0o755).unwrap();
+    tools("#!/bin/sh\necho 'is broken' >&2; exit 9\n");
     let error = files.transfer().checksum(true).upload(scratch.path("local"), "file").unwrap_err();
     assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("is broken"), "{error}");
+}
+
+#[test]
+fn a_checksum_gets_by_with_one_session() {
+    let client = Client::new(config().max_sessions(1)).unwrap();
+    let (sandbox, scratch, bytes) = (create(&client), Scratch::new(), noise((40 << 20) + 1));
+    std::fs::write(scratch.path("there"), &bytes).unwrap();
+    let mut transfer = sandbox.files().transfer().checksum(true);
+    assert_eq!(transfer.upload(scratch.path("there"), "file").unwrap().sha256, Some(sha256(&bytes)));
+    assert_eq!(transfer.download("file", scratch.path("back")).unwrap().sha256, Some(sha256(&bytes)));
+    assert!(std::fs::read(scratch.path("back")).unwrap() == bytes);
+    // The command that sums up does not go on after a transfer that was cancelled.
+    let cancel = |progress: &Progress<'_>| match progress.done {
+        0..30_000_000 => Ok(()),
+        _ => Err(Error::cancelled("enough")),
+    };
+    let error = sandbox.files().transfer().checksum(true).progress(cancel).upload(scratch.path("there"), "file");
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!(sandbox.execute("true").unwrap().status.success() && parts(&sandbox).is_empty());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Files of a sandbox, after `std::fs`.
 
 mod confined;
+mod digest;
 mod entry;
 mod file;
 mod tar;
@@ -17,7 +18,7 @@ pub use file::{File, OpenOptions};
 pub use transfer::{Progress, Transfer, Transferred};
 pub use tree::{Note, TreeReport};
 
-use crate::command::{ExitStatus, Output};
+use crate::command::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
@@ -555,12 +556,17 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Runs a line of the sandbox's shell that works on the file `name`; `done` is what should be done to it. Tools must succeed.
-    fn run(&self, line: &str, args: &[&[u8]], name: &[u8], done: &str, deadline: Deadline) -> Result<Output> {
+    /// A line of the sandbox's shell.
+    fn tool(&self, line: &str, args: &[&[u8]], deadline: Deadline) -> Command {
         let args = args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg));
         // Messages that can be understood here.
         let command = self.sandbox.shell(format!("export LC_ALL=C; {line}")).args(args);
-        let output = command.timeout(deadline.remaining()).output_limit(1 << 20).output()?;
+        command.timeout(deadline.remaining()).output_limit(1 << 20)
+    }
+
+    /// Runs a line of the sandbox's shell that works on the file `name`; `done` is what should be done to it. Tools must succeed.
+    fn run(&self, line: &str, args: &[&[u8]], name: &[u8], done: &str, deadline: Deadline) -> Result<Output> {
+        let output = self.tool(line, args, deadline).output()?;
         match output.status.success() {
             true => Ok(output),
             false => Err(tool_failure(&output.stderr_text(), &output.status, name, done)),

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use openssl::sha::Sha256;
 
+use super::digest::{Following, Summing, Sums, is_mismatch};
 use super::{Files, Repeat, beside, file_bytes_of, invalid};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -88,7 +89,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a tree, of each of its files. The
-    /// sandbox needs `sha256sum`. Default: no.
+    /// sandbox needs `sha256sum`; of a large file it sums up what has come, with `openssl` if that is there, on a second session
+    /// while the rest is under way. Default: no.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -261,7 +263,7 @@ impl<'a> Transfer<'a> {
     fn put(&mut self, source: &mut Source<'_>, remote: &Path, mode: u32) -> Result<Transferred> {
         let (files, deadline, path, mode) =
             (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
-        let (resumed, mut hash) = match (&mut *source, self.resume) {
+        let (resumed, hash) = match (&mut *source, self.resume) {
             (_, false) => (0, self.checksum.then(Sha256::new)),
             (Source::Local { file, path, .. }, true) => files.kept_there(file, path, &stable_part(remote), deadline)?,
             (Source::Reader(_), true) => return Err(invalid("only an upload of a file can be resumed")),
@@ -277,10 +279,11 @@ impl<'a> Transfer<'a> {
         });
         let (mut lease, (part, opened)) = begun.map_err(|e| files.with_reason(e, remote))?;
         let part = part.as_os_str().as_bytes();
+        let mut sums = hash.map(|ours| Sums { ours, theirs: Following::new(files, part, deadline) });
         let filled = Client::new(&mut lease, deadline)
-            .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, part, remote));
+            .and_then(|client| self.fill(&client, opened, source, resumed, sums.as_mut(), mode, part, remote));
         let result = match filled {
-            Ok(size) => self.finish(lease, part, remote, hash, deadline).map(|sha256| Transferred {
+            Ok(size) => self.finish(lease, part, remote, sums, deadline).map(|sha256| Transferred {
                 bytes: size,
                 resumed,
                 sha256,
@@ -307,7 +310,7 @@ impl<'a> Transfer<'a> {
         opened: Opened,
         source: &mut Source<'_>,
         resumed: u64,
-        hash: &mut Option<Sha256>,
+        sums: Option<&mut Sums<'_>>,
         mode: u32,
         part: &[u8],
         remote: &Path,
@@ -321,16 +324,23 @@ impl<'a> Transfer<'a> {
         };
         let mut meter = Meter::new(self.progress.as_deref_mut(), name, total);
         meter.report(resumed)?;
+        let (mut ours, mut theirs) = sums.map(|Sums { ours, theirs }| (ours, theirs)).unzip();
         let mut sent = resumed;
         let mut read = |buffer: &mut [u8]| {
             let length = source.read(buffer, sent)?;
             sent += length as u64;
-            if let Some(hash) = hash {
-                hash.update(&buffer[..length]);
+            if let Some(ours) = &mut ours {
+                ours.update(&buffer[..length]);
             }
             Ok(length)
         };
-        let size = client.upload(&opened, resumed, &mut read, &mut |reached| meter.at(reached))?;
+        let mut acknowledged = |reached| {
+            if let Some(theirs) = &mut theirs {
+                theirs.at(reached);
+            }
+            meter.at(reached)
+        };
+        let size = client.upload(&opened, resumed, &mut read, &mut acknowledged)?;
         if self.sync {
             client.sync(&opened)?;
         }
@@ -354,16 +364,16 @@ impl<'a> Transfer<'a> {
         mut lease: Lease,
         part: &[u8],
         remote: &Path,
-        hash: Option<Sha256>,
+        sums: Option<Sums<'_>>,
         deadline: Deadline,
     ) -> Result<Option<[u8; 32]>> {
         let (files, path) = (self.files, file_bytes_of(remote)?);
-        let digest = match hash {
-            Some(hash) => {
+        let digest = match sums {
+            Some(Sums { ours, theirs }) => {
                 // One session has to be enough for everything.
                 lease.finish();
-                let digest = hash.finish();
-                files.compare(part, digest, path, deadline)?;
+                let digest = ours.finish();
+                files.compare(part, digest, theirs.end(), path, deadline)?;
                 files.begin(deadline, Repeat::Harmless, |client| client.rename_as(part, path, path))?.0.finish();
                 Some(digest)
             }
@@ -413,6 +423,10 @@ impl<'a> Transfer<'a> {
         if expected.is_some_and(|expected| expected > limit) {
             return Err(too_much(path, limit));
         }
+        let summing = match expected {
+            Some(length) if hash.is_some() && Summing::is_worth(length) => Summing::of(files, path, deadline).ok(),
+            _ => None,
+        };
         let mut take = |bytes: &[u8]| {
             if let Some(hash) = &mut hash {
                 hash.update(bytes);
@@ -430,7 +444,7 @@ impl<'a> Transfer<'a> {
         meter.report(size)?;
         let sha256 = hash.map(Sha256::finish);
         if let Some(digest) = sha256 {
-            files.compare(path, digest, path, deadline)?;
+            files.compare(path, digest, summing.and_then(Summing::end), path, deadline)?;
         }
         Ok((Transferred { bytes: size, resumed, sha256 }, mode & PERMISSIONS))
     }
@@ -475,50 +489,10 @@ impl Files<'_> {
         file.rewind().map_err(|e| at_local(local, "read", e))?;
         Ok((0, Some(Sha256::new())))
     }
-
-    fn compare(&self, path: &[u8], expected: [u8; 32], name: &[u8], deadline: Deadline) -> Result<()> {
-        if self.digest(path, None, name, deadline)? == Some(expected) {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Transfer, format!("{} {MISMATCH}", Quoted(name))))
-    }
-
-    /// The SHA-256 of a file in the sandbox, or of its first bytes.
-    fn digest(&self, path: &[u8], length: Option<u64>, name: &[u8], deadline: Deadline) -> Result<Option<[u8; 32]>> {
-        let output = match length {
-            None => self.run("sha256sum < \"$1\"", &[path], name, "checked", deadline),
-            Some(length) => {
-                let line = "head -c \"$2\" < \"$1\" | sha256sum";
-                self.run(line, &[path, length.to_string().as_bytes()], name, "checked", deadline)
-            }
-        };
-        let output = output.map_err(|e| match e.kind() {
-            // Nothing is changed by looking.
-            ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected),
-            _ => e,
-        })?;
-        Ok(digest_of(&output.stdout))
-    }
-}
-
-/// The sum that stands at the beginning of what `sha256sum` says.
-pub(super) fn digest_of(said: &[u8]) -> Option<[u8; 32]> {
-    let digits = said.get(..64).and_then(|digits| std::str::from_utf8(digits).ok())?;
-    let mut digest = [0; 32];
-    for (at, place) in digest.iter_mut().enumerate() {
-        *place = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
-    }
-    Some(digest)
 }
 
 pub(super) fn too_much(path: &[u8], limit: u64) -> Error {
     Error::new(ErrorKind::Transfer, format!("{} has more than the {limit} bytes that are allowed", Quoted(path)))
-}
-
-pub(super) const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed meanwhile, or spoiled";
-
-fn is_mismatch(e: &Error) -> bool {
-    e.kind() == ErrorKind::Transfer && e.message().ends_with(MISMATCH)
 }
 
 /// The hash of a local file's first bytes, which are read.

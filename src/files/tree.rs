@@ -10,8 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::confined::{self, Attributes, Root};
+use super::digest::{digest_of, mismatch};
 use super::tar::{Entry, Kind, Reader, Writer};
-use super::transfer::{MISMATCH, PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
+use super::transfer::{PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
 use super::{Files, Progress, beside, bytes_of, invalid};
 use crate::command::{Child, ExitStatus};
 use crate::deadline::Deadline;
@@ -123,8 +124,7 @@ impl Files<'_> {
             while let Some((digest, path)) = read_sum(&mut lines)? {
                 moving.path = PathBuf::from(OsStr::from_bytes(&path));
                 if root.digest(&path, &mut buffer).ok() != Some(digest) {
-                    let message = format!("'{}' in {} {MISMATCH}", shortened(&path), Quoted(name));
-                    return Err(Error::new(ErrorKind::Transfer, message).into());
+                    return Err(mismatch(format_args!("'{}' in {}", shortened(&path), Quoted(name))).into());
                 }
                 files += 1;
             }
@@ -366,7 +366,7 @@ fn read_sum(lines: &mut impl BufRead) -> io::Result<Option<([u8; 32], Vec<u8>)>>
     let line = line.strip_suffix(b"\n").ok_or_else(wrong)?;
     let (line, is_escaped) = line.strip_prefix(b"\\").map_or((line, false), |line| (line, true));
     let (sum, name) = line.split_at_checked(66).ok_or_else(wrong)?;
-    let sum = super::transfer::digest_of(sum).ok_or_else(wrong)?;
+    let sum = digest_of(sum).ok_or_else(wrong)?;
     let mut path = Vec::with_capacity(name.len());
     let mut bytes = name.iter().copied();
     while let Some(byte) = bytes.next() {
