@@ -124,6 +124,7 @@ lint: lint-rust lint-go lint-python ## checks formatting and lints of all langua
 lint-rust: tools
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
 
 # Vetting all of Kubernetes would take many minutes; the rest of it is one list for the compiler.
 lint-go: tools

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use crate::cluster::{self, Observed, Phase};
 use crate::command::{Command, Detached, Output};
@@ -272,14 +272,14 @@ impl Sandbox {
             }
             let expiry = SystemTime::now()
                 .checked_add(lifetime)
-                .and_then(|expiry| expiry.duration_since(UNIX_EPOCH).ok())
-                .map(|since| since.as_secs())
+                .map(cluster::whole_second)
                 .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lifetime ends beyond the clock's range"))?;
             // The sandbox first: if the second step fails, it lives on and nothing deletes it too early.
-            self.shell(format!("echo {expiry} > /dev/shm/.sandbox/expires")).output()?.check()?;
-            let annotation = (cluster::EXPIRES_AT, Some(expiry.to_string()));
+            let text = cluster::time_text(expiry);
+            self.shell(format!("echo {text} > /dev/shm/.sandbox/expires")).output()?.check()?;
+            let annotation = (cluster::EXPIRES_AT, Some(text));
             self.core.call_api(self.core.cluster.annotate(self.name(), self.uid(), &[annotation]))?;
-            Ok(UNIX_EPOCH + Duration::from_secs(expiry))
+            Ok(expiry)
         };
         renew().map_err(|e| self.explain(e, "renew sandbox"))
     }

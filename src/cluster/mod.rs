@@ -32,7 +32,7 @@ use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 pub(crate) use self::manifest::{Claim, Manifest, pod};
 pub use self::pod::Phase;
-pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, Observed};
+pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, Observed, time_text, whole_second};
 pub(crate) use self::watch::Watch;
 
 /// How long a request is tried again while the API server can't answer.

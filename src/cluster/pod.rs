@@ -106,11 +106,16 @@ pub(super) fn address(pod: &Pod) -> Option<IpAddr> {
     pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
 }
 
-/// A time as it stands in an annotation: whole seconds since 1970 as text.
-pub(crate) fn time_text(time: SystemTime) -> String {
-    // Rounded up, so that nothing expires too early.
+/// A time as annotations have it: the next whole second, so that nothing expires too early.
+pub(crate) fn whole_second(time: SystemTime) -> SystemTime {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    (since.as_secs() + u64::from(since.subsec_nanos() > 0)).to_string()
+    let seconds = since.as_secs() + u64::from(since.subsec_nanos() > 0);
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(time)
+}
+
+/// A time as it stands in an annotation: seconds since 1970 as text.
+pub(crate) fn time_text(time: SystemTime) -> String {
+    whole_second(time).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
 }
 
 fn time(text: &str) -> Option<SystemTime> {
