@@ -9,7 +9,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from places import PLOT, RESULTS
-from works import LIMIT_NAME, MORE_IS_BETTER, OURS_NAME, Table
+from works import LIMIT_NAME, MORE_IS_BETTER, Table
 
 
 def write(tables: list[Table], note: str) -> None:
@@ -28,7 +28,7 @@ def _result(table: Table, note: str) -> dict[str, Any]:
     return {
         "work": table.work,
         "unit": table.unit,
-        "ours": figures.pop(OURS_NAME, None),
+        "ours": figures.pop(table.ours, None),
         "limit": figures.pop(LIMIT_NAME, None),
         "peers": figures,
         "notes": table.notes,
@@ -42,7 +42,7 @@ def _print_table(table: Table) -> None:
     print(f"\n{title:37}{'p50':>9} {'p99':>9} {'samples':>8}   ours is")
     for name in table.samples:
         figure = table.figure(name)
-        is_compared = name != OURS_NAME and OURS_NAME in table.samples
+        is_compared = name != table.ours and table.ours in table.samples
         better = f"{table.factor(name):8.2f} x" if is_compared else ""
         print(f"  {name:35}{figure['p50']:9.1f} {figure['p99']:9.1f} {figure['samples']:8}{better}")
     for what, value in table.notes.items():
@@ -66,7 +66,7 @@ def _plot(tables: list[Table], note: str) -> None:
     for axis, table in zip(axes.flat, tables, strict=False):
         names = list(table.samples)[::-1]
         middle = [table.figure(name)["p50"] for name in names]
-        colors = {OURS_NAME: "tab:blue", LIMIT_NAME: "tab:gray"}
+        colors = {table.ours: "tab:blue", LIMIT_NAME: "tab:gray"}
         bars = axis.barh(names, middle, color=[colors.get(name, "tab:orange") for name in names])
         axis.bar_label(bars, [f"{value:.1f}" for value in middle], padding=3)
         axis.margins(x=0.15)

@@ -4,10 +4,10 @@ use std::any::Any;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use sandbox::{Client, Config, Error, Sandbox, SandboxSpec, Transport};
+use sandbox::{Client, Config, Error, Sandbox, SandboxSpec, Transfer, Transport};
 use serde_json::{Value, json};
 
-use crate::{Peer, Result, number, sample, text, together};
+use crate::{Peer, Result, number, paths, sample, text, together};
 
 /// How long the Pod's address may take after the first login.
 const ADDRESS: Duration = Duration::from_secs(20);
@@ -178,6 +178,11 @@ impl Opened {
     }
 }
 
+/// With the check of SHA-256 if that is asked for.
+fn transfer<'a>(sandbox: &'a Sandbox, request: &Value) -> Transfer<'a> {
+    sandbox.files().transfer().checksum(request["checksum"] == json!(true))
+}
+
 fn command(sandbox: &Sandbox) -> Result<()> {
     sandbox.execute("true")?.check()?;
     Ok(())
@@ -205,12 +210,48 @@ impl Peer for Library {
             "output" => opened.output(request),
             "hold" => opened.hold(request),
             "upload" => {
-                let (local, remote) = (text(request, "local")?, text(request, "remote")?);
-                sample(request, || Ok(sandbox.files().upload(local, remote)?))
+                let (local, remote) = paths(request)?;
+                sample(request, || Ok(transfer(sandbox, request).upload(local, remote)?))
             }
             "download" => {
-                let (local, remote) = (text(request, "local")?, text(request, "remote")?);
-                sample(request, || Ok(sandbox.files().download(remote, local)?))
+                let (local, remote) = paths(request)?;
+                sample(request, || Ok(transfer(sandbox, request).download(remote, local)?))
+            }
+            "upload_tree" => {
+                let (local, remote) = paths(request)?;
+                sample(request, || Ok(sandbox.files().upload_dir(local, remote)?))
+            }
+            "download_tree" => {
+                let (local, remote) = paths(request)?;
+                sample(request, || Ok(sandbox.files().download_dir(remote, local)?))
+            }
+            "write" => {
+                let (contents, remote) = (vec![b'x'; number(request, "bytes")?], text(request, "remote")?);
+                sample(request, || Ok(sandbox.files().write(remote, &contents)?))
+            }
+            "read" => {
+                let (bytes, remote) = (number(request, "bytes")?, text(request, "remote")?);
+                sample(request, || match sandbox.files().read(remote)?.len() {
+                    length if length == bytes => Ok(()),
+                    length => Err(format!("{length} bytes of {bytes} came").into()),
+                })
+            }
+            "upload_together" => {
+                let (local, remote) = paths(request)?;
+                together(crew.len(), 1, |thread| {
+                    Ok(crew[thread].files().upload(local, format!("{remote}-{thread}")).map(drop)?)
+                })
+            }
+            "download_together" => {
+                let (local, remote) = paths(request)?;
+                together(crew.len(), 1, |thread| {
+                    let (remote, local) = (format!("{remote}-{thread}"), format!("{local}-{thread}"));
+                    Ok(crew[thread].files().download(remote, local).map(drop)?)
+                })
+            }
+            "remove_together" => {
+                let remote = text(request, "remote")?;
+                together(crew.len(), 1, |thread| Ok(crew[thread].files().remove_file(format!("{remote}-{thread}"))?))
             }
             other => Err(format!("there is no work {other}").into()),
         }

@@ -56,6 +56,11 @@ fn number(request: &Value, name: &str) -> Result<usize> {
     Ok(number.try_into()?)
 }
 
+/// The file here and the one in the sandbox.
+fn paths(request: &Value) -> Result<(&str, &str)> {
+    Ok((text(request, "local")?, text(request, "remote")?))
+}
+
 /// Seconds of each of `count` runs, or of one. What a run returns is dropped after its time is taken.
 fn sample<T>(request: &Value, mut run: impl FnMut() -> Result<T>) -> Result<Value> {
     let mut seconds = Vec::new();

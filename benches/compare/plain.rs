@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use ssh2::{Channel, Session, Sftp};
 
-use crate::{Peer, Result, number, sample, text, together};
+use crate::{Peer, Result, number, paths, sample, text, together};
 
 /// libssh2 has as many requests on their way as fit into one call's buffer. These were the best of those tried.
 const WRITE_BUFFER: usize = 4 << 20;
@@ -80,8 +80,42 @@ impl Peer for Plain {
             "parallel" => together(crew.len(), number(request, "count")?, |thread| command(&crew[thread])),
             "output" => sample(request, || output(session, number(request, "bytes")?)),
             "hold" => opened.hold(request),
-            "upload" => sample(request, || upload(session, text(request, "local")?, text(request, "remote")?)),
-            "download" => sample(request, || download(session, text(request, "remote")?, text(request, "local")?)),
+            "upload" => {
+                let (local, remote) = paths(request)?;
+                sample(request, || upload(session, local, remote))
+            }
+            "download" => {
+                let (local, remote) = paths(request)?;
+                sample(request, || download(session, remote, local))
+            }
+            "write" => {
+                let (sftp, contents) = (session.sftp()?, vec![b'x'; number(request, "bytes")?]);
+                let remote = Path::new(text(request, "remote")?);
+                sample(request, || {
+                    let mut target = sftp.create(remote)?;
+                    target.write_all(&contents)?;
+                    Ok(target.close()?)
+                })
+            }
+            "read" => {
+                let (sftp, bytes) = (session.sftp()?, number(request, "bytes")?);
+                let remote = Path::new(text(request, "remote")?);
+                sample(request, || {
+                    let mut source = sftp.open(remote)?;
+                    source.read_exact(&mut vec![0; bytes])?;
+                    Ok(source.close()?)
+                })
+            }
+            "upload_together" => {
+                let (local, remote) = paths(request)?;
+                together(crew.len(), 1, |thread| upload(&crew[thread], local, &format!("{remote}-{thread}")))
+            }
+            "download_together" => {
+                let (local, remote) = paths(request)?;
+                together(crew.len(), 1, |thread| {
+                    download(&crew[thread], &format!("{remote}-{thread}"), &format!("{local}-{thread}"))
+                })
+            }
             other => Err(format!("there is no work {other}").into()),
         }
     }

@@ -6,9 +6,9 @@ from .asyncssh_client import AsyncSsh
 from .base import Peer, Target
 from .kubectl import Kubectl
 from .kubernetes_client import KubernetesClient
-from .openssh import OpenSsh, OpenSshAlone
+from .openssh import OpenSsh, OpenSshAlone, Scp, TarThroughSsh, TarThroughSshAlone
 from .paramiko_client import Paramiko, ParamikoWithoutDelay
-from .program import Library, LibraryAlone, LibraryByTunnel, Plain, Relay, hosted
+from .program import Library, LibraryAlone, LibraryByTunnel, LibraryChecked, Plain, Relay, hosted
 
 OURS: Callable[[], Peer] = Library
 # What can be reached.
@@ -16,8 +16,12 @@ LIMIT: Callable[[], Peer] = Plain
 PEERS: list[Callable[[], Peer]] = [
     LibraryByTunnel,
     LibraryAlone,
+    LibraryChecked,
     OpenSsh,
     OpenSshAlone,
+    Scp,
+    TarThroughSsh,
+    TarThroughSshAlone,
     hosted(Paramiko),
     hosted(ParamikoWithoutDelay),
     hosted(AsyncSsh),

@@ -101,18 +101,41 @@ class AsyncSsh(Peer):
         self._run(run())
 
     def upload(self, local: str, remote: str) -> list[float]:
-        async def run() -> None:
-            async with self.connection.start_sftp_client() as sftp:
-                await sftp.put(local, remote)
-
-        return self._timed(1, run)
+        return self._with_sftp(1, lambda sftp: sftp.put(local, remote))
 
     def download(self, remote: str, local: str) -> list[float]:
-        async def run() -> None:
-            async with self.connection.start_sftp_client() as sftp:
-                await sftp.get(remote, local)
+        return self._with_sftp(1, lambda sftp: sftp.get(remote, local))
 
-        return self._timed(1, run)
+    def upload_tree(self, local: str, remote: str) -> list[float]:
+        return self._with_sftp(1, lambda sftp: sftp.put(local, remote, recurse=True))
+
+    def download_tree(self, remote: str, local: str) -> list[float]:
+        return self._with_sftp(1, lambda sftp: sftp.get(remote, local, recurse=True))
+
+    def write(self, remote: str, bytes: int, count: int) -> list[float]:
+        async def run(sftp: asyncssh.SFTPClient) -> None:
+            async with sftp.open(remote, "wb") as file:
+                await file.write(b"x" * bytes)
+
+        return self._with_sftp(count, run)
+
+    def read(self, remote: str, bytes: int, count: int) -> list[float]:
+        async def run(sftp: asyncssh.SFTPClient) -> None:
+            async with sftp.open(remote, "rb") as file:
+                if len(await file.read()) != bytes:
+                    raise RuntimeError("the file has another length")
+
+        return self._with_sftp(count, run)
+
+    def _with_sftp(
+        self, count: int, work: Callable[[asyncssh.SFTPClient], Coroutine[Any, Any, None]]
+    ) -> list[float]:
+        sftp = self._run(self.connection.start_sftp_client())
+        try:
+            return self._timed(count, lambda: work(sftp))
+        finally:
+            sftp.exit()
+            self._run(sftp.wait_closed())
 
     def _run(self, work: Awaitable[Any]) -> Any:
         return self.loop.run_until_complete(asyncio.wait_for(work, STEP_SECONDS))

@@ -39,14 +39,20 @@ class Peer:
     output(bytes)            so many bytes of a command's output, thrown away as they come
     upload(local, remote)    one file that is not there yet, on a connection that is open
     download(remote, local)  the same in the other direction
+    upload_tree(local, remote), download_tree(remote, local)  a directory that is not there yet
+    write(remote, bytes, count), read(remote, bytes, count)   a small file
     create()                 a new Pod up to the end of its first command; it is gone afterwards
 
-    parallel(count)          so many times `true` on each thread: {"seconds": what all took,
-                             "busy": the share of the machine's processors that was in use}
+    Those that measure many threads return {"seconds": what all took, "busy": the share of the
+    machine's processors that was in use}:
+
+    parallel(count)                   so many times `true` on each thread
+    upload_together(local, remote)    by each thread that file to `remote`-NUMBER
+    download_together(remote, local)  `remote`-NUMBER to `local`-NUMBER
 
     These get ready, and return nothing:
 
-    gather(names, addresses, threads)  for `parallel`: each thread has its sandbox in turn
+    gather(names, addresses, threads)  for many threads: each has its sandbox in turn
     hold(count, sftp)                  so many idle connections, with SFTP in use or not
     """
 

@@ -36,6 +36,18 @@ class Kubectl(Peer):
         namespace, name = self.target.namespace, self.target.name
         return timed(few, lambda: kubectl(namespace, "exec", name, "--", "true"))
 
+    def upload(self, local: str, remote: str) -> list[float]:
+        return self._copied(local, f"{self.target.name}:{remote}")
+
+    def download(self, remote: str, local: str) -> list[float]:
+        return self._copied(f"{self.target.name}:{remote}", local)
+
+    upload_tree = upload
+    download_tree = download
+
+    def _copied(self, source: str, target: str) -> list[float]:
+        return timed(1, lambda: kubectl(self.target.namespace, "cp", source, target))
+
     def create(self) -> list[float]:
         name, namespace = f"bench-{secrets.token_hex(4)}", self.target.namespace
 

@@ -97,6 +97,23 @@ class Paramiko(Peer):
         with self.client.open_sftp() as sftp:
             return timed(1, lambda: sftp.get(remote, local))
 
+    def write(self, remote: str, bytes: int, count: int) -> list[float]:
+        def run() -> None:
+            with sftp.open(remote, "wb") as file:
+                file.write(b"x" * bytes)
+
+        with self.client.open_sftp() as sftp:
+            return timed(count, run)
+
+    def read(self, remote: str, bytes: int, count: int) -> list[float]:
+        def run() -> None:
+            with sftp.open(remote, "rb") as file:
+                if len(file.read()) != bytes:
+                    raise RuntimeError("the file has another length")
+
+        with self.client.open_sftp() as sftp:
+            return timed(count, run)
+
     def _connected(self, address: str) -> paramiko.SSHClient:
         target = self.target
         client = paramiko.SSHClient()
@@ -136,7 +153,7 @@ class ParamikoWithoutDelay(Paramiko):
 
     name = "paramiko, TCP_NODELAY"
     # It makes no difference to these.
-    upload = download = output = hold = None  # type: ignore[assignment]
+    upload = download = write = read = output = hold = None  # type: ignore[assignment]
 
     def _socket(self, address: str) -> socket.socket:
         made = socket.create_connection((address, self.target.port), STEP_SECONDS)

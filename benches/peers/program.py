@@ -86,6 +86,9 @@ class Program(Peer):
 
 COMMANDS = {"warm", "connect", "first"}
 FILES = {"upload", "download"}
+TREES = {"upload_tree", "download_tree"}
+SMALL = {"write", "read"}
+TOGETHER = {"upload_together", "download_together"}
 SESSIONS = {"gather", "parallel", "hold"}
 
 
@@ -94,7 +97,26 @@ class Library(Program):
 
     name = "ours"
     arguments = ("library",)
-    works = COMMANDS | FILES | SESSIONS | {"output", "api_requests"}
+    works = (
+        COMMANDS
+        | FILES
+        | TREES
+        | SMALL
+        | TOGETHER
+        | SESSIONS
+        | {"output", "api_requests", "remove_together"}
+    )
+
+
+class LibraryChecked(Program):
+    """This library, and SHA-256 compared on both sides."""
+
+    name = "ours, checked"
+    arguments = ("library",)
+    works = FILES
+
+    def do(self, work: str, **fields: object) -> Any:
+        return super().do(work, **fields, checksum=True)
 
 
 class LibraryByTunnel(Program):
@@ -103,8 +125,7 @@ class LibraryByTunnel(Program):
     name = "ours by tunnel"
     arguments = ("library",)
     by_address = False
-    # Its transfers take too long for a short comparison.
-    works = COMMANDS
+    works = COMMANDS | FILES | TREES
     settings: ClassVar = {"transport": "tunnel"}
 
 
@@ -124,7 +145,7 @@ class Plain(Program):
 
     name = "libssh2"
     arguments = ("plain",)
-    works = COMMANDS | FILES | SESSIONS | {"output"}
+    works = COMMANDS | FILES | SMALL | TOGETHER | SESSIONS | {"output"}
 
 
 class Relay(Program):

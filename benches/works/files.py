@@ -3,41 +3,112 @@
 import os
 from pathlib import Path
 
-from .stage import Stage, same
-from .tables import Table
+from peers import Peer
+
+from .stage import Growth, Stage, same
+from .tables import OURS_NAME, Table
 
 MIB = 1 << 20
-SIZE = 256 * MIB
+# Of the file of the long comparison; scaled, but long enough to last.
+LARGE, LEAST = 1024 * MIB, 256 * MIB
 ROUNDS = 5
+# Several times slower than the others.
+SLOW = {"paramiko", "asyncssh"}
+# What the process may grow by while it moves a file: windows, buffers, and pages that it uses first
+# then.
+FLAT_MIB = 32
+BY_TUNNEL = 256 * MIB
+BY_TUNNEL_ROUNDS = 3
+SMALL = 1024
+# Rounds, and runs of each peer in a round.
+SMALL_COUNTS = (8, 20)
 REMOTE = "/tmp/bench-file"
 
 
 def transfer(stage: Stage) -> list[Table]:
-    """256 MiB up and down. Every file is new on both sides, and is looked at afterwards."""
-    up, down = Table("upload", "MB/s"), Table("download", "MB/s")
-    source, back = Path(stage.target.scratch, "source"), Path(stage.target.scratch, "back")
-    with source.open("wb") as file:
-        for _ in range(SIZE // MIB):
-            file.write(os.urandom(MIB))
-    with stage.peers("upload") as peers:
-        for turn in stage.rounds(ROUNDS, peers):
+    """A large file up and down."""
+    growth = Growth()
+    with stage.peers("upload", by_address=True) as peers:
+        size = max(LEAST, round(LARGE * min(1, stage.scale)))
+        up, down = both_ways(stage, peers, size, ROUNDS, "", growth)
+    for table in (up, down):
+        table.beside("OpenSSH", 1.1)
+        table.beside("OpenSSH", 0.9, ours="ours, checked")
+    up.notes |= growth.notes()
+    up.at_most("MiB that the process grew by", growth.mib[OURS_NAME], FLAT_MIB)
+    return [up, down]
+
+
+def tunnel(stage: Stage) -> list[Table]:
+    """A file through the API server."""
+    with stage.peers("upload", by_address=False) as peers:
+        tables = both_ways(stage, peers, BY_TUNNEL, BY_TUNNEL_ROUNDS, " by tunnel")
+    for table in tables:
+        table.ours = "ours by tunnel"
+        table.beside("kubectl", 1.5)
+    return list(tables)
+
+
+def small(stage: Stage) -> list[Table]:
+    """A file of 1 KiB on an open connection, beside `true`."""
+    written, read, true = Table("1 KiB written", "ms"), Table("1 KiB read", "ms"), Table("", "ms")
+    rounds, count = SMALL_COUNTS
+    file = {"remote": REMOTE, "bytes": SMALL, "count": count}
+    with stage.peers("write") as peers:
+        for turn in stage.rounds(rounds, peers):
             for peer in turn:
-                # One place that the next file replaces: what is freed costs the same for all.
-                stage.shell(f"rm -f {REMOTE}")
-                back.unlink(missing_ok=True)
-                seconds = stage.tried(up, peer, "upload", local=str(source), remote=REMOTE)
+                written.add(peer.name, [s * 1000 for s in peer.do("write", **file)])
+                read.add(peer.name, [s * 1000 for s in peer.do("read", **file)])
+                if peer is peers[0]:
+                    true.add(peer.name, [s * 1000 for s in peer.do("warm", count=count)])
+    stage.shell(f"rm -f {REMOTE}")
+    warm = true.figure(OURS_NAME)["p50"]
+    for table in (written, read):
+        table.notes["ms of our warm `true` meanwhile"] = warm
+        table.at_most("ms", table.figure(OURS_NAME)["p50"], 2 * warm)
+    return [written, read]
+
+
+def both_ways(
+    stage: Stage,
+    peers: list[Peer],
+    size: int,
+    rounds: int,
+    what: str,
+    growth: Growth | None = None,
+) -> tuple[Table, Table]:
+    """Moves a file up and down. It is new on both sides each time, and is looked at afterwards."""
+    growth = growth or Growth()
+    title = f"{size // MIB} MiB"
+    up, down = Table(f"{title} up{what}", "MB/s"), Table(f"{title} down{what}", "MB/s")
+    source, back = Path(stage.target.scratch, "source"), Path(stage.target.scratch, "back")
+    # SFTP is started before anything is measured.
+    source.write_bytes(b"x")
+    for peer in peers:
+        peer.do("upload", local=str(source), remote=REMOTE)
+    with source.open("wb") as file:
+        for _ in range(size // MIB):
+            file.write(os.urandom(MIB))
+    size = source.stat().st_size
+    for turn in stage.rounds(rounds, peers, SLOW):
+        for peer in turn:
+            # One place that the next file replaces: what is freed costs the same for all.
+            stage.shell(f"rm -f {REMOTE}")
+            back.unlink(missing_ok=True)
+            with growth.of(peer):
+                fields = {"local": str(source), "remote": REMOTE}
+                seconds = stage.tried(up, peer, "upload", **fields)
                 if not seconds:
                     continue
-                up.add(peer.name, [SIZE / s / 1e6 for s in seconds])
-                seconds = stage.tried(down, peer, "download", remote=REMOTE, local=str(back))
+                up.add(peer.name, [size / s / 1e6 for s in seconds])
+                fields = {"remote": REMOTE, "local": str(back)}
+                seconds = stage.tried(down, peer, "download", **fields)
                 if not seconds:
                     continue
-                down.add(peer.name, [SIZE / s / 1e6 for s in seconds])
-                if not same(source, back):
-                    raise RuntimeError(f"{peer.name} changed the file on its way")
+                down.add(peer.name, [size / s / 1e6 for s in seconds])
+            if not same(source, back):
+                raise RuntimeError(f"{peer.name} changed the file on its way")
     stage.shell(f"rm -f {REMOTE}")
     source.unlink()
     back.unlink(missing_ok=True)
-    for table in (up, down):
-        table.beside("OpenSSH", 1.1)
-    return [up, down]
+    return up, down

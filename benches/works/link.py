@@ -12,11 +12,14 @@ from typing import Any
 from peers import Relay, Target
 from peers.kubectl import kubectl
 
+from .files import both_ways
 from .stage import Stage
 from .tables import OURS_NAME, Table
 
 DELAY_MS = 25
 ROUNDS, COUNT = 4, 10
+# Large enough for the windows to count, and not the login.
+SIZE, FILE_ROUNDS = 64 << 20, 4
 # What a warm command may take beside its two round trips.
 EXTRA_MS = 10
 # In which the library's note of the host key reaches the Pod.
@@ -33,6 +36,15 @@ def link(stage: Stage) -> list[Table]:
     table.notes["ms of a round trip"] = round(statistics.median(round_trips), 1)
     table.at_most("ms", table.figure(OURS_NAME)["p50"], 2 * 2 * DELAY_MS + EXTRA_MS)
     return [table]
+
+
+def link_files(stage: Stage) -> list[Table]:
+    """A file with 25 ms each way."""
+    with slow(stage) as (target, _), stage.peers("upload", target) as peers:
+        tables = both_ways(stage, peers, SIZE, FILE_ROUNDS, f", {DELAY_MS} ms each way")
+    for table in tables:
+        table.beside("OpenSSH", 1)
+    return list(tables)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """A command that writes much."""
 
-from .stage import Stage, forget_peak, resident
+from .stage import Growth, Stage
 from .tables import OURS_NAME, Table
 
 MIB = 1 << 20
@@ -18,23 +18,15 @@ def output(stage: Stage) -> list[Table]:
     """1 GiB of standard output, thrown away as it comes."""
     table = Table("1 GiB of stdout", "MB/s")
     size = round(BYTES * min(1, stage.scale))
-    growth: dict[str, float] = {}
+    growth = Growth()
     with stage.peers("output") as peers:
         for turn in stage.rounds(ROUNDS, peers):
             for peer in turn:
-                before = 0
-                if peer.pid:
-                    forget_peak(peer.pid)
-                    before, _ = resident(peer.pid)
-                seconds = stage.tried(table, peer, "output", bytes=size)
-                if not seconds:
-                    continue
+                with growth.of(peer):
+                    seconds = stage.tried(table, peer, "output", bytes=size)
                 table.add(peer.name, [size / s / 1e6 for s in seconds])
-                if peer.pid:
-                    grown = (resident(peer.pid)[1] - before) / MIB
-                    growth[peer.name] = max(growth.get(peer.name, 0), round(grown, 1))
-    table.notes |= {f"MiB that the process grew by, {name}": mib for name, mib in growth.items()}
+    table.notes |= growth.notes()
     table.beside("OpenSSH", 1, WHY)
     table.beside("OpenSSH, no master", 1, WHY)
-    table.at_most("MiB that the process grew by", growth[OURS_NAME], FLAT_MIB)
+    table.at_most("MiB that the process grew by", growth.mib[OURS_NAME], FLAT_MIB)
     return [table]

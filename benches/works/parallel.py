@@ -2,8 +2,9 @@
 
 import os
 import statistics
+from pathlib import Path
 
-from .stage import Stage, processor_seconds
+from .stage import Stage, processor_seconds, same
 from .tables import OURS_NAME, Table
 
 THREADS = 64
@@ -11,6 +12,10 @@ SANDBOXES = 8
 ROUNDS = 3
 # Runs of each thread in a round.
 COUNT = 10
+MIB = 1 << 20
+# Threads that move files of so many bytes, and the sandboxes that they move them to and from.
+MOVERS, MOVED, MOVED_TO = 16, 64 * MIB, 4
+REMOTE = "/tmp/bench-file"
 # Percent of all cores; the rest is the start and the end of a round.
 BUSY = 90
 WHY = (
@@ -21,12 +26,48 @@ WHY = (
 
 def parallel(stage: Stage) -> list[Table]:
     """`true` by 64 threads, on one sandbox and on 8."""
-    targets = [(stage.target.name, stage.target.address)]
-    tables = [_table(stage, f"{THREADS} threads", targets)]
-    for _ in range(SANDBOXES - 1):
-        made = stage.owner.do("create", key=stage.target.key)
-        targets.append((made["name"], made["address"]))
-    return [*tables, _table(stage, f"{THREADS} threads, {SANDBOXES} sandboxes", targets)]
+    one = _table(stage, f"{THREADS} threads", stage.sandboxes(1))
+    many = _table(stage, f"{THREADS} threads, {SANDBOXES} sandboxes", stage.sandboxes(SANDBOXES))
+    return [one, many]
+
+
+def parallel_files(stage: Stage) -> list[Table]:
+    """A file by each of 16 threads, to and from 4 sandboxes. All that arrives is looked at."""
+    title = f"{MOVERS} threads, {MOVED // MIB} MiB each, {MOVED_TO} sandboxes"
+    up, down = Table(f"{title}, up", "MB/s"), Table(f"{title}, down", "MB/s")
+    busy: dict[tuple[str, str], list[float]] = {}
+    scratch = Path(stage.target.scratch)
+    source, back = scratch / "source", scratch / "back"
+    source.write_bytes(os.urandom(MOVED))
+    targets = stage.sandboxes(MOVED_TO)
+    names, addresses = [name for name, _ in targets], [address for _, address in targets]
+    with stage.peers("upload_together") as peers:
+        for peer in peers:
+            peer.do("gather", names=names, addresses=addresses, threads=MOVERS)
+        for turn in stage.rounds(ROUNDS, peers):
+            for peer in turn:
+                for table, work, local in (
+                    (up, "upload_together", source),
+                    (down, "download_together", back),
+                ):
+                    measured = peer.do(work, local=str(local), remote=REMOTE)
+                    table.add(peer.name, [MOVERS * MOVED / measured["seconds"] / 1e6])
+                    busy.setdefault((table.work, peer.name), []).append(100 * measured["busy"])
+                for thread in range(MOVERS):
+                    arrived = back.with_name(f"{back.name}-{thread}")
+                    if not same(source, arrived):
+                        raise RuntimeError(f"{peer.name} changed a file on its way")
+                    arrived.unlink()
+                # Ours reaches all of the sandboxes.
+                peers[0].do("remove_together", remote=REMOTE)
+    source.unlink()
+    for table in (up, down):
+        for name in table.samples:
+            share = statistics.median(busy[table.work, name])
+            table.notes[name] = f"{share:.0f} % of all cores busy"
+        share = statistics.median(busy[table.work, OURS_NAME])
+        table.at_least("percent of all cores busy", share, BUSY)
+    return [up, down]
 
 
 def _table(stage: Stage, title: str, targets: list[tuple[str, str]]) -> Table:

@@ -4,8 +4,8 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -18,6 +18,8 @@ from .tables import OURS_NAME, Table
 
 # Beside the local files of a work.
 ROOM = 4 << 30
+# Slow peers take part in one of so many rounds.
+SELDOM = 3
 
 
 @dataclass
@@ -30,30 +32,47 @@ class Stage:
     # The output of a command line in the sandbox, for what is not measured.
     shell: Callable[[str], str]
     scale: float
+    # Names and addresses of what was created beside the one.
+    others: list[tuple[str, str]] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def peers(self, work: str, target: Target | None = None) -> Iterator[list[Peer]]:
-        """All that take the work, new and open: ours is the first.
+    def peers(
+        self, work: str, target: Target | None = None, by_address: bool | None = None
+    ) -> Iterator[list[Peer]]:
+        """All that take the work, new and open: ours is the first. On request only those that
+        connect to the target's address, or only those that do not.
 
         A target of its own stands for the sandbox.
         """
-        peers = [peer for make in self.makers if (peer := make()).takes(work)]
         if target is not None:
-            peers = [peer for peer in peers if peer.by_address]
+            by_address = True
+        peers = [peer for make in self.makers if (peer := make()).takes(work)]
+        peers = [peer for peer in peers if by_address in (None, peer.by_address)]
         with contextlib.ExitStack() as stack:
             for peer in peers:
                 stack.callback(peer.close)
                 peer.open(target or self.target)
             yield peers
 
-    def rounds(self, count: int, peers: list[Peer]) -> Iterator[list[Peer]]:
-        """Every peer has its turn in each round, and every other round goes backwards.
+    def rounds(
+        self, count: int, peers: list[Peer], slow: Collection[str] = ()
+    ) -> Iterator[list[Peer]]:
+        """Every peer has its turn in each round, the slow ones seldom, and every other round goes
+        backwards.
 
         A machine that gets slower meanwhile, and what a peer leaves for the next one, then shows in
         all of them alike.
         """
         for index in range(self.scaled(count)):
-            yield peers if index % 2 == 0 else peers[::-1]
+            turn = [peer for peer in peers if index % SELDOM == 0 or peer.name not in slow]
+            yield turn if index % 2 == 0 else turn[::-1]
+
+    def sandboxes(self, count: int) -> list[tuple[str, str]]:
+        """Names and addresses of so many sandboxes; they stay for the next work that wants some."""
+        while len(self.others) + 1 < count:
+            made = self.owner.do("create", key=self.target.key)
+            self.others.append((made["name"], made["address"]))
+        return [(self.target.name, self.target.address), *self.others[: count - 1]]
 
     def tried(self, table: Table, peer: Peer, work: str, **fields: object) -> list[float]:
         """What it measures. A peer that fails is noted, and begins anew: paramiko sometimes does
@@ -108,6 +127,29 @@ def _make_key(directory: Path) -> tuple[str, str]:
         path.write_bytes(key.private_bytes(encoding, form, plain))
         paths.append(str(path))
     return paths[0], paths[1]
+
+
+class Growth:
+    """What the processes of the peers grew by at most while something was done."""
+
+    def __init__(self) -> None:
+        self.mib: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def of(self, peer: Peer) -> Iterator[None]:
+        if peer.pid is None:
+            yield
+            return
+        forget_peak(peer.pid)
+        before, _ = resident(peer.pid)
+        yield
+        # One that failed has begun anew.
+        if peer.pid is not None:
+            grown = (resident(peer.pid)[1] - before) / (1 << 20)
+            self.mib[peer.name] = max(self.mib.get(peer.name, 0), round(grown, 1))
+
+    def notes(self) -> dict[str, float | str]:
+        return {f"MiB that the process grew by, {name}": mib for name, mib in self.mib.items()}
 
 
 def resident(pid: int | None) -> tuple[int, int]:

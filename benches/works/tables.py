@@ -24,6 +24,8 @@ class Table:
 
     work: str
     unit: str
+    # Which of our own is compared with the others.
+    ours: str = OURS_NAME
     samples: dict[str, list[float]] = field(default_factory=dict)
     # What else belongs to it.
     notes: dict[str, float | str] = field(default_factory=dict)
@@ -41,18 +43,19 @@ class Table:
         }
         return {"p50": round(at[0.5], 3), "p99": round(at[0.99], 3), "samples": len(ordered)}
 
-    def factor(self, other: str) -> float:
+    def factor(self, other: str, ours: str | None = None) -> float:
         """How many times better ours is than another."""
-        ours, theirs = self.figure(OURS_NAME)["p50"], self.figure(other)["p50"]
+        one, theirs = self.figure(ours or self.ours)["p50"], self.figure(other)["p50"]
         if self.unit in MORE_IS_BETTER:
-            ours, theirs = theirs, ours
-        return theirs / ours if ours else float("inf")
+            one, theirs = theirs, one
+        return theirs / one if one else float("inf")
 
-    def beside(self, other: str, least: float, why: str = "") -> None:
+    def beside(self, other: str, least: float, why: str = "", ours: str | None = None) -> None:
         """A bar: ours is at least so many times better than another. None if one is not there."""
-        if OURS_NAME in self.samples and other in self.samples:
-            factor = self.factor(other)
-            what = f"ours {factor:.2f} x {other}, at least {least:.2f}"
+        ours = ours or self.ours
+        if {ours, other} <= self.samples.keys():
+            factor = self.factor(other, ours)
+            what = f"{ours} {factor:.2f} x {other}, at least {least:.2f}"
             self.bars.append(Bar(f"{self.work}: {what}", factor >= least, why))
 
     def at_most(self, what: str, value: float, most: float, why: str = "") -> None:
