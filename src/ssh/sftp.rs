@@ -13,8 +13,11 @@ use super::session::{Session, Stop, is_lost};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of an upload that may be unacknowledged. libssh2 cuts them into packets of 30 000 bytes.
-pub(crate) const WINDOW: usize = 140 * 30_000;
+/// Bytes of an upload that may be unacknowledged, a little more than the 2 MiB that OpenSSH's server lets be on their way. libssh2
+/// cuts them into packets of 30 000 bytes.
+pub(crate) const WINDOW: usize = 80 * 30_000;
+/// Bytes that an upload's window moves over before it goes back to the front, with what is in it.
+const BUFFER: usize = 4 * WINDOW;
 /// Bytes of one read; libssh2 asks ahead for four times as many.
 const READ_BUFFER: usize = 1 << 20;
 /// With this buffer libssh2 asks for 30 000 bytes at a time and for nothing ahead. What has no size of its own, as the files in
@@ -277,7 +280,7 @@ impl<'s> Client<'s> {
         source: &mut dyn FnMut(&mut [u8]) -> Result<usize>,
         acknowledged: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<u64> {
-        // Twice the window, so that unacknowledged bytes are moved to the front only once per window.
+        // Much more than the window, so that unacknowledged bytes are seldom moved to the front.
         let mut buffer = Vec::new();
         let (mut start, mut end, mut reached) = (0, 0, offset);
         let mut at_end = false;
@@ -289,7 +292,7 @@ impl<'s> Client<'s> {
                         (start, end) = (0, end - start);
                     }
                     // Small files get by with a small buffer.
-                    let wanted = (buffer.len() * 4).clamp(64 << 10, 2 * WINDOW);
+                    let wanted = (buffer.len() * 4).clamp(64 << 10, BUFFER);
                     buffer.resize(wanted.max(buffer.len()), 0);
                 }
                 let room = buffer.len().min(start + WINDOW);
