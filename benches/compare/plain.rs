@@ -8,7 +8,7 @@ use std::net::TcpStream;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use ssh2::{Channel, Session, Sftp};
+use ssh2::{Channel, MethodType, Session, Sftp};
 
 use crate::{Peer, Result, number, paths, sample, text, together};
 
@@ -79,6 +79,7 @@ impl Peer for Plain {
             }
             "parallel" => together(crew.len(), number(request, "count")?, |thread| command(&crew[thread])),
             "output" => sample(request, || output(session, number(request, "bytes")?)),
+            "cipher" => Ok(json!(session.methods(MethodType::CryptCs))),
             "hold" => opened.hold(request),
             "upload" => {
                 let (local, remote) = paths(request)?;

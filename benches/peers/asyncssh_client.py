@@ -112,6 +112,9 @@ class AsyncSsh(Peer):
     def download_tree(self, remote: str, local: str) -> list[float]:
         return self._with_sftp(1, lambda sftp: sftp.get(remote, local, recurse=True))
 
+    def cipher(self) -> str:
+        return str(self.connection.get_extra_info("send_cipher"))
+
     def write(self, remote: str, bytes: int, count: int) -> list[float]:
         async def run(sftp: asyncssh.SFTPClient) -> None:
             async with sftp.open(remote, "wb") as file:

@@ -50,6 +50,8 @@ class Peer:
     upload_together(local, remote)    by each thread that file to `remote`-NUMBER
     download_together(remote, local)  `remote`-NUMBER to `local`-NUMBER
 
+    cipher() returns the name of what encrypts.
+
     These get ready, and return nothing:
 
     gather(names, addresses, threads)  for many threads: each has its sandbox in turn

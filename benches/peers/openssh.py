@@ -165,6 +165,19 @@ class OpenSsh(WithMaster):
             raise RuntimeError(f"{local.stat().st_size} bytes of {bytes} came")
         return seconds
 
+    def cipher(self) -> str:
+        # The first to say how much is told wins.
+        command = ["ssh", "-v", *self.options, "-S", "none", self.host, "--", "true"]
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=STEP_SECONDS,
+        )
+        return done.stderr.partition("client->server cipher: ")[2].split()[0]
+
     def gather(self, names: list[str], addresses: list[str], threads: int) -> None:
         # Only one sandbox's key is known to the peers.
         unknown = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]

@@ -97,6 +97,11 @@ class Paramiko(Peer):
         with self.client.open_sftp() as sftp:
             return timed(1, lambda: sftp.get(remote, local))
 
+    def cipher(self) -> str:
+        transport = self.client.get_transport()
+        assert transport is not None
+        return str(transport.local_cipher)
+
     def write(self, remote: str, bytes: int, count: int) -> list[float]:
         def run() -> None:
             with sftp.open(remote, "wb") as file:
@@ -153,7 +158,7 @@ class ParamikoWithoutDelay(Paramiko):
 
     name = "paramiko, TCP_NODELAY"
     # It makes no difference to these.
-    upload = download = write = read = output = hold = None  # type: ignore[assignment]
+    upload = download = cipher = write = read = output = hold = None  # type: ignore[assignment]
 
     def _socket(self, address: str) -> socket.socket:
         made = socket.create_connection((address, self.target.port), STEP_SECONDS)

@@ -141,11 +141,11 @@ class LibraryAlone(Program):
 
 
 class Plain(Program):
-    """libssh2 with nothing around it: what it takes is the limit."""
+    """libssh2 with nothing around it: what it takes is the limit. Its cipher is ours."""
 
     name = "libssh2"
     arguments = ("plain",)
-    works = COMMANDS | FILES | SMALL | TOGETHER | SESSIONS | {"output"}
+    works = COMMANDS | FILES | SMALL | TOGETHER | SESSIONS | {"output", "cipher"}
 
 
 class Relay(Program):
