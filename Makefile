@@ -15,6 +15,8 @@ ASAN = hostile
 PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 BOTH = $(filter-out $(ONCE),$(PROGRAMS))
 CARGO_TEST = cargo test --offline --no-fail-fast
+# The command `sandbox`, which the library's users don't build.
+COMMAND = --features cli
 # Most tests wait for the sandbox most of the time.
 export RUST_TEST_THREADS = 4
 
@@ -81,27 +83,27 @@ uninstall: ## removes what was installed in PREFIX
 test: test-unit test-doc test-relay test-inside test-asan test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
 
 test-unit: build-tests
-	$(CARGO_TEST) --lib
+	$(CARGO_TEST) $(COMMAND) --lib --bins
 
 test-doc: build-tests
-	$(CARGO_TEST) --doc
+	$(CARGO_TEST) $(COMMAND) --doc
 
 test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
-	$(CLUSTER) run -- $(CARGO_TEST) $(PROGRAMS:%=--test %)
+	$(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(PROGRAMS:%=--test %)
 
 test-asan: own-cluster build-asan cluster-up ## runs tests/hostile.rs under AddressSanitizer
 	$(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
 
 test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers
-	$(CLUSTER) run --outside -- $(CARGO_TEST) $(BOTH:%=--test %)
+	$(CLUSTER) run --outside -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
 
 # There is no way from the cluster's networks to a package registry, so building comes first.
 build-tests: tools
-	cargo build
-	cargo test --no-run
+	cargo build $(COMMAND)
+	cargo test --no-run $(COMMAND)
 
 # Of libssh2, which another compiler translates, it is checked that it is looked at as well.
 build-asan: tools
@@ -123,7 +125,7 @@ lint: lint-rust lint-go lint-python ## checks formatting and lints of all langua
 
 lint-rust: tools
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
 
 # Vetting all of Kubernetes would take many minutes; the rest of it is one list for the compiler.

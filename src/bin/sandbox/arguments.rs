@@ -1,0 +1,331 @@
+//! What can be typed.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use jiff::{Span, SpanRelativeTo};
+
+/// Disposable Linux machines on your own Kubernetes
+///
+/// Create a sandbox, run commands in it, copy files in and out, delete it. A sandbox is a Pod with an SSH server; nothing else
+/// has to be installed in the cluster.
+#[derive(Parser, Debug)]
+#[command(name = "sandbox", version, arg_required_else_help = true, after_long_help = AFTER_HELP)]
+pub(crate) struct Arguments {
+    /// Print results as JSON, and a failure as one JSON object on standard error
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  name=$(sandbox create --lifetime 30m)
+  sandbox cp project $name:
+  sandbox run -w project $name make test
+  sandbox run -t $name bash
+  sandbox cp $name:project/report.html .
+  sandbox rm $name
+
+Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a .env file. Options win over them.
+
+Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
+
+JSON: create and info print an object, ls a list of such; times are as in 2026-01-31T23:59:59Z, and null is what is not known or \
+does not exist. A failure has its kind, message and verdict as the library has them.
+
+Exit status: 0 done, 1 failed, 2 not understood, 128+N ended by signal N. That of sandbox run is the command's.";
+
+const AFTER_CREATE_HELP: &str = "\
+A creation that is interrupted, by Ctrl-C for one, may leave a sandbox: sandbox ls shows it, and it expires as any other.
+
+Examples:
+  sandbox create --image registry.example/tools:3 --env STAGE=test --memory 2Gi
+  sandbox create --name box --lifetime 8h --json";
+
+const AFTER_RUN_HELP: &str = "\
+Options come before the command; -- may stand before it.
+
+Exit status: that of the command, or 128+N if signal N ended it. Of sandbox itself:
+    2  the arguments were not understood
+  124  --timeout was reached and the command killed
+  127  the command did not run: no such program or directory, or no right to it
+  255  anything else; the message says so if the command may have run
+
+Signals: INT, TERM, HUP and QUIT are passed on to the command; a second one kills it, a third one ends sandbox at once. With \
+--tty, Ctrl-C and the like are keys for the command's terminal.
+
+Examples:
+  sandbox run box make test
+  sandbox run -t box bash
+  sandbox run -e STAGE=test -w project box -- sh -c 'echo $STAGE; pwd'
+  tar -c src | sandbox run box tar -x -C /tmp";
+
+const AFTER_COPY_HELP: &str = "\
+One side is NAME:PATH, in a sandbox, where a relative path begins at the image's working directory. The other side is here; write \
+./a:b for a local name with a colon. As with cp -r and scp -r, what is copied goes into DST if that is a directory, else it gets \
+that name; SRC/. means what is in the directory.
+
+A file arrives whole or not at all. A directory travels as one stream; what can't be copied (sockets, devices, links that lead \
+out of it) is left out and told.
+
+Examples:
+  sandbox cp input.csv box:/tmp
+  sandbox cp project box:
+  sandbox cp box:project/out results
+  sandbox cp --resume box:/data/model.bin .";
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Connection")]
+pub(crate) struct Connection {
+    /// Kubernetes namespace of the sandboxes [default: as configured, else the context's]
+    #[arg(short, long, global = true)]
+    pub(crate) namespace: Option<String>,
+
+    /// Context in the kubeconfig [default: its current one]
+    #[arg(long, global = true)]
+    pub(crate) context: Option<String>,
+
+    /// Kubeconfig file [default: as kubectl finds it]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    /// Change any setting of the library, such as transport=tunnel or owner=ci
+    #[arg(long, global = true, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
+
+    /// Tell what is done; twice or three times for more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Verb {
+    /// Create a sandbox, wait until it takes commands, and print its name
+    ///
+    /// It expires after its lifetime unless `sandbox renew` moves that. One that fails to start is deleted again.
+    #[command(after_long_help = AFTER_CREATE_HELP)]
+    Create(Create),
+
+    /// Run a command in a sandbox, with its input, output and exit status
+    ///
+    /// Input, output and errors are those of this program, as bytes. Without --tty the command has no terminal.
+    #[command(after_long_help = AFTER_RUN_HELP)]
+    Run(Run),
+
+    /// Copy files and directories into or out of a sandbox
+    #[command(after_long_help = AFTER_COPY_HELP)]
+    Cp(Copy),
+
+    /// List the sandboxes of the namespace
+    #[command(visible_alias = "list")]
+    Ls {
+        /// Only those of this owner
+        #[arg(long)]
+        owner: Option<String>,
+
+        /// Only their names
+        #[arg(short, long)]
+        quiet: bool,
+    },
+
+    /// Tell all about a sandbox
+    Info {
+        /// Name of the sandbox
+        name: String,
+    },
+
+    /// Delete sandboxes and wait until they are gone
+    Rm {
+        /// Names of the sandboxes
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+
+        /// One that does not exist is no failure
+        #[arg(short, long)]
+        force: bool,
+    },
+
+    /// Let a sandbox live for so long from now on, and print when it expires
+    Renew {
+        /// Name of the sandbox
+        name: String,
+
+        /// Time from now, such as 90s, 30m or 2h
+        #[arg(value_name = "DURATION", value_parser = duration)]
+        lifetime: Duration,
+    },
+
+    /// Delete all sandboxes of the namespace that have expired, whoever owns them, and print their names
+    Reap,
+
+    /// Print a script that completes this command's arguments
+    ///
+    /// For bash, for one: sandbox completions bash > /etc/bash_completion.d/sandbox
+    Completions {
+        /// The shell that it is for
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Create {
+    /// Name of the sandbox [default: sandbox- and 16 random hexadecimal digits]
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+
+    /// Image to run [default: SANDBOX_IMAGE]
+    #[arg(long)]
+    pub(crate) image: Option<String>,
+
+    /// Environment variable for all that runs in it; NAME alone takes its value from here
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub(crate) env: Vec<(OsString, OsString)>,
+
+    /// Kubernetes label of its Pod
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) label: Vec<(String, String)>,
+
+    /// The most CPU that it may use, such as 500m or 2 [default: 1]
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) cpu: Option<String>,
+
+    /// The most memory that it may use, such as 512Mi [default: 1Gi]
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) memory: Option<String>,
+
+    /// The most disk space that it may use, such as 2Gi [default: no limit]
+    #[arg(long, value_name = "QUANTITY")]
+    pub(crate) disk: Option<String>,
+
+    /// Time until it expires, such as 30m or none [default: SANDBOX_LIFETIME, one hour]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    pub(crate) lifetime: Option<Limit>,
+
+    /// Runtime class, such as gvisor [default: the cluster's]
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) runtime_class: Option<String>,
+
+    /// File with a Pod in JSON to merge over the one that is made: reaches every field that Kubernetes has
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pod_template: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Run {
+    /// Name of the sandbox
+    pub(crate) name: String,
+
+    /// Run it on a terminal, for shells and editors
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+
+    /// Environment variable for the command; NAME alone takes its value from here
+    #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub(crate) env: Vec<(OsString, OsString)>,
+
+    /// Directory to run in [default: the image's working directory]
+    #[arg(short, long, value_name = "DIRECTORY")]
+    pub(crate) workdir: Option<OsString>,
+
+    /// User to run as; another one than the sandbox's own takes a sandbox that runs as root
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+
+    /// Kill the command after this time, such as 90s [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    pub(crate) timeout: Option<Limit>,
+
+    /// The command and its arguments, exactly as given; no shell reads them
+    #[arg(required = true, trailing_var_arg = true)]
+    pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Copy {
+    /// What to copy: a file or a directory, here or as NAME:PATH
+    #[arg(value_name = "SRC", value_hint = ValueHint::AnyPath)]
+    pub(crate) source: OsString,
+
+    /// Where to: NAME:PATH or here
+    #[arg(value_name = "DST", value_hint = ValueHint::AnyPath)]
+    pub(crate) target: OsString,
+
+    /// Compare the SHA-256 of every file on both sides
+    #[arg(long)]
+    pub(crate) checksum: bool,
+
+    /// Keep what has arrived of a file if it fails, and go on from there the next time; includes --checksum
+    #[arg(long)]
+    pub(crate) resume: bool,
+
+    /// Show no progress, which is only shown on a terminal anyway
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// A duration, or no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Limit(pub(crate) Option<Duration>);
+
+fn limit(text: &str) -> Result<Limit, &'static str> {
+    if text == "none" { Ok(Limit(None)) } else { duration(text).map(|duration| Limit(Some(duration))) }
+}
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    const ALLOWED: &str = "a duration is a number of seconds, or like 90s, 5m, 1h30m or 2d";
+    let parsed = match text.parse() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).ok(),
+        Err(_) => text.parse::<Span>().ok().and_then(|span| {
+            let duration = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+            Duration::try_from(duration).ok()
+        }),
+    };
+    parsed.filter(|duration| !duration.is_zero()).ok_or(ALLOWED)
+}
+
+fn setting(text: &str) -> Result<(String, String), &'static str> {
+    let (name, value) = text.split_once('=').ok_or("it has no '='")?;
+    Ok((name.into(), value.into()))
+}
+
+/// A variable with the value that is given, or the one that it has here.
+fn variable(text: OsString) -> Result<(OsString, OsString), &'static str> {
+    let bytes = text.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => Ok((OsStr::from_bytes(&bytes[..at]).into(), OsString::from_vec(bytes[at + 1..].into()))),
+        None => std::env::var_os(&text).map(|value| (text, value)).ok_or("it has no value here"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_as_people_write_them() {
+        for (text, seconds) in [("90", 90.0), ("0.5", 0.5), ("90s", 90.0), ("1h30m", 5400.0), ("1h 30m", 5400.0)] {
+            assert_eq!(duration(text), Ok(Duration::from_secs_f64(seconds)), "{text}");
+        }
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(2 * 86_400)));
+        for text in ["", "0", "-1", "-5m", "soon", "nan", "1e300", "5 x"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+        assert_eq!((limit("none"), limit("1m")), (Ok(Limit(None)), Ok(Limit(Some(Duration::from_secs(60))))));
+    }
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+}

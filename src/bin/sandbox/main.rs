@@ -1,0 +1,72 @@
+//! The command `sandbox`: the library's operations for people at a terminal, over its public API alone.
+
+mod arguments;
+mod copy;
+mod output;
+mod run;
+mod signals;
+mod terminal;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use log::LevelFilter;
+use sandbox::{Client, Config, Result};
+
+use arguments::{Arguments, Connection, Verb};
+use output::Failure;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let is_json = arguments.json;
+    obey(arguments).unwrap_or_else(|failure| failure.tell(is_json))
+}
+
+fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<ExitCode, Failure> {
+    if let Verb::Completions { shell } = verb {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Arguments::command(), "sandbox", &mut script);
+        return output::bytes(&script).map(|()| ExitCode::SUCCESS);
+    }
+    let client = connect(&connection);
+    if let Verb::Run(run) = &verb {
+        return run::run(&client.map_err(run::never_began)?, run);
+    }
+    let client = client?;
+    match verb {
+        Verb::Create(create) => verbs::create(&client, create, json)?,
+        Verb::Cp(copy) => copy::copy(&client, &copy, json)?,
+        Verb::Ls { owner, quiet } => verbs::list(&client, owner.as_deref(), quiet, json)?,
+        Verb::Info { name } => verbs::info(&client, &name, json)?,
+        Verb::Rm { names, force } => return verbs::remove(&client, &names, force, json),
+        Verb::Renew { name, lifetime } => verbs::renew(&client, &name, lifetime, json)?,
+        Verb::Reap => verbs::reap(&client, json)?,
+        Verb::Run(_) | Verb::Completions { .. } => {}
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn connect(connection: &Connection) -> Result<Client> {
+    let mut config = Config::from_env()?;
+    for (name, value) in &connection.set {
+        config = config.set(name, value)?;
+    }
+    if let Some(namespace) = &connection.namespace {
+        config = config.namespace(namespace);
+    }
+    if let Some(context) = &connection.context {
+        config = config.context(context);
+    }
+    if let Some(kubeconfig) = &connection.kubeconfig {
+        config = config.kubeconfig(kubeconfig);
+    }
+    config = match connection.verbose {
+        0 => config,
+        1 => config.log(LevelFilter::Info),
+        2 => config.log(LevelFilter::Debug),
+        _ => config.log(LevelFilter::Trace),
+    };
+    config.init_logging()?;
+    Client::new(config)
+}

@@ -1,0 +1,162 @@
+//! `sandbox run`: a command with this program's streams, signals and exit code.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use rustix::fs::{OFlags, fcntl_getfl};
+use sandbox::{Child, Client, Error, ErrorKind, ExitStatus};
+use signal_hook::consts::SIGWINCH;
+use signal_hook::iterator::Signals;
+
+use crate::arguments::Run;
+use crate::output::Failure;
+use crate::{signals, terminal};
+
+const TIMED_OUT: u8 = 124;
+const DID_NOT_RUN: u8 = 127;
+const FAILED: u8 = 255;
+/// One read of an output stream.
+const BUFFER: usize = 64 << 10;
+
+/// What happens while a command runs.
+enum Event {
+    Signal(i32),
+    /// An output stream came to its end, or nobody takes it here.
+    Output(io::Result<()>),
+    Ended(sandbox::Result<ExitStatus>),
+}
+
+pub(crate) fn run(client: &Client, run: &Run) -> Result<ExitCode, Failure> {
+    let child = start(client, run)?;
+    // Until here a signal ends this program, and a terminal is as it was.
+    follow(child, run.tty)
+}
+
+pub(crate) fn never_began(e: Error) -> Failure {
+    let code = if e.kind() == ErrorKind::Command { DID_NOT_RUN } else { FAILED };
+    Failure::from(e).with_code(code)
+}
+
+fn here(e: io::Error) -> Failure {
+    Failure::here(e.to_string()).with_code(FAILED)
+}
+
+fn start(client: &Client, run: &Run) -> Result<Child, Failure> {
+    if run.tty {
+        terminal::check().map_err(|failure| failure.with_code(FAILED))?;
+    }
+    let sandbox = client.attach(&run.name).map_err(never_began)?;
+    let limit = run.timeout.and_then(|limit| limit.0);
+    let mut command = sandbox.command(&run.command[0]).args(&run.command[1..]).timeout(limit);
+    // nohup leaves an input that can't be read.
+    if fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY) {
+        command = command.stdin(io::stdin().as_fd().try_clone_to_owned().map_err(here)?);
+    }
+    for (name, value) in &run.env {
+        command = command.env(name, value);
+    }
+    if let Some(directory) = &run.workdir {
+        command = command.current_dir(directory);
+    }
+    if let Some(user) = &run.user {
+        command = command.user(user);
+    }
+    if run.tty {
+        let (columns, rows) = terminal::size();
+        command = command.terminal(terminal::kind(), columns, rows);
+    }
+    command.spawn().map_err(never_began)
+}
+
+fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
+    let mut listened = signals::that_end();
+    listened.push(SIGWINCH);
+    let mut listener = Signals::new(listened).map_err(here)?;
+    let _raw = is_tty.then(terminal::Raw::begin).transpose().map_err(here)?;
+    // What comes after this program's own input: nothing.
+    child.stdin = None;
+    let (sender, events) = channel();
+    if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
+        pass_on(stdout, io::stdout().as_fd().try_clone_to_owned().map_err(here)?.into(), sender.clone());
+        pass_on(stderr, io::stderr().as_fd().try_clone_to_owned().map_err(here)?.into(), sender.clone());
+    }
+    let child = Arc::new(child);
+    let (awaited, ended) = (Arc::clone(&child), sender.clone());
+    thread::spawn(move || ended.send(Event::Ended(awaited.wait_shared())));
+    thread::spawn(move || listener.forever().try_for_each(|signal| sender.send(Event::Signal(signal))));
+
+    let (mut open_outputs, mut interruptions, mut unwritten, mut result) = (2, 0, None, None);
+    while let Ok(event) = events.recv() {
+        match event {
+            Event::Signal(SIGWINCH) if is_tty => {
+                let (columns, rows) = terminal::size();
+                child.resize(columns, rows);
+            }
+            Event::Signal(SIGWINCH) => {}
+            Event::Signal(signal) => {
+                interruptions += 1;
+                match interruptions {
+                    1 if result.is_none() => child.signal(asked(signal, is_tty)).map_err(never_began)?,
+                    2 if result.is_none() => child.kill().map_err(never_began)?,
+                    _ => return Ok(ExitCode::from(128 + signals::number(signals::name(signal)))),
+                }
+            }
+            Event::Output(written) => {
+                open_outputs -= 1;
+                if let Err(e) = written {
+                    child.kill().map_err(never_began)?;
+                    unwritten.get_or_insert(e);
+                }
+            }
+            Event::Ended(ended) => result = Some(ended),
+        }
+        if open_outputs == 0
+            && let Some(result) = result.take()
+        {
+            return finish(result, unwritten);
+        }
+    }
+    Err(Failure::here("the threads of this command are gone").with_code(FAILED))
+}
+
+/// What a command is asked with when this program is asked to end. A shell on a terminal ignores most, but not that this is gone.
+fn asked(signal: i32, is_tty: bool) -> &'static str {
+    if is_tty { "HUP" } else { signals::name(signal) }
+}
+
+fn finish(result: sandbox::Result<ExitStatus>, unwritten: Option<io::Error>) -> Result<ExitCode, Failure> {
+    if let Some(e) = unwritten {
+        return Err(Failure::from(e).with_code(FAILED));
+    }
+    let status = result.map_err(|e| match e.kind() {
+        ErrorKind::TimedOut => Failure::from(e).with_code(TIMED_OUT),
+        _ => never_began(e),
+    })?;
+    let code = match (status.code(), status.signal()) {
+        (Some(code), _) => u8::try_from(code).unwrap_or(FAILED),
+        (None, name) => 128 + signals::number(name.unwrap_or_default()),
+    };
+    Ok(ExitCode::from(code))
+}
+
+/// Copies an output stream on a thread of its own.
+fn pass_on(mut from: impl Read + Send + 'static, mut to: File, events: Sender<Event>) {
+    let mut copy = move || {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            match from.read(&mut buffer) {
+                // A lost connection ends the stream too; the command's end tells why.
+                Ok(0) => return Ok(()),
+                Ok(length) => to.write_all(&buffer[..length])?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Ok(()),
+            }
+        }
+    };
+    thread::spawn(move || events.send(Event::Output(copy())));
+}

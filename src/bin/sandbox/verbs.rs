@@ -1,0 +1,183 @@
+//! The verbs that take one call of the library or two.
+
+use std::fs;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use sandbox::{Client, ErrorKind, SandboxInfo, SandboxSpec};
+use serde_json::{Value, json};
+
+use crate::arguments::Create;
+use crate::output::{self, Failure, plain};
+
+/// How many sandboxes are deleted at once.
+const AT_ONCE: usize = 16;
+
+pub(crate) fn create(client: &Client, create: Create, is_json: bool) -> Result<(), Failure> {
+    let sandbox = client.create(&spec(create)?)?;
+    match is_json {
+        true => output::line(as_json(&sandbox.info()?)),
+        false => output::line(sandbox.name()),
+    }
+}
+
+fn spec(create: Create) -> Result<SandboxSpec, Failure> {
+    let mut spec = SandboxSpec::new();
+    type Set = fn(SandboxSpec, String) -> SandboxSpec;
+    let texts: [(Option<String>, Set); 6] = [
+        (create.name, SandboxSpec::name),
+        (create.image, SandboxSpec::image),
+        (create.cpu, SandboxSpec::cpu),
+        (create.memory, SandboxSpec::memory),
+        (create.disk, SandboxSpec::disk),
+        (create.runtime_class, SandboxSpec::runtime_class),
+    ];
+    for (text, set) in texts {
+        if let Some(text) = text {
+            spec = set(spec, text);
+        }
+    }
+    for (name, value) in create.env {
+        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
+            return Err(Failure::here("--env: the environment of a sandbox is UTF-8"));
+        };
+        spec = spec.env(name, value);
+    }
+    for (name, value) in create.label {
+        spec = spec.label(name, value);
+    }
+    if let Some(lifetime) = create.lifetime {
+        spec = spec.lifetime(lifetime.0);
+    }
+    if let Some(path) = create.pod_template {
+        let json = fs::read_to_string(&path).map_err(|e| Failure::here(format!("{}: {e}", path.display())))?;
+        spec = spec.pod_template(&json)?;
+    }
+    Ok(spec)
+}
+
+pub(crate) fn list(client: &Client, owner: Option<&str>, is_quiet: bool, is_json: bool) -> Result<(), Failure> {
+    let mut found = client.list()?;
+    found.retain(|info| owner.is_none_or(|owner| owner == info.owner));
+    found.sort_by(|a, b| a.name.cmp(&b.name));
+    if is_json {
+        return output::line(Value::from_iter(found.iter().map(as_json)));
+    }
+    if is_quiet {
+        return found.iter().try_for_each(|info| output::line(&info.name));
+    }
+    if found.is_empty() {
+        output::complain(format_args!("No sandboxes in namespace {}.", client.namespace()));
+        return Ok(());
+    }
+    let now = SystemTime::now();
+    let head = ["NAME", "PHASE", "AGE", "EXPIRES", "OWNER", "IMAGE"].map(str::to_owned);
+    let rows = found.iter().map(|info| {
+        let age = info.created_at.map_or("?".into(), |time| short(now.duration_since(time).unwrap_or_default()));
+        let expires = match info.expires_at.map(|expiry| expiry.duration_since(now)) {
+            None => "never".into(),
+            Some(Err(_)) => "expired".into(),
+            Some(Ok(left)) => short(left),
+        };
+        let phase = format!("{:?}", info.phase);
+        [plain(&info.name), phase, age, expires, plain(&info.owner), plain(&info.image)]
+    });
+    let rows: Vec<_> = [head].into_iter().chain(rows).collect();
+    output::bytes(output::table(&rows).as_bytes())
+}
+
+pub(crate) fn info(client: &Client, name: &str, is_json: bool) -> Result<(), Failure> {
+    let info = client.get_sandbox_info(name)?;
+    if is_json {
+        return output::line(as_json(&info));
+    }
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+    let labels: Vec<_> = info.labels.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let rows = [
+        ("Name:", info.name),
+        ("Namespace:", info.namespace),
+        ("UID:", info.uid),
+        ("Phase:", format!("{:?}", info.phase)),
+        ("Verdict:", or_dash(info.verdict.map(|verdict| format!("{:?} ({verdict})", verdict.cause)))),
+        ("Owner:", info.owner),
+        ("Image:", info.image),
+        ("Node:", or_dash(info.node)),
+        ("Address:", or_dash(info.pod_ip.map(|address| address.to_string()))),
+        ("SSH user:", info.ssh_user),
+        ("SSH port:", info.ssh_port.to_string()),
+        ("Host key:", or_dash(info.host_key)),
+        ("Created:", or_dash(info.created_at.map(output::time))),
+        ("Expires:", info.expires_at.map_or("never".into(), output::time)),
+        ("Labels:", labels.join(", ")),
+    ];
+    let rows = rows.map(|(name, value)| [name.to_owned(), plain(&value)]);
+    output::bytes(output::table(&rows).as_bytes())
+}
+
+pub(crate) fn remove(client: &Client, names: &[String], is_forced: bool, is_json: bool) -> Result<ExitCode, Failure> {
+    let mut code = ExitCode::SUCCESS;
+    for names in names.chunks(AT_ONCE) {
+        let results: Vec<_> = thread::scope(|scope| {
+            let deletions: Vec<_> =
+                names.iter().map(|name| (name, scope.spawn(|| client.delete_sandbox(name)))).collect();
+            deletions.into_iter().map(|(name, deletion)| (name, deletion.join())).collect()
+        });
+        for (name, result) in results {
+            match result {
+                Ok(Err(e)) if is_forced && e.kind() == ErrorKind::NotFound => {}
+                Ok(Err(e)) => code = Failure::from(e).tell(is_json),
+                Err(_) => code = Failure::here(format!("{name}: the deletion panicked")).tell(is_json),
+                Ok(Ok(())) if is_json => output::line(json!({ "name": name }))?,
+                Ok(Ok(())) => output::line(name)?,
+            }
+        }
+    }
+    Ok(code)
+}
+
+pub(crate) fn renew(client: &Client, name: &str, lifetime: Duration, is_json: bool) -> Result<(), Failure> {
+    let expiry = output::time(client.attach(name)?.renew(lifetime)?);
+    match is_json {
+        true => output::line(json!({ "name": name, "expires_at": expiry })),
+        false => output::line(expiry),
+    }
+}
+
+pub(crate) fn reap(client: &Client, is_json: bool) -> Result<(), Failure> {
+    let names = client.reap()?;
+    match is_json {
+        true => output::line(json!(names)),
+        false => names.iter().try_for_each(output::line),
+    }
+}
+
+fn as_json(info: &SandboxInfo) -> Value {
+    json!({
+        "name": info.name,
+        "namespace": info.namespace,
+        "uid": info.uid,
+        "phase": format!("{:?}", info.phase),
+        "verdict": info.verdict.as_ref().map(output::verdict_as_json),
+        "owner": info.owner,
+        "image": info.image,
+        "node": info.node,
+        "pod_ip": info.pod_ip.map(|address| address.to_string()),
+        "ssh_user": info.ssh_user,
+        "ssh_port": info.ssh_port,
+        "host_key": info.host_key,
+        "created_at": info.created_at.map(output::time),
+        "expires_at": info.expires_at.map(output::time),
+        "labels": info.labels,
+    })
+}
+
+/// A duration as kubectl's tables have it.
+fn short(duration: Duration) -> String {
+    match duration.as_secs() {
+        seconds @ ..120 => format!("{seconds}s"),
+        seconds @ ..7_200 => format!("{}m", seconds / 60),
+        seconds @ ..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
