@@ -41,6 +41,11 @@
 //!
 //! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each
 //! request and connection. No line has a key, a token, or what a command is given.
+//!
+//! # Features
+//!
+//! `cli`, which is off by default, builds the command `sandbox` (`cargo install --path . --features cli`) and brings what only that
+//! needs. It changes nothing in this library.
 
 mod client;
 mod cluster;

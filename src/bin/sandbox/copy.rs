@@ -1,5 +1,6 @@
 //! `sandbox cp`: files and directories, one way or the other.
 
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -25,28 +26,6 @@ enum Report {
 }
 
 pub(crate) fn copy(client: &Client, copy: &Copy, is_json: bool) -> std::result::Result<(), Failure> {
-    let interruption = Interruption::listen().map_err(|e| Failure::here(e.to_string()))?;
-    let bar = Bar::new(copy.quiet);
-    let done = move_it(client, copy, &interruption, &bar);
-    bar.0.abandon();
-    let report = done.map_err(|failure| match interruption.has_come() {
-        true => failure.with_code(interruption.code()),
-        false => failure,
-    })?;
-    if let Report::Tree(report) = &report {
-        for note in &report.notes {
-            output::complain(format_args!("sandbox: {}: {}", plain(&note.path.to_string_lossy()), plain(&note.text)));
-        }
-    }
-    if is_json { output::line(as_json(&report)) } else { Ok(()) }
-}
-
-fn move_it(
-    client: &Client,
-    copy: &Copy,
-    interruption: &Interruption,
-    bar: &Bar,
-) -> std::result::Result<Report, Failure> {
     let (name, local, remote, is_upload) = match (Place::of(&copy.source), Place::of(&copy.target)) {
         (Place::Here(local), Place::Sandbox { name, path }) => (name, local, path, true),
         (Place::Sandbox { name, path }, Place::Here(local)) => (name, local, path, false),
@@ -54,29 +33,43 @@ fn move_it(
     };
     let sandbox = client.attach(name)?;
     let files = sandbox.files();
-    let mut transfer = files.transfer().checksum(copy.checksum).resume(copy.resume).progress(|progress| {
-        bar.show(progress);
-        if interruption.has_come() { Err(Error::cancelled("interrupted")) } else { Ok(()) }
-    });
     let is_directory_there = |path: &Path| match files.metadata(path) {
         Ok(found) => Ok(found.is_dir()),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
         Err(e) => Err(e),
     };
-    let report = if is_upload {
-        let target = landing(local, remote, is_directory_there)?;
-        match local.is_dir() {
-            true => Report::Tree(transfer.upload_dir(local, target)?),
-            false => Report::File(transfer.upload(local, target)?),
-        }
-    } else {
-        let target = landing(remote, local, |path| Ok(path.is_dir()))?;
-        match files.metadata(remote)?.is_dir() {
-            true => Report::Tree(transfer.download_dir(remote, target)?),
-            false => Report::File(transfer.download(remote, target)?),
-        }
+    let (is_tree, target) = match is_upload {
+        true => (local.is_dir(), landing(local, remote, is_directory_there)?),
+        false => (files.metadata(remote)?.is_dir(), landing(remote, local, |path| Ok(path.is_dir()))?),
     };
-    Ok(report)
+
+    // From here on there may be something to tidy up.
+    let interruption = Interruption::listen().map_err(|e| Failure::here(e.to_string()))?;
+    let bar = Bar { is_quiet: copy.quiet, begun: OnceCell::new() };
+    let mut transfer = files.transfer().checksum(copy.checksum).resume(copy.resume).progress(|progress| {
+        bar.show(progress);
+        if interruption.has_come() { Err(Error::cancelled("interrupted")) } else { Ok(()) }
+    });
+    let report = match (is_upload, is_tree) {
+        (true, false) => transfer.upload(local, target).map(Report::File),
+        (true, true) => transfer.upload_dir(local, target).map(Report::Tree),
+        (false, false) => transfer.download(remote, target).map(Report::File),
+        (false, true) => transfer.download_dir(remote, target).map(Report::Tree),
+    };
+    bar.end();
+    let report = report.map_err(|e| match interruption.has_come() {
+        true => Failure::from(e).with_code(interruption.code()),
+        false => Failure::from(e),
+    })?;
+    if let Report::Tree(report) = &report {
+        for note in &report.notes {
+            output::complain(format_args!("sandbox: {}: {}", plain(&note.path.to_string_lossy()), plain(&note.text)));
+        }
+        if report.skipped > report.notes.len() as u64 {
+            output::complain(format_args!("sandbox: {} entries are left out in all", report.skipped));
+        }
+    }
+    if is_json { output::line(as_json(&report)) } else { Ok(()) }
 }
 
 impl<'a> Place<'a> {
@@ -123,30 +116,37 @@ fn as_json(report: &Report) -> Value {
     }
 }
 
-/// A progress bar on standard error, if that is a terminal.
-struct Bar(ProgressBar);
+/// A progress bar on standard error, if that is a terminal. Its clock starts with the first byte, not with the connection.
+struct Bar {
+    is_quiet: bool,
+    begun: OnceCell<ProgressBar>,
+}
 
 impl Bar {
-    fn new(is_quiet: bool) -> Self {
-        let target = if is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-        Self(ProgressBar::with_draw_target(None, target))
+    fn show(&self, progress: &Progress<'_>) {
+        let bar = self.begun.get_or_init(|| self.begin(progress.total));
+        bar.set_message(plain(&progress.path.to_string_lossy()));
+        bar.set_position(progress.done);
     }
 
-    fn show(&self, progress: &Progress<'_>) {
-        const KNOWN: &str = "{wide_msg} {bar:24} {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} {eta:>4}";
-        const UNKNOWN: &str = "{wide_msg} {binary_bytes:>11} {binary_bytes_per_sec:>13} {elapsed:>4}";
-        if self.0.is_hidden() {
-            return;
+    fn begin(&self, total: Option<u64>) -> ProgressBar {
+        let target = if self.is_quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let bar = ProgressBar::with_draw_target(total, target);
+        let template = match total {
+            Some(_) => "{wide_msg} {bar:24} {percent:>3}% {binary_bytes:>11} {binary_bytes_per_sec:>13} {eta:>4}",
+            None => "{wide_msg} {binary_bytes:>11} {binary_bytes_per_sec:>13} {elapsed:>4}",
+        };
+        match ProgressStyle::with_template(template) {
+            Ok(style) => bar.with_style(style),
+            Err(_) => bar,
         }
-        if progress.done == 0 || self.0.length() != progress.total {
-            let template = if progress.total.is_some() { KNOWN } else { UNKNOWN };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                self.0.set_style(style);
-            }
-            progress.total.inspect(|total| self.0.set_length(*total));
+    }
+
+    /// Leaves the last state on the terminal.
+    fn end(&self) {
+        if let Some(bar) = self.begun.get() {
+            bar.abandon();
         }
-        self.0.set_message(plain(&progress.path.to_string_lossy()));
-        self.0.set_position(progress.done);
     }
 }
 
