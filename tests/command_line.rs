@@ -163,7 +163,7 @@ fn the_exit_code_is_that_of_the_command() {
     let (code, message) = failed(run(["run", sandbox.name(), "no-such-program"]));
     assert!(code == Some(127) && message.contains("no-such-program"), "{message}");
     assert_eq!(failed(run(["run", "-w", "/no/such/directory", sandbox.name(), "true"])).0, Some(127));
-    let (code, message) = failed(run(["run", "--timeout", "0.3", sandbox.name(), "sleep", "4321"]));
+    let (code, message) = failed(run(["run", "--timeout", "3s", sandbox.name(), "sleep", "4321"]));
     assert!(code == Some(124) && message.contains("killed"), "{message}");
     assert!(!has_process(&sandbox, "sleep 432[1]"));
     assert_eq!(failed(run(["run", "no-such-sandbox", "true"])).0, Some(255));
@@ -438,8 +438,8 @@ fn a_copy_shows_its_progress_on_a_terminal_and_goes_on_where_it_was_interrupted(
     let client = client();
     let sandbox = create(&client);
     let (scratch, name) = (Scratch::new(), sandbox.name());
-    let local = scratch.path("noise").into_os_string().into_string().unwrap();
-    fs::write(&local, noise(150_000_000)).unwrap();
+    let local = scratch.path("large").into_os_string().into_string().unwrap();
+    File::create(&local).unwrap().set_len(100_000_000).unwrap();
     let mut session = Session::start(&["cp", "--resume", &local, &format!("{name}:big")]);
     let before = session.modes();
     session.shows("%");
@@ -449,13 +449,13 @@ fn a_copy_shows_its_progress_on_a_terminal_and_goes_on_where_it_was_interrupted(
     assert_eq!(session.ends(&before), Some(128 + 2));
     assert!(!sandbox.files().exists("big").unwrap());
     let copied = json(run(["cp", "--resume", "--json", &local, &format!("{name}:big")]));
-    assert!(copied["resumed"].as_u64() > Some(0) && copied["bytes"] == 150_000_000, "{copied}");
+    assert!(copied["resumed"].as_u64() > Some(0) && copied["bytes"] == 100_000_000, "{copied}");
 
     let mut session = Session::start(&["cp", &format!("{name}:/usr/lib"), scratch.path("lib").to_str().unwrap()]);
     session.shows("MiB/s");
     signal(&session.child, Signal::TERM);
     assert_eq!(session.ends(&before), Some(128 + 15));
-    assert_eq!(scratch.names(), ["noise"], "nothing is left of what was not wanted");
+    assert_eq!(scratch.names(), ["large"], "nothing is left of what was not wanted");
     let mut session = Session::start(&["cp", "--quiet", &format!("{name}:/etc/passwd"), "/dev/null/x"]);
     session.shows("sandbox: download file");
     assert_eq!((session.ends(&before), session.seen.contains('%')), (Some(1), false));

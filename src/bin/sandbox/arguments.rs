@@ -241,7 +241,7 @@ pub(crate) struct Run {
     #[arg(short, long)]
     pub(crate) user: Option<String>,
 
-    /// Kill the command after this time, such as 90s [default: none]
+    /// Kill the command after this time, such as 90s, in which connecting counts too [default: none]
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub(crate) timeout: Option<Limit>,
 
