@@ -118,6 +118,7 @@ fn a_life_in_verbs() {
     let (code, message) = failed(output);
     assert!(code == Some(1) && message.contains("no-such-sandbox"), "{message}");
     assert_eq!(succeeded(run(["rm", "--force", &name])), "");
+    assert_eq!(json(run(["rm", "--force", "--json", &name])), Value::Array(Vec::new()));
     assert_eq!(sandbox.info().unwrap_err().kind(), ErrorKind::NotFound);
     let (code, message) = failed(run(["info", &name]));
     assert!(code == Some(1) && message.contains("no such sandbox"), "{message}");

@@ -40,7 +40,7 @@ Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a
 
 Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
 
-JSON: create and info print an object, ls a list of such; times are as in 2026-01-31T23:59:59Z, and null is what is not known or \
+JSON: create and info print an object, ls a list of such, rm and reap a list of names; times are as in 2026-01-31T23:59:59Z, and null is what is not known or \
 does not exist. A failure has its kind, message and verdict as the library has them.
 
 Exit status: 0 done, 1 failed, 2 not understood, 128+N ended by signal N. That of sandbox run is the command's.";

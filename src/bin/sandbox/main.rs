@@ -24,25 +24,21 @@ fn main() -> ExitCode {
 }
 
 fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<ExitCode, Failure> {
-    if let Verb::Completions { shell } = verb {
-        let mut script = Vec::new();
-        clap_complete::generate(shell, &mut Arguments::command(), "sandbox", &mut script);
-        return output::bytes(&script).map(|()| ExitCode::SUCCESS);
-    }
-    let client = connect(&connection);
-    if let Verb::Run(run) = &verb {
-        return run::run(&client.map_err(run::never_began)?, run);
-    }
-    let client = client?;
+    let client = || connect(&connection);
     match verb {
-        Verb::Create(create) => verbs::create(&client, create, json)?,
-        Verb::Cp(copy) => copy::copy(&client, &copy, json)?,
-        Verb::Ls { owner, quiet } => verbs::list(&client, owner.as_deref(), quiet, json)?,
-        Verb::Info { name } => verbs::info(&client, &name, json)?,
-        Verb::Rm { names, force } => return verbs::remove(&client, &names, force, json),
-        Verb::Renew { name, lifetime } => verbs::renew(&client, &name, lifetime, json)?,
-        Verb::Reap => verbs::reap(&client, json)?,
-        Verb::Run(_) | Verb::Completions { .. } => {}
+        Verb::Create(create) => verbs::create(&client()?, create, json)?,
+        Verb::Run(run) => return run::run(&client().map_err(run::failed)?, &run),
+        Verb::Cp(copy) => copy::copy(&client()?, &copy, json)?,
+        Verb::Ls { owner, quiet } => verbs::list(&client()?, owner.as_deref(), quiet, json)?,
+        Verb::Info { name } => verbs::info(&client()?, &name, json)?,
+        Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),
+        Verb::Renew { name, lifetime } => verbs::renew(&client()?, &name, lifetime, json)?,
+        Verb::Reap => verbs::reap(&client()?, json)?,
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "sandbox", &mut script);
+            output::bytes(&script)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

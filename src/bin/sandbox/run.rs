@@ -37,7 +37,8 @@ pub(crate) fn run(client: &Client, run: &Run) -> Result<ExitCode, Failure> {
     follow(child, run.tty)
 }
 
-pub(crate) fn never_began(e: Error) -> Failure {
+/// A failure of this program's own.
+pub(crate) fn failed(e: Error) -> Failure {
     let code = if e.kind() == ErrorKind::Command { DID_NOT_RUN } else { FAILED };
     Failure::from(e).with_code(code)
 }
@@ -50,7 +51,7 @@ fn start(client: &Client, run: &Run) -> Result<Child, Failure> {
     if run.tty {
         terminal::check().map_err(|failure| failure.with_code(FAILED))?;
     }
-    let sandbox = client.attach(&run.name).map_err(never_began)?;
+    let sandbox = client.attach(&run.name).map_err(failed)?;
     let limit = run.timeout.and_then(|limit| limit.0);
     let mut command = sandbox.command(&run.command[0]).args(&run.command[1..]).timeout(limit);
     // nohup leaves an input that can't be read.
@@ -70,14 +71,20 @@ fn start(client: &Client, run: &Run) -> Result<Child, Failure> {
         let (columns, rows) = terminal::size();
         command = command.terminal(terminal::kind(), columns, rows);
     }
-    command.spawn().map_err(never_began)
+    command.spawn().map_err(failed)
 }
 
 fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
     let mut listened = signals::that_end();
-    listened.push(SIGWINCH);
+    if is_tty {
+        listened.push(SIGWINCH);
+    }
     let mut listener = Signals::new(listened).map_err(here)?;
     let _raw = is_tty.then(terminal::Raw::begin).transpose().map_err(here)?;
+    if is_tty {
+        // It may have changed while nobody listened.
+        resize(&child);
+    }
     // What comes after this program's own input: nothing.
     child.stdin = None;
     let (sender, events) = channel();
@@ -93,23 +100,19 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
     let (mut open_outputs, mut interruptions, mut unwritten, mut result) = (2, 0, None, None);
     while let Ok(event) = events.recv() {
         match event {
-            Event::Signal(SIGWINCH) if is_tty => {
-                let (columns, rows) = terminal::size();
-                child.resize(columns, rows);
-            }
-            Event::Signal(SIGWINCH) => {}
+            Event::Signal(SIGWINCH) => resize(&child),
             Event::Signal(signal) => {
                 interruptions += 1;
                 match interruptions {
-                    1 if result.is_none() => child.signal(asked(signal, is_tty)).map_err(never_began)?,
-                    2 if result.is_none() => child.kill().map_err(never_began)?,
+                    1 if result.is_none() => child.signal(asked(signal, is_tty)).map_err(failed)?,
+                    2 if result.is_none() => child.kill().map_err(failed)?,
                     _ => return Ok(ExitCode::from(128 + signals::number(signals::name(signal)))),
                 }
             }
             Event::Output(written) => {
                 open_outputs -= 1;
                 if let Err(e) = written {
-                    child.kill().map_err(never_began)?;
+                    child.kill().map_err(failed)?;
                     unwritten.get_or_insert(e);
                 }
             }
@@ -124,6 +127,11 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
     Err(Failure::here("the threads of this command are gone").with_code(FAILED))
 }
 
+fn resize(child: &Child) {
+    let (columns, rows) = terminal::size();
+    child.resize(columns, rows);
+}
+
 /// What a command is asked with when this program is asked to end. A shell on a terminal ignores most, but not that this is gone.
 fn asked(signal: i32, is_tty: bool) -> &'static str {
     if is_tty { "HUP" } else { signals::name(signal) }
@@ -135,7 +143,7 @@ fn finish(result: sandbox::Result<ExitStatus>, unwritten: Option<io::Error>) -> 
     }
     let status = result.map_err(|e| match e.kind() {
         ErrorKind::TimedOut => Failure::from(e).with_code(TIMED_OUT),
-        _ => never_began(e),
+        _ => failed(e),
     })?;
     let code = match (status.code(), status.signal()) {
         (Some(code), _) => u8::try_from(code).unwrap_or(FAILED),

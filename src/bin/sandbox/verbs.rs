@@ -116,22 +116,24 @@ pub(crate) fn info(client: &Client, name: &str, is_json: bool) -> Result<(), Fai
 }
 
 pub(crate) fn remove(client: &Client, names: &[String], is_forced: bool, is_json: bool) -> Result<ExitCode, Failure> {
-    let mut code = ExitCode::SUCCESS;
+    let (mut code, mut removed) = (ExitCode::SUCCESS, Vec::new());
     for names in names.chunks(AT_ONCE) {
         let results: Vec<_> = thread::scope(|scope| {
-            let deletions: Vec<_> =
-                names.iter().map(|name| (name, scope.spawn(|| client.delete_sandbox(name)))).collect();
-            deletions.into_iter().map(|(name, deletion)| (name, deletion.join())).collect()
+            let deletions: Vec<_> = names.iter().map(|name| scope.spawn(|| client.delete_sandbox(name))).collect();
+            deletions.into_iter().map(thread::ScopedJoinHandle::join).collect()
         });
-        for (name, result) in results {
+        for (name, result) in names.iter().zip(results) {
             match result {
+                Ok(Ok(())) if is_json => removed.push(name),
+                Ok(Ok(())) => output::line(name)?,
                 Ok(Err(e)) if is_forced && e.kind() == ErrorKind::NotFound => {}
                 Ok(Err(e)) => code = Failure::from(e).tell(is_json),
-                Err(_) => code = Failure::here(format!("{name}: the deletion panicked")).tell(is_json),
-                Ok(Ok(())) if is_json => output::line(json!({ "name": name }))?,
-                Ok(Ok(())) => output::line(name)?,
+                Err(_) => code = Failure::here(format!("the deletion of {name} panicked")).tell(is_json),
             }
         }
+    }
+    if is_json {
+        output::line(json!(removed))?;
     }
     Ok(code)
 }
