@@ -75,10 +75,13 @@ fn has_process(sandbox: &Guarded, pattern: &str) -> bool {
 
 #[test]
 fn a_life_in_verbs() {
-    let name = format!("verbs-{}", unique());
+    let (name, scratch) = (format!("verbs-{}", unique()), Scratch::new());
+    fs::write(scratch.path("pod.json"), r#"{"metadata": {"labels": {"from": "template"}}}"#).unwrap();
     let created =
         command(["create", "--name", &name, "--env", "GREETING=a b", "-e", "FROM_HERE", "--label", "team=blue"])
             .args(["--cpu", "500m", "--memory", "256Mi", "--lifetime", "10m", "--set", "owner=verbs", "--json"])
+            .arg("--pod-template")
+            .arg(scratch.path("pod.json"))
             .env("FROM_HERE", "here")
             .output();
     let created = json(created.unwrap());
@@ -88,6 +91,7 @@ fn a_life_in_verbs() {
 
     let found = json(run(["info", &name, "--json"]));
     assert_eq!((&found["uid"], &found["labels"]["team"]), (&created["uid"], &Value::from("blue")));
+    assert_eq!(found["labels"]["from"], "template");
     assert_eq!((&found["ssh_port"], &found["verdict"]), (&Value::from(22), &Value::Null));
     let text = succeeded(run(["info", &name]));
     let expected = format!("Expires:     {}\n", found["expires_at"].as_str().unwrap());
@@ -470,7 +474,7 @@ fn names_from_a_sandbox_do_nothing_to_the_terminal() {
     let scratch = Scratch::new();
     let output = run(["cp", &format!("{}:d", sandbox.name()), scratch.path("d").to_str().unwrap()]);
     let told = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && told.contains("a\\u{1b}[2Jb"), "{told}");
+    assert!(output.status.success() && told.contains("a\\u{1b}[2Jb"), "{}: {told:?}", output.status);
 }
 
 #[test]

@@ -11,8 +11,8 @@ use jiff::{Span, SpanRelativeTo};
 
 /// Disposable Linux machines on your own Kubernetes
 ///
-/// Create a sandbox, run commands in it, copy files in and out, delete it. A sandbox is a Pod with an SSH server; nothing else
-/// has to be installed in the cluster.
+/// Create a sandbox, run commands in it, copy files in and out, delete it. A sandbox is a Pod with an SSH server;
+/// nothing else has to be installed in the cluster.
 #[derive(Parser, Debug)]
 #[command(name = "sandbox", version, arg_required_else_help = true, after_long_help = AFTER_HELP)]
 pub(crate) struct Arguments {
@@ -40,13 +40,15 @@ Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a
 
 Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
 
-JSON: create and info print an object, ls a list of such, rm and reap a list of names; times are as in 2026-01-31T23:59:59Z, and null is what is not known or \
-does not exist. A failure has its kind, message and verdict as the library has them.
+JSON: create and info print an object, ls a list of such, rm and reap a list of names; times are as in \
+2026-01-31T23:59:59Z, and null is what is not known or does not exist. A failure has its kind, message and verdict as \
+the library has them.
 
 Exit status: 0 done, 1 failed, 2 not understood, 128+N ended by signal N. That of sandbox run is the command's.";
 
 const AFTER_CREATE_HELP: &str = "\
-A creation that is interrupted, by Ctrl-C for one, may leave a sandbox: sandbox ls shows it, and it expires as any other.
+A creation that is interrupted, by Ctrl-C for one, may leave a sandbox: sandbox ls shows it, and it expires as any \
+other.
 
 Examples:
   sandbox create --image registry.example/tools:3 --env STAGE=test --memory 2Gi
@@ -61,8 +63,8 @@ Exit status: that of the command, or 128+N if signal N ended it. Of sandbox itse
   127  the command did not run: no such program or directory, or no right to it
   255  anything else; the message says so if the command may have run
 
-Signals: INT, TERM, HUP and QUIT are passed on to the command; a second one kills it, a third one ends sandbox at once. With \
---tty, Ctrl-C and the like are keys for the command's terminal.
+Signals: INT, TERM, HUP and QUIT are passed on to the command; a second one kills it, a third one ends sandbox at \
+once. With --tty, Ctrl-C and the like are keys for the command's terminal.
 
 Examples:
   sandbox run box make test
@@ -71,12 +73,12 @@ Examples:
   tar -c src | sandbox run box tar -x -C /tmp";
 
 const AFTER_COPY_HELP: &str = "\
-One side is NAME:PATH, in a sandbox, where a relative path begins at the image's working directory. The other side is here; write \
-./a:b for a local name with a colon. As with cp -r and scp -r, what is copied goes into DST if that is a directory, else it gets \
-that name; SRC/. means what is in the directory.
+One side is NAME:PATH, in a sandbox, where a relative path begins at the image's working directory. The other side is \
+here; write ./a:b for a local name with a colon. As with cp -r and scp -r, what is copied goes into DST if that is a \
+directory, else it gets that name; SRC/. means what is in the directory.
 
-A file arrives whole or not at all. A directory travels as one stream; what can't be copied (sockets, devices, links that lead \
-out of it) is left out and told.
+A file arrives whole or not at all. A directory travels as one stream; what can't be copied (sockets, devices, links \
+that lead out of it) is left out and told.
 
 Examples:
   sandbox cp input.csv box:/tmp

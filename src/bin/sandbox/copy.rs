@@ -116,7 +116,8 @@ fn as_json(report: &Report) -> Value {
     }
 }
 
-/// A progress bar on standard error, if that is a terminal. Its clock starts with the first byte, not with the connection.
+/// A progress bar on standard error, if that is a terminal. Its clock starts with the first byte, not with the
+/// connection.
 struct Bar {
     is_quiet: bool,
     begun: OnceCell<ProgressBar>,

@@ -132,7 +132,8 @@ fn resize(child: &Child) {
     child.resize(columns, rows);
 }
 
-/// What a command is asked with when this program is asked to end. A shell on a terminal ignores most, but not that this is gone.
+/// What a command is asked with when this program is asked to end. A shell on a terminal ignores most signals, but not
+/// that the terminal is gone.
 fn asked(signal: i32, is_tty: bool) -> &'static str {
     if is_tty { "HUP" } else { signals::name(signal) }
 }
