@@ -373,20 +373,23 @@ impl Creation<'_> {
         Session::log_in(stream, &login, deadline)
     }
 
-    /// What the caller need not wait for: the host key goes into an annotation for other processes, and `auto` tries the Pod's
-    /// address as soon as it has one.
+    /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
+    /// `auto` tries the Pod's address as soon as it has one.
     fn settle(&self, endpoint: &Arc<Endpoint>, mut watch: Watch) -> Result<()> {
-        let (cluster, transport) = (self.core.cluster.clone(), self.core.config.transport);
+        let (cluster, created) = (self.core.cluster.clone(), Arc::clone(endpoint));
+        self.core.runtime.spawn_to_finish(async move {
+            let host_key = created.host_key().map(|key| key.to_string());
+            let annotation = [(cluster::HOST_KEY, host_key)];
+            if let Err(e) = cluster.annotate(created.name(), created.uid(), &annotation).await {
+                log::warn!("the host key of sandbox {} is not in its annotation: {e}", created.name());
+            }
+        })?;
+        if self.core.config.transport != Transport::Auto {
+            return Ok(());
+        }
         let endpoint = Arc::clone(endpoint);
         self.core.runtime.spawn(async move {
-            let host_key = endpoint.host_key().map(|key| key.to_string());
-            let annotation = [(cluster::HOST_KEY, host_key)];
-            if let Err(e) = cluster.annotate(endpoint.name(), endpoint.uid(), &annotation).await {
-                log::warn!("the host key of sandbox {} is not in its annotation: {e}", endpoint.name());
-            }
-            if transport == Transport::Auto
-                && let Ok(address) = watch.address().await
-            {
+            if let Ok(address) = watch.address().await {
                 endpoint.probe(address).await;
             }
         })

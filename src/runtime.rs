@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Handle, Runtime as Tokio};
+use tokio::task::JoinSet;
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -14,6 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// All clients of a process share one runtime; the last of them takes it down.
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
+/// How long the tasks that are to finish are waited for at the end.
+const TASKS_END: Duration = Duration::from_secs(2);
 /// How long the end of the workers is waited for. They take some microseconds, unless a name server keeps one waiting.
 const WORKERS_END: Duration = Duration::from_secs(1);
 
@@ -23,6 +26,8 @@ pub(crate) struct Runtime(Arc<Shared>);
 
 struct Shared {
     tokio: Option<Tokio>,
+    /// Tasks that the end of the process must not cut off.
+    to_finish: Mutex<JoinSet<()>>,
     pid: u32,
 }
 
@@ -38,7 +43,7 @@ impl Runtime {
             Builder::new_multi_thread().worker_threads(2).thread_name("sandbox-runtime").enable_all().build().map_err(
                 |e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")),
             )?;
-        let new = Arc::new(Shared { tokio: Some(tokio), pid: std::process::id() });
+        let new = Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), pid: std::process::id() });
         *shared = Arc::downgrade(&new);
         Ok(Self(new))
     }
@@ -70,6 +75,15 @@ impl Runtime {
         Ok(())
     }
 
+    /// Starts a task that is waited for, a little, when the last client goes.
+    pub(crate) fn spawn_to_finish(&self, future: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        self.check_caller()?;
+        let mut tasks = self.0.to_finish.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn_on(future, self.tokio()?.handle());
+        Ok(())
+    }
+
     /// What every public call must ask first: may this thread block, and do the runtime's threads exist?
     pub(crate) fn check_caller(&self) -> Result<()> {
         if self.0.pid != std::process::id() {
@@ -97,11 +111,15 @@ impl Drop for Shared {
         let Some(tokio) = self.tokio.take() else { return };
         if self.pid != std::process::id() {
             // The workers to join don't exist in a forked child.
-            std::mem::forget(tokio);
+            std::mem::forget((tokio, std::mem::take(self.to_finish.get_mut())));
         } else if Handle::try_current().is_ok() {
             // Waiting for the workers would panic in async code.
             tokio.shutdown_background();
         } else {
+            let mut tasks = std::mem::take(self.to_finish.get_mut());
+            let finish = async { while tasks.join_next().await.is_some() {} };
+            #[expect(clippy::disallowed_methods, reason = "the one file that blocks on the runtime")]
+            let _ = tokio.block_on(async { tokio::time::timeout(TASKS_END, finish).await });
             // A process that ends next takes OpenSSL down, and no worker must be in it still.
             tokio.shutdown_timeout(WORKERS_END);
         }

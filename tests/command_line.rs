@@ -92,6 +92,7 @@ fn a_life_in_verbs() {
     let found = json(run(["info", &name, "--json"]));
     assert_eq!((&found["uid"], &found["labels"]["team"]), (&created["uid"], &Value::from("blue")));
     assert_eq!(found["labels"]["from"], "template");
+    assert_eq!(found["host_key"], sandbox.host_key().unwrap(), "pinned by a process that is gone");
     assert_eq!((&found["ssh_port"], &found["verdict"]), (&Value::from(22), &Value::Null));
     let text = succeeded(run(["info", &name]));
     let expected = format!("Expires:     {}\n", found["expires_at"].as_str().unwrap());
