@@ -134,7 +134,8 @@ sandbox::config settings(const std::string &owner) {
 class conformance {
 public:
     explicit conformance(fs::path directory)
-        : directory_(std::move(directory)), owner_(unique("conformance-cpp")), name_(owner_), client_(settings(owner_)) {}
+        : directory_(std::move(directory)), owner_(unique("conformance-cpp")), name_(owner_),
+          client_(settings(owner_)) {}
 
     void life() {
         sandbox::spec spec;
@@ -149,7 +150,8 @@ public:
         CHECK(info.owner() == owner_ && !info.image().empty() && info.node());
         CHECK(info.namespace_name() == client_.namespace_name());
         CHECK(info.created_at() && info.expires_at() && *info.created_at() < *info.expires_at());
-        CHECK(info.ssh_user() == "sandbox" && info.ssh_port() == box().ssh_port() && info.host_key() == box().host_key());
+        CHECK(info.ssh_user() == "sandbox" && info.ssh_port() == box().ssh_port() &&
+              info.host_key() == box().host_key());
         CHECK(!info.verdict());
         const auto all = client_.list();
         CHECK(std::any_of(all.begin(), all.end(), [&](const auto &one) { return one.uid() == info.uid(); }));
@@ -182,7 +184,8 @@ public:
     }
 
     void run() {
-        const std::vector<std::string> arguments{"", "two words", "'\"$HOME`\\*", "a\nb\n", "\xff\xfe\x80", "-n", "g\xc3\xbcn"};
+        const std::vector<std::string> arguments{"",   "two words", "'\"$HOME`\\*", "a\nb\n", "\xff\xfe\x80",
+                                                 "-n", "g\xc3\xbcn"};
         std::string expected;
         for (const auto &argument : arguments)
             expected += argument + '|';
@@ -234,7 +237,8 @@ public:
             if (handed == "first\n")
                 box().write_file("go", "");
         });
-        CHECK(status.success() && handed.find("first\nsecond\n") == 0 && handed.find("(err)third\n") != std::string::npos);
+        CHECK(status.success() && handed.find("first\nsecond\n") == 0 &&
+              handed.find("(err)third\n") != std::string::npos);
 
         auto silent = box().shell("echo out; echo err >&2");
         CHECK(silent.discard_stdout().output().out().empty() && silent.output().err() == "err\n");
@@ -302,7 +306,8 @@ public:
 
     void detached() {
         const auto key = unique("key");
-        auto command = box().shell("echo run >> count; while [ ! -e go-" + key + " ]; do sleep 0.05; done; echo out; echo err >&2; exit 3");
+        auto command = box().shell("echo run >> count; while [ ! -e go-" + key +
+                                   " ]; do sleep 0.05; done; echo out; echo err >&2; exit 3");
         const auto first = command.detach(key);
         const auto again = command.detach(key);
         CHECK(first.key() == key && again.key() == key && !first.try_wait());
@@ -395,7 +400,8 @@ public:
         CHECK(box().read_file("files/empty").empty());
 
         using sandbox::open_mode;
-        const auto file = box().open_file("files/open", open_mode::read | open_mode::write | open_mode::create_new, fs::perms(0600));
+        const auto file =
+            box().open_file("files/open", open_mode::read | open_mode::write | open_mode::create_new, fs::perms(0600));
         file.write("hello, world");
         CHECK(file.seek(-5, sandbox::seek_from::end) == 7);
         std::array<std::byte, 64> buffer;
@@ -413,8 +419,10 @@ public:
 
         const auto metadata = box().file_metadata("files/open");
         const auto now = std::chrono::system_clock::now();
-        CHECK(metadata.kind == sandbox::file_kind::file && metadata.size == 5 && metadata.permissions == fs::perms(0640));
-        CHECK(metadata.modified && *metadata.modified > now - 5min && *metadata.modified < now + 5min && metadata.accessed);
+        CHECK(metadata.kind == sandbox::file_kind::file && metadata.size == 5 &&
+              metadata.permissions == fs::perms(0640));
+        CHECK(metadata.modified && *metadata.modified > now - 5min && *metadata.modified < now + 5min &&
+              metadata.accessed);
         box().set_file_permissions("files/open", fs::perms(0755));
         CHECK(box().file_metadata("files/open").permissions == fs::perms(0755));
 
@@ -472,7 +480,10 @@ public:
         };
         CHECK(plain.upload_from(reader, "from", note).bytes == all.size() && given == all.size());
         std::string taken;
-        CHECK(plain.download_to("from", [&](std::string_view data) { taken += data; }, note).bytes == all.size() && taken == all);
+        CHECK(plain.download_to(
+                       "from", [&](std::string_view data) { taken += data; }, note)
+                      .bytes == all.size() &&
+              taken == all);
         std::ifstream missing(local("no-such-file"));
         FAILS(invalid_argument_error, plain.upload_from(missing, "missing"));
         CHECK(!box().file_exists("missing"));
@@ -503,15 +514,18 @@ public:
         fs::create_symlink("deep/er/file", tree / "link");
         CHECK(mkfifo((tree / "fifo").c_str(), 0600) == 0);
         std::uint64_t done = 0;
-        const auto up = box().transfer().upload_dir(tree, "tree", [&](const sandbox::progress &now) { done = now.done; });
-        CHECK(up.files == 2 && up.directories == 4 && up.symlinks == 1 && up.bytes == 27 && up.skipped == 1 && done == 27);
+        const auto up =
+            box().transfer().upload_dir(tree, "tree", [&](const sandbox::progress &now) { done = now.done; });
+        CHECK(up.files == 2 && up.directories == 4 && up.symlinks == 1 && up.bytes == 27 && up.skipped == 1 &&
+              done == 27);
         CHECK(up.notes.size() == 1 && up.notes[0].path == "fifo" && !up.notes[0].text.empty());
         CHECK(box().execute("tree/run").out() == "ran\n" && box().read_file("tree/link") == "contents");
 
         const auto down = box().transfer().set_checksum().download_dir("tree", local("tree-back"));
         CHECK(down.files == 2 && down.directories == 4 && down.symlinks == 1 && down.bytes == 27 && down.skipped == 0);
         fs::remove(tree / "fifo");
-        CHECK(said("diff -r --no-dereference '" + tree.string() + "' '" + local("tree-back").string() + "' && echo same") == "same\n");
+        CHECK(said("diff -r --no-dereference '" + tree.string() + "' '" + local("tree-back").string() +
+                   "' && echo same") == "same\n");
         CHECK((fs::status(local("tree-back") / "run").permissions() & fs::perms::owner_exec) != fs::perms::none);
         FAILS(transfer_error, box().transfer().set_max_entries(3).download_dir("tree", local("few")));
     }
@@ -531,7 +545,8 @@ public:
         CHECK(is(FAILS(conflict_error, box().create_dir("there")), kind::conflict));
         const auto denied = FAILS(permission_denied_error, box().write_file("/etc/denied", "x"));
         CHECK(is(denied, kind::permission_denied) && denied.ssh_code() == 3 && !denied.is_retryable());
-        CHECK(is(FAILS(timed_out_error, box().command("sleep").add_arg("60").set_timeout(300ms).status()), kind::timed_out));
+        CHECK(is(FAILS(timed_out_error, box().command("sleep").add_arg("60").set_timeout(300ms).status()),
+                 kind::timed_out));
         CHECK(is(FAILS(command_error, box().command("/etc/passwd").status()), kind::command));
 
         const auto pull = FAILS(create_error, client_.create(sandbox::spec().set_image("localhost/no-such-image:1")));
@@ -539,9 +554,10 @@ public:
         CHECK(!pull.verdict()->reason.empty() && !pull.verdict()->message.empty() && !pull.out() && !pull.err());
 
         // Nothing listens on port 1 of the loopback.
-        put(local("kubeconfig"), "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n"
-                                 "users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n"
-                                 "current-context: a\n");
+        put(local("kubeconfig"),
+            "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+            "users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n"
+            "current-context: a\n");
         const sandbox::client nowhere(sandbox::config().set_kubeconfig(local("kubeconfig")));
         CHECK(FAILS(unavailable_error, nowhere.list()).is_retryable());
 
@@ -550,7 +566,8 @@ public:
         CHECK(kinds.size() == 24);
         for (const kind one : kinds)
             CHECK(sandbox::status_name(one).substr(0, 8) == "SBX_ERR_");
-        CHECK(sandbox::status_name(kind::delete_failed) == "SBX_ERR_DELETE" && sandbox::status_name(kind{12345}).empty());
+        CHECK(sandbox::status_name(kind::delete_failed) == "SBX_ERR_DELETE" &&
+              sandbox::status_name(kind{12345}).empty());
         static_assert(std::is_base_of_v<std::runtime_error, sandbox::error>);
         static_assert(std::is_base_of_v<sandbox::ssh_error, sandbox::host_key_mismatch_error>);
         static_assert(std::is_nothrow_copy_constructible_v<sandbox::error>);
@@ -712,13 +729,16 @@ public:
         throws(__LINE__, [&] { (void)transfer.upload(local("small"), "thrown", thrown); });
         throws(__LINE__, [&] { (void)transfer.download("small", local("thrown"), thrown); });
         throws(__LINE__, [&] { (void)transfer.download_to("small", thrown); });
-        throws(__LINE__, [&] { (void)transfer.upload_from([](char *, std::size_t) -> std::size_t { throw own_exception{7}; }, "thrown"); });
+        throws(__LINE__, [&] {
+            (void)transfer.upload_from([](char *, std::size_t) -> std::size_t { throw own_exception{7}; }, "thrown");
+        });
         FAILS(cancelled_error, transfer.upload_from([](char *, std::size_t) { return -1; }, "thrown"));
         fs::create_directory(local("thrown-tree"));
         throws(__LINE__, [&] { (void)transfer.upload_dir(local("thrown-tree"), "thrown", thrown); });
         CHECK(!box().file_exists("thrown") && !fs::exists(local("thrown")));
         // A callback may use the sandbox, and its errors come out as they are.
-        FAILS(not_found_error, box().command("echo").stream([&](output_stream, std::string_view) { (void)box().read_file("no-such-file"); }));
+        FAILS(not_found_error, box().command("echo").stream(
+                                   [&](output_stream, std::string_view) { (void)box().read_file("no-such-file"); }));
         CHECK(box().execute("echo on").out() == "on\n");
     }
 
@@ -749,8 +769,8 @@ public:
         const auto pod = said("kubectl get pod " + first->name() + " -n " + client.namespace_name() +
                               " -o jsonpath='{.metadata.annotations.note} {.spec.nodeSelector.kubernetes\\.io/os}"
                               " {.spec.containers[0].resources.limits} {.spec.containers[0].resources.requests}'");
-        for (const auto *part : {"a test linux", R"("cpu":"500m")", R"("memory":"256Mi")", R"("ephemeral-storage":"1Gi")",
-                                 R"("cpu":"20m")", R"("memory":"64Mi")"})
+        for (const auto *part : {"a test linux", R"("cpu":"500m")", R"("memory":"256Mi")",
+                                 R"("ephemeral-storage":"1Gi")", R"("cpu":"20m")", R"("memory":"64Mi")"})
             check(pod.find(part) != std::string::npos, __LINE__, (part + " is not in "s + pod).c_str());
         first->delete_sandbox();
         second->shutdown();
@@ -760,15 +780,22 @@ public:
     void settings_() {
         CHECK(said("openssl genpkey -algorithm ed25519 -out '" + local("key").string() + "' && echo made") == "made\n");
         auto config = sandbox::config::from_env();
-        config.set_namespace(client_.namespace_name()).set_image(box().info().image()).set_ssh_user("sandbox").set_ssh_port(2222);
+        config.set_namespace(client_.namespace_name())
+            .set_image(box().info().image())
+            .set_ssh_user("sandbox")
+            .set_ssh_port(2222);
         config.set_ssh_key(local("key")).set_transport(sandbox::transport::tunnel).set_owner(owner_).set_lifetime(5min);
-        config.set_create_timeout(60s).set_connect_timeout(20s).set_command_timeout(std::nullopt).set_transfer_timeout(1h);
+        config.set_create_timeout(60s)
+            .set_connect_timeout(20s)
+            .set_command_timeout(std::nullopt)
+            .set_transfer_timeout(1h);
         config.set_idle_timeout(1500ms).set_max_sessions(2).set_log(sandbox::log_level::error).set("log", "off");
         sandbox::config().set_kubeconfig("kubeconfig").set_context("context");
         const sandbox::client client(config);
         sandbox::spec spec;
         spec.set_name(unique("settings-cpp")).set_image(box().info().image()).set_env("A", "b").set_label("a", "b");
-        spec.set_annotation("a", "b").set_cpu("1").set_cpu_request("10m").set_memory("512Mi").set_memory_request("32Mi");
+        spec.set_annotation("a", "b").set_cpu("1").set_cpu_request("10m").set_memory("512Mi").set_memory_request(
+            "32Mi");
         spec.set_disk("1Gi").set_lifetime(10min).set_hard_limit(1h).set_unschedulable_grace(5s).set_pod_template("{}");
         spec.set_node_selector("kubernetes.io/os", "linux");
         sandbox::spec().set_runtime_class("gvisor").set_hard_limit(std::nullopt).set_lifetime(std::nullopt);
@@ -779,7 +806,8 @@ public:
         CHECK(has(FAILS(config_error, config.set("ssh_port", "many")), "ssh_port"));
         CHECK(has(FAILS(error, sandbox::client(sandbox::config::from_env().set_owner("not allowed!"))), "owner"));
         CHECK(has(FAILS(error, sandbox::client(sandbox::config::from_env().set_max_sessions(0))), "max_sessions"));
-        CHECK(has(FAILS(config_error, sandbox::client(sandbox::config().set_context("no-such-context"))), "no-such-context"));
+        CHECK(has(FAILS(config_error, sandbox::client(sandbox::config().set_context("no-such-context"))),
+                  "no-such-context"));
         CHECK(has(FAILS(invalid_argument_error, config.set_lifetime(-1s)), "lifetime"));
         FAILS(invalid_argument_error, spec.set_pod_template("[]"));
         config.init_logging();

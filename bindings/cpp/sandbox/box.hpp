@@ -1,0 +1,279 @@
+/// \file
+/// Part of sandbox.hpp, which is to be included: sandboxes.
+
+#ifndef SANDBOX_BOX_HPP
+#define SANDBOX_BOX_HPP
+
+#include <sandbox.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "command.hpp"
+#include "file.hpp"
+
+namespace [[gnu::visibility("default")]] sandbox {
+
+/// A running sandbox: a Pod with an SSH server, made by client::create() or client::attach(). May be used from several
+/// threads at once. Destroying this object does not delete the sandbox: it stays until delete_sandbox(), or until it
+/// expires. A scoped_box deletes.
+class box : public handle<sbx_sandbox> {
+public:
+    using handle::handle;
+
+    /// Name of the sandbox and of its Pod.
+    std::string name() const { return detail::text(sbx_sandbox_name(native_handle())); }
+
+    /// Kubernetes' unique id of the Pod.
+    std::string uid() const { return detail::text(sbx_sandbox_uid(native_handle())); }
+
+    /// Port of the SSH server, from the cache.
+    std::uint16_t ssh_port() const { return sbx_sandbox_ssh_port(native_handle()); }
+
+    /// The SSH server's host key as it is pinned, as OpenSSH writes it; none before the first connection.
+    std::optional<std::string> host_key() const { return detail::some_text(sbx_sandbox_host_key(native_handle())); }
+
+    /// How long each phase of the creation took, if this object came from client::create().
+    std::optional<creation_timings> timings() const {
+        double accepted = 0, started = 0, logged_in = 0;
+        if (!sbx_sandbox_timings(native_handle(), &accepted, &started, &logged_in))
+            return std::nullopt;
+        return creation_timings{seconds(accepted), seconds(started), seconds(logged_in)};
+    }
+
+    /// How many idle and busy SSH sessions the client has to this sandbox at this moment.
+    ::sandbox::session_counts session_counts() const {
+        ::sandbox::session_counts counts;
+        sbx_sandbox_session_counts(native_handle(), &counts.idle, &counts.busy);
+        return counts;
+    }
+
+    /// Asks Kubernetes about the sandbox: one API call. not_found_error if its Pod is gone, also if another one has its
+    /// name now.
+    ::sandbox::info info() const { return ::sandbox::info(detail::make(sbx_sandbox_info, native_handle())); }
+
+    /// Runs a command line in the sandbox's shell and collects its output. Short for shell() and command::output(),
+    /// whose errors it has.
+    output execute(std::string_view line) const {
+        return output(detail::make(sbx_sandbox_execute, native_handle(), detail::c_text(line, "line").get()));
+    }
+
+    /// Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given.
+    /// Nothing runs yet.
+    [[nodiscard]] ::sandbox::command command(std::string_view program) const {
+        return ::sandbox::command(
+            detail::make(sbx_sandbox_command, native_handle(), detail::c_text(program, "program").get()));
+    }
+
+    /// Makes a command of a line for the sandbox's shell. Nothing runs yet.
+    [[nodiscard]] ::sandbox::command shell(std::string_view line) const {
+        return ::sandbox::command(detail::make(sbx_sandbox_shell, native_handle(), detail::c_text(line, "line").get()));
+    }
+
+    /// The command that command::detach() started under this key, by whomever. Nothing is asked of the sandbox: the
+    /// first use tells whether there is one. invalid_argument_error if this can't be a key.
+    [[nodiscard]] ::sandbox::detached detached(std::string_view key) const {
+        return ::sandbox::detached(
+            detail::make(sbx_sandbox_detached, native_handle(), detail::c_text(key, "key").get()));
+    }
+
+    /// Lets the sandbox live for `lifetime` from now, at least a second; earlier than before is possible too. The hard
+    /// limit of its spec stays. The new expiry.
+    time_point renew(seconds lifetime) const {
+        std::int64_t unix_seconds = 0;
+        detail::call(sbx_sandbox_renew, native_handle(), detail::exact_seconds(lifetime, "lifetime"), &unix_seconds);
+        return detail::at(unix_seconds);
+    }
+
+    /// Deletes the sandbox and waits until its Pod is gone. What its handles are asked afterwards is a closed_error.
+    /// not_found_error if it was gone already, delete_error if its end could not be confirmed in time.
+    void delete_sandbox() const { detail::call(sbx_sandbox_delete, native_handle()); }
+
+    /// The same as delete_sandbox(), under the name that some know.
+    void shutdown() const { detail::call(sbx_sandbox_shutdown, native_handle()); }
+
+    /// Copies the local file `local` to `remote` in the sandbox, with its permission bits; a relative `remote` begins
+    /// at the image's working directory. The file arrives whole or not at all. The number of bytes.
+    ///
+    /// What functions for files have in common when they fail: not_found_error and permission_denied_error as the
+    /// system says them, conflict_error for what exists already, storage_full_error for a full disk or quota,
+    /// invalid_argument_error for what is no path, transfer_error for everything else that the sandbox's system
+    /// refuses, timed_out_error (the configured transfer timeout, which applies to each call), and those of a lost
+    /// connection: disconnected_error where asking again is harmless, outcome_unknown_error where it may have been
+    /// done. The message names the file.
+    std::uint64_t upload_file(const std::filesystem::path &local, std::string_view remote) const {
+        std::uint64_t size = 0;
+        detail::call(sbx_sandbox_upload_file, native_handle(), detail::c_text(local.native(), "local").get(),
+                     detail::c_text(remote, "remote").get(), &size);
+        return size;
+    }
+
+    /// Copies `remote` in the sandbox to the local file `local`; otherwise as upload_file().
+    std::uint64_t download_file(std::string_view remote, const std::filesystem::path &local) const {
+        std::uint64_t size = 0;
+        detail::call(sbx_sandbox_download_file, native_handle(), detail::c_text(remote, "remote").get(),
+                     detail::c_text(local.native(), "local").get(), &size);
+        return size;
+    }
+
+    /// Makes options for transfers to and from this sandbox.
+    [[nodiscard]] ::sandbox::transfer transfer() const {
+        return ::sandbox::transfer(detail::make(sbx_sandbox_transfer, native_handle()));
+    }
+
+    /// Writes `data` to the file `remote` in the sandbox, with permissions rw-r--r--. Fails as upload_file().
+    void write_file(std::string_view remote, bytes_view data) const {
+        detail::call(sbx_sandbox_write_file, native_handle(), detail::c_text(remote, "remote").get(), data.data(),
+                     data.size());
+    }
+
+    /// Writes `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+    /// After a failure a part may be there. Fails as upload_file().
+    void append_file(std::string_view remote, bytes_view data) const {
+        detail::call(sbx_sandbox_append_file, native_handle(), detail::c_text(remote, "remote").get(), data.data(),
+                     data.size());
+    }
+
+    /// Reads the file `remote` in the sandbox, of 1 GiB at most, into a std::string or another container of bytes, such
+    /// as `read_file<std::vector<std::byte>>(remote)`. Fails as upload_file().
+    template <class Bytes = std::string> Bytes read_file(std::string_view remote) const {
+        return detail::taken<Bytes>(bytes_of(sbx_sandbox_read_file, remote));
+    }
+
+    /// Opens a file; a new one gets the permission bits `permissions`, less the sandbox's umask. Fails as
+    /// upload_file(); conflict_error if a file is there that open_mode::create_new was to create.
+    [[nodiscard]] file open_file(std::string_view path, open_mode mode = open_mode::read,
+                                 std::filesystem::perms permissions = std::filesystem::perms(0644)) const {
+        return file(detail::make(sbx_sandbox_open_file, native_handle(), detail::c_text(path, "path").get(),
+                                 static_cast<std::int32_t>(mode), detail::mode(permissions)));
+    }
+
+    /// What is known about a file; links are followed. Fails as upload_file().
+    metadata file_metadata(std::string_view path) const {
+        return detail::told(
+            detail::make(sbx_sandbox_file_metadata, native_handle(), detail::c_text(path, "path").get()).get());
+    }
+
+    /// As file_metadata(), of a link itself.
+    metadata symlink_metadata(std::string_view path) const {
+        return detail::told(
+            detail::make(sbx_sandbox_symlink_metadata, native_handle(), detail::c_text(path, "path").get()).get());
+    }
+
+    /// Whether there is such a file; links are followed, so a broken one is none. Fails as upload_file(), but not for a
+    /// file that is not there.
+    bool file_exists(std::string_view path) const {
+        bool exists = false;
+        detail::call(sbx_sandbox_file_exists, native_handle(), detail::c_text(path, "path").get(), &exists);
+        return exists;
+    }
+
+    /// The entries of a directory but "." and "..", in no order: all of them, or an error. Fails as upload_file();
+    /// transfer_error for more than 1048576 entries or 64 MiB of names.
+    std::vector<directory_entry> read_dir(std::string_view path) const {
+        const auto entries = detail::make(sbx_sandbox_read_dir, native_handle(), detail::c_text(path, "path").get());
+        return detail::told(static_cast<const sbx_entries *>(entries.get()));
+    }
+
+    /// Creates a directory. Fails as upload_file(); conflict_error if something of that name is there.
+    void create_dir(std::string_view path) const { at_path(sbx_sandbox_create_dir, path); }
+
+    /// Creates a directory and those above it, as far as they are not there. Fails as upload_file(); conflict_error if
+    /// something else than a directory is in the way.
+    void create_dir_all(std::string_view path) const { at_path(sbx_sandbox_create_dir_all, path); }
+
+    /// Removes a file, or a link itself. Fails as upload_file(); transfer_error for a directory.
+    void remove_file(std::string_view path) const { at_path(sbx_sandbox_remove_file, path); }
+
+    /// Removes an empty directory. Fails as upload_file(); transfer_error if it is not empty, or no directory.
+    void remove_dir(std::string_view path) const { at_path(sbx_sandbox_remove_dir, path); }
+
+    /// Removes a directory and all that is in it. Links are removed, not followed. Fails as upload_file();
+    /// transfer_error for something else than a directory. What could be removed is gone then.
+    void remove_dir_all(std::string_view path) const { at_path(sbx_sandbox_remove_dir_all, path); }
+
+    /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
+    /// directory by a directory. Fails as upload_file(); transfer_error if the two are not on the same file system, or
+    /// a directory is in the way.
+    void rename_file(std::string_view from, std::string_view to) const {
+        detail::call(sbx_sandbox_rename_file, native_handle(), detail::c_text(from, "from").get(),
+                     detail::c_text(to, "to").get());
+    }
+
+    /// Sets the permission bits; links are followed. Fails as upload_file().
+    void set_file_permissions(std::string_view path, std::filesystem::perms permissions) const {
+        detail::call(sbx_sandbox_set_file_permissions, native_handle(), detail::c_text(path, "path").get(),
+                     detail::mode(permissions));
+    }
+
+    /// Makes the symbolic link `link` that points to `original`, which need not exist. Fails as upload_file();
+    /// conflict_error if something of that name is there.
+    void create_symlink(std::string_view original, std::string_view link) const {
+        detail::call(sbx_sandbox_create_symlink, native_handle(), detail::c_text(original, "original").get(),
+                     detail::c_text(link, "link").get());
+    }
+
+    /// What a symbolic link points to. Fails as upload_file(); transfer_error for what is no link.
+    std::string read_link(std::string_view path) const {
+        return detail::taken<std::string>(bytes_of(sbx_sandbox_read_link, path));
+    }
+
+    /// The absolute path of a file, without links, "." and "..". Fails as upload_file().
+    std::string resolve_path(std::string_view path) const {
+        return detail::taken<std::string>(bytes_of(sbx_sandbox_resolve_path, path));
+    }
+
+private:
+    void at_path(sbx_status (*function)(const sbx_sandbox *, const char *, sbx_error **), std::string_view path) const {
+        detail::call(function, native_handle(), detail::c_text(path, "path").get());
+    }
+
+    detail::owned<sbx_bytes> bytes_of(sbx_status (*function)(const sbx_sandbox *, const char *, sbx_bytes **,
+                                                             sbx_error **),
+                                      std::string_view path) const {
+        return detail::make(function, native_handle(), detail::c_text(path, "path").get());
+    }
+};
+
+/// A box that goes with its scope: the destructor deletes the sandbox, and waits for that. What goes wrong there is
+/// told to nobody; who wants to know calls `delete_sandbox()` first. Can be moved, not copied.
+class scoped_box {
+public:
+    /// Takes over the box.
+    explicit scoped_box(::sandbox::box owned) noexcept : box_(std::move(owned)) {}
+
+    /// Leaves the other one without a sandbox.
+    scoped_box(scoped_box &&other) noexcept = default;
+
+    /// Deletes the sandbox that this one has.
+    scoped_box &operator=(scoped_box &&other) noexcept {
+        std::swap(box_, other.box_);
+        return *this;
+    }
+
+    ~scoped_box() {
+        if (box_)
+            (void)sbx_sandbox_delete(box_.native_handle(), nullptr);
+    }
+
+    /// The box.
+    const ::sandbox::box &operator*() const noexcept { return box_; }
+
+    /// The box.
+    const ::sandbox::box *operator->() const noexcept { return &box_; }
+
+    /// Gives the box up, and so keeps the sandbox.
+    ::sandbox::box release() noexcept { return std::move(box_); }
+
+private:
+    ::sandbox::box box_;
+};
+
+} // namespace sandbox
+
+#endif // SANDBOX_BOX_HPP

@@ -1,0 +1,226 @@
+/// \file
+/// Part of sandbox.hpp, which is to be included: numbers and units.
+
+#ifndef SANDBOX_TYPES_HPP
+#define SANDBOX_TYPES_HPP
+
+#include <sandbox.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+/// Disposable machines on your own Kubernetes. Visible, so that an exception is the same class in every shared library.
+namespace [[gnu::visibility("default")]] sandbox {
+
+/// Seconds, whole or not. Every std::chrono::duration becomes this by itself.
+using seconds = std::chrono::duration<double>;
+
+/// A point in time, in whole seconds.
+using time_point = std::chrono::time_point<std::chrono::system_clock, std::chrono::seconds>;
+
+/// Why something failed. A later version of the library may have more of them.
+enum class error_kind : std::int32_t {
+    /// An argument can't be meant as given. Nothing was tried.
+    invalid_argument = SBX_ERR_INVALID_ARGUMENT,
+    /// A setting, the kubeconfig or the service account can't be used.
+    config = SBX_ERR_CONFIG,
+    /// A blocking call was made from asynchronous Rust code of the host program.
+    async_context = SBX_ERR_ASYNC_CONTEXT,
+    /// The client was made before fork(); its threads don't exist in the child.
+    forked = SBX_ERR_FORKED,
+    /// The handle was closed or moved from, or its sandbox deleted through it.
+    closed = SBX_ERR_CLOSED,
+    /// No such sandbox, or no such file in it.
+    not_found = SBX_ERR_NOT_FOUND,
+    /// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
+    conflict = SBX_ERR_CONFLICT,
+    /// Kubernetes, or the file system of the sandbox, does not allow it.
+    permission_denied = SBX_ERR_PERMISSION_DENIED,
+    /// A quota of the namespace, or the API server's limit of requests, is used up.
+    quota = SBX_ERR_QUOTA,
+    /// A disk is full, or its quota used up.
+    storage_full = SBX_ERR_STORAGE_FULL,
+    /// The API server can't be reached or can't answer now.
+    unavailable = SBX_ERR_UNAVAILABLE,
+    /// No connection to the sandbox's SSH server could be made.
+    connect = SBX_ERR_CONNECT,
+    /// The sandbox's SSH server refused this client's key or user name.
+    authentication = SBX_ERR_AUTHENTICATION,
+    /// The SSH server showed another host key than the one pinned. Nothing was sent to it.
+    host_key_mismatch = SBX_ERR_HOST_KEY_MISMATCH,
+    /// A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    disconnected = SBX_ERR_DISCONNECTED,
+    /// The operation's time ran out. A command was killed, and the error has its output so far.
+    timed_out = SBX_ERR_TIMED_OUT,
+    /// The sandbox could not be created; the verdict has the cluster's reason.
+    create = SBX_ERR_CREATE,
+    /// The sandbox could not be deleted, or its end could not be confirmed.
+    delete_failed = SBX_ERR_DELETE,
+    /// The command could not be started: it did not run.
+    command = SBX_ERR_COMMAND,
+    /// The command ran and did not succeed, as output::check() says.
+    command_failed = SBX_ERR_COMMAND_FAILED,
+    /// The connection was lost while the command may have run, or the change of a file be done.
+    outcome_unknown = SBX_ERR_OUTCOME_UNKNOWN,
+    /// A file could not be moved, or something else not be done to it, for a reason that has no kind of its own.
+    transfer = SBX_ERR_TRANSFER,
+    /// A callback asked to stop, or a stream of the caller failed.
+    cancelled = SBX_ERR_CANCELLED,
+    /// A bug in the library. The handles stay usable.
+    panic = SBX_ERR_PANIC,
+};
+
+/// The causes that Kubernetes' verdict on a Pod tells apart. A later version of the library may have more of them.
+enum class cause : std::int32_t {
+    /// There is no verdict.
+    none = SBX_CAUSE_NONE,
+    /// The image does not exist, can't be reached, or needs credentials.
+    image_pull = SBX_CAUSE_IMAGE_PULL,
+    /// No node can take the Pod.
+    unschedulable = SBX_CAUSE_UNSCHEDULABLE,
+    /// A quota of the namespace forbids it.
+    quota = SBX_CAUSE_QUOTA,
+    /// Admission or validation rejected the Pod.
+    rejected = SBX_CAUSE_REJECTED,
+    /// The container can't be set up: a missing Secret or ConfigMap, a bad command, a failed volume.
+    configuration = SBX_CAUSE_CONFIGURATION,
+    /// The container's main process ended by itself.
+    exited = SBX_CAUSE_EXITED,
+    /// The container used more memory than its limit and was killed.
+    out_of_memory = SBX_CAUSE_OUT_OF_MEMORY,
+    /// The node evicted the Pod.
+    evicted = SBX_CAUSE_EVICTED,
+    /// The Pod reached its hard time limit.
+    deadline_exceeded = SBX_CAUSE_DEADLINE_EXCEEDED,
+    /// The sandbox reached its own expiry.
+    expired = SBX_CAUSE_EXPIRED,
+    /// The Pod was deleted, or is being deleted.
+    deleted = SBX_CAUSE_DELETED,
+    /// The node is gone or does not answer.
+    node_lost = SBX_CAUSE_NODE_LOST,
+    /// Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    pending = SBX_CAUSE_PENDING,
+};
+
+/// Where a Pod is in its life. A later version of the library may have more of them.
+enum class phase : std::int32_t {
+    /// Kubernetes has lost sight of it, or says something that the library does not know.
+    unknown = SBX_PHASE_UNKNOWN,
+    /// Accepted by Kubernetes; its container does not run yet.
+    pending = SBX_PHASE_PENDING,
+    /// Its container runs.
+    running = SBX_PHASE_RUNNING,
+    /// It stopped with exit code 0.
+    succeeded = SBX_PHASE_SUCCEEDED,
+    /// It stopped in another way.
+    failed = SBX_PHASE_FAILED,
+    /// It is being deleted.
+    terminating = SBX_PHASE_TERMINATING,
+};
+
+/// The two output streams of a command.
+enum class output_stream : std::int32_t {
+    /// Standard output.
+    out = SBX_STREAM_STDOUT,
+    /// Standard error.
+    err = SBX_STREAM_STDERR,
+};
+
+/// What a file is.
+enum class file_kind : std::int32_t {
+    /// Nothing is known.
+    unknown = SBX_FILE_KIND_UNKNOWN,
+    /// A regular file.
+    file = SBX_FILE_KIND_FILE,
+    /// A directory.
+    directory = SBX_FILE_KIND_DIRECTORY,
+    /// A symbolic link.
+    symlink = SBX_FILE_KIND_SYMLINK,
+    /// A named pipe, a socket, a device.
+    other = SBX_FILE_KIND_OTHER,
+};
+
+/// The way to a sandbox's SSH server.
+enum class transport : std::int32_t {
+    /// Begins on the tunnel and moves to the Pod's address if that can be reached.
+    automatic = SBX_TRANSPORT_AUTO,
+    /// Straight to the Pod's address. Works inside the cluster's network.
+    direct = SBX_TRANSPORT_DIRECT,
+    /// Through the API server's port-forward. Works wherever kubectl works.
+    tunnel = SBX_TRANSPORT_TUNNEL,
+};
+
+/// The levels of log lines.
+enum class log_level : std::int32_t {
+    /// None at all.
+    off = SBX_LOG_OFF,
+    /// What went wrong and could not be reported by a call.
+    error = SBX_LOG_ERROR,
+    /// What may need attention.
+    warn = SBX_LOG_WARN,
+    /// What happens.
+    info = SBX_LOG_INFO,
+    /// Details for finding a fault.
+    debug = SBX_LOG_DEBUG,
+    /// Everything.
+    trace = SBX_LOG_TRACE,
+};
+
+/// How a file is opened; to be combined with |.
+enum class open_mode : std::int32_t {
+    /// For reading.
+    read = SBX_OPEN_READ,
+    /// For writing, over what is there.
+    write = SBX_OPEN_WRITE,
+    /// For writing at the end, wherever that is at the time.
+    append = SBX_OPEN_APPEND,
+    /// Empties a file that is there. Needs `write`.
+    truncate = SBX_OPEN_TRUNCATE,
+    /// Creates the file if it is not there. Needs `write` or `append`.
+    create = SBX_OPEN_CREATE,
+    /// Creates the file, which must not be there, nor a link of its name. Needs `write` or `append`.
+    create_new = SBX_OPEN_CREATE_NEW,
+};
+
+/// Both ways of opening at once.
+constexpr open_mode operator|(open_mode one, open_mode other) noexcept {
+    return static_cast<open_mode>(static_cast<std::int32_t>(one) | static_cast<std::int32_t>(other));
+}
+
+/// What file::seek() counts from.
+enum class seek_from : std::int32_t {
+    /// The beginning of the file.
+    start = SBX_SEEK_START,
+    /// The position.
+    current = SBX_SEEK_CURRENT,
+    /// The end of the file.
+    end = SBX_SEEK_END,
+};
+
+/// The version of the library that runs, such as "0.1.0".
+inline std::string_view version() { return sbx_version(); }
+
+/// The version of the library that runs as a number; SBX_VERSION_NUMBER is that of the header.
+inline std::uint32_t version_number() noexcept { return sbx_version_number(); }
+
+/// The name of a kind as C has it, such as "SBX_ERR_NOT_FOUND"; empty for a number that the library does not know.
+inline std::string_view status_name(error_kind kind) {
+    const char *name = sbx_status_name(static_cast<std::int32_t>(kind));
+    return name ? name : std::string_view();
+}
+
+/// All kinds of errors that the library knows, those too that this header does not.
+inline std::vector<error_kind> error_kinds() {
+    std::vector<error_kind> kinds;
+    for (std::size_t index = 0; index < sbx_status_count(); index++)
+        if (const sbx_status status = sbx_status_at(index); status != SBX_OK)
+            kinds.push_back(static_cast<error_kind>(status));
+    return kinds;
+}
+
+} // namespace sandbox
+
+#endif // SANDBOX_TYPES_HPP

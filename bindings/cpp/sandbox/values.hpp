@@ -1,0 +1,323 @@
+/// \file
+/// Part of sandbox.hpp, which is to be included: what is answered.
+
+#ifndef SANDBOX_VALUES_HPP
+#define SANDBOX_VALUES_HPP
+
+#include <sandbox.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "handle.hpp"
+
+namespace [[gnu::visibility("default")]] sandbox {
+
+/// How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up.
+class exit_status {
+public:
+    /// Tells what the C ABI tells, which stays the caller's.
+    explicit exit_status(const sbx_ending *ending)
+        : success_(sbx_ending_success(ending)), signal_(detail::some_text(sbx_ending_signal(ending))) {
+        if (std::int32_t code = 0; sbx_ending_exit_code(ending, &code))
+            exit_code_ = code;
+    }
+
+    /// True if the command ended with exit code 0.
+    bool success() const noexcept { return success_; }
+
+    /// The exit code, unless a signal ended the command.
+    std::optional<int> exit_code() const noexcept { return exit_code_; }
+
+    /// The name of the signal that ended the command, without SIG, such as "KILL".
+    const std::optional<std::string> &signal() const noexcept { return signal_; }
+
+private:
+    bool success_;
+    std::optional<int> exit_code_;
+    std::optional<std::string> signal_;
+};
+
+/// What a command wrote and how it ended.
+class output : public handle<sbx_output> {
+public:
+    using handle::handle;
+
+    /// True if the command ended with exit code 0.
+    bool success() const { return sbx_output_success(native_handle()); }
+
+    /// The exit code, unless a signal ended the command.
+    std::optional<int> exit_code() const {
+        std::int32_t code = 0;
+        return sbx_output_exit_code(native_handle(), &code) ? std::optional<int>(code) : std::nullopt;
+    }
+
+    /// The name of the signal that ended the command, without SIG, such as "KILL".
+    std::optional<std::string> signal() const { return detail::some_text(sbx_output_signal(native_handle())); }
+
+    /// The bytes of the standard output. They stay as long as this object, wherever it is moved.
+    std::string_view out() const & { return view(sbx_output_stdout); }
+
+    /// The same of an object that goes away: a copy.
+    std::string out() const && { return std::string(view(sbx_output_stdout)); }
+
+    /// As out(), for the standard error.
+    std::string_view err() const & { return view(sbx_output_stderr); }
+
+    /// As out(), for the standard error.
+    std::string err() const && { return std::string(view(sbx_output_stderr)); }
+
+    /// How many bytes of both streams were beyond the limit and are lost.
+    std::uint64_t truncated() const { return sbx_output_truncated(native_handle()); }
+
+    /// This output if the command ended with exit code 0. Else command_failed_error: its message has the code and the
+    /// last line of the standard error, and it has both streams.
+    const output &check() const & {
+        detail::call(sbx_output_check, native_handle());
+        return *this;
+    }
+
+    /// The same of an object that goes away.
+    output check() && {
+        detail::call(sbx_output_check, native_handle());
+        return std::move(*this);
+    }
+
+private:
+    std::string_view view(const std::uint8_t *(*of)(const sbx_output *, std::size_t *)) const {
+        std::size_t size = 0;
+        const std::uint8_t *data = of(native_handle(), &size);
+        return detail::view(data, size);
+    }
+};
+
+/// What Kubernetes says about a sandbox at one moment. Copies share what they tell, and may be read from several
+/// threads.
+class info {
+public:
+    /// Tells what the C ABI tells; not NULL.
+    explicit info(std::shared_ptr<const sbx_info> told) noexcept : told_(std::move(told)) {}
+
+    /// Name of the sandbox and of its Pod.
+    std::string name() const { return detail::text(sbx_info_name(get())); }
+
+    /// Namespace of the Pod.
+    std::string namespace_name() const { return detail::text(sbx_info_namespace(get())); }
+
+    /// Kubernetes' unique id of the Pod; another Pod of the same name has another one.
+    std::string uid() const { return detail::text(sbx_info_uid(get())); }
+
+    /// Where the Pod is in its life.
+    ::sandbox::phase phase() const { return static_cast<::sandbox::phase>(sbx_info_phase(get())); }
+
+    /// The owner that its creator was configured with.
+    std::string owner() const { return detail::text(sbx_info_owner(get())); }
+
+    /// The image it runs.
+    std::string image() const { return detail::text(sbx_info_image(get())); }
+
+    /// The node it runs on; none until one is chosen.
+    std::optional<std::string> node() const { return detail::some_text(sbx_info_node(get())); }
+
+    /// The Pod's address as text; none until it has one.
+    std::optional<std::string> pod_ip() const { return detail::some_text(sbx_info_pod_ip(get())); }
+
+    /// Port of the SSH server.
+    std::uint16_t ssh_port() const { return sbx_info_ssh_port(get()); }
+
+    /// User name for SSH.
+    std::string ssh_user() const { return detail::text(sbx_info_ssh_user(get())); }
+
+    /// The SSH server's host key, as OpenSSH writes it; none until it is pinned.
+    std::optional<std::string> host_key() const { return detail::some_text(sbx_info_host_key(get())); }
+
+    /// When it was created, if that is known.
+    std::optional<time_point> created_at() const { return time(sbx_info_created_at); }
+
+    /// When it expires, unless it never does.
+    std::optional<time_point> expires_at() const { return time(sbx_info_expires_at); }
+
+    /// The value of one of the Pod's labels, if it has it.
+    std::optional<std::string> label(std::string_view name) const {
+        return detail::some_text(sbx_info_label(get(), detail::c_text(name, "name").get()));
+    }
+
+    /// All labels of the Pod.
+    std::map<std::string, std::string> labels() const {
+        std::map<std::string, std::string> labels;
+        for (std::size_t index = 0; index < sbx_info_label_count(get()); index++)
+            labels.emplace(sbx_info_label_name_at(get(), index), sbx_info_label_value_at(get(), index));
+        return labels;
+    }
+
+    /// Why it stopped or can't start, if either is so.
+    std::optional<::sandbox::verdict> verdict() const {
+        return detail::some_verdict(sbx_info_verdict_cause(get()), sbx_info_verdict_reason(get()),
+                                    sbx_info_verdict_message(get()));
+    }
+
+private:
+    const sbx_info *get() const {
+        if (!told_)
+            throw closed_error("the info was moved from");
+        return told_.get();
+    }
+
+    std::optional<time_point> time(bool (*of)(const sbx_info *, std::int64_t *)) const {
+        std::int64_t unix_seconds = 0;
+        return of(get(), &unix_seconds) ? std::optional<time_point>(detail::at(unix_seconds)) : std::nullopt;
+    }
+
+    std::shared_ptr<const sbx_info> told_;
+};
+
+/// What is known about a file.
+struct metadata {
+    /// What it is.
+    file_kind kind = file_kind::unknown;
+    /// Its size in bytes. Files that the system makes up, as in /proc, say 0.
+    std::uint64_t size = 0;
+    /// Its permission bits, with those for set-user-id, set-group-id and sticky.
+    std::filesystem::perms permissions = std::filesystem::perms::none;
+    /// When its contents were changed last, if that is known.
+    std::optional<time_point> modified;
+    /// When it was read last, if that is known.
+    std::optional<time_point> accessed;
+};
+
+/// An entry of a directory.
+struct directory_entry {
+    /// Its name: bytes without '/'.
+    std::string name;
+    /// What is known about it, about a link itself.
+    ::sandbox::metadata metadata;
+};
+
+/// What the transfer of a file did.
+struct transferred {
+    /// Bytes of the file.
+    std::uint64_t bytes = 0;
+    /// How many of them had been there already, from an earlier transfer.
+    std::uint64_t resumed = 0;
+    /// The file's SHA-256, if it was compared.
+    std::optional<std::array<std::uint8_t, 32>> sha256;
+};
+
+/// Something to say about an entry of a tree.
+struct note {
+    /// The entry, below the root of the tree: bytes.
+    std::string path;
+    /// What there is to say, such as "a socket".
+    std::string text;
+};
+
+/// What the transfer of a directory did.
+struct tree_report {
+    /// Regular files, those with several names counted once for each.
+    std::uint64_t files = 0;
+    /// Directories, with the root.
+    std::uint64_t directories = 0;
+    /// Symbolic links.
+    std::uint64_t symlinks = 0;
+    /// Bytes of all files.
+    std::uint64_t bytes = 0;
+    /// How many entries were left out.
+    std::uint64_t skipped = 0;
+    /// What was left out and why, and which files were changed while they were read; at most 1000.
+    std::vector<note> notes;
+};
+
+/// How far a transfer has come.
+struct progress {
+    /// The file that is read: as the caller named it, or below the root of a tree. Only during the callback.
+    std::string_view path;
+    /// Bytes that have arrived, in all files of a tree.
+    std::uint64_t done = 0;
+    /// How many there are, if that is known.
+    std::optional<std::uint64_t> total;
+};
+
+/// How long each phase of a creation took, counted from the call.
+struct creation_timings {
+    /// Until the API server had stored the Pod.
+    seconds accepted{};
+    /// Until the container had started.
+    seconds started{};
+    /// Until the SSH login had succeeded.
+    seconds logged_in{};
+};
+
+/// SSH sessions of a client to a sandbox at one moment.
+struct session_counts {
+    /// Those that wait for work.
+    std::size_t idle = 0;
+    /// Those that work.
+    std::size_t busy = 0;
+};
+
+namespace detail {
+
+inline std::optional<time_point> file_time(bool (*of)(const sbx_metadata *, std::int64_t *), const sbx_metadata *file) {
+    std::int64_t unix_seconds = 0;
+    return of(file, &unix_seconds) ? std::optional<time_point>(at(unix_seconds)) : std::nullopt;
+}
+
+inline metadata told(const sbx_metadata *file) {
+    metadata all;
+    all.kind = static_cast<file_kind>(sbx_metadata_kind(file));
+    all.size = sbx_metadata_size(file);
+    all.permissions = static_cast<std::filesystem::perms>(sbx_metadata_mode(file));
+    all.modified = file_time(sbx_metadata_modified, file);
+    all.accessed = file_time(sbx_metadata_accessed, file);
+    return all;
+}
+
+inline std::vector<directory_entry> told(const sbx_entries *entries) {
+    std::vector<directory_entry> all;
+    all.reserve(sbx_entries_count(entries));
+    for (std::size_t index = 0; index < sbx_entries_count(entries); index++)
+        all.push_back({text(sbx_entries_name_at(entries, index)), told(sbx_entries_metadata_at(entries, index))});
+    return all;
+}
+
+inline transferred told(const sbx_transferred *file) {
+    transferred all;
+    all.bytes = sbx_transferred_bytes(file);
+    all.resumed = sbx_transferred_resumed(file);
+    if (const std::uint8_t *sha256 = sbx_transferred_sha256(file))
+        std::copy_n(sha256, 32, all.sha256.emplace().begin());
+    return all;
+}
+
+inline tree_report told(const sbx_tree_report *report) {
+    tree_report all;
+    all.files = sbx_tree_report_files(report);
+    all.directories = sbx_tree_report_directories(report);
+    all.symlinks = sbx_tree_report_symlinks(report);
+    all.bytes = sbx_tree_report_bytes(report);
+    all.skipped = sbx_tree_report_skipped(report);
+    for (std::size_t index = 0; index < sbx_tree_report_note_count(report); index++)
+        all.notes.push_back(
+            {text(sbx_tree_report_note_path_at(report, index)), text(sbx_tree_report_note_text_at(report, index))});
+    return all;
+}
+
+inline std::uint32_t mode(std::filesystem::perms permissions) noexcept {
+    return static_cast<std::uint32_t>(permissions);
+}
+
+} // namespace detail
+
+} // namespace sandbox
+
+#endif // SANDBOX_VALUES_HPP
