@@ -9,7 +9,7 @@ PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable header install languages readme settings
+ONCE = cable cpp header install languages readme settings
 # This one too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile
 PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
@@ -26,6 +26,7 @@ INCLUDEDIR = $(PREFIX)/include
 LIBDIR = $(PREFIX)/lib
 PROFILE = release
 HEADERS = include/sandbox.h $(wildcard bindings/cpp/*.hpp)
+PARTS = $(wildcard bindings/cpp/sandbox/*.hpp)
 BUILT = target/$(PROFILE)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION = $(shell sed -n 's/.*soname,libsandbox\.so\.\([0-9]*\).*/\1/p' build.rs)
@@ -46,7 +47,7 @@ export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 .NOTPARALLEL:
 .PHONY: help library install uninstall quickstart test test-unit test-doc test-relay test-inside test-asan test-outside \
 	build-tests build-asan bench fmt lint \
-	lint-rust lint-go lint-python header cluster-up cluster-down clean tools \
+	lint-rust lint-go lint-python docs-c header cluster-up cluster-down clean tools \
 	own-cluster own-image
 
 help: ## lists the commands
@@ -64,8 +65,9 @@ $(BUILT)/libsandbox.so:
 
 # Builds only what is missing, so that root needs no compiler.
 install: $(BUILT)/libsandbox.so ## installs headers and libraries for C and C++ in PREFIX=/usr/local, with pkg-config and CMake files
-	install -d $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/sandbox
+	install -d $(DESTDIR)$(INCLUDEDIR)/sandbox $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/sandbox
 	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
+	install -m 644 $(PARTS) $(DESTDIR)$(INCLUDEDIR)/sandbox
 	install -m 755 $(BUILT)/libsandbox.so $(DESTDIR)$(LIBDIR)/libsandbox.so.$(VERSION)
 	ln -sf libsandbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsandbox.so.$(SOVERSION)
 	ln -sf libsandbox.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsandbox.so
@@ -78,7 +80,7 @@ install: $(BUILT)/libsandbox.so ## installs headers and libraries for C and C++ 
 uninstall: ## removes what was installed in PREFIX
 	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(HEADERS))) $(DESTDIR)$(LIBDIR)/libsandbox.* \
 		$(DESTDIR)$(LIBDIR)/pkgconfig/sandbox.pc
-	rm -rf $(DESTDIR)$(LIBDIR)/cmake/sandbox
+	rm -rf $(DESTDIR)$(INCLUDEDIR)/sandbox $(DESTDIR)$(LIBDIR)/cmake/sandbox
 
 test: test-unit test-doc test-relay test-inside test-asan test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
 
@@ -121,7 +123,7 @@ fmt: $(RUFF) ## formats the sources of all languages
 	gofmt -w $(GO_FILES)
 	$(RUFF) format
 
-lint: lint-rust lint-go lint-python ## checks formatting and lints of all languages
+lint: lint-rust lint-go lint-python docs-c ## checks formatting and lints of all languages
 
 lint-rust: tools
 	cargo fmt --check
@@ -138,6 +140,10 @@ lint-python: $(RUFF)
 	$(RUFF) format --check
 	$(MYPY) --strict $(wildcard tests/cluster bindings/python)
 	$(MYPY) --strict --ignore-missing-imports benches
+
+docs-c: tools ## makes the documentation of the C ABI and of the C++ binding, in target/docs-c; an undocumented item is an error
+	mkdir -p target/docs-c
+	doxygen bindings/Doxyfile
 
 header: tools ## writes include/sandbox.h anew
 	BLESS=1 cargo test --test header

@@ -65,9 +65,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** The version that this header belongs to. */
+/** The version that this header belongs to: its first number, with which everything may change. */
 #define SBX_VERSION_MAJOR 0
+/** Its second number, with which there is something new. */
 #define SBX_VERSION_MINOR 1
+/** Its third number, with which something is repaired. */
 #define SBX_VERSION_PATCH 0
 /** The version as a number that grows. */
 #define SBX_VERSION_NUMBER ((SBX_VERSION_MAJOR << 16) | (SBX_VERSION_MINOR << 8) | SBX_VERSION_PATCH)

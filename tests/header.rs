@@ -60,9 +60,11 @@ fn macros() -> String {
     let [major, minor, patch] = version_parts()[..] else { panic!("{VERSION} has not three parts") };
     format!(
         "
-/** The version that this header belongs to. */
+/** The version that this header belongs to: its first number, with which everything may change. */
 #define SBX_VERSION_MAJOR {major}
+/** Its second number, with which there is something new. */
 #define SBX_VERSION_MINOR {minor}
+/** Its third number, with which something is repaired. */
 #define SBX_VERSION_PATCH {patch}
 /** The version as a number that grows. */
 #define SBX_VERSION_NUMBER ((SBX_VERSION_MAJOR << 16) | (SBX_VERSION_MINOR << 8) | SBX_VERSION_PATCH)

@@ -252,7 +252,8 @@ public:
 
     /// Deletes the sandbox that this one has.
     scoped_box &operator=(scoped_box &&other) noexcept {
-        std::swap(box_, other.box_);
+        scoped_box taken(std::move(other));
+        std::swap(box_, taken.box_);
         return *this;
     }
 

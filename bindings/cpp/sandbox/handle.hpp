@@ -236,25 +236,21 @@ public:
         }
     }
 
-    /// Calls a function of the C ABI, and throws what a callback threw, else its error.
+    /// Calls a function of the C ABI that gives a handle out as its last result, and throws what a callback threw, else
+    /// its error.
     template <class... Parameters, class... Arguments>
-    void call(sbx_status (*function)(Parameters...), Arguments... arguments) {
+    owned<given<Parameters...>> make(sbx_status (*function)(Parameters...), Arguments... arguments) {
+        given<Parameters...> *native = nullptr;
         sbx_error *told = nullptr;
-        const sbx_status status = function(arguments..., &told);
+        const sbx_status status = function(arguments..., &native, &told);
+        owned<given<Parameters...>> result(native);
         if (thrown_) {
             sbx_error_free(told);
             std::rethrow_exception(std::move(thrown_));
         }
         if (status != SBX_OK)
             fail(told);
-    }
-
-    /// The same for one that gives a handle out as its last result.
-    template <class... Parameters, class... Arguments>
-    owned<given<Parameters...>> make(sbx_status (*function)(Parameters...), Arguments... arguments) {
-        given<Parameters...> *native = nullptr;
-        call(function, arguments..., &native);
-        return owned<given<Parameters...>>(native);
+        return result;
     }
 
 private:
