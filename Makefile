@@ -141,7 +141,7 @@ lint-python: $(RUFF)
 	$(MYPY) --strict $(wildcard tests/cluster bindings/python)
 	$(MYPY) --strict --ignore-missing-imports benches
 
-docs-c: tools ## makes the documentation of the C ABI and of the C++ binding, in target/docs-c; an undocumented item is an error
+docs-c: tools ## documents the C ABI and the C++ binding in target/docs-c, which takes a comment at every item
 	mkdir -p target/docs-c
 	doxygen bindings/Doxyfile
 
