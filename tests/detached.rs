@@ -123,6 +123,7 @@ fn a_receiver_that_fails_leaves_the_command_alone() {
     let detached = sandbox.shell("echo one; sleep 0.5; echo two").detach("job").unwrap();
     let mut position = Position::default();
     let error = detached.stream(&mut position, |_, _| Err(Error::cancelled("enough"))).unwrap_err();
+    assert!(error.to_string().contains("the command itself goes on: enough"), "{error}");
     assert_eq!((error.kind(), position), (ErrorKind::Cancelled, Position::default()));
     let mut text = Vec::new();
     let gather = |_, bytes: &[u8]| {

@@ -182,6 +182,19 @@ impl Detached {
         position: &mut Position,
         mut receive: impl FnMut(OutputStream, &[u8]) -> Result<()>,
     ) -> Result<ExitStatus> {
+        let mut stopped = None;
+        let result = self.follow(position, |stream, bytes| {
+            receive(stream, bytes).map_err(|e| Error::cancelled(stopped.insert(e).message().to_owned()))
+        });
+        // The command that hands the output over was killed, not this one.
+        stopped.map_or(result, |e| Err(self.explain(e.context("the command itself goes on"))))
+    }
+
+    fn follow(
+        &self,
+        position: &mut Position,
+        mut receive: impl FnMut(OutputStream, &[u8]) -> Result<()>,
+    ) -> Result<ExitStatus> {
         let mut hand_over = |position: &mut Position, stream, bytes: &[u8]| {
             receive(stream, bytes)?;
             *position.of(stream) += bytes.len() as u64;
