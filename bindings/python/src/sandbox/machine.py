@@ -5,7 +5,7 @@ from ctypes import byref, c_double, c_int64, c_size_t
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, Optional, Union, overload
+from typing import TYPE_CHECKING, Any, Optional, Union, overload
 
 from . import _abi as abi
 from . import command as commands
@@ -16,7 +16,7 @@ from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
 from .files import SandboxPath
 from .info import SandboxInfo, point, told
-from .transfer import OnProgress, Transfer, Transferred, TreeReport
+from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -322,7 +322,7 @@ class Machine(Closable):
 
     def upload(
         self,
-        source: Union[Text, "IO[bytes]"],
+        source: Union[Text, Reader],
         remote: Union[Text, SandboxPath],
         *,
         checksum: bool = False,
@@ -343,7 +343,7 @@ class Machine(Closable):
     def download(
         self,
         remote: Union[Text, SandboxPath],
-        target: Union[Text, "IO[bytes]"],
+        target: Union[Text, Writer],
         *,
         checksum: bool = False,
         sync: bool = False,

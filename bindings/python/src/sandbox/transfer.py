@@ -3,7 +3,7 @@
 import os
 from ctypes import c_void_p, memmove, string_at
 from dataclasses import dataclass
-from typing import IO, Any, Callable, Optional, Union
+from typing import Any, Callable, Optional, Protocol, Union
 
 from . import _abi as abi
 from ._border import Callback, Handle, Text, call, decoded, encoded, make
@@ -14,6 +14,22 @@ from .errors import FileTransferError
 #: their total if that is known. It is called at the beginning, at the end, and up to 20 times a second in between, by
 #: the thread that transfers. False ends the transfer with OperationCancelledError.
 OnProgress = Callable[[str, int, Optional[int]], object]
+
+
+class Reader(Protocol):
+    """What an upload can read from, such as a file opened for reading bytes."""
+
+    def read(self, length: int, /) -> bytes:
+        """Up to `length` bytes; none at the end."""
+        ...
+
+
+class Writer(Protocol):
+    """What a download can be written to, such as a file opened for writing bytes."""
+
+    def write(self, data: bytes, /) -> Optional[int]:
+        """Takes the data and tells how many bytes of it; None is all."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -93,7 +109,7 @@ class Transfer:
         self._callbacks = [Callback(on_progress)]
         self._progress = abi.sbx_progress_fn(self._callbacks[0])
 
-    def upload(self, source: Union[Text, "IO[bytes]"], remote: Text) -> Transferred:
+    def upload(self, source: Union[Text, Reader], remote: Text) -> Transferred:
         """Copies a local file, or what a reader gives."""
         if isinstance(source, (str, bytes, os.PathLike)):
             return self._file(abi.sbx_transfer_upload, encoded(source), encoded(remote))
@@ -101,7 +117,7 @@ class Transfer:
         self._callbacks.append(reader)
         return self._file(abi.sbx_transfer_upload_from, abi.sbx_read_fn(reader), encoded(remote))
 
-    def download(self, remote: Text, target: Union[Text, "IO[bytes]"]) -> Transferred:
+    def download(self, remote: Text, target: Union[Text, Writer]) -> Transferred:
         """Copies to a local file, or to a writer."""
         if isinstance(target, (str, bytes, os.PathLike)):
             return self._file(abi.sbx_transfer_download, encoded(remote), encoded(target))
@@ -151,7 +167,7 @@ class _Reader(Callback):
 
     stop = -1
 
-    def __init__(self, source: "IO[bytes]") -> None:
+    def __init__(self, source: Reader) -> None:
         super().__init__(self._read)
         self._source = source
         self._length = 0
@@ -167,12 +183,13 @@ class _Reader(Callback):
         self._length = len(piece)
 
 
-def _written(target: "IO[bytes]") -> "Callable[[Optional[int], int, int], None]":
+def _written(target: Writer) -> "Callable[[Optional[int], int, int], None]":
     """Writes all of each piece to a file, however little one write takes."""
 
     def write(_userdata: Optional[int], data: int, length: int) -> None:
-        left = memoryview(string_at(data, length))
+        left = string_at(data, length)
         while left:
-            left = left[target.write(left) :]
+            written = target.write(left)
+            left = b"" if written is None else left[written:]
 
     return write
