@@ -22,7 +22,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from typing import Callable
+from typing import Callable, Optional, Union
 
 import sandbox
 from sandbox import ErrorKind, Stream
@@ -122,7 +122,7 @@ def by_name() -> None:
 
 @scenario
 def run() -> None:
-    arguments: list[str | bytes] = ["a b", 'it\'s "$HOME"', "line\nline", b"\xff\xfe", "", "*", "\udcff"]
+    arguments: list[Union[str, bytes]] = ["a b", 'it\'s "$HOME"', "line\nline", b"\xff\xfe", "", "*", "\udcff"]
     expected = b"".join(f"{len(os.fsencode(a))}:".encode() + os.fsencode(a) for a in arguments)
     script = 'for a; do LC_ALL=C; printf "%s:%s" "${#a}" "$a"; done'
     assert machine.run(["bash", "-c", script, "bash", *arguments]).stdout == expected
@@ -433,9 +433,9 @@ def transfers() -> None:
     local, back, remote = DIRECTORY / "up", DIRECTORY / "down", machine.path("/tmp/transfer")
     local.write_bytes(data)
     local.chmod(0o750)
-    steps: list[tuple[int, int | None]] = []
+    steps: list[tuple[int, Optional[int]]] = []
 
-    def progress(path: str, done: int, total: int | None) -> None:
+    def progress(path: str, done: int, total: Optional[int]) -> None:
         assert path in (str(local), str(remote)), path
         steps.append((done, total))
 
@@ -456,7 +456,7 @@ def transfers() -> None:
     assert machine.download(remote, target).sha256 is None and target.getvalue() == data
 
     # One that is interrupted half-way keeps what has arrived.
-    def stop(_path: str, done: int, _total: int | None) -> bool:
+    def stop(_path: str, done: int, _total: Optional[int]) -> bool:
         return done == 0
 
     big = os.urandom(64 << 20)
@@ -788,6 +788,8 @@ def settings() -> None:
         ("ssh_key", "/no/such/key"),
         ("owner", "not a label"),
         ("max_sessions", 0),
+        ("max_sessions", -1),
+        ("ssh_port", 70_000),
     ):
         try:
             sandbox.Client(dataclasses.replace(whole, **{name: value}))  # type: ignore[arg-type]

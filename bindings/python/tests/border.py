@@ -1,8 +1,11 @@
 """What the package promises about its border with the library. It is run where the cluster is reached."""
 
 import gc
+import os
 import pathlib
+import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from ctypes import byref, c_uint64
@@ -91,6 +94,26 @@ def handles_are_freed_by_their_last_user() -> None:
     gc.collect()
 
 
+def an_interrupted_creation_leaves_nothing(client: sandbox.Client) -> None:
+    name = f"interrupted-{os.getpid()}"
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    try:
+        client.create(sandbox.SandboxSpec(name=name, lifetime=120))
+    except KeyboardInterrupt:
+        pass
+    else:
+        raise AssertionError("there was no KeyboardInterrupt")
+    for thread in threading.enumerate():
+        if thread.name == "sandbox-wait" and not thread.daemon:
+            thread.join()
+    try:
+        client.get_sandbox_info(name)
+    except sandbox.SandboxNotFoundError:
+        return
+    raise AssertionError(f"{name} is left")
+
+
 def main() -> None:
     every_status_has_a_kind_and_a_class()
     the_versions_agree()
@@ -99,6 +122,7 @@ def main() -> None:
         what_the_package_does_in_other_ways_agrees(machine)
         trivial_calls_are_cheap(machine)
     with sandbox.Client() as client:
+        an_interrupted_creation_leaves_nothing(client)
         try:
             client.attach(machine.name)
         except sandbox.SandboxNotFoundError:

@@ -150,6 +150,13 @@ def seconds(duration: float) -> float:
     return -1.0 if duration == float("inf") else duration
 
 
+def ranged(number: int, end: int, begin: int = 0) -> int:
+    """The number, if it is one from `begin` to below the end: ctypes would cut it silently."""
+    if not begin <= number < end:
+        raise errors.made(ErrorKind.INVALID_ARGUMENT, f"{number!r} is not from {begin} to {end - 1}")
+    return number
+
+
 def interruptible(work: Callable[[], T], discard: Optional[Callable[[T], object]] = None) -> T:
     """Does work that blocks in the library, so that a signal such as Ctrl-C ends the wait for it.
 

@@ -14,8 +14,8 @@ from typing import IO, Any, AnyStr, Callable, Generic, Optional, TypeVar, Union,
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
-from ._border import Closable, Handle, background, call, decoded, interruptible, make
-from .command import Arguments, ended, poll, ranged, signal_name
+from ._border import Closable, Handle, background, call, decoded, interruptible, make, ranged
+from .command import Arguments, ended, poll, signal_name
 from .errors import CommandExecutionError
 
 T = TypeVar("T")
@@ -221,9 +221,11 @@ class _Output(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         if not view:
             return 0
-        place, length = c_char.from_buffer(view), c_size_t()
-        work = (self._read, child, byref(place), len(view), byref(length))
+        # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
+        place, length = (c_char * min(len(view), BUFFER))(), c_size_t()
+        work = (self._read, child, place, len(place), byref(length))
         interruptible(lambda: call(*work, subject=CommandExecutionError))
+        view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
     def readall(self) -> bytes:

@@ -22,7 +22,7 @@ from typing import (
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind, Stream
-from ._border import Callback, Handle, Text, call, decoded, encoded, interruptible, make, seconds
+from ._border import Callback, Handle, Text, call, decoded, encoded, interruptible, make, ranged, seconds
 from .errors import CommandExecutionError, CommandFailedError
 
 if TYPE_CHECKING:
@@ -226,13 +226,6 @@ def prepared(
     if output_limit is not None:
         call(abi.sbx_command_set_output_limit, command, ranged(output_limit, 1 << 64))
     return command
-
-
-def ranged(number: int, end: int) -> int:
-    """The number, if it is one from 0 to below the end: ctypes would cut it silently."""
-    if not 0 <= number < end:
-        raise errors.made(ErrorKind.INVALID_ARGUMENT, f"{number!r} is out of range")
-    return number
 
 
 class Running:

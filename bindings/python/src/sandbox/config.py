@@ -7,7 +7,7 @@ from typing import Optional, Union
 
 from . import _abi as abi
 from ._abi import LogLevel, Transport
-from ._border import Handle, call, encoded, make, seconds
+from ._border import Handle, call, encoded, make, ranged, seconds
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,15 @@ class Config:
                 continue
             if isinstance(value, float) or setting.name in _DURATIONS:
                 value = seconds(value)
+            elif setting.name in _RANGES:
+                value = ranged(value, _RANGES[setting.name])
             elif not isinstance(value, int):
                 value = encoded(value)
             call(_SETTERS[setting.name], handle, value)
         return handle
 
 
+_RANGES = {"ssh_port": 1 << 16, "max_sessions": 1 << 64}
 _DURATIONS = {
     "lifetime": abi.sbx_config_set_lifetime,
     "create_timeout": abi.sbx_config_set_create_timeout,

@@ -8,8 +8,8 @@ from typing import Optional
 from . import _abi as abi
 from . import errors
 from ._abi import Stream
-from ._border import Closable, Handle, call, decoded, interruptible, make, seconds
-from .command import OnOutput, ended, make_ending, poll, ranged, receiver, signal_name
+from ._border import Closable, Handle, call, decoded, interruptible, make, ranged, seconds
+from .command import OnOutput, ended, make_ending, poll, receiver, signal_name
 from .errors import CommandExecutionError
 
 

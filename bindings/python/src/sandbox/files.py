@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Optional, Union, overload
 from . import _abi as abi
 from . import errors
 from ._abi import FileKind, Open
-from ._border import Handle, call, decoded, encoded, make
-from .command import ranged
+from ._border import Handle, call, decoded, encoded, make, ranged
 from .errors import FileTransferError
 
 if TYPE_CHECKING:
@@ -123,7 +122,14 @@ class SandboxFile(io.RawIOBase):
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Sets the position and returns it."""
         position = c_uint64()
-        call(abi.sbx_file_seek, self._open(), offset, whence, byref(position), subject=FileTransferError)
+        call(
+            abi.sbx_file_seek,
+            self._open(),
+            ranged(offset, 1 << 63, -1 << 63),
+            whence,
+            byref(position),
+            subject=FileTransferError,
+        )
         return position.value
 
     def truncate(self, size: Optional[int] = None) -> int:

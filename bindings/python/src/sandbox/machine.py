@@ -168,6 +168,20 @@ class Machine(Closable):
         **options: "Unpack[CommandOptions]",
     ) -> "CompletedCommand[bytes]": ...
 
+    @overload
+    def run(
+        self,
+        args: Arguments,
+        *,
+        text: bool,
+        input: Any = None,
+        check: bool = False,
+        on_output: Optional[OnOutput] = None,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "CompletedCommand[Any]": ...
+
     def run(
         self,
         args: Arguments,
@@ -261,6 +275,17 @@ class Machine(Closable):
     def popen(
         self, args: Arguments, *, text: "Literal[False]" = False, **options: "Unpack[CommandOptions]"
     ) -> "Child[bytes]": ...
+
+    @overload
+    def popen(
+        self,
+        args: Arguments,
+        *,
+        text: bool,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "Child[Any]": ...
 
     def popen(
         self,

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional, Protocol, Union
 
 from . import _abi as abi
-from ._border import Callback, Handle, Text, call, decoded, encoded, make
-from .command import ranged
+from ._border import Callback, Handle, Text, call, decoded, encoded, make, ranged
 from .errors import FileTransferError
 
 #: Is told how far a transfer has come: the file that is read, the bytes that have arrived, in all files of a tree, and
