@@ -137,7 +137,8 @@ def run() -> None:
 
 @scenario
 def streams() -> None:
-    with machine.popen(["cat"], text=True) as cat:
+    pipe = sandbox.PIPE
+    with machine.popen(["cat"], text=True, stdin=pipe, stdout=pipe, stderr=pipe) as cat:
         assert cat.stdin and cat.stdout and cat.stderr and len(cat.id) > 8
         for line in ("one\n", "two\n", "three ü\n"):
             cat.stdin.write(line)
@@ -147,6 +148,8 @@ def streams() -> None:
         cat.stdin.close()
         assert cat.stdout.read() == cat.stderr.read() == ""
         assert cat.wait() == 0 and cat.poll() == 0
+    with machine.popen(["cat"], stdin=sandbox.DEVNULL) as empty:
+        assert empty.stdin is None and empty.communicate() == (b"", b"")
     both = "echo 1; echo 2 >&2; echo 3"
     told = machine.execute(both)
     assert (told.stdout, told.stderr) == (b"1\n3\n", b"2\n")

@@ -28,9 +28,9 @@ from .errors import CommandExecutionError, CommandFailedError
 if TYPE_CHECKING:
     from _typeshed import FileDescriptorLike, ReadableBuffer
 
-#: Keeps an output stream; the default.
+#: Keeps an output stream, or lets popen() write the input; the default.
 PIPE = subprocess.PIPE
-#: For stdout and stderr: /dev/null in the sandbox, so that none of it travels. For stdin: no input; the default.
+#: For stdout and stderr: /dev/null in the sandbox, so that none of it travels. For stdin: no input.
 DEVNULL = subprocess.DEVNULL
 #: For stderr: to where the standard output goes, in the order in which the command writes both.
 STDOUT = subprocess.STDOUT
@@ -53,7 +53,7 @@ class CommandOptions(TypedDict, total=False):
     """What every way to run a command takes.
 
     shell: the arguments are a line for /bin/sh; in a sequence the first is the line, and the others are $1, $2, …
-    stdin: an open file, pipe or socket, or its descriptor, which is read while the command runs.
+    stdin: an open file, pipe or socket, or its descriptor, which is read while the command runs; else PIPE or DEVNULL.
     stdout: PIPE or DEVNULL.
     stderr: PIPE, DEVNULL or STDOUT.
     timeout: seconds until the command and all its processes are killed; None for the configured command_timeout,
@@ -198,9 +198,7 @@ def prepared(
             raise refuse("stdin and input can't both be given")
         data = bytes(input)
         call(abi.sbx_command_set_stdin, command, data, len(data))
-    elif stdin == PIPE:
-        raise refuse("stdin is an open file; the input that popen() gives is written to its child")
-    elif stdin is not None and stdin != DEVNULL:
+    elif stdin not in (None, PIPE, DEVNULL):
         call(abi.sbx_command_set_stdin_fd, command, stdin if isinstance(stdin, int) else stdin.fileno())
     if stdout == DEVNULL:
         call(abi.sbx_command_discard_stdout, command)

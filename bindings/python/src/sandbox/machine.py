@@ -11,7 +11,7 @@ from . import _abi as abi
 from . import command as commands
 from ._border import Closable, Handle, Text, call, decoded, encoded, make, seconds
 from .child import Child
-from .command import DEVNULL, STDOUT, Arguments, CommandOptions, CompletedCommand, OnOutput, Running
+from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, OnOutput, Running
 from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
 from .files import SandboxPath
@@ -303,7 +303,7 @@ class Machine(Closable):
         command = commands.prepared(self._open(), args, **options)
         child = make(abi.sbx_command_spawn, abi.sbx_child_free, command, subject=CommandExecutionError)
         has = (
-            options.get("stdin") is None,
+            options.get("stdin") in (None, PIPE),
             options.get("stdout") != DEVNULL,
             options.get("stderr") not in (DEVNULL, STDOUT),
         )
