@@ -5,11 +5,11 @@ COMPONENTS = tests/cluster/components
 TOOLS = target/tools
 RUFF = $(TOOLS)/bin/ruff
 MYPY = $(TOOLS)/bin/mypy
-PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1
+PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable cpp header install languages readme settings
+ONCE = cable cpp header install languages python readme settings
 # This one too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile
 PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
@@ -45,8 +45,8 @@ ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsan
 export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
 export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 .NOTPARALLEL:
-.PHONY: help library install uninstall quickstart test test-unit test-doc test-relay test-inside test-asan test-outside \
-	build-tests build-asan bench fmt lint \
+.PHONY: help library install uninstall wheel quickstart test test-unit test-doc test-relay test-inside test-asan \
+	test-outside build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up cluster-down clean tools \
 	own-cluster own-image
 
@@ -82,6 +82,13 @@ uninstall: ## removes what was installed in PREFIX
 		$(DESTDIR)$(LIBDIR)/pkgconfig/sandbox.pc
 	rm -rf $(DESTDIR)$(INCLUDEDIR)/sandbox $(DESTDIR)$(LIBDIR)/cmake/sandbox
 
+wheel: library $(RUFF) ## builds the Python package with the library in it, target/wheel/*.whl
+	rm -rf target/wheel target/python
+	mkdir -p target/python
+	strip --strip-debug -o target/python/libsandbox.so $(BUILT)/libsandbox.so
+	SANDBOX_LIBRARY=$(CURDIR)/target/python/libsandbox.so $(TOOLS)/bin/pip wheel --quiet --no-index --no-deps \
+		--no-build-isolation --wheel-dir target/wheel bindings/python
+
 test: test-unit test-doc test-relay test-inside test-asan test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
 
 test-unit: build-tests
@@ -106,6 +113,7 @@ test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only t
 build-tests: tools
 	cargo build $(COMMAND)
 	cargo test --no-run $(COMMAND)
+	$(MAKE) wheel PROFILE=debug
 
 # Of libssh2, which another compiler translates, it is checked that it is looked at as well.
 build-asan: tools
@@ -139,6 +147,7 @@ lint-python: $(RUFF)
 	$(RUFF) check
 	$(RUFF) format --check
 	$(MYPY) --strict $(wildcard tests/cluster bindings/python)
+	python3 bindings/python/make_abi.py --check
 	$(MYPY) --strict --ignore-missing-imports benches
 
 docs-c: tools ## documents the C ABI and the C++ binding in target/docs-c, which takes a comment at every item

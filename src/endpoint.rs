@@ -163,14 +163,18 @@ impl Endpoint {
 
     fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
         let own_deadline = deadline.within(core.config.connect_timeout);
+        // Asked first: another thread may get the key in while this one is refused.
+        let was_authorized = self.authorized.load(Ordering::Acquire);
         let result = match self.connect_once(core, own_deadline) {
             // Another client made this sandbox: the API server decides whether we may have it.
-            Err(e) if e.kind() == ErrorKind::Authentication && !self.authorized.load(Ordering::Acquire) => {
-                let key = core.identity.public().as_str();
-                core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
-                    refusal.context("this client did not create the sandbox, and its key can't be added")
-                })?;
-                self.authorized.store(true, Ordering::Release);
+            Err(e) if e.kind() == ErrorKind::Authentication && !was_authorized => {
+                if !self.authorized.load(Ordering::Acquire) {
+                    let key = core.identity.public().as_str();
+                    core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
+                        refusal.context("this client did not create the sandbox, and its key can't be added")
+                    })?;
+                    self.authorized.store(true, Ordering::Release);
+                }
                 self.connect_once(core, own_deadline)
             }
             result => result,

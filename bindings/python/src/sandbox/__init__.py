@@ -1,0 +1,122 @@
+"""Disposable Linux machines on your own Kubernetes.
+
+    import sandbox
+
+    with sandbox.Client() as client, client.create() as machine:
+        print(machine.run(["uname", "-a"], text=True, check=True).stdout)
+
+Client is the entrance, Machine is one sandbox, SandboxPath a file in it. Calls block and let go of the interpreter's
+lock; all classes may be used from several threads. In a child of os.fork() the parent's objects raise ForkedError. The
+class of the original SDK is there as Sandbox, with its methods and exceptions.
+
+Durations are seconds; math.inf is without a limit, and None is what the configuration says.
+"""
+
+from . import _abi
+from ._abi import Cause, ErrorKind, FileKind, LogLevel, Phase, Stream, Transport
+from .child import Child
+from .client import Client, Sandbox
+from .command import DEVNULL, PIPE, STDOUT, CommandOptions, CompletedCommand, Terminal
+from .config import Config
+from .detached import Detached, Position
+from .errors import (
+    AsyncContextError,
+    AuthenticationError,
+    ClosedError,
+    CommandExecutionError,
+    CommandFailedError,
+    ConfigError,
+    ConflictError,
+    ConnectError,
+    DisconnectedError,
+    FileTransferError,
+    ForkedError,
+    HostKeyMismatchError,
+    InvalidArgumentError,
+    NotFoundError,
+    OperationCancelledError,
+    OutcomeUnknownError,
+    PanicError,
+    PermissionDeniedError,
+    QuotaError,
+    SandboxCreationError,
+    SandboxDeletionError,
+    SandboxError,
+    SandboxNotFoundError,
+    SSHConnectionError,
+    StorageFullError,
+    TimedOutError,
+    UnavailableError,
+    Verdict,
+)
+from .files import DirEntry, FileStat, SandboxFile, SandboxPath
+from .info import SandboxInfo
+from .machine import Machine, SessionCounts, Timings
+from .spec import SandboxSpec
+from .transfer import Note, Transferred, TreeReport
+
+#: The version of the library in this package.
+__version__ = (_abi.sbx_version() or b"").decode()
+
+__all__ = [
+    "DEVNULL",
+    "PIPE",
+    "STDOUT",
+    "AsyncContextError",
+    "AuthenticationError",
+    "Cause",
+    "Child",
+    "Client",
+    "ClosedError",
+    "CommandExecutionError",
+    "CommandFailedError",
+    "CommandOptions",
+    "CompletedCommand",
+    "Config",
+    "ConfigError",
+    "ConflictError",
+    "ConnectError",
+    "Detached",
+    "DirEntry",
+    "DisconnectedError",
+    "ErrorKind",
+    "FileKind",
+    "FileStat",
+    "FileTransferError",
+    "ForkedError",
+    "HostKeyMismatchError",
+    "InvalidArgumentError",
+    "LogLevel",
+    "Machine",
+    "NotFoundError",
+    "Note",
+    "OperationCancelledError",
+    "OutcomeUnknownError",
+    "PanicError",
+    "PermissionDeniedError",
+    "Phase",
+    "Position",
+    "QuotaError",
+    "SSHConnectionError",
+    "Sandbox",
+    "SandboxCreationError",
+    "SandboxDeletionError",
+    "SandboxError",
+    "SandboxFile",
+    "SandboxInfo",
+    "SandboxNotFoundError",
+    "SandboxPath",
+    "SandboxSpec",
+    "SessionCounts",
+    "StorageFullError",
+    "Stream",
+    "Terminal",
+    "TimedOutError",
+    "Timings",
+    "Transferred",
+    "Transport",
+    "TreeReport",
+    "UnavailableError",
+    "Verdict",
+    "__version__",
+]

@@ -1,0 +1,457 @@
+"""The C ABI as include/sandbox.h declares it. Made by make_abi.py: changes go there."""
+
+import enum
+import pathlib
+from ctypes import (
+    CDLL,
+    CFUNCTYPE,
+    c_bool,
+    c_char_p,
+    c_double,
+    c_int32,
+    c_int64,
+    c_size_t,
+    c_uint16,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+)
+from typing import Any, Callable, Optional
+
+# CDLL lets go of the interpreter's lock during each call.
+_library = CDLL(str(pathlib.Path(__file__).with_name("libsandbox.so")))
+
+
+def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    function = getattr(_library, name)
+    function.restype = result
+    function.argtypes = arguments
+    return function  # type: ignore[no-any-return]
+
+
+class ErrorKind(enum.IntEnum):
+    """What a function answers: SBX_OK, or why it failed. The numbers never change and are never used again for something else. A later version may have more of them."""
+
+    # It did what was asked.
+    OK = 0
+    # An argument can't be meant as given: NULL where something must be, text that is not UTF-8, a number out of its range. Nothing was tried.
+    INVALID_ARGUMENT = 1
+    # A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
+    CONFIG = 2
+    # A blocking call was made from asynchronous Rust code of the host program.
+    ASYNC_CONTEXT = 3
+    # The client was made before fork(); its threads don't exist in the child. Make a new client there.
+    FORKED = 4
+    # The handle was closed, or its sandbox deleted through it.
+    CLOSED = 5
+    # No such sandbox, or no such file in it.
+    NOT_FOUND = 20
+    # A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
+    CONFLICT = 21
+    # Kubernetes, or the file system of the sandbox, does not allow it.
+    PERMISSION_DENIED = 22
+    # A quota of the namespace, or the API server's limit of requests, is used up.
+    QUOTA = 23
+    # A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+    STORAGE_FULL = 24
+    # The API server can't be reached or can't answer now. Trying later may help.
+    UNAVAILABLE = 40
+    # No connection to the sandbox's SSH server could be made.
+    CONNECT = 41
+    # The sandbox's SSH server refused this client's key or user name.
+    AUTHENTICATION = 42
+    # The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
+    HOST_KEY_MISMATCH = 43
+    # A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    DISCONNECTED = 44
+    # The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+    TIMED_OUT = 45
+    # The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+    CREATE = 60
+    # The sandbox could not be deleted, or its end could not be confirmed.
+    DELETE = 61
+    # The command could not be started: it did not run.
+    COMMAND = 62
+    # The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
+    COMMAND_FAILED = 63
+    # The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have happened, in part or whole. It is never asked twice.
+    OUTCOME_UNKNOWN = 64
+    # A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The target of a transfer is as it was before.
+    TRANSFER = 65
+    # The caller's own callback asked to stop.
+    CANCELLED = 66
+    # A bug in this library: a panic was caught at its border. The handles stay usable.
+    PANIC = 90
+
+
+class Stream(enum.IntEnum):
+    """The two output streams of a command."""
+
+    # Standard output.
+    STDOUT = 1
+    # Standard error.
+    STDERR = 2
+
+
+class Cause(enum.IntEnum):
+    """The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them."""
+
+    # There is no verdict.
+    NONE = 0
+    # The image does not exist, can't be reached, or needs credentials.
+    IMAGE_PULL = 1
+    # No node can take the Pod.
+    UNSCHEDULABLE = 2
+    # A quota of the namespace forbids it.
+    QUOTA = 3
+    # Admission (Pod security, a policy, a webhook) or validation rejected the Pod.
+    REJECTED = 4
+    # The container can't be set up: a missing Secret or ConfigMap, a bad command, a failed volume.
+    CONFIGURATION = 5
+    # The container's main process ended by itself.
+    EXITED = 6
+    # The container used more memory than its limit and was killed.
+    OUT_OF_MEMORY = 7
+    # The node evicted the Pod.
+    EVICTED = 8
+    # The Pod reached its hard time limit.
+    DEADLINE_EXCEEDED = 9
+    # The sandbox reached its own expiry.
+    EXPIRED = 10
+    # The Pod was deleted, or is being deleted.
+    DELETED = 11
+    # The node is gone or does not answer.
+    NODE_LOST = 12
+    # Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    PENDING = 13
+
+
+class FileKind(enum.IntEnum):
+    """What a file is."""
+
+    # Nothing is known.
+    UNKNOWN = 0
+    # A regular file.
+    FILE = 1
+    # A directory.
+    DIRECTORY = 2
+    # A symbolic link.
+    SYMLINK = 3
+    # A named pipe, a socket, a device.
+    OTHER = 4
+
+
+class Phase(enum.IntEnum):
+    """Where a Pod is in its life. A later version may have more of them."""
+
+    # Kubernetes has lost sight of it, or says something that this library does not know.
+    UNKNOWN = 0
+    # Accepted by Kubernetes; its container does not run yet.
+    PENDING = 1
+    # Its container runs.
+    RUNNING = 2
+    # It stopped with exit code 0.
+    SUCCEEDED = 3
+    # It stopped in another way.
+    FAILED = 4
+    # It is being deleted.
+    TERMINATING = 5
+
+
+class Transport(enum.IntEnum):
+    """The way to a sandbox's SSH server, for sbx_config_set_transport()."""
+
+    # Begins on the tunnel and moves to the Pod's address if that can be reached.
+    AUTO = 0
+    # Straight to the Pod's address. Works inside the cluster's network.
+    DIRECT = 1
+    # Through the API server's port-forward. Works wherever kubectl works.
+    TUNNEL = 2
+
+
+class LogLevel(enum.IntEnum):
+    """The levels of log lines, for sbx_config_set_log()."""
+
+    # None at all.
+    OFF = 0
+    # What went wrong and could not be reported by a call.
+    ERROR = 1
+    # What may need attention.
+    WARN = 2
+    # What happens.
+    INFO = 3
+    # Details for finding a fault.
+    DEBUG = 4
+    # Everything.
+    TRACE = 5
+
+
+class Open(enum.IntEnum):
+    """How sbx_sandbox_open_file() opens a file; to be combined with |."""
+
+    # For reading.
+    READ = 1
+    # For writing, over what is there.
+    WRITE = 2
+    # For writing at the end, wherever that is at the time.
+    APPEND = 4
+    # Empties a file that is there. Needs SBX_OPEN_WRITE.
+    TRUNCATE = 8
+    # Creates the file if it is not there. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+    CREATE = 16
+    # Creates the file, which must not be there, nor a link of its name. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+    CREATE_NEW = 32
+
+
+class Seek(enum.IntEnum):
+    """What sbx_file_seek() counts from."""
+
+    # The beginning of the file.
+    START = 0
+    # The position.
+    CURRENT = 1
+    # The end of the file.
+    END = 2
+
+
+sbx_output_fn = CFUNCTYPE(c_int32, c_void_p, c_int32, c_void_p, c_size_t)
+sbx_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_char_p, c_uint64, c_int64)
+sbx_read_fn = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)
+sbx_write_fn = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_size_t)
+
+sbx_version: Callable[..., Optional[bytes]] = _declared("sbx_version", c_char_p)
+sbx_version_number: Callable[..., int] = _declared("sbx_version_number", c_uint32)
+sbx_child_id: Callable[..., Optional[bytes]] = _declared("sbx_child_id", c_char_p, c_void_p)
+sbx_child_write_stdin: Callable[..., int] = _declared("sbx_child_write_stdin", c_int32, c_void_p, c_char_p, c_size_t, c_void_p)
+sbx_child_close_stdin: Callable[..., None] = _declared("sbx_child_close_stdin", None, c_void_p)
+sbx_child_read_stdout: Callable[..., int] = _declared("sbx_child_read_stdout", c_int32, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
+sbx_child_read_stderr: Callable[..., int] = _declared("sbx_child_read_stderr", c_int32, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
+sbx_child_close_stdout: Callable[..., None] = _declared("sbx_child_close_stdout", None, c_void_p)
+sbx_child_close_stderr: Callable[..., None] = _declared("sbx_child_close_stderr", None, c_void_p)
+sbx_child_wait: Callable[..., int] = _declared("sbx_child_wait", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_child_wait_with_output: Callable[..., int] = _declared("sbx_child_wait_with_output", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_child_try_wait: Callable[..., int] = _declared("sbx_child_try_wait", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_child_kill: Callable[..., int] = _declared("sbx_child_kill", c_int32, c_void_p, c_void_p)
+sbx_child_signal: Callable[..., int] = _declared("sbx_child_signal", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_child_resize: Callable[..., None] = _declared("sbx_child_resize", None, c_void_p, c_uint16, c_uint16)
+sbx_child_free: Callable[..., None] = _declared("sbx_child_free", None, c_void_p)
+sbx_client_new: Callable[..., int] = _declared("sbx_client_new", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_client_namespace: Callable[..., Optional[bytes]] = _declared("sbx_client_namespace", c_char_p, c_void_p)
+sbx_client_api_requests: Callable[..., int] = _declared("sbx_client_api_requests", c_uint64, c_void_p)
+sbx_client_create: Callable[..., int] = _declared("sbx_client_create", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_client_attach: Callable[..., int] = _declared("sbx_client_attach", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_client_list: Callable[..., int] = _declared("sbx_client_list", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_client_reap: Callable[..., int] = _declared("sbx_client_reap", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_client_delete_sandbox: Callable[..., int] = _declared("sbx_client_delete_sandbox", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_client_shutdown_sandbox: Callable[..., int] = _declared("sbx_client_shutdown_sandbox", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_client_execute_command: Callable[..., int] = _declared("sbx_client_execute_command", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p)
+sbx_client_upload_file: Callable[..., int] = _declared("sbx_client_upload_file", c_int32, c_void_p, c_char_p, c_char_p, c_char_p, c_void_p, c_void_p)
+sbx_client_download_file: Callable[..., int] = _declared("sbx_client_download_file", c_int32, c_void_p, c_char_p, c_char_p, c_char_p, c_void_p, c_void_p)
+sbx_client_get_sandbox_info: Callable[..., int] = _declared("sbx_client_get_sandbox_info", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_client_ssh_port: Callable[..., int] = _declared("sbx_client_ssh_port", c_uint16, c_void_p, c_char_p)
+sbx_client_free: Callable[..., None] = _declared("sbx_client_free", None, c_void_p)
+sbx_command_add_arg: Callable[..., int] = _declared("sbx_command_add_arg", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_command_add_arg_bytes: Callable[..., int] = _declared("sbx_command_add_arg_bytes", c_int32, c_void_p, c_char_p, c_size_t, c_void_p)
+sbx_command_set_env: Callable[..., int] = _declared("sbx_command_set_env", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_command_set_current_dir: Callable[..., int] = _declared("sbx_command_set_current_dir", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_command_set_user: Callable[..., int] = _declared("sbx_command_set_user", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_command_set_stdin: Callable[..., int] = _declared("sbx_command_set_stdin", c_int32, c_void_p, c_char_p, c_size_t, c_void_p)
+sbx_command_set_stdin_fd: Callable[..., int] = _declared("sbx_command_set_stdin_fd", c_int32, c_void_p, c_int32, c_void_p)
+sbx_command_discard_stdout: Callable[..., int] = _declared("sbx_command_discard_stdout", c_int32, c_void_p, c_void_p)
+sbx_command_discard_stderr: Callable[..., int] = _declared("sbx_command_discard_stderr", c_int32, c_void_p, c_void_p)
+sbx_command_merge_stderr: Callable[..., int] = _declared("sbx_command_merge_stderr", c_int32, c_void_p, c_void_p)
+sbx_command_set_timeout: Callable[..., int] = _declared("sbx_command_set_timeout", c_int32, c_void_p, c_double, c_void_p)
+sbx_command_set_terminal: Callable[..., int] = _declared("sbx_command_set_terminal", c_int32, c_void_p, c_char_p, c_uint16, c_uint16, c_void_p)
+sbx_command_set_output_limit: Callable[..., int] = _declared("sbx_command_set_output_limit", c_int32, c_void_p, c_size_t, c_void_p)
+sbx_command_output: Callable[..., int] = _declared("sbx_command_output", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_command_status: Callable[..., int] = _declared("sbx_command_status", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_command_stream: Callable[..., int] = _declared("sbx_command_stream", c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_command_spawn: Callable[..., int] = _declared("sbx_command_spawn", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_command_detach: Callable[..., int] = _declared("sbx_command_detach", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_command_free: Callable[..., None] = _declared("sbx_command_free", None, c_void_p)
+sbx_ending_success: Callable[..., bool] = _declared("sbx_ending_success", c_bool, c_void_p)
+sbx_ending_exit_code: Callable[..., bool] = _declared("sbx_ending_exit_code", c_bool, c_void_p, c_void_p)
+sbx_ending_signal: Callable[..., Optional[bytes]] = _declared("sbx_ending_signal", c_char_p, c_void_p)
+sbx_ending_free: Callable[..., None] = _declared("sbx_ending_free", None, c_void_p)
+sbx_output_success: Callable[..., bool] = _declared("sbx_output_success", c_bool, c_void_p)
+sbx_output_exit_code: Callable[..., bool] = _declared("sbx_output_exit_code", c_bool, c_void_p, c_void_p)
+sbx_output_signal: Callable[..., Optional[bytes]] = _declared("sbx_output_signal", c_char_p, c_void_p)
+sbx_output_stdout: Callable[..., Optional[int]] = _declared("sbx_output_stdout", c_void_p, c_void_p, c_void_p)
+sbx_output_stderr: Callable[..., Optional[int]] = _declared("sbx_output_stderr", c_void_p, c_void_p, c_void_p)
+sbx_output_truncated: Callable[..., int] = _declared("sbx_output_truncated", c_uint64, c_void_p)
+sbx_output_check: Callable[..., int] = _declared("sbx_output_check", c_int32, c_void_p, c_void_p)
+sbx_output_free: Callable[..., None] = _declared("sbx_output_free", None, c_void_p)
+sbx_config_new: Callable[..., int] = _declared("sbx_config_new", c_int32, c_void_p, c_void_p)
+sbx_config_from_env: Callable[..., int] = _declared("sbx_config_from_env", c_int32, c_void_p, c_void_p)
+sbx_config_set: Callable[..., int] = _declared("sbx_config_set", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_config_set_namespace: Callable[..., int] = _declared("sbx_config_set_namespace", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_kubeconfig: Callable[..., int] = _declared("sbx_config_set_kubeconfig", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_context: Callable[..., int] = _declared("sbx_config_set_context", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_image: Callable[..., int] = _declared("sbx_config_set_image", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_ssh_user: Callable[..., int] = _declared("sbx_config_set_ssh_user", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_ssh_port: Callable[..., int] = _declared("sbx_config_set_ssh_port", c_int32, c_void_p, c_uint16, c_void_p)
+sbx_config_set_ssh_key: Callable[..., int] = _declared("sbx_config_set_ssh_key", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_transport: Callable[..., int] = _declared("sbx_config_set_transport", c_int32, c_void_p, c_int32, c_void_p)
+sbx_config_set_owner: Callable[..., int] = _declared("sbx_config_set_owner", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_config_set_lifetime: Callable[..., int] = _declared("sbx_config_set_lifetime", c_int32, c_void_p, c_double, c_void_p)
+sbx_config_set_create_timeout: Callable[..., int] = _declared("sbx_config_set_create_timeout", c_int32, c_void_p, c_double, c_void_p)
+sbx_config_set_connect_timeout: Callable[..., int] = _declared("sbx_config_set_connect_timeout", c_int32, c_void_p, c_double, c_void_p)
+sbx_config_set_command_timeout: Callable[..., int] = _declared("sbx_config_set_command_timeout", c_int32, c_void_p, c_double, c_void_p)
+sbx_config_set_transfer_timeout: Callable[..., int] = _declared("sbx_config_set_transfer_timeout", c_int32, c_void_p, c_double, c_void_p)
+sbx_config_set_idle_timeout: Callable[..., int] = _declared("sbx_config_set_idle_timeout", c_int32, c_void_p, c_double, c_void_p)
+sbx_config_set_max_sessions: Callable[..., int] = _declared("sbx_config_set_max_sessions", c_int32, c_void_p, c_size_t, c_void_p)
+sbx_config_set_log: Callable[..., int] = _declared("sbx_config_set_log", c_int32, c_void_p, c_int32, c_void_p)
+sbx_config_init_logging: Callable[..., int] = _declared("sbx_config_init_logging", c_int32, c_void_p, c_void_p)
+sbx_config_free: Callable[..., None] = _declared("sbx_config_free", None, c_void_p)
+sbx_detached_key: Callable[..., Optional[bytes]] = _declared("sbx_detached_key", c_char_p, c_void_p)
+sbx_detached_try_wait: Callable[..., int] = _declared("sbx_detached_try_wait", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_detached_wait: Callable[..., int] = _declared("sbx_detached_wait", c_int32, c_void_p, c_double, c_void_p, c_void_p)
+sbx_detached_read: Callable[..., int] = _declared("sbx_detached_read", c_int32, c_void_p, c_int32, c_uint64, c_size_t, c_void_p, c_void_p)
+sbx_detached_stream: Callable[..., int] = _declared("sbx_detached_stream", c_int32, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_detached_kill: Callable[..., int] = _declared("sbx_detached_kill", c_int32, c_void_p, c_void_p)
+sbx_detached_signal: Callable[..., int] = _declared("sbx_detached_signal", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_detached_remove: Callable[..., int] = _declared("sbx_detached_remove", c_int32, c_void_p, c_void_p)
+sbx_detached_free: Callable[..., None] = _declared("sbx_detached_free", None, c_void_p)
+sbx_status_name: Callable[..., Optional[bytes]] = _declared("sbx_status_name", c_char_p, c_int32)
+sbx_status_count: Callable[..., int] = _declared("sbx_status_count", c_size_t)
+sbx_status_at: Callable[..., int] = _declared("sbx_status_at", c_int32, c_size_t)
+sbx_error_status: Callable[..., int] = _declared("sbx_error_status", c_int32, c_void_p)
+sbx_error_message: Callable[..., Optional[bytes]] = _declared("sbx_error_message", c_char_p, c_void_p)
+sbx_error_operation: Callable[..., Optional[bytes]] = _declared("sbx_error_operation", c_char_p, c_void_p)
+sbx_error_sandbox: Callable[..., Optional[bytes]] = _declared("sbx_error_sandbox", c_char_p, c_void_p)
+sbx_error_is_retryable: Callable[..., bool] = _declared("sbx_error_is_retryable", c_bool, c_void_p)
+sbx_error_http_status: Callable[..., int] = _declared("sbx_error_http_status", c_int32, c_void_p)
+sbx_error_ssh_code: Callable[..., int] = _declared("sbx_error_ssh_code", c_int32, c_void_p)
+sbx_error_verdict_cause: Callable[..., int] = _declared("sbx_error_verdict_cause", c_int32, c_void_p)
+sbx_error_verdict_reason: Callable[..., Optional[bytes]] = _declared("sbx_error_verdict_reason", c_char_p, c_void_p)
+sbx_error_verdict_message: Callable[..., Optional[bytes]] = _declared("sbx_error_verdict_message", c_char_p, c_void_p)
+sbx_error_stdout: Callable[..., Optional[int]] = _declared("sbx_error_stdout", c_void_p, c_void_p, c_void_p)
+sbx_error_stderr: Callable[..., Optional[int]] = _declared("sbx_error_stderr", c_void_p, c_void_p, c_void_p)
+sbx_error_free: Callable[..., None] = _declared("sbx_error_free", None, c_void_p)
+sbx_sandbox_open_file: Callable[..., int] = _declared("sbx_sandbox_open_file", c_int32, c_void_p, c_char_p, c_int32, c_uint32, c_void_p, c_void_p)
+sbx_file_read: Callable[..., int] = _declared("sbx_file_read", c_int32, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
+sbx_file_write: Callable[..., int] = _declared("sbx_file_write", c_int32, c_void_p, c_char_p, c_size_t, c_void_p)
+sbx_file_seek: Callable[..., int] = _declared("sbx_file_seek", c_int32, c_void_p, c_int64, c_int32, c_void_p, c_void_p)
+sbx_file_metadata: Callable[..., int] = _declared("sbx_file_metadata", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_file_set_size: Callable[..., int] = _declared("sbx_file_set_size", c_int32, c_void_p, c_uint64, c_void_p)
+sbx_file_set_permissions: Callable[..., int] = _declared("sbx_file_set_permissions", c_int32, c_void_p, c_uint32, c_void_p)
+sbx_file_sync: Callable[..., int] = _declared("sbx_file_sync", c_int32, c_void_p, c_void_p)
+sbx_file_close: Callable[..., int] = _declared("sbx_file_close", c_int32, c_void_p, c_void_p)
+sbx_file_free: Callable[..., None] = _declared("sbx_file_free", None, c_void_p)
+sbx_sandbox_upload_file: Callable[..., int] = _declared("sbx_sandbox_upload_file", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_download_file: Callable[..., int] = _declared("sbx_sandbox_download_file", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_write_file: Callable[..., int] = _declared("sbx_sandbox_write_file", c_int32, c_void_p, c_char_p, c_char_p, c_size_t, c_void_p)
+sbx_sandbox_read_file: Callable[..., int] = _declared("sbx_sandbox_read_file", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_bytes_data: Callable[..., Optional[int]] = _declared("sbx_bytes_data", c_void_p, c_void_p, c_void_p)
+sbx_bytes_free: Callable[..., None] = _declared("sbx_bytes_free", None, c_void_p)
+sbx_sandbox_append_file: Callable[..., int] = _declared("sbx_sandbox_append_file", c_int32, c_void_p, c_char_p, c_char_p, c_size_t, c_void_p)
+sbx_sandbox_file_metadata: Callable[..., int] = _declared("sbx_sandbox_file_metadata", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_symlink_metadata: Callable[..., int] = _declared("sbx_sandbox_symlink_metadata", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_file_exists: Callable[..., int] = _declared("sbx_sandbox_file_exists", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_read_dir: Callable[..., int] = _declared("sbx_sandbox_read_dir", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_create_dir: Callable[..., int] = _declared("sbx_sandbox_create_dir", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_sandbox_create_dir_all: Callable[..., int] = _declared("sbx_sandbox_create_dir_all", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_sandbox_remove_file: Callable[..., int] = _declared("sbx_sandbox_remove_file", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_sandbox_remove_dir: Callable[..., int] = _declared("sbx_sandbox_remove_dir", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_sandbox_remove_dir_all: Callable[..., int] = _declared("sbx_sandbox_remove_dir_all", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_sandbox_rename_file: Callable[..., int] = _declared("sbx_sandbox_rename_file", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_sandbox_set_file_permissions: Callable[..., int] = _declared("sbx_sandbox_set_file_permissions", c_int32, c_void_p, c_char_p, c_uint32, c_void_p)
+sbx_sandbox_create_symlink: Callable[..., int] = _declared("sbx_sandbox_create_symlink", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_sandbox_read_link: Callable[..., int] = _declared("sbx_sandbox_read_link", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_resolve_path: Callable[..., int] = _declared("sbx_sandbox_resolve_path", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_metadata_kind: Callable[..., int] = _declared("sbx_metadata_kind", c_int32, c_void_p)
+sbx_metadata_size: Callable[..., int] = _declared("sbx_metadata_size", c_uint64, c_void_p)
+sbx_metadata_mode: Callable[..., int] = _declared("sbx_metadata_mode", c_uint32, c_void_p)
+sbx_metadata_modified: Callable[..., bool] = _declared("sbx_metadata_modified", c_bool, c_void_p, c_void_p)
+sbx_metadata_accessed: Callable[..., bool] = _declared("sbx_metadata_accessed", c_bool, c_void_p, c_void_p)
+sbx_metadata_free: Callable[..., None] = _declared("sbx_metadata_free", None, c_void_p)
+sbx_entries_count: Callable[..., int] = _declared("sbx_entries_count", c_size_t, c_void_p)
+sbx_entries_name_at: Callable[..., Optional[bytes]] = _declared("sbx_entries_name_at", c_char_p, c_void_p, c_size_t)
+sbx_entries_metadata_at: Callable[..., Optional[int]] = _declared("sbx_entries_metadata_at", c_void_p, c_void_p, c_size_t)
+sbx_entries_free: Callable[..., None] = _declared("sbx_entries_free", None, c_void_p)
+sbx_info_name: Callable[..., Optional[bytes]] = _declared("sbx_info_name", c_char_p, c_void_p)
+sbx_info_namespace: Callable[..., Optional[bytes]] = _declared("sbx_info_namespace", c_char_p, c_void_p)
+sbx_info_uid: Callable[..., Optional[bytes]] = _declared("sbx_info_uid", c_char_p, c_void_p)
+sbx_info_phase: Callable[..., int] = _declared("sbx_info_phase", c_int32, c_void_p)
+sbx_info_owner: Callable[..., Optional[bytes]] = _declared("sbx_info_owner", c_char_p, c_void_p)
+sbx_info_image: Callable[..., Optional[bytes]] = _declared("sbx_info_image", c_char_p, c_void_p)
+sbx_info_node: Callable[..., Optional[bytes]] = _declared("sbx_info_node", c_char_p, c_void_p)
+sbx_info_pod_ip: Callable[..., Optional[bytes]] = _declared("sbx_info_pod_ip", c_char_p, c_void_p)
+sbx_info_ssh_port: Callable[..., int] = _declared("sbx_info_ssh_port", c_uint16, c_void_p)
+sbx_info_ssh_user: Callable[..., Optional[bytes]] = _declared("sbx_info_ssh_user", c_char_p, c_void_p)
+sbx_info_host_key: Callable[..., Optional[bytes]] = _declared("sbx_info_host_key", c_char_p, c_void_p)
+sbx_info_created_at: Callable[..., bool] = _declared("sbx_info_created_at", c_bool, c_void_p, c_void_p)
+sbx_info_expires_at: Callable[..., bool] = _declared("sbx_info_expires_at", c_bool, c_void_p, c_void_p)
+sbx_info_label: Callable[..., Optional[bytes]] = _declared("sbx_info_label", c_char_p, c_void_p, c_char_p)
+sbx_info_label_count: Callable[..., int] = _declared("sbx_info_label_count", c_size_t, c_void_p)
+sbx_info_label_name_at: Callable[..., Optional[bytes]] = _declared("sbx_info_label_name_at", c_char_p, c_void_p, c_size_t)
+sbx_info_label_value_at: Callable[..., Optional[bytes]] = _declared("sbx_info_label_value_at", c_char_p, c_void_p, c_size_t)
+sbx_info_verdict_cause: Callable[..., int] = _declared("sbx_info_verdict_cause", c_int32, c_void_p)
+sbx_info_verdict_reason: Callable[..., Optional[bytes]] = _declared("sbx_info_verdict_reason", c_char_p, c_void_p)
+sbx_info_verdict_message: Callable[..., Optional[bytes]] = _declared("sbx_info_verdict_message", c_char_p, c_void_p)
+sbx_info_free: Callable[..., None] = _declared("sbx_info_free", None, c_void_p)
+sbx_list_count: Callable[..., int] = _declared("sbx_list_count", c_size_t, c_void_p)
+sbx_list_at: Callable[..., Optional[int]] = _declared("sbx_list_at", c_void_p, c_void_p, c_size_t)
+sbx_list_free: Callable[..., None] = _declared("sbx_list_free", None, c_void_p)
+sbx_names_count: Callable[..., int] = _declared("sbx_names_count", c_size_t, c_void_p)
+sbx_names_at: Callable[..., Optional[bytes]] = _declared("sbx_names_at", c_char_p, c_void_p, c_size_t)
+sbx_names_free: Callable[..., None] = _declared("sbx_names_free", None, c_void_p)
+sbx_sandbox_name: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_name", c_char_p, c_void_p)
+sbx_sandbox_uid: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_uid", c_char_p, c_void_p)
+sbx_sandbox_ssh_port: Callable[..., int] = _declared("sbx_sandbox_ssh_port", c_uint16, c_void_p)
+sbx_sandbox_host_key: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_host_key", c_char_p, c_void_p)
+sbx_sandbox_timings: Callable[..., bool] = _declared("sbx_sandbox_timings", c_bool, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_sandbox_session_counts: Callable[..., None] = _declared("sbx_sandbox_session_counts", None, c_void_p, c_void_p, c_void_p)
+sbx_sandbox_info: Callable[..., int] = _declared("sbx_sandbox_info", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_sandbox_execute: Callable[..., int] = _declared("sbx_sandbox_execute", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_command: Callable[..., int] = _declared("sbx_sandbox_command", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_shell: Callable[..., int] = _declared("sbx_sandbox_shell", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_detached: Callable[..., int] = _declared("sbx_sandbox_detached", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_renew: Callable[..., int] = _declared("sbx_sandbox_renew", c_int32, c_void_p, c_double, c_void_p, c_void_p)
+sbx_sandbox_delete: Callable[..., int] = _declared("sbx_sandbox_delete", c_int32, c_void_p, c_void_p)
+sbx_sandbox_shutdown: Callable[..., int] = _declared("sbx_sandbox_shutdown", c_int32, c_void_p, c_void_p)
+sbx_sandbox_free: Callable[..., None] = _declared("sbx_sandbox_free", None, c_void_p)
+sbx_spec_new: Callable[..., int] = _declared("sbx_spec_new", c_int32, c_void_p, c_void_p)
+sbx_spec_set_name: Callable[..., int] = _declared("sbx_spec_set_name", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_image: Callable[..., int] = _declared("sbx_spec_set_image", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_env: Callable[..., int] = _declared("sbx_spec_set_env", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_spec_set_label: Callable[..., int] = _declared("sbx_spec_set_label", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_spec_set_annotation: Callable[..., int] = _declared("sbx_spec_set_annotation", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_spec_set_cpu: Callable[..., int] = _declared("sbx_spec_set_cpu", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_cpu_request: Callable[..., int] = _declared("sbx_spec_set_cpu_request", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_memory: Callable[..., int] = _declared("sbx_spec_set_memory", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_memory_request: Callable[..., int] = _declared("sbx_spec_set_memory_request", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_disk: Callable[..., int] = _declared("sbx_spec_set_disk", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_lifetime: Callable[..., int] = _declared("sbx_spec_set_lifetime", c_int32, c_void_p, c_double, c_void_p)
+sbx_spec_set_hard_limit: Callable[..., int] = _declared("sbx_spec_set_hard_limit", c_int32, c_void_p, c_double, c_void_p)
+sbx_spec_set_runtime_class: Callable[..., int] = _declared("sbx_spec_set_runtime_class", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_set_node_selector: Callable[..., int] = _declared("sbx_spec_set_node_selector", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_spec_set_unschedulable_grace: Callable[..., int] = _declared("sbx_spec_set_unschedulable_grace", c_int32, c_void_p, c_double, c_void_p)
+sbx_spec_set_pod_template: Callable[..., int] = _declared("sbx_spec_set_pod_template", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_spec_free: Callable[..., None] = _declared("sbx_spec_free", None, c_void_p)
+sbx_sandbox_transfer: Callable[..., int] = _declared("sbx_sandbox_transfer", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_transfer_set_checksum: Callable[..., int] = _declared("sbx_transfer_set_checksum", c_int32, c_void_p, c_bool, c_void_p)
+sbx_transfer_set_sync: Callable[..., int] = _declared("sbx_transfer_set_sync", c_int32, c_void_p, c_bool, c_void_p)
+sbx_transfer_set_resume: Callable[..., int] = _declared("sbx_transfer_set_resume", c_int32, c_void_p, c_bool, c_void_p)
+sbx_transfer_set_max_bytes: Callable[..., int] = _declared("sbx_transfer_set_max_bytes", c_int32, c_void_p, c_uint64, c_void_p)
+sbx_transfer_set_max_entries: Callable[..., int] = _declared("sbx_transfer_set_max_entries", c_int32, c_void_p, c_uint64, c_void_p)
+sbx_transfer_upload: Callable[..., int] = _declared("sbx_transfer_upload", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_transfer_download: Callable[..., int] = _declared("sbx_transfer_download", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_transfer_upload_from: Callable[..., int] = _declared("sbx_transfer_upload_from", c_int32, c_void_p, c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_transfer_download_to: Callable[..., int] = _declared("sbx_transfer_download_to", c_int32, c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_transfer_upload_dir: Callable[..., int] = _declared("sbx_transfer_upload_dir", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_transfer_download_dir: Callable[..., int] = _declared("sbx_transfer_download_dir", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_transfer_free: Callable[..., None] = _declared("sbx_transfer_free", None, c_void_p)
+sbx_transferred_bytes: Callable[..., int] = _declared("sbx_transferred_bytes", c_uint64, c_void_p)
+sbx_transferred_resumed: Callable[..., int] = _declared("sbx_transferred_resumed", c_uint64, c_void_p)
+sbx_transferred_sha256: Callable[..., Optional[int]] = _declared("sbx_transferred_sha256", c_void_p, c_void_p)
+sbx_transferred_free: Callable[..., None] = _declared("sbx_transferred_free", None, c_void_p)
+sbx_tree_report_files: Callable[..., int] = _declared("sbx_tree_report_files", c_uint64, c_void_p)
+sbx_tree_report_directories: Callable[..., int] = _declared("sbx_tree_report_directories", c_uint64, c_void_p)
+sbx_tree_report_symlinks: Callable[..., int] = _declared("sbx_tree_report_symlinks", c_uint64, c_void_p)
+sbx_tree_report_bytes: Callable[..., int] = _declared("sbx_tree_report_bytes", c_uint64, c_void_p)
+sbx_tree_report_skipped: Callable[..., int] = _declared("sbx_tree_report_skipped", c_uint64, c_void_p)
+sbx_tree_report_note_count: Callable[..., int] = _declared("sbx_tree_report_note_count", c_size_t, c_void_p)
+sbx_tree_report_note_path_at: Callable[..., Optional[bytes]] = _declared("sbx_tree_report_note_path_at", c_char_p, c_void_p, c_size_t)
+sbx_tree_report_note_text_at: Callable[..., Optional[bytes]] = _declared("sbx_tree_report_note_text_at", c_char_p, c_void_p, c_size_t)
+sbx_tree_report_free: Callable[..., None] = _declared("sbx_tree_report_free", None, c_void_p)

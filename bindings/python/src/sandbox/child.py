@@ -1,0 +1,269 @@
+"""Commands that run beside their caller, after subprocess.Popen."""
+
+import contextlib
+import errno
+import io
+import signal
+import threading
+import time
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from ctypes import byref, c_char, c_size_t
+from typing import IO, Any, AnyStr, Callable, Generic, Optional, TypeVar, Union, cast
+
+from . import _abi as abi
+from . import errors
+from ._abi import ErrorKind
+from ._border import Closable, Handle, background, call, decoded, interruptible, make, ranged
+from .command import Arguments, ended, poll, signal_name
+from .errors import CommandExecutionError
+
+T = TypeVar("T")
+#: One read of a stream.
+BUFFER = 64 << 10
+
+
+class Child(Closable, Generic[AnyStr]):
+    """A command that runs, made by Machine.popen(); used like a subprocess.Popen, from several threads at once.
+
+    As with a process of this machine, a command whose output nobody reads stops when the buffers are full: read both
+    streams, or communicate(). close() does not end the command: it runs on to its end or its timeout, with its input
+    closed and its output thrown away. The end of a `with` block closes the streams and waits; if the block raised, it
+    kills the command first.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        args: Arguments,
+        has: "tuple[bool, bool, bool]",
+        text: "Optional[tuple[Optional[str], Optional[str]]]",
+    ) -> None:
+        self._handle: Optional[Handle] = handle
+        #: What was asked for.
+        self.args = args
+        #: The exit code, or the negative number of the signal that ended the command; None until wait() or poll() has
+        #: seen it.
+        self.returncode: Optional[int] = None
+        self._lock = threading.Lock()
+        self._waiter: Optional[Future[int]] = None
+        self._exchange: Optional[tuple[Future[None], Future[Any], Future[Any]]] = None
+        stdin, stdout, stderr = has
+        raw = _Input(handle)
+        if not stdin:
+            raw.close()
+        #: Writes to the command's standard input; None if it reads something else. What is written is buffered: flush()
+        #: sends it.
+        self.stdin: Optional[IO[AnyStr]] = _wrapped(io.BufferedWriter(raw, BUFFER), text) if stdin else None
+        outputs = [
+            _wrapped(io.BufferedReader(_Output(handle, read, close), BUFFER), text) if is_there else None
+            for is_there, read, close in (
+                (stdout, abi.sbx_child_read_stdout, abi.sbx_child_close_stdout),
+                (stderr, abi.sbx_child_read_stderr, abi.sbx_child_close_stderr),
+            )
+        ]
+        #: Reads the command's standard output; None if it is discarded.
+        self.stdout: Optional[IO[AnyStr]] = outputs[0]
+        #: Reads the command's standard error; None if it is discarded or goes to the standard output.
+        self.stderr: Optional[IO[AnyStr]] = outputs[1]
+
+    @property
+    def id(self) -> str:
+        """The value of SANDBOX_COMMAND_ID in the environment of the command's processes."""
+        return decoded(abi.sbx_child_id(self._open()))
+
+    def poll(self) -> Optional[int]:
+        """The returncode if the command has ended, None if it runs. Raises as wait()."""
+        self.returncode = poll(abi.sbx_child_try_wait, self._open())
+        return self.returncode
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Ends the command's input, waits until the command has ended and returns the returncode. After `timeout`
+        seconds it raises TimedOutError, and the command goes on. When the command's own timeout ended it, that is
+        TimedOutError too; a lost connection is OutcomeUnknownError.
+        """
+        handle = self._open()
+        if self.stdin is not None:
+            _closed(self.stdin)
+
+        def work() -> int:
+            ending = make(abi.sbx_child_wait, abi.sbx_ending_free, handle, subject=CommandExecutionError)
+            return ended(ending)
+
+        with self._lock:
+            # One that was interrupted or timed out goes on, and is waited for again.
+            if self._waiter is None:
+                self._waiter = background(work)
+        self.returncode = _awaited(self._waiter, _deadline(timeout), self.args)
+        return self.returncode
+
+    def communicate(
+        self, input: Optional[AnyStr] = None, timeout: Optional[float] = None
+    ) -> "tuple[Optional[AnyStr], Optional[AnyStr]]":
+        """Writes `input`, ends the command's input, reads both output streams to their ends, and waits. After `timeout`
+        seconds it raises TimedOutError; called again, it goes on and nothing is lost.
+        """
+        self._open()
+        deadline = _deadline(timeout)
+        with self._lock:
+            if self._exchange is None:
+                self._exchange = (
+                    background(lambda: self._write(input)),
+                    background(lambda: self.stdout and self.stdout.read()),
+                    background(lambda: self.stderr and self.stderr.read()),
+                )
+        for part in self._exchange:
+            _awaited(cast("Future[object]", part), deadline, self.args)
+        self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        return self._exchange[1].result(), self._exchange[2].result()
+
+    def _write(self, input: Optional[AnyStr]) -> None:
+        if self.stdin is None:
+            return
+        try:
+            if input:
+                self.stdin.write(input)
+        except BrokenPipeError:
+            # As in subprocess: the command did not want all of it.
+            pass
+        finally:
+            _closed(self.stdin)
+
+    def kill(self) -> None:
+        """Sends the command's process group the signal KILL; wait() tells when it has ended."""
+        call(abi.sbx_child_kill, self._open(), subject=CommandExecutionError)
+
+    def terminate(self) -> None:
+        """Sends the command's process group the signal TERM."""
+        self.send_signal(signal.SIGTERM)
+
+    def send_signal(self, number: int) -> None:
+        """Sends the command's process group a signal, such as signal.SIGINT."""
+        call(abi.sbx_child_signal, self._open(), signal_name(number), subject=CommandExecutionError)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Tells the command that its terminal has another size, in characters."""
+        abi.sbx_child_resize(self._open(), ranged(columns, 1 << 16), ranged(rows, 1 << 16))
+
+    def close(self) -> None:
+        """Closes the streams and lets go of the command, which runs on."""
+        for stream in (self.stdin, self.stdout, self.stderr):
+            if stream is not None:
+                _closed(stream)
+        super().close()
+
+    def __exit__(self, kind: object = None, *_: object) -> None:
+        if self.closed:
+            return
+        try:
+            if kind is not None:
+                self.kill()
+            for stream in (self.stdin, self.stdout, self.stderr):
+                if stream is not None:
+                    _closed(stream)
+            if kind is None:
+                self.wait()
+        finally:
+            super().close()
+
+    def __repr__(self) -> str:
+        return f"<sandbox.Child args={self.args!r} returncode={self.returncode!r}>"
+
+
+class _Input(io.RawIOBase):
+    """A command's standard input. What the command does not take is a BrokenPipeError, as with every pipe."""
+
+    def __init__(self, child: Handle) -> None:
+        self._child: Optional[Handle] = child
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        child = self._child
+        if child is None:
+            raise ValueError("write to closed file")
+        child.check_process()
+        piece = bytes(data)
+        try:
+            work = (abi.sbx_child_write_stdin, child, piece, len(piece))
+            interruptible(lambda: call(*work, subject=CommandExecutionError))
+        except errors.ClosedError as closed:
+            raise BrokenPipeError(errno.EPIPE, str(closed)) from None
+        return len(piece)
+
+    def close(self) -> None:
+        child, self._child = self._child, None
+        try:
+            super().close()
+        finally:
+            if child is not None and not child.is_of_parent:
+                # Waits for a write of another thread.
+                interruptible(lambda: abi.sbx_child_close_stdin(child))
+
+
+class _Output(io.RawIOBase):
+    """One of a command's output streams."""
+
+    def __init__(self, child: Handle, read: "Callable[..., int]", let_go: "Callable[..., None]") -> None:
+        self._child: Optional[Handle] = child
+        self._read = read
+        self._let_go = let_go
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        child = self._child
+        if child is None:
+            raise ValueError("read of closed file")
+        child.check_process()
+        view = memoryview(buffer).cast("B")
+        if not view:
+            return 0
+        # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
+        place, length = (c_char * min(len(view), BUFFER))(), c_size_t()
+        work = (self._read, child, place, len(place), byref(length))
+        interruptible(lambda: call(*work, subject=CommandExecutionError))
+        view[: length.value] = memoryview(place).cast("B")[: length.value]
+        return length.value
+
+    def readall(self) -> bytes:
+        found, piece = bytearray(), bytearray(BUFFER)
+        while length := self.readinto(piece):
+            found += memoryview(piece)[:length]
+        return bytes(found)
+
+    def close(self) -> None:
+        child, self._child = self._child, None
+        super().close()
+        if child is not None and not child.is_of_parent:
+            # Waits for a read of another thread.
+            interruptible(lambda: self._let_go(child))
+
+
+def _wrapped(stream: Union[io.BufferedReader, io.BufferedWriter], text: Any) -> "IO[Any]":
+    if text is None:
+        return stream
+    encoding, errors = text
+    return io.TextIOWrapper(stream, encoding or "utf-8", errors, line_buffering=True)
+
+
+def _closed(stream: "IO[Any]") -> None:
+    """Closes a stream whose reader may be gone."""
+    with contextlib.suppress(BrokenPipeError):
+        stream.close()
+
+
+def _deadline(timeout: Optional[float]) -> Optional[float]:
+    return None if timeout is None else time.monotonic() + timeout
+
+
+def _awaited(future: "Future[T]", deadline: Optional[float], args: Arguments) -> T:
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    try:
+        return future.result(left)
+    except (FutureTimeoutError, errors.TimedOutError):
+        if future.done():
+            return future.result()
+        raise errors.made(ErrorKind.TIMED_OUT, f"{args!r} has not ended yet", CommandExecutionError) from None

@@ -1,0 +1,136 @@
+"""The entrance: create, attach, list, delete and reap sandboxes."""
+
+import dataclasses
+from ctypes import byref, c_uint64
+from typing import Callable, Optional
+
+from . import _abi as abi
+from ._border import Closable, Handle, Text, call, decoded, encoded, interruptible, make
+from .command import CompletedCommand, completed
+from .config import Config
+from .errors import CommandExecutionError, FileTransferError, SandboxCreationError, SandboxDeletionError
+from .info import SandboxInfo, told
+from .machine import Machine
+from .spec import SandboxSpec
+
+# In the class, `list` is a method.
+Infos = list[SandboxInfo]
+Names = list[str]
+
+
+class Client(Closable):
+    """A connection to Kubernetes and everything that its sandboxes share: the login key, the cache of addresses, ports
+    and host keys, and the SSH sessions.
+
+    It may be used from many threads at once. close(), or the end of a `with` block, lets go of it; its sandboxes stay,
+    Machines of them stay usable, and with the last of all these its SSH sessions are closed.
+
+    Under the name Sandbox, and with the methods that take the name of a sandbox, it is the class of the original SDK.
+    """
+
+    def __init__(self, config: Optional[Config] = None) -> None:
+        """Reads the service account or the kubeconfig; the API server is first asked when there is something to ask.
+        Without a config, the environment decides. ConfigError if a setting is not allowed, or no way to authenticate
+        was found.
+        """
+        self._handle: Optional[Handle] = None
+        self._handle = make(abi.sbx_client_new, abi.sbx_client_free, config and config._handle())
+
+    def __repr__(self) -> str:
+        return "<sandbox.Client, closed>" if self.closed else f"<sandbox.Client of namespace {self.namespace!r}>"
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of this client's sandboxes."""
+        return decoded(abi.sbx_client_namespace(self._open()))
+
+    @property
+    def api_requests(self) -> int:
+        """How many HTTP requests this client has sent to the Kubernetes API server."""
+        return abi.sbx_client_api_requests(self._open())
+
+    def create(self, spec: Optional[SandboxSpec] = None) -> Machine:
+        """Creates a sandbox and waits until it takes commands. One that fails to start is deleted again, and so is one
+        whose creation is interrupted (Ctrl-C), as soon as it is there.
+
+        `with client.create() as machine:` deletes it at the block's end; without `with` it stays until Machine.delete()
+        or its expiry.
+
+        SandboxCreationError with the cluster's verdict; it is also ConflictError if the name is taken, QuotaError,
+        TimedOutError, PermissionDeniedError or UnavailableError if that is the reason.
+        """
+        client, what = self._open(), spec and spec._handle()
+
+        def work() -> Handle:
+            return make(abi.sbx_client_create, abi.sbx_sandbox_free, client, what, subject=SandboxCreationError)
+
+        # The end is not waited for: nobody is there to be told.
+        handle = interruptible(work, lambda created: call(abi.sbx_sandbox_delete, created))
+        return Machine(handle, is_own=True)
+
+    def attach(self, name: str) -> Machine:
+        """A handle of the sandbox of this name, from the cache without an API call, else with one. `with
+        client.attach(...)` does not delete it. SandboxNotFoundError if there is none.
+        """
+        handle = make(abi.sbx_client_attach, abi.sbx_sandbox_free, self._open(), encoded(name))
+        return Machine(handle, is_own=False)
+
+    def list(self) -> Infos:
+        """All sandboxes in the namespace, whoever owns them, in no particular order."""
+        found = make(abi.sbx_client_list, abi.sbx_list_free, self._open())
+        infos = (abi.sbx_list_at(found, index) for index in range(abi.sbx_list_count(found)))
+        return [told(info) for info in infos if info is not None]
+
+    def reap(self) -> Names:
+        """Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
+        Pods, and returns their names.
+        """
+        names = make(abi.sbx_client_reap, abi.sbx_names_free, self._open(), subject=SandboxDeletionError)
+        return [decoded(abi.sbx_names_at(names, index)) for index in range(abi.sbx_names_count(names))]
+
+    def create_sandbox(self, name: Optional[str] = None, spec: Optional[SandboxSpec] = None) -> Machine:
+        """create() under its other name, with the sandbox's name as an argument."""
+        spec = spec or SandboxSpec()
+        return self.create(spec if name is None else dataclasses.replace(spec, name=name))
+
+    def delete_sandbox(self, name: str) -> None:
+        """Deletes a sandbox by name: attach() and Machine.delete() in one."""
+        call(abi.sbx_client_delete_sandbox, self._open(), encoded(name), subject=SandboxDeletionError)
+
+    def shutdown_sandbox(self, name: str) -> None:
+        """The same as delete_sandbox(), under the name that some know."""
+        call(abi.sbx_client_shutdown_sandbox, self._open(), encoded(name), subject=SandboxDeletionError)
+
+    def execute_command(self, name: str, command: str) -> "CompletedCommand[bytes]":
+        """Runs a line in the shell of a sandbox by name: attach() and Machine.execute() in one. Ctrl-C ends the wait,
+        but not the command.
+        """
+        client, subject = self._open(), CommandExecutionError
+        arguments = (abi.sbx_client_execute_command, abi.sbx_output_free, client, encoded(name), encoded(command))
+        return completed(interruptible(lambda: make(*arguments, subject=subject)), command)
+
+    def upload_file(self, name: str, local: Text, remote: Text) -> int:
+        """Copies a local file into a sandbox by name, and returns its size: attach() and Machine.upload() in one."""
+        return self._transferred(abi.sbx_client_upload_file, name, local, remote)
+
+    def download_file(self, name: str, remote: Text, local: Text) -> int:
+        """Copies a file out of a sandbox by name, and returns its size: attach() and Machine.download() in one."""
+        return self._transferred(abi.sbx_client_download_file, name, remote, local)
+
+    def _transferred(self, function: Callable[..., int], name: str, source: Text, target: Text) -> int:
+        size = c_uint64()
+        arguments = (encoded(name), encoded(source), encoded(target), byref(size))
+        call(function, self._open(), *arguments, subject=FileTransferError)
+        return size.value
+
+    def get_sandbox_info(self, name: str) -> SandboxInfo:
+        """Asks Kubernetes about a sandbox by name: one API call. SandboxNotFoundError if there is none of this name."""
+        return told(make(abi.sbx_client_get_sandbox_info, abi.sbx_info_free, self._open(), encoded(name)))
+
+    def ssh_port(self, name: str) -> int:
+        """The SSH port of a sandbox by name, from the cache; the configured one if the cache does not know it."""
+        return abi.sbx_client_ssh_port(self._open(), encoded(name))
+
+
+#: The class of the original SDK: a client, whose methods take the names of sandboxes.
+Sandbox = Client

@@ -1,0 +1,100 @@
+"""Commands that need nobody to stay."""
+
+import math
+from ctypes import byref, c_uint64
+from dataclasses import dataclass
+from typing import Optional
+
+from . import _abi as abi
+from . import errors
+from ._abi import Stream
+from ._border import Closable, Handle, call, decoded, interruptible, make, ranged, seconds
+from .command import OnOutput, ended, make_ending, poll, receiver, signal_name
+from .errors import CommandExecutionError
+
+
+@dataclass
+class Position:
+    """How many bytes of each output stream have been handed over."""
+
+    stdout: int = 0
+    stderr: int = 0
+
+
+class Detached(Closable):
+    """A command that runs in the sandbox whether anybody is connected or not, made by Machine.detach() or
+    Machine.detached().
+
+    Its output and its status stay in the sandbox until remove(). It may be used from several threads, and from other
+    processes under its key. close() does nothing to the command. Where there is no command of this key, methods raise
+    NotFoundError.
+    """
+
+    def __init__(self, handle: Handle) -> None:
+        self._handle: Optional[Handle] = handle
+
+    @property
+    def key(self) -> str:
+        """The key that it was started with."""
+        return decoded(abi.sbx_detached_key(self._open()))
+
+    def poll(self) -> Optional[int]:
+        """The returncode if the command has ended, None if it runs. Raises as wait()."""
+        return poll(abi.sbx_detached_try_wait, self._open())
+
+    def wait(self, timeout: Optional[float] = None) -> int:
+        """Waits until the command has ended and returns the returncode, as subprocess says it. After `timeout` seconds
+        it raises TimedOutError, and the command goes on. When the command's own timeout ended it, that is TimedOutError
+        too.
+
+        CommandExecutionError if it did not run; OutcomeUnknownError if what watches over it in the sandbox was killed.
+        """
+        handle, limit = self._open(), seconds(math.inf if timeout is None else timeout)
+
+        def work() -> int:
+            free = abi.sbx_ending_free
+            return ended(make(abi.sbx_detached_wait, free, handle, limit, subject=CommandExecutionError))
+
+        return interruptible(work)
+
+    def read(self, stream: Stream = Stream.STDOUT, offset: int = 0, limit: int = 1 << 20) -> bytes:
+        """What the command has written by now to a stream from the byte `offset` on, at most `limit` bytes. It does not
+        wait: none means that there is nothing there yet, or no more once it has ended.
+        """
+        where = (stream, ranged(offset, 1 << 64), ranged(limit, 1 << 64))
+        data = make(abi.sbx_detached_read, abi.sbx_bytes_free, self._open(), *where, subject=CommandExecutionError)
+        return errors.lent(abi.sbx_bytes_data, data) or b""
+
+    def stream(self, on_output: OnOutput, position: Optional[Position] = None) -> int:
+        """Hands the output to `on_output(stream, data)` as it comes, until the command has ended, and returns the
+        returncode. It begins at `position` and moves it along, so that after an exception the same call goes on where
+        this one stopped.
+
+        If on_output returns False, that is OperationCancelledError; what it raises comes out of this call. The command
+        runs on then.
+        """
+        position = position or Position()
+        places = c_uint64(ranged(position.stdout, 1 << 64)), c_uint64(ranged(position.stderr, 1 << 64))
+        callback, function = receiver(on_output)
+        arguments = (self._open(), byref(places[0]), byref(places[1]), function, None)
+        try:
+            return ended(make_ending(abi.sbx_detached_stream, *arguments, callback=callback))
+        finally:
+            position.stdout, position.stderr = places[0].value, places[1].value
+
+    def kill(self) -> None:
+        """Kills the command and all its processes, and returns when they are gone. One that has ended needs none."""
+        call(abi.sbx_detached_kill, self._open(), subject=CommandExecutionError)
+
+    def send_signal(self, number: int) -> None:
+        """Sends the command's process group a signal, such as signal.SIGINT. One that has ended needs none."""
+        call(abi.sbx_detached_signal, self._open(), signal_name(number), subject=CommandExecutionError)
+
+    def remove(self) -> None:
+        """Removes the output and the status of a command that has ended; its key is free again. ConflictError if it
+        runs.
+        """
+        call(abi.sbx_detached_remove, self._open(), subject=CommandExecutionError)
+
+    def __repr__(self) -> str:
+        return "<sandbox.Detached, closed>" if self.closed else f"<sandbox.Detached {self.key!r}>"

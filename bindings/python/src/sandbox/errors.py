@@ -1,0 +1,291 @@
+"""What can go wrong.
+
+An exception is of the class of its kind, such as TimedOutError, and where that is known also of the class of what was
+tried: SandboxCreationError, SandboxDeletionError, CommandExecutionError or FileTransferError. So both `except
+TimedOutError` and `except SandboxCreationError` catch the creation of a sandbox that took too long. Python's own
+exceptions match where people expect them: FileNotFoundError, FileExistsError, PermissionError, TimeoutError,
+ConnectionError, ValueError.
+"""
+
+import errno
+import functools
+import os
+from ctypes import byref, c_size_t, string_at
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
+
+from . import _abi as abi
+from ._abi import Cause, ErrorKind
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What Kubernetes knows about why a Pod can't start or why it stopped."""
+
+    cause: Cause
+    #: The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty.
+    reason: str
+    #: Kubernetes' explanation on one line; may be empty.
+    message: str
+
+
+class SandboxError(Exception):
+    """Any failure of this package; its text is the whole story on one line, without secrets.
+
+    It can be pickled.
+    """
+
+    #: The kind to branch on; the same in every language.
+    kind: ErrorKind = ErrorKind.OK
+    #: What was tried, such as "create sandbox"; may be empty.
+    operation: str = ""
+    #: The name of the sandbox that it was tried on.
+    sandbox: Optional[str] = None
+    #: What Kubernetes says about the Pod, where the failure has its cause there.
+    verdict: Optional[Verdict] = None
+    #: What a command had written when it was stopped, failed or was lost.
+    stdout: Optional[bytes] = None
+    #: As stdout, for the standard error.
+    stderr: Optional[bytes] = None
+    #: True if trying the same call again later may succeed and can't do harm.
+    retryable: bool = False
+    #: The HTTP status of the API server's answer, if that was a failure.
+    http_status: Optional[int] = None
+    #: libssh2's error number (negative) or the SFTP status (positive), if one of them failed.
+    ssh_code: Optional[int] = None
+
+    def __str__(self) -> str:
+        # OSError would put its number in front.
+        return str(self.args[0]) if self.args else ""
+
+    def __reduce__(self) -> "tuple[Any, ...]":
+        facts = {name: value for name, value in vars(self).items() if name != "_subject"}
+        return _made, (self.kind, vars(self).get("_subject", SandboxError), str(self), facts)
+
+
+class InvalidArgumentError(SandboxError, ValueError):
+    """An argument can't be meant as given; nothing was tried."""
+
+
+class ConfigError(SandboxError, ValueError):
+    """A setting, the kubeconfig or the service account can't be used; the text names it and what is allowed."""
+
+
+class AsyncContextError(SandboxError, RuntimeError):
+    """A call was made from asynchronous Rust code of the host program. Python's asyncio does not cause it."""
+
+
+class ForkedError(SandboxError, RuntimeError):
+    """The handle was made before os.fork(). Make a new Client in the child."""
+
+
+class ClosedError(SandboxError, ValueError):
+    """The object was closed, or its sandbox deleted through it; as a closed file of Python's, a ValueError."""
+
+
+class NotFoundError(SandboxError, LookupError):
+    """There is no such thing: a sandbox, a file (then also FileNotFoundError), a detached command."""
+
+
+class SandboxNotFoundError(NotFoundError):
+    """There is no sandbox of this name, or it is gone."""
+
+
+class ConflictError(SandboxError):
+    """A sandbox or a file (then also FileExistsError) of that name exists, or somebody else changed the same object."""
+
+
+class PermissionDeniedError(SandboxError, PermissionError):
+    """Kubernetes, or the file system of the sandbox, does not allow it."""
+
+
+class QuotaError(SandboxError):
+    """A quota of the namespace, or the API server's limit of requests, is used up."""
+
+
+class StorageFullError(SandboxError, OSError):
+    """A disk is full, or its quota used up: in the sandbox or, as the text says then, on this machine."""
+
+
+class UnavailableError(SandboxError, ConnectionError):
+    """The API server can't be reached or can't answer now. Trying later may help."""
+
+
+class SSHConnectionError(SandboxError, ConnectionError):
+    """No SSH connection to the sandbox, or none any more. Nothing had been asked, or asking again is harmless."""
+
+
+class ConnectError(SSHConnectionError):
+    """No connection to the sandbox's SSH server could be made."""
+
+
+class AuthenticationError(SSHConnectionError):
+    """The sandbox's SSH server refused this client's key or user name."""
+
+
+class HostKeyMismatchError(SSHConnectionError):
+    """The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it."""
+
+
+class DisconnectedError(SSHConnectionError):
+    """A connection was lost before anything was asked of the sandbox, or where asking again is harmless."""
+
+
+class TimedOutError(SandboxError, TimeoutError):
+    """The time ran out. A command was killed then, and the exception has its output so far."""
+
+
+class SandboxCreationError(SandboxError):
+    """The sandbox could not be created; the verdict has the cluster's reason. Its Pod is deleted again."""
+
+
+class SandboxDeletionError(SandboxError):
+    """The sandbox could not be deleted, or its end could not be confirmed."""
+
+
+class CommandExecutionError(SandboxError):
+    """The command did not run, or did not run to a known end. Plain: it could not be started."""
+
+
+class CommandFailedError(CommandExecutionError):
+    """The command ran and did not succeed. Only asking for it (check=True, check_returncode()) raises this."""
+
+    #: The exit code, or the negative number of the signal that ended the command.
+    returncode: int = 0
+
+
+class OutcomeUnknownError(SandboxError):
+    """The connection was lost after something was requested: it may have happened. It is never asked twice."""
+
+
+class FileTransferError(SandboxError):
+    """Something could not be done with a file. The target of a transfer is as it was before."""
+
+
+class OperationCancelledError(SandboxError):
+    """The caller's own callback asked to stop by returning False."""
+
+
+class PanicError(SandboxError):
+    """A bug in the library. The objects stay usable."""
+
+
+_CLASSES: "dict[ErrorKind, type[SandboxError]]" = {
+    ErrorKind.INVALID_ARGUMENT: InvalidArgumentError,
+    ErrorKind.CONFIG: ConfigError,
+    ErrorKind.ASYNC_CONTEXT: AsyncContextError,
+    ErrorKind.FORKED: ForkedError,
+    ErrorKind.CLOSED: ClosedError,
+    ErrorKind.NOT_FOUND: NotFoundError,
+    ErrorKind.CONFLICT: ConflictError,
+    ErrorKind.PERMISSION_DENIED: PermissionDeniedError,
+    ErrorKind.QUOTA: QuotaError,
+    ErrorKind.STORAGE_FULL: StorageFullError,
+    ErrorKind.UNAVAILABLE: UnavailableError,
+    ErrorKind.CONNECT: ConnectError,
+    ErrorKind.AUTHENTICATION: AuthenticationError,
+    ErrorKind.HOST_KEY_MISMATCH: HostKeyMismatchError,
+    ErrorKind.DISCONNECTED: DisconnectedError,
+    ErrorKind.TIMED_OUT: TimedOutError,
+    ErrorKind.CREATE: SandboxCreationError,
+    ErrorKind.DELETE: SandboxDeletionError,
+    ErrorKind.COMMAND: CommandExecutionError,
+    ErrorKind.COMMAND_FAILED: CommandFailedError,
+    ErrorKind.OUTCOME_UNKNOWN: OutcomeUnknownError,
+    ErrorKind.TRANSFER: FileTransferError,
+    ErrorKind.CANCELLED: OperationCancelledError,
+    ErrorKind.PANIC: PanicError,
+}
+# What Python calls these, where a file is what they are about.
+_OF_FILES = {ErrorKind.NOT_FOUND: FileNotFoundError, ErrorKind.CONFLICT: FileExistsError}
+# Not about what was tried: the caller is at fault, or it never came to that.
+_ALONE = {
+    ErrorKind.INVALID_ARGUMENT,
+    ErrorKind.CONFIG,
+    ErrorKind.ASYNC_CONTEXT,
+    ErrorKind.FORKED,
+    ErrorKind.CLOSED,
+    ErrorKind.CONNECT,
+    ErrorKind.AUTHENTICATION,
+    ErrorKind.HOST_KEY_MISMATCH,
+    ErrorKind.DISCONNECTED,
+    ErrorKind.CANCELLED,
+    ErrorKind.PANIC,
+}
+_NUMBERS = {
+    ErrorKind.NOT_FOUND: errno.ENOENT,
+    ErrorKind.CONFLICT: errno.EEXIST,
+    ErrorKind.PERMISSION_DENIED: errno.EACCES,
+    ErrorKind.STORAGE_FULL: errno.ENOSPC,
+    ErrorKind.TIMED_OUT: errno.ETIMEDOUT,
+    ErrorKind.UNAVAILABLE: errno.EHOSTUNREACH,
+    ErrorKind.CONNECT: errno.ECONNREFUSED,
+    ErrorKind.DISCONNECTED: errno.ECONNRESET,
+}
+
+
+@functools.cache
+def _class(kind: ErrorKind, subject: "type[SandboxError]") -> "type[SandboxError]":
+    """The class of this kind of error in what `subject` stands for."""
+    if kind is ErrorKind.NOT_FOUND and subject not in (FileTransferError, CommandExecutionError):
+        return SandboxNotFoundError
+    of_kind = _CLASSES[kind]
+    if kind in _ALONE or issubclass(of_kind, subject):
+        return of_kind
+    bases: list[type[BaseException]] = [of_kind, subject]
+    if subject is FileTransferError and kind in _OF_FILES:
+        bases.append(_OF_FILES[kind])
+    return type(of_kind.__name__, tuple(bases), {"__doc__": of_kind.__doc__, "__module__": __name__})
+
+
+def _made(kind: ErrorKind, subject: "type[SandboxError]", message: str, facts: "dict[str, Any]") -> SandboxError:
+    """An exception of the right class with these attributes."""
+    error = _class(kind, subject)(message)  # type: ignore[arg-type]
+    error.kind = kind
+    if isinstance(error, OSError) and kind in _NUMBERS:
+        error.errno = _NUMBERS[kind]
+        error.strerror = os.strerror(error.errno)
+    vars(error).update(facts, _subject=subject)
+    return error
+
+
+def made(kind: ErrorKind, message: str, subject: "type[SandboxError]" = SandboxError) -> SandboxError:
+    """An exception that this package itself has found a reason for."""
+    return _made(kind, subject, message, {"kind": kind})
+
+
+def taken(error: int, subject: "type[SandboxError]") -> SandboxError:
+    """The exception for an error of the library, which is freed."""
+    try:
+        kind = ErrorKind(abi.sbx_error_status(error))
+        cause = Cause(abi.sbx_error_verdict_cause(error))
+        verdict = None
+        if cause is not Cause.NONE:
+            reason, message = abi.sbx_error_verdict_reason(error), abi.sbx_error_verdict_message(error)
+            verdict = Verdict(cause, _text(reason), _text(message))
+        facts = {
+            "kind": kind,
+            "operation": _text(abi.sbx_error_operation(error)),
+            "sandbox": _text(abi.sbx_error_sandbox(error)) or None,
+            "verdict": verdict,
+            "stdout": lent(abi.sbx_error_stdout, error),
+            "stderr": lent(abi.sbx_error_stderr, error),
+            "retryable": abi.sbx_error_is_retryable(error),
+            "http_status": abi.sbx_error_http_status(error) or None,
+            "ssh_code": abi.sbx_error_ssh_code(error) or None,
+        }
+        is_gone = kind is ErrorKind.NOT_FOUND and bool(facts["http_status"] or verdict)
+        return _made(kind, SandboxError if is_gone else subject, _text(abi.sbx_error_message(error)), facts)
+    finally:
+        abi.sbx_error_free(error)
+
+
+def lent(function: Callable[..., Optional[int]], handle: Any) -> Optional[bytes]:
+    """A copy of the bytes that a handle lends."""
+    length = c_size_t()
+    data = function(handle, byref(length))
+    return None if data is None else string_at(data, length.value)
+
+
+def _text(text: Optional[bytes]) -> str:
+    return (text or b"").decode("utf-8", "replace")

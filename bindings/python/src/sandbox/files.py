@@ -1,0 +1,480 @@
+"""Files of a sandbox, after pathlib and io."""
+
+import io
+import os
+import stat
+from collections.abc import Iterator
+from ctypes import byref, c_bool, c_char, c_int64, c_size_t, c_uint64
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union, overload
+
+from . import _abi as abi
+from . import errors
+from ._abi import FileKind, Open
+from ._border import Handle, call, decoded, encoded, make, ranged
+from .errors import FileTransferError
+
+if TYPE_CHECKING:
+    from _typeshed import (
+        OpenBinaryMode,
+        OpenBinaryModeReading,
+        OpenBinaryModeUpdating,
+        OpenBinaryModeWriting,
+        OpenTextMode,
+        ReadableBuffer,
+    )
+    from typing_extensions import Literal
+
+    from .machine import Machine
+
+#: What a buffered file reads or writes at once.
+BUFFER = 256 << 10
+_TYPES = {FileKind.FILE: stat.S_IFREG, FileKind.DIRECTORY: stat.S_IFDIR, FileKind.SYMLINK: stat.S_IFLNK}
+
+
+@dataclass(frozen=True)
+class FileStat:
+    """What is known about a file; the names are those of os.stat_result."""
+
+    #: What it is.
+    kind: FileKind
+    #: Its size in bytes. Files that the system makes up, as in /proc, say 0.
+    st_size: int
+    #: Its permission bits, and its type for stat.S_ISDIR() and its like.
+    st_mode: int
+    #: When its contents were changed last, in seconds since 1970, if that is known.
+    st_mtime: Optional[int]
+    #: When it was read last, in seconds since 1970, if that is known.
+    st_atime: Optional[int]
+
+
+@dataclass(frozen=True)
+class DirEntry:
+    """An entry of a directory, with what is known about it: of a link itself."""
+
+    path: "SandboxPath"
+    stat: FileStat
+
+
+class SandboxFile(io.RawIOBase):
+    """An open file of a sandbox, without a buffer; SandboxPath.open(buffering=0) gives it, and `raw` of a buffered file
+    is one.
+
+    It keeps an SSH session for itself until it is closed, and may be used from several threads, whose calls take turns.
+    """
+
+    def __init__(self, handle: Handle, name: str, flags: int) -> None:
+        self._file: Optional[Handle] = handle
+        #: The path of the file.
+        self.name = name
+        self._flags = flags
+
+    def _open(self) -> Handle:
+        file = self._file
+        if file is None:
+            raise ValueError("I/O operation on closed file")
+        file.check_process()
+        return file
+
+    def readable(self) -> bool:
+        """Whether it was opened for reading."""
+        return bool(self._flags & Open.READ)
+
+    def writable(self) -> bool:
+        """Whether it was opened for writing or appending."""
+        return bool(self._flags & (Open.WRITE | Open.APPEND))
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Reads into the buffer and returns how many bytes came: 0 at the file's end."""
+        file = self._open()
+        if not self.readable():
+            raise io.UnsupportedOperation("not readable")
+        view = memoryview(buffer).cast("B")
+        if not view:
+            return 0
+        place, length = c_char.from_buffer(view), c_size_t()
+        call(abi.sbx_file_read, file, byref(place), len(view), byref(length), subject=FileTransferError)
+        return length.value
+
+    def readall(self) -> bytes:
+        """All from the position to the file's end."""
+        found, piece = bytearray(), bytearray(BUFFER)
+        while length := self.readinto(piece):
+            found += memoryview(piece)[:length]
+        return bytes(found)
+
+    def write(self, data: Any) -> int:
+        """Writes all of it at the position, or at the file's end if it is open for that, and returns how many bytes
+        that are.
+        """
+        file = self._open()
+        if not self.writable():
+            raise io.UnsupportedOperation("not writable")
+        data = bytes(data)
+        call(abi.sbx_file_write, file, data, len(data), subject=FileTransferError)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Sets the position and returns it."""
+        position = c_uint64()
+        call(
+            abi.sbx_file_seek,
+            self._open(),
+            ranged(offset, 1 << 63, -1 << 63),
+            whence,
+            byref(position),
+            subject=FileTransferError,
+        )
+        return position.value
+
+    def truncate(self, size: Optional[int] = None) -> int:
+        """Cuts it off after `size` bytes, else at the position, or fills it up with zeros; returns the new size."""
+        size = self.tell() if size is None else ranged(size, 1 << 64)
+        call(abi.sbx_file_set_size, self._open(), size, subject=FileTransferError)
+        return size
+
+    def stat(self) -> FileStat:
+        """What is known about it now."""
+        return _told(make(abi.sbx_file_metadata, abi.sbx_metadata_free, self._open(), subject=FileTransferError))
+
+    def chmod(self, mode: int) -> None:
+        """Sets its permission bits, such as 0o755."""
+        call(abi.sbx_file_set_permissions, self._open(), ranged(mode, 1 << 32), subject=FileTransferError)
+
+    def sync(self) -> None:
+        """Returns once the sandbox's system says that the contents are on its disk. flush() a buffered file before."""
+        call(abi.sbx_file_sync, self._open(), subject=FileTransferError)
+
+    def close(self) -> None:
+        """Closes it, and raises what could not be written: some file systems report it only then."""
+        file, self._file = self._file, None
+        super().close()
+        if file is not None and not file.is_of_parent:
+            call(abi.sbx_file_close, file, subject=FileTransferError)
+
+    def __repr__(self) -> str:
+        return f"<sandbox.SandboxFile {self.name!r}{', closed' if self.closed else ''}>"
+
+
+class SandboxPath:
+    """A path in a sandbox, made by Machine.path() and used like a pathlib.Path. A relative one begins at the image's
+    working directory. Its text stands for bytes as in os.fsdecode().
+
+    Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, PermissionError or
+    TimeoutError.
+    """
+
+    def __init__(self, machine: "Machine", *parts: Union[str, PurePosixPath, "SandboxPath"]) -> None:
+        self.machine = machine
+        pure = (part.pure if isinstance(part, SandboxPath) else part for part in parts)
+        #: The path without its sandbox.
+        self.pure: PurePosixPath = PurePosixPath(*pure)
+
+    # What needs no sandbox.
+
+    def _with(self, pure: PurePosixPath) -> "SandboxPath":
+        return SandboxPath(self.machine, pure)
+
+    def __truediv__(self, part: Union[str, PurePosixPath]) -> "SandboxPath":
+        return self._with(self.pure / part)
+
+    def joinpath(self, *parts: Union[str, PurePosixPath]) -> "SandboxPath":
+        """The path with these parts behind it."""
+        return self._with(self.pure.joinpath(*parts))
+
+    @property
+    def name(self) -> str:
+        """Its last part."""
+        return self.pure.name
+
+    @property
+    def stem(self) -> str:
+        """Its last part without the suffix."""
+        return self.pure.stem
+
+    @property
+    def suffix(self) -> str:
+        """The suffix of its last part, such as ".txt"."""
+        return self.pure.suffix
+
+    @property
+    def parts(self) -> "tuple[str, ...]":
+        """Its parts."""
+        return self.pure.parts
+
+    @property
+    def parent(self) -> "SandboxPath":
+        """The path without its last part."""
+        return self._with(self.pure.parent)
+
+    @property
+    def parents(self) -> "tuple[SandboxPath, ...]":
+        """The paths above it."""
+        return tuple(self._with(pure) for pure in self.pure.parents)
+
+    def with_name(self, name: str) -> "SandboxPath":
+        """The path with another last part."""
+        return self._with(self.pure.with_name(name))
+
+    def with_suffix(self, suffix: str) -> "SandboxPath":
+        """The path with another suffix."""
+        return self._with(self.pure.with_suffix(suffix))
+
+    def is_absolute(self) -> bool:
+        """Whether it begins at the root."""
+        return self.pure.is_absolute()
+
+    def relative_to(self, other: Union[str, PurePosixPath, "SandboxPath"]) -> PurePosixPath:
+        """The rest of the path below `other`."""
+        return self.pure.relative_to(other.pure if isinstance(other, SandboxPath) else other)
+
+    def __str__(self) -> str:
+        return str(self.pure)
+
+    def __repr__(self) -> str:
+        return f"SandboxPath({self.machine!r}, {str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SandboxPath) and (self.machine.uid, self.pure) == (other.machine.uid, other.pure)
+
+    def __lt__(self, other: "SandboxPath") -> bool:
+        return self.pure < other.pure if isinstance(other, SandboxPath) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash((self.machine.uid, self.pure))
+
+    # What asks the sandbox.
+
+    def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
+        call(function, self.machine._open(), *arguments, subject=FileTransferError)
+
+    def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", *arguments: object) -> Handle:
+        return make(function, free, self.machine._open(), encoded(str(self)), *arguments, subject=FileTransferError)
+
+    def read_bytes(self) -> bytes:
+        """The contents of the file, of 1 GiB at most."""
+        return _bytes(self._make(abi.sbx_sandbox_read_file, abi.sbx_bytes_free))
+
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """The contents of the file as text, with "\\n" for every line end."""
+        text = self.read_bytes().decode(encoding, errors)
+        return text.replace("\r\n", "\n").replace("\r", "\n")
+
+    def write_bytes(self, data: "ReadableBuffer") -> int:
+        """Writes the file with permissions rw-r--r--, and returns its size. It arrives whole or not at all."""
+        data = bytes(data)
+        self._call(abi.sbx_sandbox_write_file, encoded(str(self)), data, len(data))
+        return len(data)
+
+    def write_text(self, text: str, encoding: str = "utf-8", errors: str = "strict") -> int:
+        """Writes text to the file as write_bytes() does, and returns the number of characters."""
+        self.write_bytes(text.encode(encoding, errors))
+        return len(text)
+
+    def append_bytes(self, data: "ReadableBuffer") -> int:
+        """Writes at the end of the file, which is created with permissions rw-r--r-- if it is not there."""
+        data = bytes(data)
+        self._call(abi.sbx_sandbox_append_file, encoded(str(self)), data, len(data))
+        return len(data)
+
+    def touch(self, exist_ok: bool = True) -> None:
+        """Creates an empty file if there is none."""
+        self.open("ab" if exist_ok else "xb", buffering=0).close()
+
+    @overload
+    def open(
+        self,
+        mode: "OpenTextMode" = "r",
+        buffering: int = -1,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        newline: Optional[str] = None,
+        *,
+        permissions: int = 0o666,
+    ) -> io.TextIOWrapper: ...
+    @overload
+    def open(self, mode: "OpenBinaryMode", buffering: "Literal[0]", *, permissions: int = 0o666) -> SandboxFile: ...
+    @overload
+    def open(
+        self, mode: "OpenBinaryModeUpdating", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+    ) -> io.BufferedRandom: ...
+    @overload
+    def open(
+        self, mode: "OpenBinaryModeWriting", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+    ) -> io.BufferedWriter: ...
+    @overload
+    def open(
+        self, mode: "OpenBinaryModeReading", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+    ) -> io.BufferedReader: ...
+
+    def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        newline: Optional[str] = None,
+        *,
+        permissions: int = 0o666,
+    ) -> Any:
+        """Opens the file as Python's open() does; a new one gets `permissions`, less the sandbox's umask. The encoding
+        is UTF-8 unless another is given. buffering=0 (for bytes only) gives a SandboxFile, which has more methods.
+        """
+        kinds, binary = [letter for letter in mode if letter in "rwax"], "b" in mode
+        if len(kinds) != 1 or set(mode) - set("rwaxbt+") or len(set(mode)) != len(mode) or (binary and "t" in mode):
+            raise ValueError(f"invalid mode: {mode!r}")
+        if buffering == 0 and not binary:
+            raise ValueError("can't have unbuffered text I/O")
+        flags = _FLAGS[kinds[0]]
+        if "+" in mode:
+            flags |= Open.READ if kinds[0] != "r" else Open.WRITE
+        handle = self._make(abi.sbx_sandbox_open_file, abi.sbx_file_free, flags, ranged(permissions, 1 << 32))
+        raw = SandboxFile(handle, str(self), flags)
+        if buffering == 0:
+            return raw
+        size = BUFFER if buffering < 2 else buffering
+        buffered: Any
+        if "+" in mode:
+            buffered = io.BufferedRandom(raw, size)
+        else:
+            buffered = io.BufferedReader(raw, size) if kinds[0] == "r" else io.BufferedWriter(raw, size)
+        if binary:
+            return buffered
+        return io.TextIOWrapper(buffered, encoding or "utf-8", errors, newline, line_buffering=buffering == 1)
+
+    def stat(self, *, follow_symlinks: bool = True) -> FileStat:
+        """What is known about the file."""
+        if not follow_symlinks:
+            return self.lstat()
+        return _told(self._make(abi.sbx_sandbox_file_metadata, abi.sbx_metadata_free))
+
+    def lstat(self) -> FileStat:
+        """What is known about the file, or about a link itself."""
+        return _told(self._make(abi.sbx_sandbox_symlink_metadata, abi.sbx_metadata_free))
+
+    def exists(self) -> bool:
+        """Whether there is such a file; links are followed, so a broken one is none."""
+        found = c_bool()
+        self._call(abi.sbx_sandbox_file_exists, encoded(str(self)), byref(found))
+        return found.value
+
+    def is_file(self) -> bool:
+        """Whether it is a regular file, or a link to one."""
+        return self._kind(self.stat) is FileKind.FILE
+
+    def is_dir(self) -> bool:
+        """Whether it is a directory, or a link to one."""
+        return self._kind(self.stat) is FileKind.DIRECTORY
+
+    def is_symlink(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self._kind(self.lstat) is FileKind.SYMLINK
+
+    def _kind(self, ask: Callable[[], FileStat]) -> Optional[FileKind]:
+        try:
+            return ask().kind
+        except FileNotFoundError:
+            return None
+
+    def scandir(self) -> list[DirEntry]:
+        """The entries of the directory with what is known about them, in no order: all of them, or an exception."""
+        entries = self._make(abi.sbx_sandbox_read_dir, abi.sbx_entries_free)
+        return [
+            DirEntry(
+                self / decoded(abi.sbx_entries_name_at(entries, index)),
+                _told(abi.sbx_entries_metadata_at(entries, index)),
+            )
+            for index in range(abi.sbx_entries_count(entries))
+        ]
+
+    def iterdir(self) -> Iterator["SandboxPath"]:
+        """The paths of what is in the directory, in no order."""
+        return (entry.path for entry in self.scandir())
+
+    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
+        """Creates the directory; with `parents` those above it too, as far as they are not there."""
+        try:
+            self._call(abi.sbx_sandbox_create_dir, encoded(str(self)))
+        except FileNotFoundError:
+            if not parents:
+                raise
+            self._call(abi.sbx_sandbox_create_dir_all, encoded(str(self)))
+        except FileExistsError:
+            if not exist_ok or not self.is_dir():
+                raise
+
+    def rmdir(self) -> None:
+        """Removes the directory, which must be empty."""
+        self._call(abi.sbx_sandbox_remove_dir, encoded(str(self)))
+
+    def rmtree(self) -> None:
+        """Removes the directory and all that is in it. Links are removed, not followed."""
+        self._call(abi.sbx_sandbox_remove_dir_all, encoded(str(self)))
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        """Removes the file, or a link itself."""
+        try:
+            self._call(abi.sbx_sandbox_remove_file, encoded(str(self)))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def rename(self, target: Union[str, PurePosixPath, "SandboxPath"]) -> "SandboxPath":
+        """Gives the file or directory another path, in one step, and returns that. A file that is there is replaced,
+        and so is an empty directory by a directory.
+        """
+        other = SandboxPath(self.machine, target)
+        self._call(abi.sbx_sandbox_rename_file, encoded(str(self)), encoded(str(other)))
+        return other
+
+    replace = rename
+
+    def chmod(self, mode: int) -> None:
+        """Sets the permission bits, such as 0o755; links are followed."""
+        self._call(abi.sbx_sandbox_set_file_permissions, encoded(str(self)), ranged(mode, 1 << 32))
+
+    def symlink_to(self, target: Union[str, PurePosixPath, "SandboxPath"]) -> None:
+        """Makes this path a symbolic link that points to `target`, which need not exist."""
+        self._call(abi.sbx_sandbox_create_symlink, encoded(str(target)), encoded(str(self)))
+
+    def readlink(self) -> "SandboxPath":
+        """What the symbolic link points to."""
+        return self._with(PurePosixPath(decoded(_bytes(self._make(abi.sbx_sandbox_read_link, abi.sbx_bytes_free)))))
+
+    def resolve(self) -> "SandboxPath":
+        """The absolute path of the file, without links, "." and ".."."""
+        return self._with(PurePosixPath(decoded(_bytes(self._make(abi.sbx_sandbox_resolve_path, abi.sbx_bytes_free)))))
+
+
+_FLAGS = {
+    "r": Open.READ,
+    "w": Open.WRITE | Open.CREATE | Open.TRUNCATE,
+    "a": Open.APPEND | Open.CREATE,
+    "x": Open.WRITE | Open.CREATE_NEW,
+}
+
+
+def _bytes(handle: Handle) -> bytes:
+    return errors.lent(abi.sbx_bytes_data, handle) or b""
+
+
+def _told(metadata: Union[Handle, int, None]) -> FileStat:
+    """A copy of what the library's metadata says."""
+
+    def moment(function: Callable[..., bool]) -> Optional[int]:
+        place = c_int64()
+        return place.value if function(metadata, byref(place)) else None
+
+    kind = FileKind(abi.sbx_metadata_kind(metadata))
+    return FileStat(
+        kind=kind,
+        st_size=abi.sbx_metadata_size(metadata),
+        st_mode=abi.sbx_metadata_mode(metadata) | _TYPES.get(kind, 0),
+        st_mtime=moment(abi.sbx_metadata_modified),
+        st_atime=moment(abi.sbx_metadata_accessed),
+    )

@@ -1,0 +1,427 @@
+"""A sandbox that runs."""
+
+import asyncio
+from ctypes import byref, c_double, c_int64, c_size_t
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Optional, Union, overload
+
+from . import _abi as abi
+from . import command as commands
+from ._border import Closable, Handle, Text, call, decoded, encoded, make, seconds
+from .child import Child
+from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, OnOutput, Running
+from .detached import Detached
+from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
+from .files import SandboxPath
+from .info import SandboxInfo, point, told
+from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+    from typing_extensions import Literal, Unpack
+
+
+@dataclass(frozen=True)
+class Timings:
+    """How long each phase of a creation took, in seconds from the call."""
+
+    #: Until the API server had stored the Pod.
+    accepted: float
+    #: Until the container had started.
+    started: float
+    #: Until the SSH login had succeeded.
+    logged_in: float
+
+
+@dataclass(frozen=True)
+class SessionCounts:
+    """How many SSH sessions the client has to a sandbox at a moment."""
+
+    idle: int
+    busy: int
+
+
+class Machine(Closable):
+    """A running sandbox: a Pod with an SSH server, made by Client.create() or Client.attach().
+
+    It may be used from many threads at once. `with client.create() as machine:` deletes the sandbox at the block's end,
+    and `with client.attach(name) as machine:` does not. close() lets go of the handle and does nothing to the sandbox,
+    which stays until delete(), or until it expires.
+
+    Ctrl-C (KeyboardInterrupt, in the main thread) ends run(), execute() and waits of a Child at once; run() and
+    execute() kill their command, as they do when on_output raises. A run() with on_output notices it when the next
+    output comes. Transfers notice it 20 times a second and leave the target as it was. Other calls notice it when they
+    return.
+    """
+
+    def __init__(self, handle: Handle, is_own: bool) -> None:
+        self._handle: Optional[Handle] = handle
+        self._is_own = is_own
+        #: Name of the sandbox and of its Pod.
+        self.name = decoded(abi.sbx_sandbox_name(handle))
+        #: Kubernetes' unique id of the Pod.
+        self.uid = decoded(abi.sbx_sandbox_uid(handle))
+
+    def __repr__(self) -> str:
+        return f"<sandbox.Machine {self.name!r}{', closed' if self.closed else ''}>"
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            if self._is_own and not self.closed:
+                self.delete()
+        except (NotFoundError, ClosedError):
+            # The block has deleted it, or somebody else.
+            pass
+        finally:
+            self.close()
+
+    # The sandbox itself.
+
+    @property
+    def ssh_port(self) -> int:
+        """Port of the SSH server, from the cache."""
+        return abi.sbx_sandbox_ssh_port(self._open())
+
+    @property
+    def host_key(self) -> Optional[str]:
+        """The SSH server's host key as it is pinned, as OpenSSH writes it; None before the first connection."""
+        key = abi.sbx_sandbox_host_key(self._open())
+        return None if key is None else decoded(key)
+
+    @property
+    def timings(self) -> Optional[Timings]:
+        """How long each phase of the creation took; None unless this came from Client.create()."""
+        places = c_double(), c_double(), c_double()
+        is_known = abi.sbx_sandbox_timings(self._open(), *(byref(place) for place in places))
+        return Timings(*(place.value for place in places)) if is_known else None
+
+    @property
+    def session_counts(self) -> SessionCounts:
+        """How many idle and busy SSH sessions the client has to this sandbox at this moment."""
+        idle, busy = c_size_t(), c_size_t()
+        abi.sbx_sandbox_session_counts(self._open(), byref(idle), byref(busy))
+        return SessionCounts(idle.value, busy.value)
+
+    def info(self) -> SandboxInfo:
+        """Asks Kubernetes about the sandbox: one API call. SandboxNotFoundError if its Pod is gone."""
+        return told(make(abi.sbx_sandbox_info, abi.sbx_info_free, self._open()))
+
+    def renew(self, lifetime: float) -> datetime:
+        """Lets the sandbox live until `lifetime` seconds from now, at least 1, and returns the new expiry; earlier than
+        before is possible too. The hard limit of its spec stays.
+        """
+        place = c_int64()
+        call(abi.sbx_sandbox_renew, self._open(), seconds(lifetime), byref(place))
+        return point(place.value)
+
+    def delete(self) -> None:
+        """Deletes the sandbox and waits until its Pod is gone. What its handles are asked afterwards fails with
+        ClosedError.
+
+        SandboxNotFoundError if it was gone already, SandboxDeletionError if its end could not be confirmed in time.
+        """
+        call(abi.sbx_sandbox_delete, self._open(), subject=SandboxDeletionError)
+
+    def shutdown(self) -> None:
+        """The same as delete(), under the name that some know."""
+        call(abi.sbx_sandbox_shutdown, self._open(), subject=SandboxDeletionError)
+
+    # Commands.
+
+    @overload
+    def run(
+        self,
+        args: Arguments,
+        *,
+        text: "Literal[True]",
+        input: Optional[str] = None,
+        check: bool = False,
+        on_output: Optional[OnOutput] = None,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "CompletedCommand[str]": ...
+    @overload
+    def run(
+        self,
+        args: Arguments,
+        *,
+        encoding: str,
+        text: bool = False,
+        input: Optional[str] = None,
+        check: bool = False,
+        on_output: Optional[OnOutput] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "CompletedCommand[str]": ...
+    @overload
+    def run(
+        self,
+        args: Arguments,
+        *,
+        text: "Literal[False]" = False,
+        input: "Optional[ReadableBuffer]" = None,
+        check: bool = False,
+        on_output: Optional[OnOutput] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "CompletedCommand[bytes]": ...
+
+    @overload
+    def run(
+        self,
+        args: Arguments,
+        *,
+        text: bool,
+        input: Any = None,
+        check: bool = False,
+        on_output: Optional[OnOutput] = None,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "CompletedCommand[Any]": ...
+
+    def run(
+        self,
+        args: Arguments,
+        *,
+        input: Any = None,
+        check: bool = False,
+        on_output: Optional[OnOutput] = None,
+        text: bool = False,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> Any:
+        """Runs a command to its end and collects its output, as subprocess.run(); CommandOptions are its further
+        arguments.
+
+        input: what the command reads; it ends after it. Without it, and without stdin, it ends at once.
+        check: raise CommandFailedError unless the exit code is 0. By itself an exit code is data.
+        on_output: gets the output as it comes, always as bytes; then the result has none. False ends the call with
+            OperationCancelledError, and what it raises comes out of the call unchanged; both times the command is
+            killed.
+        text, encoding, errors: input and output are text, of UTF-8 unless the encoding is another.
+
+        A command runs at most once. CommandExecutionError if it did not run; TimedOutError with the output so far if it
+        was killed at its timeout; OutcomeUnknownError if the connection was lost while it may have run;
+        SSHConnectionError if the sandbox can't be reached.
+        """
+        is_text = text or encoding is not None or errors is not None
+        if is_text and input is not None:
+            input = input.encode(encoding or "utf-8", errors or "strict")
+        command = commands.prepared(self._open(), args, input=input, **options)
+        if on_output is not None:
+            result = commands.streamed(command, args, on_output)
+        else:
+            is_discarded = options.get("stdout") == DEVNULL and options.get("stderr") in (DEVNULL, STDOUT)
+            result = commands.run(command, args, is_discarded)
+        if check:
+            result.check_returncode()
+        return commands.as_text(result, encoding, errors) if is_text else result
+
+    async def run_async(
+        self,
+        args: Arguments,
+        *,
+        input: "Optional[ReadableBuffer]" = None,
+        check: bool = False,
+        **options: "Unpack[CommandOptions]",
+    ) -> "CompletedCommand[bytes]":
+        """run() for asyncio, with a thread of the loop's executor. Cancelling the task kills the command, and
+        CancelledError comes when it has ended, or after 10 seconds.
+        """
+        running = Running(commands.prepared(self._open(), args, input=input, **options), args)
+        work = asyncio.ensure_future(asyncio.to_thread(running.result))
+        try:
+            result = await asyncio.shield(work)
+        except asyncio.CancelledError:
+            running.kill()
+            await asyncio.wait([work], timeout=10)
+            if work.done() and not work.cancelled():
+                # Nobody asks for it any more.
+                work.exception()
+            raise
+        if check:
+            result.check_returncode()
+        return result
+
+    def execute(self, line: str) -> "CompletedCommand[bytes]":
+        """Runs a line in the sandbox's shell: short for run(line, shell=True)."""
+        return self.run(line, shell=True)
+
+    @overload
+    def popen(
+        self,
+        args: Arguments,
+        *,
+        text: "Literal[True]",
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "Child[str]": ...
+    @overload
+    def popen(
+        self,
+        args: Arguments,
+        *,
+        encoding: str,
+        text: bool = False,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "Child[str]": ...
+    @overload
+    def popen(
+        self, args: Arguments, *, text: "Literal[False]" = False, **options: "Unpack[CommandOptions]"
+    ) -> "Child[bytes]": ...
+
+    @overload
+    def popen(
+        self,
+        args: Arguments,
+        *,
+        text: bool,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> "Child[Any]": ...
+
+    def popen(
+        self,
+        args: Arguments,
+        *,
+        text: bool = False,
+        encoding: Optional[str] = None,
+        errors: Optional[str] = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> Any:
+        """Starts a command and returns while it runs, as subprocess.Popen(); CommandOptions are its further arguments.
+        Without stdin its input is written to Child.stdin. It uses an SSH session of its own until it ends. Fails as
+        run(), as far as the start is concerned; the rest comes from Child.wait().
+        """
+        command = commands.prepared(self._open(), args, **options)
+        child = make(abi.sbx_command_spawn, abi.sbx_child_free, command, subject=CommandExecutionError)
+        has = (
+            options.get("stdin") in (None, PIPE),
+            options.get("stdout") != DEVNULL,
+            options.get("stderr") not in (DEVNULL, STDOUT),
+        )
+        is_text = text or encoding is not None or errors is not None
+        return Child(child, args, has, (encoding, errors) if is_text else None)
+
+    def detach(
+        self,
+        args: Arguments,
+        *,
+        key: str,
+        input: "Optional[ReadableBuffer]" = None,
+        **options: "Unpack[CommandOptions]",
+    ) -> Detached:
+        """Starts a command so that it needs neither this process nor a connection: it is found again, from any process,
+        by its key. It starts at most once per key: where the key is known already, this gives the command that has it,
+        running or ended.
+
+        A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The output goes to
+        files in the sandbox's /tmp; the input must be bytes; there is no terminal; and only a timeout of its own
+        counts, not the configured one. ConflictError if the key belongs to another command.
+        """
+        command = commands.prepared(self._open(), args, input=input, **options)
+        free = abi.sbx_detached_free
+        return Detached(make(abi.sbx_command_detach, free, command, encoded(key), subject=CommandExecutionError))
+
+    def detached(self, key: str) -> Detached:
+        """The command that detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use
+        tells whether there is one.
+        """
+        free = abi.sbx_detached_free
+        return Detached(make(abi.sbx_sandbox_detached, free, self._open(), encoded(key), subject=CommandExecutionError))
+
+    # Files.
+
+    def path(self, *parts: Union[str, PurePosixPath, SandboxPath]) -> SandboxPath:
+        """A path in the sandbox, to be used like a pathlib.Path. A relative one begins at the image's working
+        directory.
+        """
+        return SandboxPath(self, *parts)
+
+    def upload(
+        self,
+        source: Union[Text, Reader],
+        remote: Union[Text, SandboxPath],
+        *,
+        checksum: bool = False,
+        sync: bool = False,
+        resume: bool = False,
+        progress: Optional[OnProgress] = None,
+    ) -> Transferred:
+        """Copies a local file with its permission bits, or all that a reader's read() gives, to a file in the sandbox.
+        The file arrives whole or not at all.
+
+        checksum: the SHA-256 of what was sent and of what has arrived are compared.
+        sync: return only when contents and name are on the sandbox's disk.
+        resume: keep what has arrived when it fails, and begin with what an earlier transfer has kept; not for readers.
+        """
+        options = Transfer(self._open(), progress, checksum=checksum, sync=sync, resume=resume)
+        return options.upload(source, _remote(remote))
+
+    def download(
+        self,
+        remote: Union[Text, SandboxPath],
+        target: Union[Text, Writer],
+        *,
+        checksum: bool = False,
+        sync: bool = False,
+        resume: bool = False,
+        max_bytes: Optional[int] = None,
+        progress: Optional[OnProgress] = None,
+    ) -> Transferred:
+        """Copies a file of the sandbox to a local file, or to a writer's write(). More than `max_bytes` are
+        FileTransferError; otherwise as upload().
+        """
+        options = Transfer(self._open(), progress, checksum=checksum, sync=sync, resume=resume, max_bytes=max_bytes)
+        return options.download(_remote(remote), target)
+
+    def upload_tree(
+        self,
+        local: Text,
+        remote: Union[Text, SandboxPath],
+        *,
+        checksum: bool = False,
+        sync: bool = False,
+        progress: Optional[OnProgress] = None,
+    ) -> TreeReport:
+        """Copies a local directory with all that is in it, as one stream: with modes, times of modification in whole
+        seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told.
+
+        Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
+        it is merged: files replace files, each in one step, and what only the target has stays.
+        """
+        options = Transfer(self._open(), progress, checksum=checksum, sync=sync)
+        return options.upload_tree(local, _remote(remote))
+
+    def download_tree(
+        self,
+        remote: Union[Text, SandboxPath],
+        local: Text,
+        *,
+        checksum: bool = False,
+        sync: bool = False,
+        max_bytes: Optional[int] = None,
+        max_entries: Optional[int] = None,
+        progress: Optional[OnProgress] = None,
+    ) -> TreeReport:
+        """Copies a directory of the sandbox with all that is in it to a local one; otherwise as upload_tree().
+
+        Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with
+        the tree. More than `max_bytes` of contents or `max_entries` are FileTransferError. Symbolic links that lead out
+        of the tree are left out and told.
+        """
+        options = Transfer(
+            self._open(), progress, checksum=checksum, sync=sync, max_bytes=max_bytes, max_entries=max_entries
+        )
+        return options.download_tree(_remote(remote), local)
+
+
+def _remote(path: Union[Text, SandboxPath]) -> Text:
+    return str(path) if isinstance(path, SandboxPath) else path

@@ -1,0 +1,86 @@
+"""What to create."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from . import _abi as abi
+from ._border import Handle, call, encoded, make, seconds
+
+
+@dataclass(frozen=True)
+class SandboxSpec:
+    """What Client.create() is to create, as often as wanted. What is None has its default; what Kubernetes does not
+    accept is found out by create(). Durations are seconds; math.inf is without a limit.
+    """
+
+    #: Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
+    #: random hexadecimal digits.
+    name: Optional[str] = None
+    #: Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000.
+    #: Default: the configured image.
+    image: Optional[str] = None
+    #: Environment variables for everything that runs in the sandbox, on top of the image's own.
+    env: Mapping[str, str] = field(default_factory=dict)
+    #: Kubernetes labels of the Pod.
+    labels: Mapping[str, str] = field(default_factory=dict)
+    #: Kubernetes annotations of the Pod.
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    #: Labels that the node must have.
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    #: The most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
+    cpu: Optional[str] = None
+    #: The CPU that the scheduler sets aside for it. Default: "10m".
+    cpu_request: Optional[str] = None
+    #: The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+    memory: Optional[str] = None
+    #: The memory that the scheduler sets aside for it. Default: "32Mi".
+    memory_request: Optional[str] = None
+    #: The most disk space that it may write; beyond it the node evicts the Pod. Default: no limit.
+    disk: Optional[str] = None
+    #: Seconds until it expires: it stops by itself, and Client.reap() deletes what is left. Machine.renew() moves it.
+    #: Default: the configured lifetime.
+    lifetime: Optional[float] = None
+    #: Seconds after which Kubernetes itself stops the Pod; no renewal moves it. Default: 24 hours, or twice the
+    #: lifetime if that is more; none for a sandbox that never expires.
+    hard_limit: Optional[float] = None
+    #: Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+    runtime_class: Optional[str] = None
+    #: Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one. Default: 10.
+    unschedulable_grace: Optional[float] = None
+    #: A Pod that is merged over the one that the library makes (RFC 7386; in "containers" an entry named "sandbox" is
+    #: merged, all else is replaced). This reaches every field that Kubernetes has.
+    pod_template: Optional[Mapping[str, Any]] = None
+
+    def _handle(self) -> Handle:
+        handle = make(abi.sbx_spec_new, abi.sbx_spec_free)
+        for function, text in (
+            (abi.sbx_spec_set_name, self.name),
+            (abi.sbx_spec_set_image, self.image),
+            (abi.sbx_spec_set_cpu, self.cpu),
+            (abi.sbx_spec_set_cpu_request, self.cpu_request),
+            (abi.sbx_spec_set_memory, self.memory),
+            (abi.sbx_spec_set_memory_request, self.memory_request),
+            (abi.sbx_spec_set_disk, self.disk),
+            (abi.sbx_spec_set_runtime_class, self.runtime_class),
+            (abi.sbx_spec_set_pod_template, None if self.pod_template is None else json.dumps(self.pod_template)),
+        ):
+            if text is not None:
+                call(function, handle, encoded(text))
+        for function, texts in (
+            (abi.sbx_spec_set_env, self.env),
+            (abi.sbx_spec_set_label, self.labels),
+            (abi.sbx_spec_set_annotation, self.annotations),
+            (abi.sbx_spec_set_node_selector, self.node_selector),
+        ):
+            for name, text in texts.items():
+                call(function, handle, encoded(name), encoded(text))
+        for function, duration in (
+            (abi.sbx_spec_set_lifetime, self.lifetime),
+            (abi.sbx_spec_set_hard_limit, self.hard_limit),
+            (abi.sbx_spec_set_unschedulable_grace, self.unschedulable_grace),
+        ):
+            if duration is not None:
+                call(function, handle, seconds(duration))
+        return handle

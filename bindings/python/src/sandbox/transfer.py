@@ -1,0 +1,194 @@
+"""Uploads and downloads, of files and directories."""
+
+import os
+from ctypes import c_void_p, memmove, string_at
+from dataclasses import dataclass
+from typing import Any, Callable, Optional, Protocol, Union
+
+from . import _abi as abi
+from ._border import Callback, Handle, Text, call, decoded, encoded, make, ranged
+from .errors import FileTransferError
+
+#: Is told how far a transfer has come: the file that is read, the bytes that have arrived, in all files of a tree, and
+#: their total if that is known. It is called at the beginning, at the end, and up to 20 times a second in between, by
+#: the thread that transfers. False ends the transfer with OperationCancelledError.
+OnProgress = Callable[[str, int, Optional[int]], object]
+
+
+class Reader(Protocol):
+    """What an upload can read from, such as a file opened for reading bytes."""
+
+    def read(self, length: int, /) -> bytes:
+        """Up to `length` bytes; none at the end."""
+        ...
+
+
+class Writer(Protocol):
+    """What a download can be written to, such as a file opened for writing bytes."""
+
+    def write(self, data: bytes, /) -> Optional[int]:
+        """Takes the data and tells how many bytes of it; None is all."""
+        ...
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What the transfer of a file did."""
+
+    #: Bytes of the file.
+    bytes: int
+    #: How many of the bytes had been there already, from an earlier transfer.
+    resumed: int
+    #: The file's SHA-256 in hexadecimal digits; None if it was not compared.
+    sha256: Optional[str]
+
+
+@dataclass(frozen=True)
+class Note:
+    """What there is to say about an entry of a directory."""
+
+    #: The entry, below the root of the tree.
+    path: str
+    #: Such as "a socket".
+    text: str
+
+
+@dataclass(frozen=True)
+class TreeReport:
+    """What the transfer of a directory did."""
+
+    #: Regular files, those with several names counted once for each.
+    files: int
+    #: Directories, with the root.
+    directories: int
+    #: Symbolic links.
+    symlinks: int
+    #: Bytes of all files.
+    bytes: int
+    #: How many entries were left out.
+    skipped: int
+    #: What was left out and why, and which files were changed while they were read; at most 1000.
+    notes: list[Note]
+
+
+class Transfer:
+    """One upload or download with its options. Ctrl-C is noticed 20 times a second, and whenever a reader or writer is
+    called.
+    """
+
+    def __init__(
+        self,
+        sandbox: Handle,
+        progress: Optional[OnProgress],
+        *,
+        checksum: bool,
+        sync: bool,
+        resume: bool = False,
+        max_bytes: Optional[int] = None,
+        max_entries: Optional[int] = None,
+    ) -> None:
+        self._options = make(abi.sbx_sandbox_transfer, abi.sbx_transfer_free, sandbox)
+        for function, choice in (
+            (abi.sbx_transfer_set_checksum, checksum),
+            (abi.sbx_transfer_set_sync, sync),
+            (abi.sbx_transfer_set_resume, resume),
+        ):
+            call(function, self._options, choice)
+        for limit, number in (
+            (abi.sbx_transfer_set_max_bytes, max_bytes),
+            (abi.sbx_transfer_set_max_entries, max_entries),
+        ):
+            if number is not None:
+                call(limit, self._options, ranged(number, 1 << 64))
+
+        def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> object:
+            return None if progress is None else progress(decoded(path), done, None if total < 0 else total)
+
+        # There is always one: between its calls Python sees Ctrl-C.
+        self._callbacks = [Callback(on_progress)]
+        self._progress = abi.sbx_progress_fn(self._callbacks[0])
+
+    def upload(self, source: Union[Text, Reader], remote: Text) -> Transferred:
+        """Copies a local file, or what a reader gives."""
+        if isinstance(source, (str, bytes, os.PathLike)):
+            return self._file(abi.sbx_transfer_upload, encoded(source), encoded(remote))
+        reader = _Reader(source)
+        self._callbacks.append(reader)
+        return self._file(abi.sbx_transfer_upload_from, abi.sbx_read_fn(reader), encoded(remote))
+
+    def download(self, remote: Text, target: Union[Text, Writer]) -> Transferred:
+        """Copies to a local file, or to a writer."""
+        if isinstance(target, (str, bytes, os.PathLike)):
+            return self._file(abi.sbx_transfer_download, encoded(remote), encoded(target))
+        writer = Callback(_written(target))
+        self._callbacks.append(writer)
+        return self._file(abi.sbx_transfer_download_to, encoded(remote), abi.sbx_write_fn(writer))
+
+    def upload_tree(self, local: Text, remote: Text) -> TreeReport:
+        """Copies a local directory."""
+        return self._tree(abi.sbx_transfer_upload_dir, encoded(local), encoded(remote))
+
+    def download_tree(self, remote: Text, local: Text) -> TreeReport:
+        """Copies a directory of the sandbox."""
+        return self._tree(abi.sbx_transfer_download_dir, encoded(remote), encoded(local))
+
+    def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", source: Any, target: Any) -> Handle:
+        arguments = (self._options, source, target, self._progress, None)
+        return make(function, free, *arguments, subject=FileTransferError, callbacks=tuple(self._callbacks))
+
+    def _file(self, function: "Callable[..., int]", source: Any, target: Any) -> Transferred:
+        told = self._make(function, abi.sbx_transferred_free, source, target)
+        digest = abi.sbx_transferred_sha256(told)
+        return Transferred(
+            bytes=abi.sbx_transferred_bytes(told),
+            resumed=abi.sbx_transferred_resumed(told),
+            sha256=None if digest is None else string_at(digest, 32).hex(),
+        )
+
+    def _tree(self, function: "Callable[..., int]", source: bytes, target: bytes) -> TreeReport:
+        told = self._make(function, abi.sbx_tree_report_free, source, target)
+        path, text = abi.sbx_tree_report_note_path_at, abi.sbx_tree_report_note_text_at
+        return TreeReport(
+            files=abi.sbx_tree_report_files(told),
+            directories=abi.sbx_tree_report_directories(told),
+            symlinks=abi.sbx_tree_report_symlinks(told),
+            bytes=abi.sbx_tree_report_bytes(told),
+            skipped=abi.sbx_tree_report_skipped(told),
+            notes=[
+                Note(decoded(path(told, index)), decoded(text(told, index)))
+                for index in range(abi.sbx_tree_report_note_count(told))
+            ],
+        )
+
+
+class _Reader(Callback):
+    """What an upload reads from."""
+
+    stop = -1
+
+    def __init__(self, source: Reader) -> None:
+        super().__init__(self._read)
+        self._source = source
+        self._length = 0
+
+    def __call__(self, *arguments: object) -> int:
+        return super().__call__(*arguments) or self._length
+
+    def _read(self, _userdata: Optional[int], buffer: int, capacity: int) -> None:
+        piece = self._source.read(capacity)
+        if not isinstance(piece, bytes) or len(piece) > capacity:
+            raise TypeError(f"read() gave {type(piece).__name__} where it has to give up to {capacity} bytes")
+        memmove(c_void_p(buffer), piece, len(piece))
+        self._length = len(piece)
+
+
+def _written(target: Writer) -> "Callable[[Optional[int], int, int], None]":
+    """Writes all of each piece to a file, however little one write takes."""
+
+    def write(_userdata: Optional[int], data: int, length: int) -> None:
+        left = string_at(data, length)
+        while left:
+            written = target.write(left)
+            left = b"" if written is None else left[written:]
+
+    return write
