@@ -3,39 +3,12 @@
 
 mod common;
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{
-    CONNECTIONS, Position, Scratch, await_that, beside, client_over, config, create, create_with_slow_head, noise,
-    position,
+    CONNECTIONS, Cable, Scratch, await_that, beside, client_over, config, create, create_with_slow_head, noise,
 };
-use sandbox::{Client, ErrorKind, Sandbox, Transport};
-
-/// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
-struct Cable(String);
-
-impl Cable {
-    fn of(sandbox: &Sandbox) -> Self {
-        assert_eq!(position(), Position::Inside, "only there the way to the Pod is a cable of its own");
-        let index = sandbox.execute("cat /sys/class/net/eth0/iflink").unwrap().check().unwrap();
-        let links = Command::new("ip").args(["-o", "link"]).output().unwrap().stdout;
-        let links = String::from_utf8(links).unwrap();
-        let prefix = format!("{}: ", index.stdout_text().trim());
-        let line = links.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
-        Self(line.split(['@', ':']).next().unwrap().to_owned())
-    }
-
-    fn set(&self, state: &str) {
-        assert!(Command::new("ip").args(["link", "set", "dev", &self.0, state]).status().unwrap().success());
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "set", "dev", &self.0, "up"]).status();
-    }
-}
+use sandbox::{Client, ErrorKind, Transport};
 
 #[test]
 fn a_pulled_cable_while_a_command_runs_is_an_unknown_outcome() {

@@ -152,6 +152,32 @@ pub fn beside(sandbox: &Sandbox, line: &str) -> String {
     kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line])
 }
 
+/// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
+#[derive(Debug)]
+pub struct Cable(String);
+
+impl Cable {
+    pub fn of(sandbox: &Sandbox) -> Self {
+        assert_eq!(position(), Position::Inside, "only there the way to the Pod is a cable of its own");
+        let index = sandbox.execute("cat /sys/class/net/eth0/iflink").unwrap().check().unwrap();
+        let links = Command::new("ip").args(["-o", "link"]).output().unwrap().stdout;
+        let links = String::from_utf8(links).unwrap();
+        let prefix = format!("{}: ", index.stdout_text().trim());
+        let line = links.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
+        Self(line.split(['@', ':']).next().unwrap().to_owned())
+    }
+
+    pub fn set(&self, state: &str) {
+        assert!(Command::new("ip").args(["link", "set", "dev", &self.0, state]).status().unwrap().success());
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["link", "set", "dev", &self.0, "up"]).status();
+    }
+}
+
 /// The names of the Pods with this label, in any phase.
 pub fn pods(selector: &str) -> Vec<String> {
     let names =
