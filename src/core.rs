@@ -105,11 +105,12 @@ impl Core {
 
     /// Names the operation and the sandbox in an error, and adds what Kubernetes knows where a connection failed.
     pub(crate) fn explain(&self, error: Error, operation: &'static str, endpoint: &Endpoint) -> Error {
+        let error = error.during(operation);
         if error.sandbox().is_some() {
             // A deeper layer has asked already, and waited for the answer.
             return error;
         }
-        let error = error.during(operation).on(endpoint.name());
+        let error = error.on(endpoint.name());
         let is_connection = matches!(
             error.kind(),
             ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::OutcomeUnknown | ErrorKind::HostKeyMismatch

@@ -257,6 +257,12 @@ impl Error {
         self
     }
 
+    /// Leaves it to the caller to name the operation, of which what failed is only a part.
+    pub(crate) fn within_operation(mut self) -> Self {
+        self.0.operation = None;
+        self
+    }
+
     /// Names the sandbox, unless a deeper layer has done so.
     pub(crate) fn on(mut self, sandbox: &str) -> Self {
         self.0.sandbox.get_or_insert_with(|| sandbox.to_owned());

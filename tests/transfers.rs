@@ -236,6 +236,8 @@ fn readers_and_writers_of_any_kind() {
         assert!(files.read("file").unwrap() == bytes && parts(sandbox).is_empty());
         let error = files.transfer().resume(true).upload_from(&bytes[..], "file").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
+        let error = files.transfer().resume(true).download_to("file", io::sink()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
         // Files of two sandboxes are readers and writers too.
         let source = files.open("file").unwrap();
         files.transfer().upload_from(source, "copy").unwrap();

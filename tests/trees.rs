@@ -189,6 +189,7 @@ fn errors_name_what_is_wrong_and_leave_nothing() {
         (files.upload_dir(&there, "/dev/shm/x").unwrap_err(), ErrorKind::StorageFull, "/dev/shm/x"),
         (files.upload_dir(&there, "clash").unwrap_err(), ErrorKind::Transfer, "clash"),
         (files.transfer().resume(true).upload_dir(&there, "x").unwrap_err(), ErrorKind::InvalidArgument, "resumed"),
+        (files.transfer().resume(true).download_dir("t", &back).unwrap_err(), ErrorKind::InvalidArgument, "resumed"),
         (files.download_dir("none", &back).unwrap_err(), ErrorKind::NotFound, "none"),
         (files.download_dir("file", &back).unwrap_err(), ErrorKind::Transfer, "not a directory"),
         (files.download_dir("t", &back).unwrap_err(), ErrorKind::PermissionDenied, "locked"),

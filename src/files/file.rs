@@ -30,6 +30,8 @@ pub struct File {
     /// What libssh2 has asked for ahead, or its memory of the file's end, does not hold for the next call.
     is_stale: bool,
     was_reading: bool,
+    /// Asking twice writes twice.
+    appends: bool,
 }
 
 /// How to open a file, after `std::fs::OpenOptions`.
@@ -123,10 +125,10 @@ impl File {
     pub(super) fn open(files: &Files<'_>, path: &Path, options: &OpenOptions) -> Result<Self> {
         let (bytes, flags) = (file_bytes_of(path)?, options.flags()?);
         let mode = permission_bits(options.mode.unwrap_or(super::FILE_MODE))?;
-        let repeat = if options.create_new { Repeat::Never(bytes) } else { Repeat::Harmless };
-        let open = files.begin(files.deadline(), repeat, |client| client.open(bytes, flags, mode, bytes))?;
-        let (sandbox, path) = (files.sandbox.clone(), path.to_owned());
-        Ok(Self { sandbox, path, open: Some(open), position: 0, is_stale: false, was_reading: false })
+        let repeat = if options.create_new { Repeat::Never } else { Repeat::Harmless };
+        let open = files.begin(files.deadline(), bytes, repeat, |client| client.open(bytes, flags, mode, bytes))?;
+        let (sandbox, path, appends) = (files.sandbox.clone(), path.to_owned(), options.append);
+        Ok(Self { sandbox, path, open: Some(open), position: 0, is_stale: false, was_reading: false, appends })
     }
 
     /// The path that it was opened by.
@@ -199,13 +201,14 @@ impl File {
     /// See [`Files`].
     pub fn close(mut self) -> Result<()> {
         let closed = self.close_now();
-        closed.map_err(|e| self.explain(e, "close file"))
+        closed.map_err(|e| self.explain(self.sandbox.files().with_reason(e, &self.path), "close file"))
     }
 
     pub(super) fn close_now(&mut self) -> Result<()> {
         self.sandbox.core.runtime.check_caller()?;
         let Some((mut lease, opened)) = self.open.take() else { return Err(closed()) };
-        Client::new(&mut lease, self.deadline())?.close_file(opened)?;
+        let closed = Client::new(&mut lease, self.deadline()).and_then(|client| client.close_file(opened));
+        closed.map_err(|e| self.or_done(e))?;
         lease.finish();
         Ok(())
     }
@@ -226,7 +229,8 @@ impl File {
                 sent += client.write(opened, &bytes[sent..], position + sent as u64)?;
             }
             Ok(())
-        })?;
+        })
+        .map_err(|e| self.or_done(e))?;
         self.position += bytes.len() as u64;
         Ok(bytes.len())
     }
@@ -298,6 +302,10 @@ impl File {
                 self.open = None;
             }
         })
+    }
+
+    fn or_done(&self, e: Error) -> Error {
+        if self.appends { super::may_be_done(e) } else { e }
     }
 
     fn deadline(&self) -> Deadline {

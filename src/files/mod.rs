@@ -46,21 +46,23 @@ const TIDY: Duration = Duration::from_secs(2);
 /// - [`ErrorKind::NotFound`] and [`ErrorKind::PermissionDenied`] as the system says them, [`ErrorKind::Conflict`] for what exists
 ///   already, [`ErrorKind::StorageFull`] for a full disk or quota, [`ErrorKind::InvalidArgument`] for what is no path,
 /// - [`ErrorKind::Transfer`] for everything else that the sandbox's system refuses,
-/// - [`ErrorKind::TimedOut`], and those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless,
-///   [`ErrorKind::OutcomeUnknown`] where it may have been done.
+/// - those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless, which is done by itself as long as
+///   nothing but an idle connection is lost, [`ErrorKind::OutcomeUnknown`] where it may have been done,
+/// - [`ErrorKind::TimedOut`]; it says so if the change may have been done.
 ///
-/// Each names the file.
+/// Each names the file, and says how far it came where bytes were on their way. What a failed upload leaves beside its target is
+/// removed, unless it is to be resumed. Where the sandbox can't be reached for that, a `.sandbox-….part` stays there.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     sandbox: &'a Sandbox,
 }
 
 /// Whether a request may be made again when the connection is lost.
-#[derive(Clone, Copy, Debug)]
-enum Repeat<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Repeat {
     Harmless,
-    /// A session that may have died unnoticed is first asked something harmless about this path.
-    Never(&'a [u8]),
+    /// A session that may have died unnoticed is first asked something harmless.
+    Never,
 }
 
 impl<'a> Files<'a> {
@@ -162,10 +164,7 @@ impl<'a> Files<'a> {
         let append = || {
             let mut file = File::open(self, remote, OpenOptions::new().append(true).create(true))?;
             let written = file.write_whole(contents).and_then(|()| file.close_now());
-            written.map_err(|e| match e.kind() {
-                ErrorKind::Disconnected => e.with_kind(ErrorKind::OutcomeUnknown),
-                _ => self.with_reason(e, remote),
-            })
+            written.map_err(|e| self.with_reason(e, remote))
         };
         append().map_err(|e| self.sandbox.explain(e, "append to file"))
     }
@@ -228,7 +227,7 @@ impl<'a> Files<'a> {
     pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<Vec<DirEntry>> {
         let list = || {
             let path = bytes_of(path.as_ref())?;
-            let entries = self.ask(|client| client.list(path))?;
+            let entries = self.ask(path, |client| client.list(path))?;
             Ok(entries.into_iter().map(|(name, found)| DirEntry::new(name, found)).collect())
         };
         list().map_err(|e| self.sandbox.explain(e, "list directory"))
@@ -268,7 +267,7 @@ impl<'a> Files<'a> {
     fn look(&self, path: &Path, ask: impl Fn(&Client<'_>, &[u8]) -> Result<Attributes>) -> Result<Metadata> {
         let look = || {
             let path = bytes_of(path)?;
-            self.ask(|client| ask(client, path)).map(Metadata::new)
+            self.ask(path, |client| ask(client, path)).map(Metadata::new)
         };
         look().map_err(|e| self.sandbox.explain(e, "get metadata"))
     }
@@ -326,7 +325,7 @@ impl<'a> Files<'a> {
         let path = path.as_ref();
         let create = || {
             let bytes = bytes_of(path)?;
-            self.ask(|client| create_dir_all(client, bytes)).map_err(|e| self.with_reason(e, path))
+            self.ask(bytes, |client| create_dir_all(client, bytes)).map_err(|e| self.with_reason(e, path))
         };
         create().map_err(|e| self.sandbox.explain(e, "create directory"))
     }
@@ -376,7 +375,7 @@ impl<'a> Files<'a> {
         let remove = || {
             let deadline = self.deadline();
             let path = bytes_of(path.as_ref())?;
-            let found = self.ask(|client| client.lstat(path))?;
+            let found = self.ask(path, |client| client.lstat(path))?;
             if !found.is(sftp::DIRECTORY) {
                 return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(path))));
             }
@@ -416,7 +415,8 @@ impl<'a> Files<'a> {
     pub fn set_permissions(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let set = || {
             let (path, mode) = (bytes_of(path.as_ref())?, permission_bits(mode)?);
-            self.ask(|client| client.set_stat(path, Attributes { mode: Some(mode), ..Attributes::default() }))
+            let mode = Attributes { mode: Some(mode), ..Attributes::default() };
+            self.ask(path, |client| client.set_stat(path, mode))
         };
         set().map_err(|e| self.sandbox.explain(e, "set permissions"))
     }
@@ -480,7 +480,7 @@ impl<'a> Files<'a> {
     ) -> Result<PathBuf> {
         let read = || {
             let path = bytes_of(path)?;
-            self.ask(|client| ask(client, path)).map(|name| PathBuf::from(OsString::from_vec(name)))
+            self.ask(path, |client| ask(client, path)).map(|name| PathBuf::from(OsString::from_vec(name)))
         };
         read().map_err(|e| self.sandbox.explain(e, operation))
     }
@@ -493,9 +493,9 @@ impl<'a> Files<'a> {
         self.sandbox.endpoint.lease(&self.sandbox.core, deadline)
     }
 
-    /// Asks what may be asked twice.
-    fn ask<T>(&self, ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
-        let (lease, answer) = self.begin(self.deadline(), Repeat::Harmless, |client| ask(client))?;
+    /// Asks about the file `name` what may be asked twice.
+    fn ask<T>(&self, name: &[u8], ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
+        let (lease, answer) = self.begin(self.deadline(), name, Repeat::Harmless, |client| ask(client))?;
         lease.finish();
         Ok(answer)
     }
@@ -510,7 +510,7 @@ impl<'a> Files<'a> {
         let once = || {
             let bytes = bytes_of(path)?;
             let (lease, ()) = self
-                .begin(self.deadline(), Repeat::Never(bytes), |client| change(client, bytes))
+                .begin(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))
                 .map_err(|e| if e.kind() == ErrorKind::Transfer { self.with_reason(e, path) } else { e })?;
             lease.finish();
             Ok(())
@@ -518,21 +518,24 @@ impl<'a> Files<'a> {
         once().map_err(|e| self.sandbox.explain(e, operation))
     }
 
-    /// Makes requests on a session that stays with the caller; on another one if the first was idle and its peer had gone away.
+    /// Makes requests about the file `name` on a session that stays with the caller; on another one if the first was idle and its
+    /// peer had gone away.
     fn begin<T>(
         &self,
         deadline: Deadline,
-        repeat: Repeat<'_>,
+        name: &[u8],
+        repeat: Repeat,
         ask: impl Fn(&mut Client<'_>) -> Result<T>,
     ) -> Result<(Lease, T)> {
+        let unreached = |e: Error| e.context(Quoted(name));
         loop {
-            let mut lease = self.lease(deadline)?;
+            let mut lease = self.lease(deadline).map_err(unreached)?;
             let (is_reused, mut is_asked) = (lease.is_reused(), false);
-            let result = Client::new(&mut lease, deadline).and_then(|mut client| {
-                if let Repeat::Never(path) = repeat {
+            let result = Client::new(&mut lease, deadline).map_err(unreached).and_then(|mut client| {
+                if repeat == Repeat::Never {
                     if is_reused
-                        && let Err(e) = client.lstat(path)
-                        && e.kind() == ErrorKind::Disconnected
+                        && let Err(e) = client.lstat(name)
+                        && !sftp::is_refusal(&e)
                     {
                         return Err(e);
                     }
@@ -542,9 +545,7 @@ impl<'a> Files<'a> {
             });
             match result {
                 Ok(value) => return Ok((lease, value)),
-                Err(e) if e.kind() == ErrorKind::Disconnected && is_asked => {
-                    return Err(e.with_kind(ErrorKind::OutcomeUnknown).context("it may have been done"));
-                }
+                Err(e) if is_asked && !sftp::is_refusal(&e) => return Err(may_be_done(e)),
                 Err(e) if e.kind() == ErrorKind::Disconnected && is_reused => {}
                 Err(e) => {
                     if sftp::is_refusal(&e) {
@@ -566,7 +567,8 @@ impl<'a> Files<'a> {
 
     /// Runs a line of the sandbox's shell that works on the file `name`; `done` is what should be done to it. Tools must succeed.
     fn run(&self, line: &str, args: &[&[u8]], name: &[u8], done: &str, deadline: Deadline) -> Result<Output> {
-        let output = self.tool(line, args, deadline).output()?;
+        let what = || format!("{} can't be {done}", Quoted(name));
+        let output = self.tool(line, args, deadline).output().map_err(|e| e.within_operation().context(what()))?;
         match output.status.success() {
             true => Ok(output),
             false => Err(tool_failure(&output.stderr_text(), &output.status, name, done)),
@@ -593,12 +595,22 @@ impl<'a> Files<'a> {
     /// Removes what is left of a transfer, as far as the sandbox can be reached.
     fn tidy(&self, part: &[u8]) {
         let deadline = Deadline::after(Some(TIDY));
-        match self.begin(deadline, Repeat::Harmless, |client| client.remove_file(part)) {
+        match self.begin(deadline, part, Repeat::Harmless, |client| client.remove_file(part)) {
             Ok((lease, ())) => lease.finish(),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.sandbox.name()),
         }
     }
+}
+
+/// A lost connection, or a timeout, after a change was asked for.
+fn may_be_done(e: Error) -> Error {
+    let kind = match e.kind() {
+        ErrorKind::Connect | ErrorKind::Disconnected => ErrorKind::OutcomeUnknown,
+        ErrorKind::TimedOut => ErrorKind::TimedOut,
+        _ => return e,
+    };
+    e.with_kind(kind).context("it may have been done")
 }
 
 fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {

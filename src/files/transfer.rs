@@ -268,26 +268,25 @@ impl<'a> Transfer<'a> {
             (Source::Local { file, path, .. }, true) => files.kept_there(file, path, &stable_part(remote), deadline)?,
             (Source::Reader(_), true) => return Err(invalid("only an upload of a file can be resumed")),
         };
-        let how = flags::WRITE | flags::CREATE;
-        let begun = files.begin(deadline, Repeat::Harmless, |client| {
-            let (part, how) = match (self.resume, resumed) {
-                (false, _) => (beside(remote), how | flags::EXCLUSIVE),
-                (true, 0) => (stable_part(remote), how | flags::TRUNCATE),
-                (true, _) => (stable_part(remote), how),
-            };
-            client.open(part.as_os_str().as_bytes(), how, mode, path).map(|opened| (part, opened))
-        });
-        let (mut lease, (part, opened)) = begun.map_err(|e| files.with_reason(e, remote))?;
+        // One name for all attempts, so that none leaves another file behind.
+        let part = if self.resume { stable_part(remote) } else { beside(remote) };
         let part = part.as_os_str().as_bytes();
+        let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE } else { 0 };
+        let begun = files.begin(deadline, path, Repeat::Harmless, |client| client.open(part, how, mode, path));
+        let (mut lease, opened) = begun.map_err(|e| {
+            if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut) {
+                files.tidy(part);
+            }
+            files.with_reason(e, remote)
+        })?;
         let mut sums = hash.map(|ours| Sums { ours, theirs: Following::new(files, part, deadline) });
         let filled = Client::new(&mut lease, deadline)
             .and_then(|client| self.fill(&client, opened, source, resumed, sums.as_mut(), mode, part, remote));
         let result = match filled {
-            Ok(size) => self.finish(lease, part, remote, sums, deadline).map(|sha256| Transferred {
-                bytes: size,
-                resumed,
-                sha256,
-            }),
+            Ok(bytes) => {
+                let finished = self.finish(lease, part, remote, bytes, sums, deadline);
+                finished.map(|sha256| Transferred { bytes, resumed, sha256 })
+            }
             Err(e) => {
                 // Something may be on its way still, and what follows may need the place of this session.
                 drop(lease);
@@ -364,25 +363,21 @@ impl<'a> Transfer<'a> {
         mut lease: Lease,
         part: &[u8],
         remote: &Path,
+        size: u64,
         sums: Option<Sums<'_>>,
         deadline: Deadline,
     ) -> Result<Option<[u8; 32]>> {
         let (files, path) = (self.files, file_bytes_of(remote)?);
-        let digest = match sums {
-            Some(Sums { ours, theirs }) => {
-                // One session has to be enough for everything.
-                lease.finish();
-                let digest = ours.finish();
-                files.compare(part, digest, theirs.end(), path, deadline)?;
-                files.begin(deadline, Repeat::Harmless, |client| client.rename_as(part, path, path))?.0.finish();
-                Some(digest)
-            }
-            None => {
-                Client::new(&mut lease, deadline)?.rename_as(part, path, path)?;
-                lease.finish();
-                None
-            }
-        };
+        let mut digest = None;
+        if let Some(Sums { ours, theirs }) = sums {
+            // One session has to be enough for everything.
+            lease.finish();
+            let ours = ours.finish();
+            files.compare(part, ours, theirs.end(), path, deadline)?;
+            lease = files.lease(deadline).map_err(|e| e.context(Quoted(path)))?;
+            digest = Some(ours);
+        }
+        files.put_in_place(lease, part, path, size, deadline)?;
         if self.sync {
             let directory = remote.parent().map(|parent| parent.as_os_str().as_bytes()).filter(|path| !path.is_empty());
             files.run("sync -- \"$1\"", &[directory.unwrap_or(b".")], path, "put on the disk", deadline)?;
@@ -401,7 +396,7 @@ impl<'a> Transfer<'a> {
     ) -> Result<(Transferred, u32)> {
         let (files, path) = (self.files, file_bytes_of(remote)?);
         let (mut lease, opened) =
-            files.begin(deadline, Repeat::Harmless, |client| client.open(path, flags::READ, 0, path))?;
+            files.begin(deadline, path, Repeat::Harmless, |client| client.open(path, flags::READ, 0, path))?;
         let mut client = Client::new(&mut lease, deadline)?;
         let found = client.attributes_of(&opened)?;
         let mode = found.mode.unwrap_or(REGULAR | super::FILE_MODE);
@@ -474,7 +469,7 @@ impl Files<'_> {
         deadline: Deadline,
     ) -> Result<(u64, Option<Sha256>)> {
         let part = part.as_os_str().as_bytes();
-        let kept = match self.ask(|client| client.lstat(part)) {
+        let kept = match self.ask(part, |client| client.lstat(part)) {
             Ok(found) if found.is(REGULAR) => found.size.unwrap_or(0),
             Ok(_) => return Err(Error::new(ErrorKind::Conflict, format!("{} is not a regular file", Quoted(part)))),
             Err(e) if e.kind() == ErrorKind::NotFound => 0,
@@ -488,6 +483,28 @@ impl Files<'_> {
         }
         file.rewind().map_err(|e| at_local(local, "read", e))?;
         Ok((0, Some(Sha256::new())))
+    }
+
+    /// Renames a part of this size over its target. Where the connection is lost over that, another one tells whether it was done.
+    fn put_in_place(&self, mut lease: Lease, part: &[u8], target: &[u8], size: u64, deadline: Deadline) -> Result<()> {
+        let renamed = Client::new(&mut lease, deadline).and_then(|client| client.rename_as(part, target, target));
+        match renamed {
+            Ok(()) => {
+                lease.finish();
+                return Ok(());
+            }
+            Err(e) if e.kind() != ErrorKind::Disconnected => return Err(super::may_be_done(e)),
+            Err(_) => drop(lease),
+        }
+        let again =
+            self.begin(deadline, target, Repeat::Harmless, |client| match client.rename_as(part, target, target) {
+                Err(e) if e.kind() == ErrorKind::NotFound => match client.lstat(target) {
+                    Ok(found) if found.is(REGULAR) && found.size == Some(size) => Ok(()),
+                    _ => Err(e),
+                },
+                renamed => renamed,
+            });
+        again.map(|(lease, ())| lease.finish()).map_err(super::may_be_done)
     }
 }
 
@@ -598,7 +615,8 @@ struct LocalPart<'a> {
     part: PathBuf,
     file: fs::File,
     length: u64,
-    is_kept: bool,
+    is_resumable: bool,
+    is_in_place: bool,
 }
 
 impl<'a> LocalPart<'a> {
@@ -615,7 +633,7 @@ impl<'a> LocalPart<'a> {
         if resume {
             claim(&file, &part, target)?;
         }
-        Ok(Self { target, part, file, length: 0, is_kept: resume })
+        Ok(Self { target, part, file, length: 0, is_resumable: resume, is_in_place: false })
     }
 
     fn length(&mut self) -> Result<u64> {
@@ -643,7 +661,7 @@ impl<'a> LocalPart<'a> {
             self.file.sync_all().map_err(|e| at_local(self.target, "put on the disk", e))?;
         }
         fs::rename(&self.part, self.target).map_err(|e| at_local(self.target, "put in place", e))?;
-        self.is_kept = true;
+        self.is_in_place = true;
         if sync {
             sync_directory_of(self.target)?;
         }
@@ -674,7 +692,9 @@ pub(super) fn sync_directory_of(path: &Path) -> Result<()> {
 
 impl Drop for LocalPart<'_> {
     fn drop(&mut self) {
-        if !self.is_kept
+        let is_of_use = self.is_resumable && self.file.metadata().is_ok_and(|found| found.len() > 0);
+        if !self.is_in_place
+            && !is_of_use
             && let Err(e) = fs::remove_file(&self.part)
         {
             log::warn!("the partial file '{}' is left: {e}", self.part.display());

@@ -27,6 +27,9 @@ const SAID: u64 = 256 << 10;
 const BUFFER: usize = 256 << 10;
 /// How long the removal of what is left of a failed upload may take.
 const TIDY: Duration = Duration::from_secs(10);
+/// Removes the tree `$1`: tar may be at work on its last bytes, and directories may forbid it.
+const REMOVE: &str = "for round in 1 2 3; do rm -rf -- \"$1\" 2> /dev/null && break; \
+    find \"$1\" -type d -exec chmod u+rwx {} \\; 2> /dev/null; done; rm -rf -- \"$1\"";
 
 /// What the transfer of a directory did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,7 +120,7 @@ impl Files<'_> {
         let line = "export LC_ALL=C; cd -- \"$1\" && exec find . -type f -exec sha256sum {} +";
         let command = self.sandbox.shell(line).arg(OsStr::from_bytes(tree)).timeout(deadline.remaining());
         let (mut buffer, mut files) = (vec![0; BUFFER], 0);
-        let ended = stream(command.spawn()?, |child| {
+        let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| {
             child.stdin = None;
             let Some(stdout) = child.stdout.take() else { return Ok(()) };
             let mut lines = BufReader::with_capacity(BUFFER, stdout);
@@ -141,10 +144,9 @@ impl Files<'_> {
     /// Removes what is left of a tree, as far as the sandbox can be reached.
     fn tidy_tree(&self, part: &[u8]) {
         let deadline = Deadline::after(Some(TIDY));
-        // tar may be at work on its last bytes, and directories may forbid it.
-        let line = "for round in 1 2 3; do rm -rf -- \"$1\" 2> /dev/null && exit; \
-            find \"$1\" -type d -exec chmod u+rwx {} \\; 2> /dev/null; done; rm -rf -- \"$1\"";
-        if let Err(e) = self.run(line, &[part], part, "removed", deadline) {
+        // It may be about to get its name: whole, or not any more.
+        let line = format!("mv -T -- \"$1\" \"$1.gone\" 2> /dev/null && set -- \"$1.gone\"; {REMOVE}");
+        if let Err(e) = self.run(&line, &[part], part, "removed", deadline) {
             log::warn!("a partial directory is left in sandbox {}: {e}", self.sandbox.name());
         }
     }
@@ -214,7 +216,7 @@ impl Transfer<'_> {
         if !root.is_dir() {
             return Err(invalid(format!("'{}' on this machine is not a directory", local.display())));
         }
-        let found = files.ask(|client| match client.stat(target) {
+        let found = files.ask(target, |client| match client.stat(target) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             found => found.map(Some),
         })?;
@@ -231,9 +233,12 @@ impl Transfer<'_> {
         let (part, to) = (part.as_os_str().as_bytes(), to.as_os_str().as_bytes());
         let total = self.progress.as_ref().map(|_| measure(local)).transpose()?;
         let mut moving = Moving::new(self.progress.as_deref_mut(), total);
-        let line = "export LC_ALL=C; mkdir -- \"$1\" && exec tar -xpof - -C \"$1\"";
+        // Should the sandbox not be reached any more, it removes by itself what has not come whole.
+        let line = format!(
+            "export LC_ALL=C; mkdir -- \"$1\" && {{ tar -xpof - -C \"$1\" || {{ code=$?; {REMOVE}; exit $code; }}; }}"
+        );
         let command = files.sandbox.shell(line).arg(OsStr::from_bytes(part)).timeout(deadline.remaining());
-        let ended = stream(command.spawn()?, |child| match child.stdin.take() {
+        let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| match child.stdin.take() {
             Some(stdin) => moving.pack(BufWriter::with_capacity(BUFFER, stdin), local, &root),
             None => Ok(()),
         });
@@ -260,7 +265,7 @@ impl Transfer<'_> {
     fn fetch_tree(&mut self, remote: &Path, local: &Path) -> Result<TreeReport> {
         self.check_options()?;
         let (files, deadline, source) = (self.files, self.files.deadline(), bytes_of(remote)?);
-        if !files.ask(|client| client.stat(source))?.is(DIRECTORY) {
+        if !files.ask(source, |client| client.stat(source))?.is(DIRECTORY) {
             return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(source))));
         }
         let is_merged = match fs::metadata(local) {
@@ -276,7 +281,7 @@ impl Transfer<'_> {
         let mut moving = Moving::new(self.progress.as_deref_mut(), None);
         let line = "export LC_ALL=C; exec tar -cf - -C \"$1\" .";
         let command = files.sandbox.shell(line).arg(OsStr::from_bytes(source)).timeout(deadline.remaining());
-        let ended = stream(command.spawn()?, |child| {
+        let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| {
             child.stdin = None;
             let Some(stdout) = child.stdout.take() else { return Ok(()) };
             let mut reader = Reader::new(BufReader::with_capacity(BUFFER, stdout));
@@ -431,7 +436,7 @@ fn stream(child: Child, work: impl FnOnce(&mut Child) -> Streamed<()>) -> Ended 
         if matches!(here, Err(Trouble::Here(_))) {
             let _ = child.kill();
         }
-        let there = child.wait();
+        let there = child.wait().map_err(Error::within_operation);
         Ended { here, there, said: listener.join().unwrap_or_default() }
     })
 }

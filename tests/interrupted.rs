@@ -1,0 +1,520 @@
+//! The connection is cut in the middle of each operation on files, by a server that is killed, by one that stops and by a cable that
+//! is pulled: the error is of the right kind, names the file and says how far it came; what was there is intact on both sides; a
+//! retry succeeds.
+//!
+//! `interrupted/hold.c`, preloaded into the sandbox's own SFTP server and tools, stops each operation at one call to the system.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
+
+mod common;
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{CONNECTIONS, Cable, Guarded, Position, Scratch, beside, config, position, steady_transports};
+use sandbox::{Client, Config, Error, ErrorKind, File, Files, OpenOptions, Sandbox, SandboxSpec, Transport};
+
+/// More than one packet and less than all that may be on its way.
+const BIG: usize = 3_000_000;
+
+/// What a lost connection means for an operation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Nature {
+    /// Harmless to repeat: asked again by itself if the connection had been used before.
+    Question,
+    /// Moves bytes, or uses an open file: ends, and can be done again.
+    Transfer,
+    /// Gives a whole file its name: another connection tells whether it was done.
+    Renaming,
+    /// Is done at most once.
+    Change,
+}
+use Nature::{Change, Question, Renaming, Transfer};
+
+struct Operation {
+    name: &'static str,
+    /// The call in the sandbox in which it is cut.
+    call: &'static str,
+    nature: Nature,
+    /// What its error has to say, beside the file's name.
+    says: &'static str,
+    /// A line of shell in its directory, where the file `file` says "old".
+    prepare: &'static str,
+    /// Returns how many bytes were resumed.
+    run: fn(&Place<'_>) -> Result<u64, Error>,
+    /// A line of shell that says `old` before it is done, and `new` then.
+    look: &'static str,
+    old: &'static str,
+    new: &'static str,
+}
+
+/// Where one operation works.
+struct Place<'a> {
+    files: Files<'a>,
+    there: String,
+    here: PathBuf,
+}
+
+impl Place<'_> {
+    fn at(&self, name: &str) -> String {
+        format!("{}/{name}", self.there)
+    }
+
+    fn here(&self, name: &str) -> PathBuf {
+        self.here.join(name)
+    }
+
+    fn open(&self, name: &str, options: &mut OpenOptions) -> File {
+        self.files.open_with(self.at(name), options).unwrap()
+    }
+
+    /// A local file that becomes `file` there.
+    fn upload(&self, change: impl FnOnce(sandbox::Transfer<'_>) -> sandbox::Transfer<'_>) -> Result<u64, Error> {
+        change(self.files.transfer()).upload(self.here("big"), self.at("file")).map(|moved| moved.resumed)
+    }
+
+    fn download(&self, resume: bool) -> Result<u64, Error> {
+        self.files.transfer().resume(resume).download(self.at("big"), self.here("back")).map(|moved| moved.resumed)
+    }
+}
+
+fn inner(e: std::io::Error) -> Error {
+    e.downcast().unwrap()
+}
+
+/// The table: all operations of `Files`, `File` and `Transfer` that ask something of the sandbox.
+fn operations() -> Vec<Operation> {
+    let ask = |name, call, prepare, run| Operation {
+        name,
+        call,
+        nature: Question,
+        says: "",
+        prepare,
+        run,
+        look: "cat file",
+        old: "old",
+        new: "old",
+    };
+    let get = |name, run| Operation { nature: Transfer, says: "beyond byte ", ..ask(name, "read@20", BIG_FILE, run) };
+    let put = |name, call, says, run| Operation {
+        nature: Transfer,
+        says,
+        look: SIZE,
+        old: "4",
+        new: "3000000",
+        ..ask(name, call, "", run)
+    };
+    let name = |name, run| Operation { nature: Renaming, ..put(name, "rename", "may have been done", run) };
+    let tree = |name, call, says, run| Operation { nature: Transfer, says, ..ask(name, call, "", run) };
+    let used = |name, call, says, run| Operation {
+        nature: Transfer,
+        says,
+        look: "true",
+        old: "",
+        new: "",
+        ..ask(name, call, BIG_FILE, run)
+    };
+    let change = |name, call, prepare, run, look, old, new| Operation {
+        nature: Change,
+        says: "may have been done",
+        look,
+        old,
+        new,
+        ..ask(name, call, prepare, run)
+    };
+    const BIG_FILE: &str = "head -c 3000000 /dev/zero > big";
+    const SIZE: &str = "stat -c %s file";
+    vec![
+        ask("metadata", "stat", "", |p| p.files.metadata(p.at("file")).map(|_| 0)),
+        ask("symlink_metadata", "lstat", "", |p| p.files.symlink_metadata(p.at("file")).map(|_| 0)),
+        ask("exists", "stat", "", |p| p.files.exists(p.at("file")).map(u64::from)),
+        ask("read_link", "readlink", "ln -s file link", |p| p.files.read_link(p.at("link")).map(|_| 0)),
+        ask("canonicalize", "lstat", "", |p| p.files.canonicalize(p.at("file")).map(|_| 0)),
+        Operation {
+            says: "listed beyond ",
+            ..ask("read_dir", "readdir@2000", "seq 3000 | xargs touch", |p| {
+                p.files.read_dir(&p.there).map(|entries| assert_eq!(entries.len(), 3001)).map(|()| 0)
+            })
+        },
+        ask("open", "open", "", |p| p.files.open(p.at("file")).map(|_| 0)),
+        ask("read: open", "open", "", |p| p.files.read(p.at("file")).map(|_| 0)),
+        Operation {
+            look: "stat -c %a file",
+            old: "644",
+            new: "600",
+            ..ask("set_permissions", "chmod", "", |p| p.files.set_permissions(p.at("file"), 0o600).map(|()| 0))
+        },
+        Operation {
+            look: "test ! -d a/b/c || echo made",
+            old: "",
+            new: "made",
+            ..ask("create_dir_all", "mkdir@4", "", |p| p.files.create_dir_all(p.at("a/b/c")).map(|()| 0))
+        },
+        Operation {
+            nature: Question,
+            ..put("write: open", "open", "", |p| p.files.write(p.at("file"), vec![0; BIG]).map(|()| 0))
+        },
+        get("read", |p| p.files.read(p.at("big")).map(|_| 0)),
+        get("download", |p| p.download(false)),
+        get("resume download", |p| p.download(true)),
+        get("download_to", |p| p.files.transfer().download_to(p.at("big"), std::io::sink()).map(|_| 0)),
+        put("write", "write@20", "beyond byte ", |p| p.files.write(p.at("file"), vec![0; BIG]).map(|()| 0)),
+        put("upload", "write@20", "beyond byte ", |p| p.upload(|t| t)),
+        put("resume upload", "write@20", "beyond byte ", |p| p.upload(|t| t.resume(true))),
+        put("upload_from", "write@20", "beyond byte ", |p| {
+            p.files.transfer().upload_from(&vec![0; BIG][..], p.at("file")).map(|_| 0)
+        }),
+        put("upload: sync", "fsync", "put on the disk", |p| p.upload(|t| t.sync(true))),
+        put("upload: close", "close", "closed", |p| p.upload(|t| t)),
+        put("upload: checksum", "fread@5", "checked", |p| p.upload(|t| t.checksum(true))),
+        name("write: rename", |p| p.files.write(p.at("file"), vec![0; BIG]).map(|()| 0)),
+        name("checksum upload: rename", |p| p.upload(|t| t.checksum(true))),
+        name("resume upload: rename", |p| p.upload(|t| t.resume(true))),
+        Operation {
+            look: "test ! -e new || stat -c %s new/big",
+            old: "",
+            new: "3000000",
+            ..tree("upload_dir", "write@20", "beyond '", |p| p.files.upload_dir(&p.here, p.at("new")).map(|_| 0))
+        },
+        Operation {
+            nature: Change,
+            look: "test ! -e new || stat -c %s new/big",
+            old: "",
+            new: "3000000",
+            ..tree("upload_dir: rename", "renameat2", "put in place", |p| {
+                p.files.upload_dir(&p.here, p.at("new")).map(|_| 0)
+            })
+        },
+        Operation {
+            nature: Change,
+            prepare: "mkdir t; echo old > t/big",
+            look: "stat -c %s t/big",
+            old: "4",
+            new: "3000000",
+            ..tree("upload_dir: merge", "linkat", "put in place", |p| p.files.upload_dir(&p.here, p.at("t")).map(|_| 0))
+        },
+        Operation {
+            prepare: BIG_FILE,
+            ..tree("download_dir", "read@20", "beyond 'big'", |p| {
+                p.files.download_dir(&p.there, p.here("back.d")).map(|_| 0)
+            })
+        },
+        used("File::read", "read@20", "beyond byte ", |p| {
+            p.open("big", OpenOptions::new().read(true)).read_to_end(&mut Vec::new()).map_err(inner).map(|_| 0)
+        }),
+        used("File::write", "write@20", "beyond byte ", |p| {
+            p.open("big", OpenOptions::new().write(true)).write_all(&vec![0; BIG]).map_err(inner).map(|()| 0)
+        }),
+        used("File::seek", "fstat", "looked at", |p| {
+            p.open("big", OpenOptions::new().read(true)).seek(SeekFrom::End(0)).map_err(inner).map(|_| 0)
+        }),
+        used("File::metadata", "fstat", "looked at", |p| {
+            p.open("big", OpenOptions::new().read(true)).metadata().map(|_| 0)
+        }),
+        used("File::set_len", "ftruncate", "changed", |p| {
+            p.open("big", OpenOptions::new().write(true)).set_len(5).map(|()| 0)
+        }),
+        used("File::set_permissions", "fchmod", "changed", |p| {
+            p.open("big", OpenOptions::new().write(true)).set_permissions(0o600).map(|()| 0)
+        }),
+        used("File::sync_all", "fsync", "put on the disk", |p| {
+            p.open("big", OpenOptions::new().write(true)).sync_all().map(|()| 0)
+        }),
+        used("File::close", "close", "closed", |p| p.open("big", OpenOptions::new().read(true)).close().map(|()| 0)),
+        change(
+            "open: create_new",
+            "open",
+            "",
+            |p| p.files.open_with(p.at("new"), OpenOptions::new().write(true).create_new(true)).map(|_| 0),
+            "test ! -e new || echo made",
+            "",
+            "made",
+        ),
+        change(
+            "append",
+            "write",
+            "",
+            |p| p.files.append(p.at("file"), "new").map(|()| 0),
+            "cat file",
+            "old",
+            "old\nnew",
+        ),
+        change(
+            "append: close",
+            "close",
+            "",
+            |p| p.files.append(p.at("file"), "new").map(|()| 0),
+            "cat file",
+            "old",
+            "old\nnew",
+        ),
+        change(
+            "File::append",
+            "write",
+            "",
+            |p| {
+                let mut file = p.open("file", OpenOptions::new().append(true));
+                file.write_all(b"new").map_err(inner).map(|()| 0)
+            },
+            "cat file",
+            "old",
+            "old\nnew",
+        ),
+        change(
+            "create_dir",
+            "mkdir",
+            "",
+            |p| p.files.create_dir(p.at("d")).map(|()| 0),
+            "test ! -d d || echo made",
+            "",
+            "made",
+        ),
+        change(
+            "rename",
+            "rename",
+            "",
+            |p| p.files.rename(p.at("file"), p.at("new")).map(|()| 0),
+            "cat new || true",
+            "",
+            "old",
+        ),
+        change(
+            "remove_file",
+            "unlink",
+            "",
+            |p| p.files.remove_file(p.at("file")).map(|()| 0),
+            "cat file || true",
+            "old",
+            "",
+        ),
+        change(
+            "remove_dir",
+            "rmdir",
+            "mkdir d",
+            |p| p.files.remove_dir(p.at("d")).map(|()| 0),
+            "test -d d || echo gone",
+            "",
+            "gone",
+        ),
+        Operation {
+            says: "removed",
+            ..change(
+                "remove_dir_all",
+                "unlinkat",
+                "mkdir d; touch d/x",
+                |p| p.files.remove_dir_all(p.at("d")).map(|()| 0),
+                "test -d d || echo gone",
+                "",
+                "gone",
+            )
+        },
+        change(
+            "symlink",
+            "symlink",
+            "",
+            |p| p.files.symlink("file", p.at("link")).map(|()| 0),
+            "readlink link || true",
+            "",
+            "file",
+        ),
+    ]
+}
+
+/// A sandbox in which `hold.c` is at work.
+fn create(transport: Transport) -> Guarded {
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hold-{}.so", common::unique()));
+    let mut compiler = Command::new("cc");
+    compiler.args("-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&library);
+    assert!(compiler.arg(common::repository().join("tests/interrupted/hold.c")).status().unwrap().success());
+    let client = Client::new(config().transport(transport)).unwrap();
+    let sandbox = common::create_from(&client, &SandboxSpec::new().env("LD_PRELOAD", "/tmp/hold.so"));
+    sandbox.upload_file(&library, "/tmp/hold.so").unwrap();
+    std::fs::remove_file(library).unwrap();
+    sandbox
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cut {
+    Killed,
+    Stopped,
+    Pulled,
+}
+
+/// Cuts all operations at once, `when` their calls are ("before" or "after" it), on sessions that have been used before or not.
+fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cut: Cut) {
+    let sandbox = create(transport);
+    let client = Client::new(config.transport(transport).max_sessions(100)).unwrap();
+    let used = client.attach(sandbox.name()).unwrap();
+    used.execute("true").unwrap();
+    // The connections that were made before `hold.c` was there.
+    beside(&sandbox, &format!("pkill -9 -f '{CONNECTIONS}'"));
+    let (scratch, operations) = (Scratch::new(), operations());
+    let mut prepare = String::from("set -e\n");
+    let places: Vec<_> = operations
+        .iter()
+        .map(|operation| {
+            let there = format!("/tmp/w/{when}-{}.{}", operation.call, operation.name.replace([' ', ':'], "-"));
+            let here = scratch.path(operation.name);
+            std::fs::create_dir(&here).unwrap();
+            std::fs::write(here.join("big"), vec![0; BIG]).unwrap();
+            prepare += &format!("mkdir -p '{there}'; cd '{there}'; echo old > file; {}\n", operation.prepare);
+            Place { files: used.files(), there, here }
+        })
+        .collect();
+    beside(&sandbox, &prepare);
+    if is_used {
+        let open: Vec<_> = thread::scope(|scope| {
+            let openers: Vec<_> =
+                places.iter().map(|place| scope.spawn(|| place.files.open(place.at("file")))).collect();
+            openers.into_iter().map(|opener| opener.join().unwrap().unwrap()).collect()
+        });
+        drop(open);
+    }
+    let cable = (cut == Cut::Pulled).then(|| Cable::of(&sandbox));
+    beside(&sandbox, "mkdir /tmp/held");
+    let results: Vec<_> = thread::scope(|scope| {
+        let runs: Vec<_> = operations
+            .iter()
+            .zip(&places)
+            .map(|(operation, place)| {
+                scope.spawn(|| {
+                    let result = (operation.run)(place);
+                    (result, Instant::now())
+                })
+            })
+            .collect();
+        let mut held = String::new();
+        let is_held = |held: &str, place: &Place<'_>| held.lines().any(|name| place.there.ends_with(name));
+        let began = Instant::now();
+        while !places.iter().all(|place| is_held(&held, place)) {
+            let missing: Vec<_> =
+                places.iter().filter(|place| !is_held(&held, place)).map(|place| &place.there).collect();
+            if began.elapsed() > Duration::from_secs(30) {
+                beside(&sandbox, "mv /tmp/held /tmp/released");
+                panic!("not held within 30 s: {missing:?}");
+            }
+            held = beside(&sandbox, "ls /tmp/held");
+        }
+        println!("{} are held after {:?}", operations.len(), began.elapsed());
+        let servers = format!("{CONNECTIONS}|ssh[d].*sftp");
+        match &cable {
+            Some(cable) => cable.set("down"),
+            None if cut == Cut::Killed => drop(beside(&sandbox, &format!("pkill -9 -f '{servers}'"))),
+            None => drop(beside(&sandbox, &format!("pkill -STOP -f '{servers}'"))),
+        }
+        let began = Instant::now();
+        let results =
+            runs.into_iter().map(|run| run.join().unwrap()).map(|(result, at)| (result, at - began)).collect();
+        println!("all have ended after {:?}", began.elapsed());
+        if let Some(cable) = &cable {
+            cable.set("up");
+        }
+        beside(&sandbox, &format!("pkill -CONT -f '{servers}' || true; mv /tmp/held /tmp/released"));
+        results
+    });
+    let wait = "for one in /tmp/released/*; do while kill -0 $(cat \"$one\") 2> /dev/null; do sleep 0.02; done; done";
+    beside(&sandbox, wait);
+    let mut wrong = String::new();
+    for ((operation, place), (result, took)) in operations.iter().zip(&places).zip(results) {
+        let found = check(operation, place, result, is_used, cut, &sandbox);
+        let found =
+            found.and_then(|()| if took < Duration::from_secs(60) { Ok(()) } else { Err(format!("took {took:?}")) });
+        if let Err(what) = found {
+            wrong += &format!("{}: {what}\n", operation.name);
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{cut:?} {when} the call, on {} sessions:\n{wrong}",
+        if is_used { "used" } else { "new" }
+    );
+    drop(used);
+}
+
+/// What came of a cut, and of a retry.
+fn check(
+    operation: &Operation,
+    place: &Place<'_>,
+    result: Result<u64, Error>,
+    is_used: bool,
+    cut: Cut,
+    sandbox: &Sandbox,
+) -> Result<(), String> {
+    use ErrorKind::{Conflict, Connect, Disconnected, NotFound, OutcomeUnknown, TimedOut};
+    let kinds: &[Option<ErrorKind>] = match (cut, operation.nature) {
+        (Cut::Stopped, _) => &[Some(TimedOut)],
+        (_, Change) | (Cut::Pulled, Renaming) => &[Some(OutcomeUnknown)],
+        (_, Transfer) => &[Some(Disconnected)],
+        (Cut::Killed, Renaming) => &[None],
+        (Cut::Killed, Question) if is_used => &[None],
+        // One that asks something before may have got a session that was used by then.
+        (Cut::Killed, Question) => &[Some(Disconnected), None],
+        (Cut::Pulled, Question) => &[Some(Disconnected), Some(Connect)],
+    };
+    let ensure = |is: bool, what: &str| if is { Ok(()) } else { Err(what.to_owned()) };
+    let error = result.as_ref().err();
+    let text = error.map_or(String::new(), ToString::to_string);
+    ensure(kinds.contains(&error.map(Error::kind)), &format!("{result:?}"))?;
+    let leaf = place.there.rsplit('/').next().unwrap();
+    let says = if error.is_some_and(|e| e.kind() == Connect) { "" } else { operation.says };
+    ensure(error.is_none() || (text.contains(leaf) && text.contains(says)), &text)?;
+    let ask = |line: &str| {
+        let output = sandbox.execute(format!("cd '{}'; {line}", place.there)).unwrap().check().unwrap();
+        output.stdout_text().trim().to_owned()
+    };
+    ensure(!text.contains("run command"), &text)?;
+    let look = || ask(operation.look);
+    let found = look();
+    let is_done = found == operation.new && operation.old != operation.new;
+    ensure(found == operation.old || (is_done && matches!(operation.nature, Change | Renaming | Question)), &found)?;
+    ensure(error.is_some() || found == operation.new, "said to be done")?;
+    let left = || ask("find . -name '.sandbox-*'").lines().count();
+    let left_here = || std::fs::read_dir(&place.here).unwrap().count() - usize::from(place.here("back").exists()) - 1;
+    let (is_resumed, is_upload) = (operation.name.starts_with("resume"), operation.name.contains("upload"));
+    // A stopped server may create the file when nobody waits for it any more.
+    let is_late = cut == Cut::Stopped && operation.name == "write: open";
+    let expected = usize::from(is_resumed && is_upload && error.is_some() && !is_done);
+    ensure(cut == Cut::Pulled || is_late || left() == expected, "left there")?;
+    ensure(left_here() == usize::from(is_resumed && !is_upload), "left here")?;
+    ensure(!place.here("back").exists(), "downloaded")?;
+    match (operation.run)(place) {
+        Ok(resumed) => ensure(!is_resumed || resumed > 0 || error.is_none() || is_done, "not resumed")?,
+        Err(e) if is_done && matches!(e.kind(), Conflict | NotFound) => {}
+        Err(e) => return Err(format!("retry: {e}")),
+    }
+    let found = look();
+    ensure(found == operation.new || found == format!("{}new", operation.new), &format!("after the retry: {found}"))?;
+    ensure(cut == Cut::Pulled || is_late || left() == 0, "left there after the retry")
+}
+
+#[test]
+fn killed_before_it_is_done() {
+    for &transport in steady_transports() {
+        interrupt(config(), transport, "before", false, Cut::Killed);
+    }
+}
+
+#[test]
+fn killed_after_it_is_done() {
+    for &transport in steady_transports() {
+        interrupt(config(), transport, "after", true, Cut::Killed);
+    }
+}
+
+#[test]
+fn stopped_before_it_is_done() {
+    for &transport in steady_transports() {
+        interrupt(config().transfer_timeout(Duration::from_secs(8)), transport, "before", true, Cut::Stopped);
+    }
+}
+
+#[test]
+fn pulled_after_it_is_done() {
+    // Only there the way to the Pod is a cable of its own.
+    if position() == Position::Inside {
+        let config = config().connect_timeout(Duration::from_secs(3));
+        interrupt(config, Transport::Direct, "after", true, Cut::Pulled);
+    }
+}
