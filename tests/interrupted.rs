@@ -2,19 +2,20 @@
 //! is pulled: the error is of the right kind, names the file and says how far it came; what was there is intact on both sides; a
 //! retry succeeds.
 //!
-//! `interrupted/hold.c`, preloaded into the sandbox's own SFTP server and tools, stops each operation at one call to the system.
+//! `common/hold.c`, preloaded into the sandbox's own SFTP server and tools, stops each operation at one call to the system.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
 
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{CONNECTIONS, Cable, Guarded, Position, Scratch, beside, config, position, steady_transports};
-use sandbox::{Client, Config, Error, ErrorKind, File, Files, OpenOptions, Sandbox, SandboxSpec, Transport};
+use common::{
+    CONNECTIONS, Cable, Position, Scratch, beside, client_over, config, create_with_hold, position, steady_transports,
+};
+use sandbox::{Client, Config, Error, ErrorKind, File, Files, OpenOptions, Sandbox, Transport};
 
 /// More than one packet and less than all that may be on its way.
 const BIG: usize = 3_000_000;
@@ -322,19 +323,6 @@ fn operations() -> Vec<Operation> {
     ]
 }
 
-/// A sandbox in which `hold.c` is at work.
-fn create(transport: Transport) -> Guarded {
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hold-{}.so", common::unique()));
-    let mut compiler = Command::new("cc");
-    compiler.args("-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&library);
-    assert!(compiler.arg(common::repository().join("tests/interrupted/hold.c")).status().unwrap().success());
-    let client = Client::new(config().transport(transport)).unwrap();
-    let sandbox = common::create_from(&client, &SandboxSpec::new().env("LD_PRELOAD", "/tmp/hold.so"));
-    sandbox.upload_file(&library, "/tmp/hold.so").unwrap();
-    std::fs::remove_file(library).unwrap();
-    sandbox
-}
-
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
     Killed,
@@ -344,11 +332,11 @@ enum Cut {
 
 /// Cuts all operations at once, `when` their calls are ("before" or "after" it), on sessions that have been used before or not.
 fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cut: Cut) {
-    let sandbox = create(transport);
+    let sandbox = create_with_hold(&client_over(transport));
     let client = Client::new(config.transport(transport).max_sessions(100)).unwrap();
     let used = client.attach(sandbox.name()).unwrap();
     used.execute("true").unwrap();
-    // The connections that were made before `hold.c` was there.
+    // Only now nobody has to ask to be let in, and none has a connection.
     beside(&sandbox, &format!("pkill -9 -f '{CONNECTIONS}'"));
     let (scratch, operations) = (Scratch::new(), operations());
     let mut prepare = String::from("set -e\n");

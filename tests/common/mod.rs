@@ -94,6 +94,20 @@ pub fn create_with_slow_head(client: &Client) -> Guarded {
     sandbox
 }
 
+/// A sandbox in which `hold.c` is at work in everything that runs.
+pub fn create_with_hold(client: &Client) -> Guarded {
+    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hold-{}.so", unique()));
+    let mut compiler = Command::new("cc");
+    compiler.args("-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&library);
+    assert!(compiler.arg(repository().join("tests/common/hold.c")).status().unwrap().success());
+    let sandbox = create_from(client, &SandboxSpec::new().env("LD_PRELOAD", "/tmp/hold.so"));
+    sandbox.upload_file(&library, "/tmp/hold.so").unwrap();
+    std::fs::remove_file(library).unwrap();
+    // Connections that were made before are served without it.
+    beside(&sandbox, &format!("pkill -9 -f '{CONNECTIONS}'"));
+    sandbox
+}
+
 /// Runs `check` over every transport that works here, each time with a new sandbox.
 pub fn over_every_transport(check: impl Fn(&Client, &Sandbox)) {
     for &transport in transports() {

@@ -2,7 +2,7 @@
  *
  * Which, says a name in the path of the file: "before-CALL" stops CALL before it is made, "after-CALL" once it is, "@N" behind it at
  * the Nth time in a process; "fail-CALL-ERRNO" lets it fail. What stops leaves its process id in HELD, under that name, and goes on
- * when that is gone. Where HELD is not there, nothing stops. */
+ * when that is gone. Where HELD is not there, nothing stops. A directory "endless-readdir@N" has names of N bytes without end. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <dlfcn.h>
@@ -79,7 +79,10 @@ static const char *path_of(int descriptor) {
     hold(of, "after", call);                 \
     return result
 
-static void arm(const char *path) { is_armed |= strstr(path, "before-") || strstr(path, "after-") || strstr(path, "fail-"); }
+static void arm(const char *path) {
+    static const char *const words[] = {"before-", "after-", "fail-", "endless-"};
+    for (size_t word = 0; word < sizeof words / sizeof *words; word++) is_armed |= strstr(path, words[word]) != NULL;
+}
 
 static long open_at(int directory, const char *path, int flags, mode_t mode) {
     arm(path);
@@ -135,6 +138,8 @@ int stat(const char *restrict path, struct stat *restrict to) {
 }
 
 int lstat(const char *restrict path, struct stat *restrict to) {
+    const char *rest;
+    if (find(path, "endless", "readdir", &rest) != NULL) path = "/";
     AROUND(path, "lstat", syscall(SYS_newfstatat, AT_FDCWD, path, to, AT_SYMLINK_NOFOLLOW));
 }
 
@@ -165,7 +170,13 @@ DIR *opendir(const char *path) {
 struct dirent *readdir(DIR *directory) {
     struct dirent *(*next)(DIR *);
     real(&next, "readdir");
-    const char *path = path_of(dirfd(directory));
+    static struct dirent made_up;
+    static long times;
+    const char *rest, *path = path_of(dirfd(directory));
+    if (path != NULL && find(path, "endless", "readdir", &rest) != NULL) {
+        snprintf(made_up.d_name, sizeof made_up.d_name, "%0*ld", atoi(rest + 1), times++);
+        return &made_up;
+    }
     hold(path, "before", "readdir");
     struct dirent *entry = next(directory);
     hold(path, "after", "readdir");
