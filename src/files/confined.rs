@@ -14,6 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::transfer::PERMISSIONS;
+use crate::ssh::sftp::close_one_of;
 
 /// A directory that things are written below.
 pub(super) struct Root {
@@ -105,7 +106,8 @@ impl Root {
 
     /// Ends a file.
     pub(super) fn finish_file(file: &std::fs::File, attributes: Attributes) -> io::Result<()> {
-        attributes.apply(file)
+        attributes.apply(file)?;
+        close_one_of(file)
     }
 
     pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {

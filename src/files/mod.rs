@@ -707,3 +707,26 @@ fn permission_bits(mode: u32) -> Result<u32> {
 fn beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".sandbox-{}.part", nonce::hex()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ssh::exec::Ending;
+
+    #[test]
+    fn what_tools_say_has_a_kind() {
+        for (said, kind) in [
+            // dash, where there is no inode left; GNU tools.
+            ("sh: 1: cannot create a/b: No space left on device", ErrorKind::StorageFull),
+            ("head: error writing 'standard output': Disk quota exceeded", ErrorKind::StorageFull),
+            ("tar: ./f: Cannot open: Read-only file system\ntar: Exiting with failure", ErrorKind::PermissionDenied),
+            ("rm: cannot remove 'a': Operation not permitted", ErrorKind::PermissionDenied),
+            ("tar: ./f: Cannot close: Input/output error", ErrorKind::Transfer),
+        ] {
+            let error = tool_failure(said, &ExitStatus(Ending::Code(2)), b"a", "written");
+            assert_eq!(error.kind(), kind, "{error}");
+            let why = said.lines().next().unwrap();
+            assert_eq!(error.message(), format!("'a' in the sandbox can't be written: {why}"));
+        }
+    }
+}

@@ -16,7 +16,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::hex;
 use crate::ssh::pool::Lease;
-use crate::ssh::sftp::{Attributes, Client, DIRECTORY, Opened, Quoted, REGULAR, flags};
+use crate::ssh::sftp::{Attributes, Client, DIRECTORY, Opened, Quoted, REGULAR, close_one_of, flags};
 
 /// Permission bits; set-user-id and its like do not travel.
 pub(super) const PERMISSIONS: u32 = 0o777;
@@ -660,6 +660,7 @@ impl<'a> LocalPart<'a> {
         if sync {
             self.file.sync_all().map_err(|e| at_local(self.target, "put on the disk", e))?;
         }
+        close_one_of(&self.file).map_err(|e| at_local(self.target, "closed", e))?;
         fs::rename(&self.part, self.target).map_err(|e| at_local(self.target, "put in place", e))?;
         self.is_in_place = true;
         if sync {

@@ -6,7 +6,7 @@
 
 use std::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -811,6 +811,17 @@ pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
     // SAFETY: the entries are ours and as many as said; the descriptors are borrowed and so open. A signal ends the wait early,
     // as it may: callers look again.
     unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) > 0 }
+}
+
+/// Closes another descriptor of a file: some file systems report only then what they could not write, and `File` does not tell.
+#[expect(unsafe_code, reason = "close")]
+pub(crate) fn close_one_of(file: &std::fs::File) -> io::Result<()> {
+    let descriptor = file.try_clone()?.into_raw_fd();
+    // SAFETY: the descriptor is ours, and nobody else's.
+    match unsafe { libc::close(descriptor) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 /// Bytes that have arrived, copied into `buffer` without being taken; 0 once the peer has closed.

@@ -193,3 +193,10 @@ size_t (fread_unlocked)(void *restrict to, size_t size, size_t count, FILE *rest
     hold(path, "after", "fread");
     return result;
 }
+
+/* How head writes. */
+size_t(fwrite_unlocked)(const void *restrict from, size_t size, size_t count, FILE *restrict file) {
+    size_t (*written)(const void *, size_t, size_t, FILE *);
+    real(&written, "fwrite_unlocked");
+    return fails(path_of(fileno(file)), "write") ? 0 : written(from, size, count, file);
+}

@@ -94,15 +94,19 @@ pub fn create_with_slow_head(client: &Client) -> Guarded {
     sandbox
 }
 
-/// A sandbox in which `hold.c` is at work in everything that runs.
-pub fn create_with_hold(client: &Client) -> Guarded {
-    let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hold-{}.so", unique()));
+/// `hold.c` as a library, in a directory of this machine.
+pub fn hold_library(directory: &Scratch) -> PathBuf {
+    let library = directory.path("hold.so");
     let mut compiler = Command::new("cc");
     compiler.args("-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&library);
     assert!(compiler.arg(repository().join("tests/common/hold.c")).status().unwrap().success());
+    library
+}
+
+/// A sandbox in which `hold.c` is at work in everything that runs.
+pub fn create_with_hold(client: &Client) -> Guarded {
     let sandbox = create_from(client, &SandboxSpec::new().env("LD_PRELOAD", "/tmp/hold.so"));
-    sandbox.upload_file(&library, "/tmp/hold.so").unwrap();
-    std::fs::remove_file(library).unwrap();
+    sandbox.upload_file(hold_library(&Scratch::new()), "/tmp/hold.so").unwrap();
     // Connections that were made before are served without it.
     beside(&sandbox, &format!("pkill -9 -f '{CONNECTIONS}'"));
     sandbox
