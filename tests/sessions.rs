@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::io::{Seek, SeekFrom, Write};
 use std::time::{Duration, Instant};
 
 use common::{
     CONNECTIONS, Position, Scratch, await_that, beside, client, client_over, config, create, kubectl, noise,
     over_every_transport, position, transports,
 };
-use sandbox::{Client, ErrorKind, SandboxSpec, Transport};
+use sandbox::{Client, Error, ErrorKind, OpenOptions, SandboxSpec, Transport};
 
 /// The address that the sandbox sees its client at.
 fn seen_from(sandbox: &sandbox::Sandbox) -> String {
@@ -224,6 +225,7 @@ fn blocking_calls_in_async_code_and_in_a_forked_child_are_errors() {
     kept.execute("true").unwrap();
     let mut only_copy = Some(Client::new(config()).unwrap().attach(kept.name()).unwrap());
     only_copy.as_ref().unwrap().execute("true").unwrap();
+    let mut file = Some(kept.files().open_with("file", OpenOptions::new().write(true).create(true)).unwrap());
     #[expect(unsafe_code, reason = "fork")]
     // SAFETY: the child only makes calls that are to be refused at once, and leaves without running anything else.
     let status = unsafe {
@@ -231,7 +233,15 @@ fn blocking_calls_in_async_code_and_in_a_forked_child_are_errors() {
             0 => {
                 // Dropping what came from the parent must leave the parent's connections alone.
                 drop(only_copy.take());
-                let refused = sandbox.execute("true").is_err_and(|e| e.kind() == ErrorKind::Forked)
+                let mut file = file.take().unwrap();
+                let is_forked = |e: std::io::Error| {
+                    e.get_ref().and_then(|e| e.downcast_ref::<Error>()).is_some_and(|e| e.kind() == ErrorKind::Forked)
+                };
+                let refused = file.write(b"child").is_err_and(is_forked)
+                    && file.seek(SeekFrom::End(0)).is_err_and(is_forked)
+                    && file.metadata().is_err_and(|e| e.kind() == ErrorKind::Forked)
+                    && file.close().is_err_and(|e| e.kind() == ErrorKind::Forked)
+                    && sandbox.execute("true").is_err_and(|e| e.kind() == ErrorKind::Forked)
                     && client.list().is_err_and(|e| e.kind() == ErrorKind::Forked)
                     && sandbox.files().read("x").is_err_and(|e| e.kind() == ErrorKind::Forked);
                 libc::_exit(if refused { 0 } else { 1 });
@@ -244,6 +254,10 @@ fn blocking_calls_in_async_code_and_in_a_forked_child_are_errors() {
         }
     };
     assert_eq!(status, 0);
+    let mut file = file.unwrap();
+    file.write_all(b"parent").unwrap();
+    file.close().unwrap();
+    assert_eq!(kept.files().read("file").unwrap(), b"parent");
     assert!(sandbox.execute("true").unwrap().status.success());
     let copy = only_copy.unwrap();
     let before = copy.session_counts();
