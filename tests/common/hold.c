@@ -183,15 +183,23 @@ struct dirent *readdir(DIR *directory) {
     return entry;
 }
 
-/* How sha256sum reads. */
-size_t (fread_unlocked)(void *restrict to, size_t size, size_t count, FILE *restrict file) {
+static size_t read_stream(const char *name, void *to, size_t size, size_t count, FILE *file) {
     size_t (*more)(void *, size_t, size_t, FILE *);
-    real(&more, "fread_unlocked");
+    real(&more, name);
     const char *path = path_of(fileno(file));
     hold(path, "before", "fread");
     size_t result = more(to, size, count, file);
     hold(path, "after", "fread");
     return result;
+}
+
+/* How OpenSSL and sha256sum read. */
+size_t(fread)(void *restrict to, size_t size, size_t count, FILE *restrict file) {
+    return read_stream("fread", to, size, count, file);
+}
+
+size_t(fread_unlocked)(void *restrict to, size_t size, size_t count, FILE *restrict file) {
+    return read_stream("fread_unlocked", to, size, count, file);
 }
 
 /* How head writes. */
