@@ -494,7 +494,7 @@ fn killed_after_it_is_done() {
 #[test]
 fn stopped_before_it_is_done() {
     for &transport in steady_transports() {
-        interrupt(config().transfer_timeout(Duration::from_secs(8)), transport, "before", true, Cut::Stopped);
+        interrupt(config().transfer_timeout(Duration::from_secs(20)), transport, "before", true, Cut::Stopped);
     }
 }
 
