@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::{Files, Metadata, Repeat, file_bytes_of, permission_bits};
 use crate::deadline::Deadline;
@@ -10,6 +11,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::sandbox::Sandbox;
 use crate::ssh::pool::Lease;
 use crate::ssh::sftp::{Attributes, Client, Opened, WINDOW, flags, is_refusal};
+
+/// How long a dropped file may take to be closed.
+const CLOSING: Duration = Duration::from_secs(2);
 
 /// An open file of a sandbox; made by [`Files::open`] and [`Files::open_with`].
 ///
@@ -353,9 +357,7 @@ impl Drop for File {
         if let Some((mut lease, opened)) = self.open.take()
             && self.sandbox.core.runtime.check_caller().is_ok()
         {
-            match Client::new(&mut lease, Deadline::after(Some(super::TIDY)))
-                .and_then(|client| client.close_file(opened))
-            {
+            match Client::new(&mut lease, Deadline::after(Some(CLOSING))).and_then(|client| client.close_file(opened)) {
                 Ok(()) => lease.finish(),
                 Err(e) => log::warn!("a dropped file of sandbox {}: {e}", self.sandbox.name()),
             }

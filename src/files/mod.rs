@@ -29,8 +29,8 @@ use crate::ssh::sftp::{self, Attributes, Client, Quoted};
 /// Permission bits of what is created without others being asked for, before the sandbox's umask.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o777;
-/// How long tidying up after a failure may take.
-const TIDY: Duration = Duration::from_secs(2);
+/// How long the removal of what is left of a failed upload may take: many may have lost their connections at once.
+const TIDY: Duration = Duration::from_secs(10);
 
 /// The files of a sandbox; made by [`Sandbox::files`].
 ///

@@ -7,13 +7,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::confined::{self, Attributes, Root};
 use super::digest::{digest_of, mismatch};
 use super::tar::{Entry, Kind, Reader, Writer};
 use super::transfer::{PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
-use super::{Files, Progress, beside, bytes_of, invalid};
+use super::{Files, Progress, TIDY, beside, bytes_of, invalid};
 use crate::command::{Child, ExitStatus};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -25,8 +25,6 @@ const NOTES: usize = 1000;
 const SAID: u64 = 256 << 10;
 /// Bytes between this thread and the command's.
 const BUFFER: usize = 256 << 10;
-/// How long the removal of what is left of a failed upload may take.
-const TIDY: Duration = Duration::from_secs(10);
 /// Removes the tree `$1`: tar may be at work on its last bytes, and directories may forbid it.
 const REMOVE: &str = "for round in 1 2 3; do rm -rf -- \"$1\" 2> /dev/null && break; \
     find \"$1\" -type d -exec chmod u+rwx {} \\; 2> /dev/null; done; rm -rf -- \"$1\"";
