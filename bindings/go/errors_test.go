@@ -1,0 +1,160 @@
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+var kinds = []Kind{
+	ErrInvalidArgument, ErrConfig, ErrAsyncContext, ErrForked, ErrClosed, ErrNotFound, ErrConflict, ErrPermissionDenied, ErrQuota,
+	ErrStorageFull, ErrUnavailable, ErrConnect, ErrAuthentication, ErrHostKeyMismatch, ErrDisconnected, ErrTimedOut, ErrCreate,
+	ErrDelete, ErrCommand, ErrCommandFailed, ErrOutcomeUnknown, ErrTransfer, ErrCancelled, ErrPanic,
+}
+
+func TestKindsAreThoseOfTheLibrary(t *testing.T) {
+	known := Kinds()
+	slices.Sort(known)
+	ours := slices.Clone(kinds)
+	slices.Sort(ours)
+	if !slices.Equal(known, ours) {
+		t.Errorf("the library has %v", known)
+	}
+	if text := ErrHostKeyMismatch.Error(); text != "host key mismatch" {
+		t.Error(text)
+	}
+	if text := Kind(12345).Error(); text != "error 12345" {
+		t.Error(text)
+	}
+}
+
+func TestKindsMatchTheirOwnAndNothingElse(t *testing.T) {
+	standard := map[Kind]error{
+		ErrInvalidArgument: fs.ErrInvalid, ErrClosed: os.ErrClosed, ErrNotFound: fs.ErrNotExist, ErrConflict: fs.ErrExist,
+		ErrPermissionDenied: fs.ErrPermission, ErrStorageFull: syscall.ENOSPC, ErrTimedOut: os.ErrDeadlineExceeded,
+	}
+	for _, kind := range kinds {
+		err := error(&Error{Kind: kind})
+		for _, other := range kinds {
+			if errors.Is(err, other) != (kind == other) {
+				t.Errorf("%v and %v", kind, other)
+			}
+			if target := standard[other]; target != nil && errors.Is(err, target) != (kind == other) {
+				t.Errorf("%v and %v", kind, target)
+			}
+		}
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%v matches a context", kind)
+		}
+	}
+}
+
+func TestABadSettingIsNamed(t *testing.T) {
+	for _, c := range []struct {
+		config Config
+		says   string
+	}{
+		{Config{Transport: "pigeon"}, "pigeon"},
+		{Config{Log: "loud"}, "loud"},
+		{Config{MaxSessions: 1001}, "max_sessions"},
+		{Config{Owner: "not a label"}, "owner"},
+		{Config{Settings: map[string]string{"ssh_port": "seventy"}}, "seventy"},
+		{Config{Settings: map[string]string{"no_such": "1"}}, "no_such"},
+		{Config{Namespace: "a\x00b"}, `a\x00b`},
+		{Config{Image: "\xff"}, "UTF-8"},
+	} {
+		c.config.IgnoreEnvironment = true
+		_, err := NewClient(&c.config)
+		var e *Error
+		if !errors.As(err, &e) || !strings.Contains(e.Error(), c.says) {
+			t.Errorf("%+v: %v", c.config, err)
+		} else if e.Kind != ErrInvalidArgument && e.Kind != ErrConfig {
+			t.Errorf("%+v: %v", c.config, e.Kind)
+		}
+	}
+}
+
+// A client whose cluster answers nothing: its address takes connections and stays silent.
+func silent(t *testing.T) *Client {
+	listener := listen(t)
+	path := t.TempDir() + "/kubeconfig"
+	kubeconfig := `apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "http://` + listener + `"}}]
+users: [{name: u, user: {}}]
+`
+	if err := os.WriteFile(path, []byte(kubeconfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := NewClient(&Config{IgnoreEnvironment: true, Kubeconfig: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close() })
+	return client
+}
+
+func TestAContextEndsWhatCanNotBeInterrupted(t *testing.T) {
+	client := silent(t)
+	reason := errors.New("enough")
+	for what, call := range map[string]func(context.Context) error{
+		"create": func(ctx context.Context) error { _, err := client.Create(ctx, &Spec{Name: "never"}); return err },
+		"attach": func(ctx context.Context) error { _, err := client.Attach(ctx, "never"); return err },
+		"list":   func(ctx context.Context) error { _, err := client.List(ctx, nil); return err },
+		"delete": func(ctx context.Context) error { return client.DeleteSandbox(ctx, "never") },
+		"run":    func(ctx context.Context) error { _, err := client.ExecuteCommand(ctx, "never", "true"); return err },
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(50*time.Millisecond, func() { cancel(reason) })
+		began := time.Now()
+		err := call(ctx)
+		if !errors.Is(err, context.Canceled) || !errors.Is(err, reason) || !errors.Is(err, ErrCancelled) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("%s took %v", what, took)
+		}
+		deadline, cancelIt := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		if err := call(deadline); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := call(deadline); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s with a context that is done: %v", what, err)
+		}
+		cancelIt()
+	}
+}
+
+func TestAClosedClientSaysSo(t *testing.T) {
+	client := silent(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	listed := make(chan error)
+	go func() {
+		_, err := client.List(ctx, nil)
+		listed <- err
+	}()
+	time.Sleep(10 * time.Millisecond) // whether the call has begun makes no difference to what must hold
+	client.Close()
+	client.Close()
+	cancel()
+	if err := <-listed; !errors.Is(err, context.Canceled) && !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := client.Create(t.Context(), nil); !errors.Is(err, os.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := client.List(context.Background(), nil); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	if client.APIRequests() != 0 || client.SSHPort("any") != 0 {
+		t.Error("a closed client answers")
+	}
+}

@@ -1,0 +1,189 @@
+package sandbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"testing/iotest"
+	"time"
+)
+
+func TestFSIsOne(t *testing.T) {
+	box := box(t)
+	line := `set -e; rm -rf /tmp/tree; mkdir -p /tmp/tree/a/b /tmp/tree/empty; cd /tmp/tree; echo one >one; printf two >a/two
+	head -c 5000 /dev/zero >a/b/zeros; : >a/none; ln -s one link; chmod 600 one`
+	if output, err := box.Execute(t.Context(), line); err != nil || output.Check() != nil {
+		t.Fatal(err, output)
+	}
+	files := box.FS(t.Context(), "/tmp/tree")
+	if err := fstest.TestFS(files, "one", "a/two", "a/b/zeros", "a/none", "link", "empty"); err != nil {
+		t.Error(err)
+	}
+	sub, err := fs.Sub(files, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contents, err := fs.ReadFile(sub, "two"); err != nil || string(contents) != "two" {
+		t.Errorf("%q %v", contents, err)
+	}
+	if names, err := fs.Glob(files, "*/t*"); err != nil || len(names) != 1 {
+		t.Error(names, err)
+	}
+	_, err = files.Open("missing")
+	var where *fs.PathError
+	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &where) || where.Path != "missing" {
+		t.Error(err)
+	}
+	local := t.TempDir()
+	if err := os.CopyFS(local+"/copy", sub); err != nil {
+		t.Error(err)
+	}
+	if contents, err := os.ReadFile(local + "/copy/b/zeros"); err != nil || len(contents) != 5000 {
+		t.Error(len(contents), err)
+	}
+}
+
+func TestAFileIsAsInOs(t *testing.T) {
+	box := box(t)
+	for _, ctx := range []context.Context{context.Background(), t.Context()} {
+		file, err := box.OpenFile(ctx, "/tmp/file", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o640)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Repeat("0123456789", 50)
+		if n, err := io.WriteString(file, text); n != len(text) || err != nil {
+			t.Error(n, err)
+		}
+		if position, err := file.Seek(0, io.SeekStart); position != 0 || err != nil {
+			t.Error(position, err)
+		}
+		if err := iotest.TestReader(file, []byte(text)); err != nil {
+			t.Error(err)
+		}
+		some := make([]byte, 5)
+		if n, err := file.ReadAt(some, 345); n != 5 || err != nil || string(some) != "56789" {
+			t.Error(n, err, string(some))
+		}
+		if n, err := file.WriteAt([]byte("there"), 3); n != 5 || err != nil {
+			t.Error(n, err)
+		}
+		if err := errors.Join(file.Truncate(10), file.Chmod(fs.ModeSetuid|0o711), file.Sync()); err != nil {
+			t.Error(err)
+		}
+		if info, err := file.Stat(); err != nil || info.Size() != 10 || info.Mode() != fs.ModeSetuid|0o711 || info.Name() != "file" {
+			t.Error(info, err)
+		}
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := file.Close(); !errors.Is(err, fs.ErrClosed) {
+			t.Error(err)
+		}
+		if _, err := file.Read(some); !errors.Is(err, fs.ErrClosed) {
+			t.Error(err)
+		}
+		if contents, err := box.ReadFile(ctx, "/tmp/file"); err != nil || string(contents) != "012there89" {
+			t.Errorf("%q %v", contents, err)
+		}
+		if _, err := box.OpenFile(ctx, "/tmp/file", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600); !errors.Is(err, fs.ErrExist) {
+			t.Error(err)
+		}
+		if _, err := box.OpenFile(ctx, "/tmp/file", os.O_RDONLY|os.O_SYNC, 0); !errors.Is(err, fs.ErrInvalid) {
+			t.Error(err)
+		}
+		file, err = box.OpenFile(ctx, "/tmp/file", os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := file.WriteAt(some, 0); !errors.Is(err, fs.ErrInvalid) {
+			t.Error(err)
+		}
+		if _, err := file.Write([]byte("!")); err != nil {
+			t.Error(err)
+		}
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+		if info, err := box.Stat(ctx, "/tmp/file"); err != nil || info.Size() != 11 || time.Since(info.AccessTime()) > time.Hour {
+			t.Error(info, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	file, err := box.Open(ctx, "/etc/passwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := file.Read(make([]byte, 1)); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if err := file.Close(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestATransferEndsWithItsContext(t *testing.T) {
+	box := box(t)
+	local := filepath.Join(t.TempDir(), "down")
+	if output, err := box.Execute(t.Context(), "head -c 200000000 /dev/zero >/tmp/large"); err != nil || output.Check() != nil {
+		t.Fatal(err)
+	}
+	for name, transfer := range map[string]func(ctx context.Context, options *TransferOptions) error{
+		"from": func(ctx context.Context, options *TransferOptions) error {
+			_, err := box.UploadFrom(ctx, zeros{}, "/tmp/up", options)
+			return err
+		},
+		"to": func(ctx context.Context, options *TransferOptions) error {
+			_, err := box.DownloadTo(ctx, "/tmp/large", io.Discard, options)
+			return err
+		},
+		"down": func(ctx context.Context, options *TransferOptions) error {
+			_, err := box.Download(ctx, "/tmp/large", local, options)
+			return err
+		},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		err := transfer(ctx, &TransferOptions{Progress: func(p Progress) error {
+			if p.Done > 1<<20 {
+				cancel()
+			}
+			return nil
+		}})
+		cancel()
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if exists, err := box.Exists(t.Context(), "/tmp/up"); exists || err != nil {
+		t.Error(exists, err)
+	}
+	if _, err := os.Stat(local); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	// A reader that never comes back does not keep the call.
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	reader, writer := io.Pipe()
+	defer writer.Close()
+	if _, err := box.UploadFrom(ctx, reader, "/tmp/up", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	broken := errors.New("broken")
+	if _, err := box.UploadFrom(t.Context(), failing{broken}, "/tmp/up", nil); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if _, err := box.DownloadTo(t.Context(), "/tmp/large", failing{broken}, nil); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	var whole bytes.Buffer
+	if transferred, err := box.DownloadTo(t.Context(), "/etc/passwd", &whole, nil); err != nil || transferred.Bytes != int64(whole.Len()) {
+		t.Error(transferred, err)
+	}
+}

@@ -1,0 +1,3 @@
+module sandbox.invalid/sandbox
+
+go 1.24

@@ -1,0 +1,82 @@
+package sandbox
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
+
+// handles is how many there are, for tests that look for leaks.
+var handles atomic.Int64
+
+// A handle is a pointer of C that is freed once: when it is closed and no call uses it any more.
+type handle[P comparable] struct {
+	free func(P)
+
+	mu       sync.Mutex
+	pointer  P
+	calls    int
+	isClosed bool
+}
+
+func newHandle[P comparable](pointer P, free func(P)) *handle[P] {
+	handles.Add(1)
+	return &handle[P]{pointer: pointer, free: func(pointer P) {
+		free(pointer)
+		handles.Add(-1)
+	}}
+}
+
+// own makes a handle of a pointer, which is freed at the latest after nothing refers to the owner any more.
+func own[P comparable, T any](owner *T, pointer P, free func(P)) *handle[P] {
+	h := newHandle(pointer, free)
+	// Freeing may close a connection, for which the runtime's other cleanups should not wait.
+	runtime.AddCleanup(owner, func(h *handle[P]) { go h.close() }, h)
+	return h
+}
+
+// borrow keeps the pointer from being freed until giveBack; false if the handle was closed.
+func (h *handle[P]) borrow() (P, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.isClosed {
+		var none P
+		return none, false
+	}
+	h.calls++
+	return h.pointer, true
+}
+
+func (h *handle[P]) giveBack() {
+	h.mu.Lock()
+	h.calls--
+	isLast := h.isClosed && h.calls == 0
+	h.mu.Unlock()
+	if isLast {
+		h.free(h.pointer)
+	}
+}
+
+// close frees the pointer, now or with the end of the last call; true the first time.
+func (h *handle[P]) close() bool {
+	h.mu.Lock()
+	isFirst := !h.isClosed
+	h.isClosed = true
+	isUnused := h.calls == 0
+	h.mu.Unlock()
+	if isFirst && isUnused {
+		h.free(h.pointer)
+	}
+	return isFirst
+}
+
+// get asks something that neither blocks nor fails; the zero value if the handle was closed.
+func get[P comparable, T any](h *handle[P], ask func(P) T) T {
+	pointer, isOpen := h.borrow()
+	if !isOpen {
+		var none T
+		return none
+	}
+	defer h.giveBack()
+	return ask(pointer)
+}

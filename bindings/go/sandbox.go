@@ -1,0 +1,132 @@
+package sandbox
+
+/*
+#include <sandbox.h>
+*/
+import "C"
+
+import (
+	"context"
+	"time"
+)
+
+// A Sandbox is a running Pod with an SSH server. Without [Sandbox.Delete] it stays until it expires.
+type Sandbox struct {
+	handle    *handle[*C.sbx_sandbox]
+	name, uid string
+}
+
+func newSandbox(sandbox *C.sbx_sandbox, err error) (*Sandbox, error) {
+	if err != nil {
+		return nil, err
+	}
+	s := &Sandbox{name: C.GoString(C.sbx_sandbox_name(sandbox)), uid: C.GoString(C.sbx_sandbox_uid(sandbox))}
+	s.handle = own(s, sandbox, func(sandbox *C.sbx_sandbox) { C.sbx_sandbox_free(sandbox) })
+	return s, nil
+}
+
+func (s *Sandbox) operation(name string, texts ...string) operation {
+	return operation{name: name, sandbox: s.name, texts: texts}
+}
+
+// Close frees the handle. The sandbox stays. It always returns nil, and is there for io.Closer.
+func (s *Sandbox) Close() error {
+	s.handle.close()
+	return nil
+}
+
+// Name is the name of the sandbox and of its Pod.
+func (s *Sandbox) Name() string { return s.name }
+
+// UID is Kubernetes' unique id of the Pod.
+func (s *Sandbox) UID() string { return s.uid }
+
+// SSHPort is the port of the SSH server, from the cache; 0 after Close.
+func (s *Sandbox) SSHPort() int {
+	return get(s.handle, func(sandbox *C.sbx_sandbox) int { return int(C.sbx_sandbox_ssh_port(sandbox)) })
+}
+
+// HostKey is the SSH server's host key as it is pinned, as OpenSSH writes it; "" before the first connection and after Close.
+func (s *Sandbox) HostKey() string {
+	return get(s.handle, func(sandbox *C.sbx_sandbox) string { return C.GoString(C.sbx_sandbox_host_key(sandbox)) })
+}
+
+// Timings say how long each phase of a creation took, counted from the call.
+type Timings struct {
+	// Until the API server had stored the Pod.
+	Accepted time.Duration
+	// Until the container had started.
+	Started time.Duration
+	// Until the SSH login had succeeded.
+	LoggedIn time.Duration
+}
+
+// Timings are there if this handle came from [Client.Create] and was not closed.
+func (s *Sandbox) Timings() (timings Timings, ok bool) {
+	ok = get(s.handle, func(sandbox *C.sbx_sandbox) bool {
+		var accepted, started, loggedIn C.double
+		ok := C.sbx_sandbox_timings(sandbox, &accepted, &started, &loggedIn)
+		timings = Timings{duration(accepted), duration(started), duration(loggedIn)}
+		return bool(ok)
+	})
+	return timings, ok
+}
+
+// SessionCounts are how many idle and busy SSH sessions the client has to this sandbox at this moment; 0 after Close.
+func (s *Sandbox) SessionCounts() (idle, busy int) {
+	counts := get(s.handle, func(sandbox *C.sbx_sandbox) (counts [2]C.size_t) {
+		C.sbx_sandbox_session_counts(sandbox, &counts[0], &counts[1])
+		return counts
+	})
+	return int(counts[0]), int(counts[1])
+}
+
+// Info asks Kubernetes about the sandbox: one API call. [ErrNotFound] if its Pod is gone, also if another one has its name now.
+func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
+	return ask(ctx, s.operation("get sandbox info"), s.handle, func(sandbox *C.sbx_sandbox) (*Info, error) {
+		return takeInfo(func(info **C.sbx_info, err **C.sbx_error) C.sbx_status {
+			return C.sbx_sandbox_info(sandbox, info, err)
+		})
+	}, nil)
+}
+
+// Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The hard limit of
+// its spec stays. It returns the new expiry.
+func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time, error) {
+	return ask(ctx, s.operation("renew sandbox"), s.handle, func(sandbox *C.sbx_sandbox) (time.Time, error) {
+		var expiry C.int64_t
+		err := invoke(func(err **C.sbx_error) C.sbx_status {
+			return C.sbx_sandbox_renew(sandbox, C.double(lifetime.Seconds()), &expiry, err)
+		})
+		if err != nil {
+			return time.Time{}, err
+		}
+		return time.Unix(int64(expiry), 0), nil
+	}, nil)
+}
+
+// Delete deletes the sandbox, waits until its Pod is gone, and closes the handle. It needs a context that is not done: in a defer that
+// may be context.WithoutCancel(ctx).
+//
+// [ErrNotFound] if it was gone already, [ErrDelete] if its end could not be confirmed in time.
+func (s *Sandbox) Delete(ctx context.Context) error {
+	err := tell(ctx, s.operation("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+		return C.sbx_sandbox_delete(sandbox, err)
+	})
+	return s.deleted(err)
+}
+
+// Shutdown is the same as [Sandbox.Delete], under the name that some know.
+func (s *Sandbox) Shutdown(ctx context.Context) error {
+	err := tell(ctx, s.operation("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+		return C.sbx_sandbox_shutdown(sandbox, err)
+	})
+	return s.deleted(err)
+}
+
+func (s *Sandbox) deleted(err error) error {
+	if err == nil {
+		s.handle.close()
+	}
+	return err
+}

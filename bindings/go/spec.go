@@ -1,0 +1,117 @@
+package sandbox
+
+/*
+#include <sandbox.h>
+*/
+import "C"
+
+import "time"
+
+// A Spec says what to create. What has its zero value is left to the defaults. What Kubernetes does not accept is found out by
+// [Client.Create].
+type Spec struct {
+	// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16 random
+	// hexadecimal digits.
+	Name string
+	// Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
+	// configured image.
+	Image string
+	// Environment variables for everything that runs in the sandbox, on top of the image's own.
+	Env map[string]string
+	// Kubernetes labels of the Pod.
+	Labels map[string]string
+	// Kubernetes annotations of the Pod.
+	Annotations map[string]string
+	// The most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
+	CPU string
+	// The CPU that the scheduler sets aside for it. Default: "10m".
+	CPURequest string
+	// The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+	Memory string
+	// The memory that the scheduler sets aside for it. Default: "32Mi".
+	MemoryRequest string
+	// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
+	Disk string
+	// Time until the sandbox expires, or [NoLimit]: it stops by itself, and [Client.Reap] deletes what is left. [Sandbox.Renew] moves
+	// it. Default: the configured lifetime.
+	Lifetime time.Duration
+	// Time after which Kubernetes itself stops the Pod, or [NoLimit]; no renewal moves it. Default: 24 hours, or twice the lifetime if
+	// that is more; none for a sandbox that never expires.
+	HardLimit time.Duration
+	// Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+	RuntimeClass string
+	// Labels that the node must have.
+	NodeSelector map[string]string
+	// Time that a Pod which no node can take is waited for, so that an autoscaler can add one; a negative one for none. Default: 10
+	// seconds.
+	UnschedulableGrace time.Duration
+	// A Pod in JSON that is merged over the one that the library makes (RFC 7386: objects are merged, everything else is replaced; the
+	// list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every field that Kubernetes
+	// has.
+	PodTemplate string
+}
+
+// handle makes C's spec, which the caller frees; NULL for nil.
+func (c *Spec) handle() (*C.sbx_spec, error) {
+	if c == nil {
+		return nil, nil
+	}
+	var (
+		spec *C.sbx_spec
+		s    settings
+	)
+	s.do(func(err **C.sbx_error) C.sbx_status { return C.sbx_spec_new(&spec, err) })
+	s.text("name", c.Name, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_name(spec, value, err)
+	})
+	s.text("image", c.Image, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_image(spec, value, err)
+	})
+	s.text("cpu", c.CPU, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_cpu(spec, value, err)
+	})
+	s.text("cpu_request", c.CPURequest, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_cpu_request(spec, value, err)
+	})
+	s.text("memory", c.Memory, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_memory(spec, value, err)
+	})
+	s.text("memory_request", c.MemoryRequest, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_memory_request(spec, value, err)
+	})
+	s.text("disk", c.Disk, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_disk(spec, value, err)
+	})
+	s.text("runtime_class", c.RuntimeClass, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_runtime_class(spec, value, err)
+	})
+	s.text("pod_template", c.PodTemplate, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_pod_template(spec, value, err)
+	})
+	s.pairs("env", c.Env, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_env(spec, name, value, err)
+	})
+	s.pairs("label", c.Labels, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_label(spec, name, value, err)
+	})
+	s.pairs("annotation", c.Annotations, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_annotation(spec, name, value, err)
+	})
+	s.pairs("node_selector", c.NodeSelector, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_node_selector(spec, name, value, err)
+	})
+	s.seconds(c.Lifetime, func(value C.double, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_lifetime(spec, value, err)
+	})
+	s.seconds(c.HardLimit, func(value C.double, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_hard_limit(spec, value, err)
+	})
+	s.seconds(c.UnschedulableGrace, func(value C.double, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_unschedulable_grace(spec, max(value, 0), err)
+	})
+	if s.err != nil {
+		C.sbx_spec_free(spec)
+		return nil, s.err
+	}
+	return spec, nil
+}
