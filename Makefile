@@ -138,10 +138,16 @@ lint-rust: tools
 	cargo clippy --locked --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
 
-# Vetting all of Kubernetes would take many minutes; the rest of it is one list for the compiler.
+# Vetting all of Kubernetes would take many minutes; the rest of it is one list for the compiler. The binding needs only the header for
+# it, no library that pkg-config finds.
+lint-go: export PKG_CONFIG = true
+lint-go: export CGO_CFLAGS = -I$(CURDIR)/include
 lint-go: tools
 	@unformatted=$$(gofmt -l $(GO_FILES)) && test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
 	cd $(COMPONENTS) && go vet ./relay
+	cd bindings/go && go vet ./...
+	cd tests/conformance/go && go vet ./...
+	cd examples && go vet quickstart.go
 
 lint-python: $(RUFF)
 	$(RUFF) check

@@ -158,6 +158,49 @@ fn life_in_go() {
     done(go("run").arg(place.path("files")));
 }
 
+/// The go command in a directory of this project, with the library as `make install` leaves it.
+struct Go(Place);
+
+impl Go {
+    fn new(test: &str) -> Self {
+        let place = Place::new(test);
+        let mut make = Command::new("make");
+        make.current_dir(root()).args(["install", "PROFILE=debug"]).arg(format!("PREFIX={}", place.0.display()));
+        succeeded(&mut make);
+        Self(place)
+    }
+
+    fn command(&self, directory: &str, args: &[&str]) -> Command {
+        let (lib, mut command) = (self.0.path("lib"), Command::new("go"));
+        command.args(args).current_dir(root().join(directory)).env("GOTOOLCHAIN", "local");
+        command.env("PKG_CONFIG_PATH", lib.join("pkgconfig")).env("LD_LIBRARY_PATH", lib);
+        command
+    }
+}
+
+#[test]
+fn the_binding_for_go() {
+    let go = Go::new("go-binding");
+    succeeded(&mut go.command("bindings/go", &["test", "-race", "-count=1", "."]));
+}
+
+#[test]
+fn conformance_in_go() {
+    let go = Go::new("go-conformance");
+    let mut command = go.command("tests/conformance/go", &["run", "-race", "."]);
+    let told = succeeded(command.arg(go.0.path("files")));
+    let scenarios = fs::read_to_string(root().join("tests/conformance/scenarios.md")).unwrap();
+    for name in scenarios.lines().filter_map(|line| line.strip_prefix("- `")?.split('`').next()) {
+        assert!(told.lines().any(|line| line == format!("ok {name}")), "{name} is missing:\n{told}");
+    }
+}
+
+#[test]
+fn the_example_in_go() {
+    let told = succeeded(&mut Go::new("go-example").command("examples", &["run", "quickstart.go"]));
+    assert!(told.contains(" says sandbox-"), "{told}");
+}
+
 #[test]
 fn life_in_python() {
     let place = Place::new("python");

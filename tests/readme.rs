@@ -9,10 +9,13 @@ fn read(name: &str) -> String {
 
 #[test]
 fn readme_shows_the_examples_as_they_are() {
-    let readme = read("README.md");
-    for (name, language) in [("examples/quickstart.rs", "rust"), ("examples/quickstart.c", "c")] {
+    for (readme, name, language) in [
+        ("README.md", "examples/quickstart.rs", "rust"),
+        ("README.md", "examples/quickstart.c", "c"),
+        ("bindings/go/README.md", "examples/quickstart.go", "go"),
+    ] {
         let shown = format!("<!-- {name} -->\n```{language}\n{}```\n", read(name));
-        assert!(readme.contains(&shown), "README.md does not show {name} as it is");
+        assert!(read(readme).contains(&shown), "{readme} does not show {name} as it is");
     }
 }
 

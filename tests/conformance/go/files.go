@@ -1,0 +1,191 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"sandbox.invalid/sandbox"
+)
+
+func files(w *world) {
+	cancellable, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	for _, ctx := range []context.Context{w.ctx, cancellable} {
+		w.sh("rm -rf /tmp/files")
+		box := w.box
+		succeeds(box.MkdirAll(ctx, "/tmp/files/a/b"))
+		succeeds(box.Mkdir(ctx, "/tmp/files/c"))
+		succeeds(box.WriteFile(ctx, "/tmp/files/one", []byte("one")))
+		succeeds(box.AppendFile(ctx, "/tmp/files/one", []byte(" and two")))
+		contents, err := box.ReadFile(ctx, "/tmp/files/one")
+		succeeds(err)
+		equal(string(contents), "one and two")
+
+		file, err := box.OpenFile(ctx, "/tmp/files/two", os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o640)
+		succeeds(err)
+		_, err = file.Write([]byte("0123456789"))
+		succeeds(err)
+		position, err := file.Seek(-4, io.SeekEnd)
+		succeeds(err)
+		equal(position, 6)
+		rest, err := io.ReadAll(file)
+		succeeds(err)
+		equal(string(rest), "6789")
+		succeeds(file.Truncate(5))
+		succeeds(file.Sync())
+		info, err := file.Stat()
+		succeeds(err)
+		equal(info.Size(), 5)
+		succeeds(file.Close())
+
+		found, err := box.Stat(ctx, "/tmp/files/two")
+		succeeds(err)
+		check(found.Name() == "two" && found.Size() == 5 && found.Mode() == 0o640 && !found.IsDir(), "%v", found)
+		check(time.Since(found.ModTime()) < time.Minute && time.Since(found.AccessTime()) < time.Minute, "%v", found)
+		succeeds(box.Chmod(ctx, "/tmp/files/two", 0o751|fs.ModeSticky))
+		found, err = box.Stat(ctx, "/tmp/files/two")
+		succeeds(err)
+		equal(found.Mode(), 0o751|fs.ModeSticky)
+		found, err = box.Stat(ctx, "/tmp/files/a")
+		succeeds(err)
+		check(found.IsDir() && found.Mode().IsDir(), "%v", found)
+
+		succeeds(box.Symlink(ctx, "one", "/tmp/files/link"))
+		target, err := box.Readlink(ctx, "/tmp/files/link")
+		succeeds(err)
+		equal(target, "one")
+		found, err = box.Lstat(ctx, "/tmp/files/link")
+		succeeds(err)
+		equal(found.Mode().Type(), fs.ModeSymlink)
+		resolved, err := box.ResolvePath(ctx, "/tmp/files/a/../link")
+		succeeds(err)
+		equal(resolved, "/tmp/files/one")
+		entries, err := box.ReadDir(ctx, "/tmp/files")
+		succeeds(err)
+		var names []string
+		for _, entry := range entries {
+			names = append(names, entry.Name())
+		}
+		check(slices.Equal(names, []string{"a", "c", "link", "one", "two"}), "%v", names)
+
+		succeeds(box.Rename(ctx, "/tmp/files/one", "/tmp/files/two"))
+		contents, err = fs.ReadFile(box.FS(ctx, "/tmp/files"), "two")
+		succeeds(err)
+		equal(string(contents), "one and two")
+		for name, wanted := range map[string]bool{"two": true, "one": false, "link": false, "a": true} {
+			exists, err := box.Exists(ctx, "/tmp/files/"+name)
+			succeeds(err)
+			equal(exists, wanted)
+		}
+		succeeds(box.RemoveFile(ctx, "/tmp/files/link"))
+		succeeds(box.RemoveDir(ctx, "/tmp/files/c"))
+		fails(box.RemoveDir(ctx, "/tmp/files/a"), sandbox.ErrTransfer)
+		succeeds(box.RemoveDirAll(ctx, "/tmp/files"))
+		_, err = box.Stat(ctx, "/tmp/files")
+		fails(err, fs.ErrNotExist)
+	}
+}
+
+func transfers(w *world) {
+	contents := noise(20 << 20)
+	succeeds(os.WriteFile(w.path("file"), contents, 0o644))
+	steps := []sandbox.Progress{}
+	options := &sandbox.TransferOptions{Checksum: true, Sync: true, Progress: func(p sandbox.Progress) error {
+		steps = append(steps, p)
+		return nil
+	}}
+	checkSteps := func() {
+		last := steps[len(steps)-1]
+		check(last.Done == 20<<20 && last.Total == 20<<20, "%+v", last)
+		isSorted := slices.IsSortedFunc(steps, func(a, b sandbox.Progress) int { return int(a.Done - b.Done) })
+		check(isSorted, "the progress goes back")
+		steps = nil
+	}
+	sum := sha256.Sum256(contents)
+	up, err := w.box.Upload(w.ctx, w.path("file"), "/tmp/file", options)
+	succeeds(err)
+	check(up.Bytes == 20<<20 && up.Resumed == 0 && bytes.Equal(up.SHA256, sum[:]), "%+v", up)
+	checkSteps()
+	down, err := w.box.Download(w.ctx, "/tmp/file", w.path("back"), options)
+	succeeds(err)
+	check(down.Bytes == 20<<20 && bytes.Equal(down.SHA256, sum[:]), "%+v", down)
+	checkSteps()
+	back, err := os.ReadFile(w.path("back"))
+	succeeds(err)
+	same(back, contents)
+
+	_, err = w.box.UploadFrom(w.ctx, bytes.NewReader(contents), "/tmp/from", nil)
+	succeeds(err)
+	var target bytes.Buffer
+	to, err := w.box.DownloadTo(w.ctx, "/tmp/from", &target, nil)
+	succeeds(err)
+	check(to.Bytes == 20<<20 && to.SHA256 == nil, "%+v", to)
+	same(target.Bytes(), contents)
+
+	enough := errors.New("enough")
+	stopping := &sandbox.TransferOptions{Resume: true, Progress: func(p sandbox.Progress) error {
+		if p.Done > 0 {
+			return enough
+		}
+		return nil
+	}}
+	_, err = w.box.Upload(w.ctx, w.path("file"), "/tmp/resumed", stopping)
+	fails(err, sandbox.ErrCancelled, enough)
+	resumed, err := w.box.Upload(w.ctx, w.path("file"), "/tmp/resumed", &sandbox.TransferOptions{Resume: true})
+	succeeds(err)
+	check(resumed.Resumed > 0 && resumed.Bytes == 20<<20, "%+v", resumed)
+	equal(w.sh("cmp /tmp/file /tmp/resumed && echo same"), "same\n")
+
+	_, err = w.box.Download(w.ctx, "/tmp/file", w.path("small"), &sandbox.TransferOptions{MaxBytes: 1000})
+	fails(err, sandbox.ErrTransfer)
+	_, err = os.Stat(w.path("small"))
+	check(errors.Is(err, fs.ErrNotExist), "%v", err)
+	_, err = w.box.UploadFrom(w.ctx, strings.NewReader(""), "/tmp/from", &sandbox.TransferOptions{Resume: true})
+	fails(err, sandbox.ErrInvalidArgument)
+	w.sh("rm -f /tmp/file /tmp/from /tmp/resumed")
+}
+
+func trees(w *world) {
+	tree := w.path("tree")
+	succeeds(os.MkdirAll(filepath.Join(tree, "empty"), 0o755))
+	succeeds(os.WriteFile(filepath.Join(tree, "text"), []byte("text"), 0o644))
+	succeeds(os.WriteFile(filepath.Join(tree, "run"), []byte("#!/bin/sh\n"), 0o755))
+	succeeds(os.Symlink("text", filepath.Join(tree, "link")))
+	succeeds(syscall.Mkfifo(filepath.Join(tree, "fifo"), 0o600))
+	told := 0
+	options := &sandbox.TransferOptions{Checksum: true, Progress: func(sandbox.Progress) error { told++; return nil }}
+	up, err := w.box.UploadDir(w.ctx, tree, "/tmp/uploaded", options)
+	succeeds(err)
+	check(up.Files == 2 && up.Directories == 2 && up.Symlinks == 1 && up.Bytes == 14 && up.Skipped == 1, "%+v", up)
+	check(len(up.Notes) == 1 && up.Notes[0].Path == "fifo" && up.Notes[0].Text != "", "%+v", up.Notes)
+	check(told > 0, "no progress")
+	down, err := w.box.DownloadDir(w.ctx, "/tmp/uploaded", w.path("again"), nil)
+	succeeds(err)
+	check(down.Files == 2 && down.Directories == 2 && down.Symlinks == 1 && down.Bytes == 14 && down.Skipped == 0, "%+v", down)
+	for name, mode := range map[string]fs.FileMode{"text": 0o644, "run": 0o755, "empty": fs.ModeDir | 0o755} {
+		before, err := os.Stat(filepath.Join(tree, name))
+		succeeds(err)
+		after, err := os.Stat(filepath.Join(w.path("again"), name))
+		succeeds(err)
+		equal(after.Mode(), mode)
+		equal(after.ModTime().Unix(), before.ModTime().Unix())
+	}
+	text, err := os.ReadFile(filepath.Join(w.path("again"), "link"))
+	succeeds(err)
+	equal(string(text), "text")
+	target, err := os.Readlink(filepath.Join(w.path("again"), "link"))
+	succeeds(err)
+	equal(target, "text")
+	_, err = w.box.DownloadDir(w.ctx, "/tmp/uploaded", w.path("few"), &sandbox.TransferOptions{MaxEntries: 2})
+	fails(err, sandbox.ErrTransfer)
+}
