@@ -21,14 +21,24 @@ var shared struct {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if shared.box != nil {
-		if err := shared.box.Delete(context.Background()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-		shared.client.Close()
+	if err := endShared(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
 	}
 	os.Exit(code)
+}
+
+// endShared leaves nothing; the next test that needs the sandbox makes another.
+func endShared() error {
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.box == nil {
+		return nil
+	}
+	err := shared.box.Delete(context.Background())
+	shared.client.Close()
+	shared.client, shared.box = nil, nil
+	return err
 }
 
 func newClient(t *testing.T) *Client {
@@ -86,23 +96,26 @@ func runs(t *testing.T, box *Sandbox, text string) bool {
 	return output.Success()
 }
 
-// threads is how many threads the library has.
-func threads(t *testing.T) (count int) {
-	names, _ := filepath.Glob("/proc/self/task/*/comm")
-	for _, name := range names {
-		if text, _ := os.ReadFile(name); strings.HasPrefix(string(text), "sandbox") {
-			count++
+// threads are the names of the library's threads.
+func threads() (names []string) {
+	files, _ := filepath.Glob("/proc/self/task/*/comm")
+	for _, file := range files {
+		if name, _ := os.ReadFile(file); strings.HasPrefix(string(name), "sandbox") {
+			names = append(names, strings.TrimSpace(string(name)))
 		}
 	}
-	return count
+	return names
 }
 
-func descriptors(t *testing.T) int {
-	entries, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		t.Fatal(err)
+// descriptors are what the open ones of this process are.
+func descriptors() (targets []string) {
+	files, _ := filepath.Glob("/proc/self/fd/*")
+	for _, file := range files {
+		if target, err := os.Readlink(file); err == nil {
+			targets = append(targets, target)
+		}
 	}
-	return len(entries)
+	return targets
 }
 
 // listen is the address of a server that says nothing.
