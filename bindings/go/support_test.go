@@ -100,7 +100,7 @@ func runs(t *testing.T, box *Sandbox, text string) bool {
 func threads() (names []string) {
 	files, _ := filepath.Glob("/proc/self/task/*/comm")
 	for _, file := range files {
-		if name, _ := os.ReadFile(file); strings.HasPrefix(string(name), "sandbox") {
+		if name, _ := os.ReadFile(file); strings.HasPrefix(string(name), "sandbox-") {
 			names = append(names, strings.TrimSpace(string(name)))
 		}
 	}
