@@ -157,7 +157,7 @@ func TestAContextKills(t *testing.T) {
 			mark := fmt.Sprintf("%d", 100000+time.Now().UnixNano()%100000)
 			ctx, cancel := context.WithCancel(t.Context())
 			if cause == context.DeadlineExceeded {
-				ctx, cancel = context.WithTimeout(t.Context(), 500*time.Millisecond)
+				ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
 			} else {
 				go func() {
 					await(t, "the command runs", func() bool { return runs(t, box, "sleep "+mark) })
@@ -171,7 +171,9 @@ func TestAContextKills(t *testing.T) {
 				t.Errorf("%s, %v: %v", name, cause, err)
 			}
 			var e *Error
-			if name != "run" && name != "stream" && (!errors.As(err, &e) || string(e.Stdout) != "before\n") {
+			// A cancelled one may be seen in the sandbox before its start is known here, where there is no output yet.
+			collects := cause == context.DeadlineExceeded && (name == "output" || name == "collect")
+			if collects && (!errors.As(err, &e) || string(e.Stdout) != "before\n") {
 				t.Errorf("%s, %v: output %+v", name, cause, e)
 			}
 			if took := time.Since(began); took > 10*time.Second {
