@@ -42,8 +42,9 @@ func life(w *world) {
 	equal(info.SSHPort, box.SSHPort())
 	check(info.Image != "" && info.Node != "" && info.PodIP != "" && info.SSHUser != "" && info.Verdict == nil, "%+v", info)
 	check(time.Since(info.CreatedAt) < time.Minute, "created at %v", info.CreatedAt)
+	// It is rounded up to a whole second.
 	left := time.Until(info.ExpiresAt)
-	check(left > 8*time.Minute && left <= 10*time.Minute, "expires in %v", left)
+	check(left > 8*time.Minute && left <= 10*time.Minute+time.Second, "expires in %v", left)
 	listed, err := w.client.List(w.ctx, map[string]string{"test": w.unique})
 	succeeds(err)
 	check(len(listed) == 1 && listed[0].Name == w.unique, "%d listed", len(listed))
