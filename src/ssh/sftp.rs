@@ -72,7 +72,16 @@ impl<'s> Client<'s> {
     fn ask<T>(&self, name: &[u8], done: impl fmt::Display, mut step: impl FnMut(&Sftp) -> Answer<T>) -> Result<T> {
         self.session
             .drive(self.deadline, "the SFTP server's answer", |_| step(&self.sftp))
-            .map_err(|stop| failed(name, done, stop))
+            .map_err(|stop| self.spoiling(failed(name, done, stop)))
+    }
+
+    /// Sees to it that the session is not used again, unless the server just said no: libssh2 would take the next request of the
+    /// same kind for the one that is not answered.
+    fn spoiling(&self, e: Error) -> Error {
+        if !is_refusal(&e) {
+            self.session.spoil();
+        }
+        e
     }
 
     /// Follows links.
@@ -150,6 +159,11 @@ impl<'s> Client<'s> {
         let mut buffer = vec![0; LONGEST_PATH + 2];
         let length = self.ask(path, "read", |sftp| sftp.read_link(path, resolve, &mut buffer))?;
         buffer.truncate(length);
+        // A status without an error looks like an empty one.
+        if buffer.is_empty() || buffer.contains(&0) || (resolve && buffer[0] != b'/') {
+            let why = format!("'{}' is no path", buffer.escape_ascii());
+            return Err(Error::new(ErrorKind::Transfer, format!("{} can't be read: {why}", Quoted(path))));
+        }
         Ok(buffer)
     }
 
@@ -158,11 +172,11 @@ impl<'s> Client<'s> {
     pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
         let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
         let listed = self.list_opened(&mut directory, path);
-        // After the server's own "no" the session is used again.
-        if listed.as_ref().err().is_none_or(is_refusal) {
-            self.close(&mut directory, path)?;
+        match listed {
+            Err(e) if !is_refusal(&e) => Err(self.spoiling(e)),
+            // After the server's own "no" the session is used again.
+            _ => self.close(&mut directory, path).and(listed),
         }
-        listed
     }
 
     fn list_opened(&self, directory: &mut SftpFile, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
@@ -172,7 +186,7 @@ impl<'s> Client<'s> {
             let next = self.session.drive(self.deadline, "the listing", |_| directory.read_dir(&mut buffer));
             let (length, attributes) = next.map_err(|stop| match stop {
                 Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_PROTO => {
-                    refused("an entry is malformed, or its name longer than any path")
+                    refused("an entry is malformed, or its name empty or longer than any path")
                 }
                 stop => failed(path, format_args!("listed beyond {} entries", entries.len()), stop),
             })?;
@@ -238,7 +252,7 @@ impl<'s> Client<'s> {
         let is_closed = self
             .session
             .attempt(self.deadline, "the SFTP server's answer", || file.close())
-            .map_err(|stop| failed(name, "closed", stop))?
+            .map_err(|stop| self.spoiling(failed(name, "closed", stop)))?
             .is_some();
         let found = self.ask(name, "looked at", |sftp| sftp.lstat(path));
         if !is_closed {
@@ -328,12 +342,13 @@ impl<'s> Client<'s> {
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<u64> {
         let left = |reached| {
-            expected.map_or(usize::MAX, |expected: u64| usize::try_from(expected - reached).unwrap_or(usize::MAX))
+            let left = expected.map_or(u64::MAX, |expected| expected.saturating_sub(reached));
+            usize::try_from(left).unwrap_or(usize::MAX)
         };
         let wanted = if expected.is_some() { left(offset).min(READ_BUFFER) } else { CAUTIOUS_READ_BUFFER };
         let mut buffer = vec![0; wanted];
         let mut reached = offset;
-        while expected != Some(reached) {
+        while left(reached) > 0 {
             let length = self.read(opened, &mut buffer, reached)?;
             if length == 0 {
                 break;
