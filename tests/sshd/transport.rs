@@ -10,6 +10,7 @@ use openssl::derive::Deriver;
 use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::Signer;
+use socket2::SockRef;
 
 use super::cipher::{CHACHA20, Keys, TAG};
 use super::wire::{Fields, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, Message, NEWKEYS};
@@ -258,6 +259,12 @@ impl Transport {
         // SAFETY: the one entry is ours, and its descriptor open.
         unsafe { libc::poll(&raw mut entry, 1, LIFE.as_millis().try_into().unwrap()) };
         Ok(())
+    }
+
+    /// Ends the connection at once: what is on its way is lost.
+    pub fn reset(&mut self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
+        Err(io::ErrorKind::ConnectionReset.into())
     }
 
     /// Sends nothing more. What was sent arrives, which is not certain if the connection is closed while there is something to read.
