@@ -83,7 +83,15 @@ struct View {
     has_news: bool,
     /// How often something has arrived.
     arrivals: u64,
+    /// While the answers of an SFTP server are awaited, the time until which they are.
+    answers_until: Option<Deadline>,
+    /// How many bytes more it may send than it was asked for.
+    surplus: u64,
 }
+
+/// libssh2 keeps what an SFTP server says to nobody, and at each of its packets looks through all of that. Nothing honest is near this
+/// limit: at most 8 MiB are on their way that were asked for.
+const SURPLUS: u64 = 16 << 20;
 
 impl Connection {
     /// Gives the session its stream, before the handshake.
@@ -95,6 +103,8 @@ impl Connection {
             is_half_sent: false,
             has_news: false,
             arrivals: 0,
+            answers_until: None,
+            surplus: SURPLUS,
         };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
@@ -124,6 +134,25 @@ impl Connection {
     /// After this time libssh2 is told that nothing has arrived.
     pub(super) fn read_until(&self, deadline: Deadline) {
         self.view.lock().read_until = deadline;
+    }
+
+    /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
+    /// arrived by then may be more than libssh2 can go through. `None` ends this.
+    pub(super) fn await_answers(&self, until: Option<Deadline>) {
+        self.view.lock().answers_until = until;
+    }
+
+    /// So many of the bytes that arrived were asked for.
+    pub(super) fn allow(&self, bytes: u64) {
+        let mut view = self.view.lock();
+        if view.surplus > 0 {
+            view.surplus = view.surplus.saturating_add(bytes).min(SURPLUS);
+        }
+    }
+
+    /// Whether the connection was ended because an SFTP server sent more than it was asked for.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.view.lock().surplus == 0
     }
 
     /// From now on nothing is sent or read.
@@ -202,7 +231,7 @@ unsafe extern "C" fn receive(
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
-    if view.is_over {
+    if view.is_over || view.answers_until.is_some_and(|deadline| deadline.has_passed()) {
         return 0;
     }
     if view.read_until.has_passed() {
@@ -214,6 +243,10 @@ unsafe extern "C" fn receive(
     if received > 0 {
         view.has_news = true;
         view.arrivals += 1;
+        if view.answers_until.is_some() {
+            view.surplus = view.surplus.saturating_sub(received.unsigned_abs() as u64);
+            view.is_over |= view.surplus == 0;
+        }
         return received;
     }
     // libssh2 hands over what came before the end only if it does not see the end at once.
