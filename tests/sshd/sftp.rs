@@ -141,11 +141,13 @@ impl Connection {
 
     /// Sends a packet of SFTP, as fast as the client takes it.
     pub fn answer(&mut self, message: &Message) -> io::Result<()> {
-        for piece in framed(message).chunks(PIECE) {
-            self.await_room(piece.len())?;
-            self.stdout(piece)?;
-        }
-        Ok(())
+        framed(message).chunks(PIECE).try_for_each(|piece| self.say(piece))
+    }
+
+    /// Sends some bytes of SFTP, as fast as the client takes them.
+    pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.await_room(bytes.len())?;
+        self.stdout(bytes)
     }
 
     fn await_room(&mut self, length: usize) -> io::Result<()> {
