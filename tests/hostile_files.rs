@@ -23,13 +23,13 @@ use sshd::connection::Connection;
 use sshd::sftp::*;
 use sshd::wire::*;
 
-/// How long an operation may take that is lied to, and one that gets the truth from a machine that is busy with all of these tests.
-const HASTE: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(20);
-/// For tidying up, for the verdict of Kubernetes, and for that machine.
+/// How long an operation may take that is lied to. Where the machine is too busy for it to get to the lie, it is done again with more
+/// time. What gets the truth may take the most.
+const TIMEOUTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(20)];
+/// For tidying up, for the verdict of Kubernetes, and for a busy machine.
 const SLACK: Duration = Duration::from_secs(8);
 /// Trials at the same time: most of them wait.
-const WORKERS: usize = 40;
+const WORKERS: usize = 24;
 /// Bytes of the files here: four of libssh2's requests, the last one for less than the others.
 const SIZE: usize = 100_000;
 
@@ -237,7 +237,7 @@ const fn lie(name: &'static str, tell: Tell) -> Lie {
     Lie { name, tell, is_one_for: |_| true, outcome: Expected::Failure }
 }
 
-const LIES: [Lie; 40] = [
+const LIES: [Lie; 34] = [
     // What all operations are told, whatever they ask.
     lie("a packet of 4 GiB", |client, _, answer| client.stdout(with_length(u32::MAX, answer))),
     lie("failure", |client, request, _| client.answer(&request.status(FAILURE))),
@@ -245,12 +245,10 @@ const LIES: [Lie; 40] = [
     // What the simplest operation is told.
     lie("a packet of nothing", |client, _, answer| client.stdout(with_length(0, answer))),
     lie("a packet of 4 bytes", |client, _, answer| client.stdout(with_length(4, answer))),
-    lie("a packet of 2 GiB", |client, _, answer| client.stdout(with_length(1 << 31, answer))),
     lie("a packet of more than 256 KiB", |client, _, answer| client.stdout(with_length((256 << 10) + 1, answer))),
     lie("type 0", |client, request, _| client.answer(&request.reply(0).raw(&[0; 20]))),
     lie("type 255", |client, request, _| client.answer(&request.reply(255).raw(&[0; 20]))),
     lie("no more than type and id", |client, _, answer| client.answer(&Message(answer.0[..5].to_vec()))),
-    lie("half a status", |client, _, answer| client.answer(&Message(answer.0[..7].to_vec()))),
     Lie {
         // There it has the whole name.
         is_one_for: |request| request.asks_for_data() && !matches!(request.kind, READLINK | REALPATH),
@@ -274,7 +272,6 @@ const LIES: [Lie; 40] = [
     lie("not supported", |client, request, _| client.answer(&request.status(OP_UNSUPPORTED))),
     lie("status 31 bits", |client, request, _| client.answer(&request.status(i32::MAX.cast_unsigned()))),
     lie("status 32 bits", |client, request, _| client.answer(&request.status(u32::MAX))),
-    lie("status -31", |client, request, _| client.answer(&request.status((-31_i32).cast_unsigned()))),
     Lie {
         is_one_for: |request| !matches!(request.kind, OPEN | OPENDIR),
         ..lie("a handle", |client, request, _| client.answer(&request.reply(HANDLE).string("handle")))
@@ -291,7 +288,7 @@ const LIES: [Lie; 40] = [
         })
     },
     Lie {
-        is_one_for: |request| !matches!(request.kind, READDIR | READLINK | REALPATH),
+        is_one_for: |request| request.kind == SYMLINK,
         ..lie("an empty name", |client, request, _| {
             let name = entry("", &attributes(1, 0o100_644));
             client.answer(&request.reply(NAME).u32(1).raw(&name.0))
@@ -301,10 +298,6 @@ const LIES: [Lie; 40] = [
         is_one_for: |request| !matches!(request.kind, STAT | LSTAT | FSTAT),
         ..lie("attributes", |client, request, _| client.answer(&request.reply(ATTRS).raw(&attributes(1, 0o100_644).0)))
     },
-    lie("an extended reply", |client, request, _| client.answer(&request.reply(EXTENDED_REPLY).raw(&[1; 100]))),
-    lie("the client's own request", |client, request, _| {
-        client.answer(&request.reply(request.kind).raw(&request.body))
-    }),
     lie("an answer to another request", |client, request, answer| {
         let other = request.id.wrapping_add(1).to_be_bytes();
         client.answer(&Message([&answer.0[..1], &other, &answer.0[5..]].concat()))
@@ -314,10 +307,6 @@ const LIES: [Lie; 40] = [
     lie("half an answer and the end", |client, _, answer| {
         client.stdout(&framed(answer)[..11])?;
         client.eof()?;
-        client.close_channel()
-    }),
-    lie("half a length and the end", |client, _, answer| {
-        client.stdout(&framed(answer)[..2])?;
         client.close_channel()
     }),
     lie("an end that is none", |client, _, _| client.eof()),
@@ -374,8 +363,7 @@ fn with_length(length: u32, answer: &Message) -> Vec<u8> {
 /// One server and one client for many trials. A trial's directory tells the server whose request it is.
 struct Ground {
     server: Server,
-    hasty: Client,
-    patient: Client,
+    clients: [Client; TIMEOUTS.len()],
     there: Arc<Scratch>,
     trials: Trials,
     next: AtomicUsize,
@@ -389,6 +377,7 @@ type Trials = Arc<Mutex<HashMap<String, Trial>>>;
 struct Trial {
     /// The kind of request that is answered by a lie.
     lie: Option<(u8, Lie)>,
+    is_told: bool,
     /// The kinds of requests that have come, each once.
     seen: Vec<u8>,
 }
@@ -399,6 +388,7 @@ impl Trial {
             self.seen.push(request.kind);
         }
         let (_, lie) = self.lie.filter(|(kind, lie)| *kind == request.kind && (lie.is_one_for)(request))?;
+        self.is_told = true;
         Some(lie)
     }
 }
@@ -435,6 +425,8 @@ fn seen_from(directory: &Path, tree: Tree) -> Tree {
 struct Ended {
     outcome: Outcome,
     took: Duration,
+    timeout: Duration,
+    is_told: bool,
     seen: Vec<u8>,
     there: [Tree; 2],
     here: [Tree; 2],
@@ -469,19 +461,24 @@ impl Ground {
                 (lie.tell)(client, request, &answer)
             })
         });
-        let (hasty, patient) = (client(HASTE), client(PATIENCE));
-        Self { server, hasty, patient, there, trials, next: AtomicUsize::new(0), start }
+        Self { server, clients: TIMEOUTS.map(client), there, trials, next: AtomicUsize::new(0), start }
     }
 
     /// Does an operation in directories that are made for it.
     fn run(&self, operation: Operation, lie: Option<(u8, Lie)>) -> Ended {
-        let must_succeed = lie.is_none_or(|(_, lie)| lie.outcome == Expected::Truth);
-        self.run_with(if must_succeed { &self.patient } else { &self.hasty }, operation, lie)
+        let is_true = lie.is_none_or(|(_, lie)| lie.outcome == Expected::Truth);
+        for (client, timeout) in self.clients.iter().zip(TIMEOUTS).skip(if is_true { TIMEOUTS.len() - 1 } else { 0 }) {
+            let ended = self.run_with(client, timeout, operation, lie);
+            if lie.is_none() || ended.is_told {
+                return ended;
+            }
+        }
+        panic!("the lie is never told");
     }
 
-    fn run_with(&self, client: &Client, operation: Operation, lie: Option<(u8, Lie)>) -> Ended {
+    fn run_with(&self, client: &Client, timeout: Duration, operation: Operation, lie: Option<(u8, Lie)>) -> Ended {
         let directory = format!("trial-{}", self.next.fetch_add(1, Ordering::Relaxed));
-        self.trials.lock().unwrap().insert(directory.clone(), Trial { lie, seen: Vec::new() });
+        self.trials.lock().unwrap().insert(directory.clone(), Trial { lie, ..Trial::default() });
         let (there, here) = (self.there.path(&directory), Scratch::new());
         for name in ["", "empty", "full", "full/deep"] {
             fs::create_dir(there.join(name)).unwrap();
@@ -507,7 +504,7 @@ impl Ground {
         let parts_here = here.names().iter().filter(|name| name.starts_with(".sandbox-")).count();
         let trial = self.trials.lock().unwrap().remove(&directory).unwrap();
         let (there, here) = ([before.0, tree_there()], [before.1, tree_here]);
-        Ended { outcome, took, seen: trial.seen, there, here, parts_here }
+        Ended { outcome, took, timeout, is_told: trial.is_told, seen: trial.seen, there, here, parts_here }
     }
 }
 
@@ -527,7 +524,7 @@ fn directory_of(request: &Request) -> Option<String> {
 impl Ended {
     /// What is wrong with it.
     fn complaint(&self, operation: &str, lie: &Lie, honest: &Self) -> Option<&'static str> {
-        if self.took > HASTE + SLACK {
+        if self.took > self.timeout + SLACK {
             return Some("too late");
         }
         if self.parts_here > 0 && !(operation.contains("resumed") || operation.contains("rest")) {
@@ -541,7 +538,7 @@ impl Ended {
             (Ok(_), _) => None,
             (Err(_), Expected::Truth) => Some("the truth is not believed"),
             (Err(e), _) if !KINDS.contains(&e.kind()) => Some("another kind"),
-            (Err(e), _) if !e.to_string().contains("trial-") => Some("the file is not named"),
+            (Err(e), _) if !(is_before_all(e) || e.to_string().contains("trial-")) => Some("the file is not named"),
             (Err(_), _) if self.here[1] != self.here[0] => Some("something is done here"),
             (Err(_), _) if works_in_place(operation) => None,
             (Err(_), _) => {
@@ -552,12 +549,21 @@ impl Ended {
     }
 }
 
+/// A connection that takes the place of a lost one may fail, too.
+fn is_before_all(e: &Error) -> bool {
+    ["nothing was asked of the sandbox", "the start of SFTP", "can't be started"]
+        .iter()
+        .any(|text| e.message().contains(text))
+}
+
 /// Tells lies of `LIES` in place of the answers to each kind of request that each of these operations makes.
 fn tell(operations: &[(&'static str, Operation)], lies: impl Fn(usize, u8) -> &'static [Lie]) {
     let ground = Ground::new();
     // On new connections: old ones are asked whether they live.
-    let honest: Vec<_> =
-        operations.iter().map(|(_, operation)| ground.run_with(&client(PATIENCE), *operation, None)).collect();
+    let honest: Vec<_> = operations
+        .iter()
+        .map(|(_, operation)| ground.run_with(&client(TIMEOUTS[2]), TIMEOUTS[2], *operation, None))
+        .collect();
     let mut cases = Vec::new();
     for (index, ended) in honest.iter().enumerate() {
         assert!(ended.outcome.is_ok(), "{}: {:?}", operations[index].0, ended.outcome.as_ref().err());
@@ -880,7 +886,11 @@ fn starts_that_are_none() {
     with_starts(&STARTS, |ended, what| {
         let error = ended.outcome.as_ref().expect_err(what);
         let kinds = [ErrorKind::Connect, ErrorKind::Disconnected, ErrorKind::TimedOut];
-        assert!(kinds.contains(&error.kind()) && ended.took < HASTE + SLACK, "{what}: {error} after {:?}", ended.took);
+        assert!(
+            kinds.contains(&error.kind()) && ended.took < ended.timeout + SLACK,
+            "{what}: {error} after {:?}",
+            ended.took
+        );
         assert!(ended.there[0] == ended.there[1], "{what}: something is done");
     });
 }
@@ -926,7 +936,7 @@ fn with_starts(starts: &[(&'static str, Tell)], check: impl Fn(&Ended, &str) + S
                 let ground = Ground::new();
                 for (what, tell) in some {
                     *ground.start.lock().unwrap() = Some(*tell);
-                    let ended = ground.run_with(&ground.hasty, write, None);
+                    let ended = ground.run_with(&ground.clients[1], TIMEOUTS[1], write, None);
                     println!("{what}: {:?} after {:?}", ended.outcome.as_ref().map(Vec::len), ended.took);
                     check(&ended, what);
                 }
@@ -969,7 +979,7 @@ fn answers_to_nobody_fill_no_memory() {
         let (_, operation) = OPERATIONS.into_iter().find(|(of, _)| *of == name).unwrap();
         for lie in FLOODS {
             SENT.store(0, Ordering::Relaxed);
-            let ended = ground.run_with(&ground.patient, operation, Some((kind, lie)));
+            let ended = ground.run_with(&ground.clients[2], TIMEOUTS[2], operation, Some((kind, lie)));
             let (what, sent) = (format!("{name}, {}", lie.name), SENT.load(Ordering::Relaxed));
             println!("{what}: {:?} after {:?} and {sent} bytes", ended.outcome.as_ref().map(Vec::len), ended.took);
             assert!(sent < 32 << 20, "{what}: {sent} bytes were taken");
@@ -990,7 +1000,7 @@ fn short_answers_to_nobody_take_no_longer_than_the_time_allows() {
         let (_, operation) = OPERATIONS.into_iter().find(|(of, _)| *of == name).unwrap();
         let ended = ground.run(operation, Some((kind, FLOOD)));
         println!("{name}: {:?} after {:?}", ended.outcome, ended.took);
-        assert!(ended.took < HASTE + SLACK, "{name} took {:?}", ended.took);
+        assert!(ended.took < ended.timeout + SLACK, "{name} took {:?}", ended.took);
         let error = ended.outcome.expect_err(name);
         let kinds = [ErrorKind::TimedOut, ErrorKind::Disconnected, ErrorKind::OutcomeUnknown];
         assert!(kinds.contains(&error.kind()), "{name}: {error}");
@@ -1002,7 +1012,7 @@ fn short_answers_to_nobody_take_no_longer_than_the_time_allows() {
 fn a_file_without_end() {
     const ENDLESS: Lie = lie("more", |c, r, _| say(c, r, DATA, fields().string([b'x'; 30_000])));
     const UNTIL_THE_LIMIT: Operation = |place| {
-        let mut transfer = place.files().transfer().max_bytes(10 << 20);
+        let mut transfer = place.files().transfer().max_bytes(1 << 20);
         transfer.download(place.there("endless"), place.here("old")).map(nothing)
     };
     const FOR_EVER: Operation = |place| place.files().download(place.there("endless"), place.here("old")).map(nothing);
@@ -1014,9 +1024,10 @@ fn a_file_without_end() {
         ("for ever", FOR_EVER, ErrorKind::TimedOut),
         ("to nobody", TO_NOBODY, ErrorKind::TimedOut),
     ] {
-        let ended = ground.run(operation, Some((READ, ENDLESS)));
+        let index = if kind == ErrorKind::TimedOut { 1 } else { 2 };
+        let ended = ground.run_with(&ground.clients[index], TIMEOUTS[index], operation, Some((READ, ENDLESS)));
         let error = ended.outcome.as_ref().expect_err(what);
-        assert!(error.kind() == kind && ended.took < HASTE + SLACK, "{what}: {error} after {:?}", ended.took);
-        assert!(ended.here[0] == ended.here[1] && ended.parts_here == 0, "{what}: something is done here");
+        assert!(error.kind() == kind && ended.took < ended.timeout + SLACK, "{what}: {error} after {:?}", ended.took);
+        assert!(ended.is_told && ended.here[0] == ended.here[1] && ended.parts_here == 0, "{what}: something is done");
     }
 }

@@ -112,7 +112,9 @@ impl Connection {
     pub fn serve_files(&mut self, root: &Path, mut answers: impl Answers) -> io::Result<()> {
         let (mut files, mut sftp) = (Files::new(root), None);
         loop {
-            match self.next()? {
+            let event = self.next()?;
+            self.transport.renew();
+            match event {
                 Event::Open => self.confirm_channel(u32::MAX)?,
                 Event::Request { kind, .. } if kind == "subsystem" => {
                     sftp = Some(self.channel);

@@ -15,7 +15,7 @@ use socket2::SockRef;
 use super::cipher::{CHACHA20, Keys, TAG};
 use super::wire::{Fields, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, Message, NEWKEYS};
 
-/// No connection lives longer, whatever the client does or leaves undone.
+/// No connection lives longer without being renewed, whatever the client does or leaves undone.
 const LIFE: Duration = Duration::from_secs(20);
 
 const LONGEST_PACKET: u32 = 1 << 20;
@@ -82,6 +82,11 @@ impl Transport {
             waiting: VecDeque::new(),
             ends_at: Instant::now() + LIFE,
         })
+    }
+
+    /// Lets the connection live as long again.
+    pub fn renew(&mut self) {
+        self.ends_at = Instant::now() + LIFE;
     }
 
     /// An error once the connection has lived long enough. All endless loops ask.
