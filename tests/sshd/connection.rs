@@ -121,7 +121,9 @@ impl Connection {
             CHANNEL_WINDOW_ADJUST => {
                 self.turn_to(fields.u32()?);
                 let more = fields.u32()?;
-                self.room().map(|room| *room += u64::from(more));
+                if let Some(room) = self.room() {
+                    *room += u64::from(more);
+                }
                 Event::WindowAdjust(more)
             }
             CHANNEL_EOF => Event::Eof,
