@@ -930,7 +930,7 @@ fn starts_of_other_servers() {
 /// Writes a file to servers that start like this.
 fn with_starts(timeout: usize, starts: &[(&'static str, Tell)], check: impl Fn(&Ended, &str) + Sync) {
     let (_, write) = OPERATIONS.into_iter().find(|(name, _)| *name == "write").unwrap();
-    // One server says the same to everybody at a time.
+    // One server says the same to everybody at a time, and each start takes a client without connections.
     thread::scope(|scope| {
         for some in starts.chunks(starts.len().div_ceil(5)) {
             let check = &check;
@@ -938,7 +938,7 @@ fn with_starts(timeout: usize, starts: &[(&'static str, Tell)], check: impl Fn(&
                 let ground = Ground::new();
                 for (what, tell) in some {
                     *ground.start.lock().unwrap() = Some(*tell);
-                    let ended = ground.run_with(&ground.clients[timeout], TIMEOUTS[timeout], write, None);
+                    let ended = ground.run_with(&client(TIMEOUTS[timeout]), TIMEOUTS[timeout], write, None);
                     println!("{what}: {:?} after {:?}", ended.outcome.as_ref().map(Vec::len), ended.took);
                     check(&ended, what);
                 }
