@@ -142,6 +142,11 @@ impl Connection {
         self.view.lock().answers_until = until;
     }
 
+    /// Whether the answer of an SFTP server is awaited that should have come.
+    pub(super) fn is_late(&self) -> bool {
+        self.view.lock().answers_until.is_some_and(Deadline::has_passed)
+    }
+
     /// So many of the bytes that arrived were asked for.
     pub(super) fn allow(&self, bytes: u64) {
         let mut view = self.view.lock();
@@ -231,7 +236,7 @@ unsafe extern "C" fn receive(
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
-    if view.is_over || view.answers_until.is_some_and(|deadline| deadline.has_passed()) {
+    if view.is_over || view.answers_until.is_some_and(Deadline::has_passed) {
         return 0;
     }
     if view.read_until.has_passed() {

@@ -270,7 +270,7 @@ impl Session {
             match step() {
                 Ok(value) => return Ok(Some(value)),
                 Err(failure) if !failure.would_block() => {
-                    return Err(stopped(&self.connection, failure, deadline, waiting_for));
+                    return Err(stopped(&self.connection, failure, waiting_for));
                 }
                 Err(_) if !libssh2::waits_for(&self.ssh).1 => return Ok(None),
                 Err(_) => {
@@ -356,21 +356,23 @@ fn until_done<T>(
                     return Err(stop);
                 }
             }
-            Err(failure) => return Err(stopped(connection, failure, deadline, waiting_for)),
+            Err(failure) => return Err(stopped(connection, failure, waiting_for)),
         }
     }
 }
 
-/// Why a step failed. A connection of SFTP that can't be gone through in time is ended then, and libssh2 sees only that.
-fn stopped(connection: &Connection, failure: Failure, deadline: Deadline, waiting_for: &str) -> Stop {
-    if !is_lost(&failure) {
+/// Why a step failed. Where an SFTP server took too long or sent too much, the connection was ended under libssh2, which has many
+/// numbers for that.
+fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Stop {
+    if failure.sftp_status.is_some() {
         return Stop::Failed(failure);
     }
     if connection.is_flooded() {
-        let message = "the server sends more than it was asked for".to_owned();
-        return Stop::Failed(Failure { message, ..failure });
+        let (code, message) =
+            (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends more than it was asked for");
+        return Stop::Failed(Failure { code, message: message.to_owned(), ..failure });
     }
-    deadline.check(waiting_for).map_or_else(Stop::TimedOut, |()| Stop::Failed(failure))
+    if connection.is_late() { Stop::TimedOut(Deadline::error(waiting_for)) } else { Stop::Failed(failure) }
 }
 
 /// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
