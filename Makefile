@@ -10,8 +10,8 @@ GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs run in the cluster's network only. All others of tests/ run in both positions.
 ONCE = cable cpp header install languages python readme settings
-# This one too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
-ASAN = hostile
+# These too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
+ASAN = hostile hostile_files
 PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 BOTH = $(filter-out $(ONCE),$(PROGRAMS))
 CARGO_TEST = cargo test --offline --no-fail-fast
@@ -38,7 +38,7 @@ FILLED = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' -e 
 	-e "s|@INCLUDEDIR_FROM_HERE@|$$(realpath -m --relative-to=$(LIBDIR)/cmake/sandbox $(INCLUDEDIR))|g"
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-ASAN_BUILD = --target $(HOST) --target-dir target/asan --test $(ASAN)
+ASAN_BUILD = --target $(HOST) --target-dir target/asan $(ASAN:%=--test %)
 ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsanitize=address -fno-omit-frame-pointer -g' \
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sshd/leaks.supp:print_suppressions=0
 
@@ -103,7 +103,7 @@ test-relay: tools
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
 	$(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(PROGRAMS:%=--test %)
 
-test-asan: own-cluster build-asan cluster-up ## runs tests/hostile.rs under AddressSanitizer
+test-asan: own-cluster build-asan cluster-up ## runs tests/hostile*.rs under AddressSanitizer
 	$(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
 
 test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers

@@ -627,10 +627,11 @@ fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
                     _ => return Err(e),
                 }
             }
-            Err(e) => match client.stat(next) {
+            Err(e) if sftp::is_refusal(&e) => match client.stat(next) {
                 Ok(found) if found.is(sftp::DIRECTORY) => drop(missing.pop()),
                 _ => return Err(e),
             },
+            Err(e) => return Err(e),
         }
     }
     Ok(())

@@ -700,6 +700,8 @@ impl Drop for LocalPart<'_> {
         {
             log::warn!("the partial file '{}' is left: {e}", self.part.display());
         }
+        // A process that this program starts at the same time may have the file, too, for a moment.
+        let _ = self.file.unlock();
     }
 }
 

@@ -52,6 +52,7 @@ unsafe extern "C" {
         kind: c_int,
         callback: *mut c_void,
     ) -> *mut c_void;
+    fn libssh2_session_set_read_timeout(session: *mut raw::LIBSSH2_SESSION, seconds: c_long);
     fn libssh2_channel_has_exit_status(channel: *mut raw::LIBSSH2_CHANNEL) -> c_int;
     fn libssh2_channel_signal_ex(channel: *mut raw::LIBSSH2_CHANNEL, name: *const c_char, name_len: usize) -> c_int;
     fn libssh2_sftp_posix_rename_ex(
@@ -82,7 +83,15 @@ struct View {
     has_news: bool,
     /// How often something has arrived.
     arrivals: u64,
+    /// While the answers of an SFTP server are awaited, the time until which they are.
+    answers_until: Option<Deadline>,
+    /// How many bytes more it may send than it was asked for.
+    surplus: u64,
 }
+
+/// libssh2 keeps what an SFTP server says to nobody, and at each of its packets looks through all of that. Nothing honest is near this
+/// limit: at most 8 MiB are on their way that were asked for.
+const SURPLUS: u64 = 16 << 20;
 
 impl Connection {
     /// Gives the session its stream, before the handshake.
@@ -94,6 +103,8 @@ impl Connection {
             is_half_sent: false,
             has_news: false,
             arrivals: 0,
+            answers_until: None,
+            surplus: SURPLUS,
         };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
@@ -104,6 +115,8 @@ impl Connection {
                 *raw::libssh2_session_abstract(raw) = Arc::as_ptr(&connection).cast_mut().cast();
                 libssh2_session_callback_set2(raw, CALLBACK_RECV, receive as *const () as *mut c_void);
                 libssh2_session_callback_set2(raw, CALLBACK_SEND, send as *const () as *mut c_void);
+                // Deadlines are ours. By itself libssh2 gives an answer up after a minute.
+                libssh2_session_set_read_timeout(raw, c_int::MAX.into());
             }
         });
         connection
@@ -121,6 +134,30 @@ impl Connection {
     /// After this time libssh2 is told that nothing has arrived.
     pub(super) fn read_until(&self, deadline: Deadline) {
         self.view.lock().read_until = deadline;
+    }
+
+    /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
+    /// arrived by then may be more than libssh2 can go through. `None` ends this.
+    pub(super) fn await_answers(&self, until: Option<Deadline>) {
+        self.view.lock().answers_until = until;
+    }
+
+    /// Whether the answer of an SFTP server is awaited that should have come.
+    pub(super) fn is_late(&self) -> bool {
+        self.view.lock().answers_until.is_some_and(Deadline::has_passed)
+    }
+
+    /// So many of the bytes that arrived were asked for.
+    pub(super) fn allow(&self, bytes: u64) {
+        let mut view = self.view.lock();
+        if view.surplus > 0 {
+            view.surplus = view.surplus.saturating_add(bytes).min(SURPLUS);
+        }
+    }
+
+    /// Whether the connection was ended because an SFTP server sent more than it was asked for.
+    pub(super) fn is_flooded(&self) -> bool {
+        self.view.lock().surplus == 0
     }
 
     /// From now on nothing is sent or read.
@@ -199,7 +236,7 @@ unsafe extern "C" fn receive(
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
-    if view.is_over {
+    if view.is_over || view.answers_until.is_some_and(Deadline::has_passed) {
         return 0;
     }
     if view.read_until.has_passed() {
@@ -211,6 +248,10 @@ unsafe extern "C" fn receive(
     if received > 0 {
         view.has_news = true;
         view.arrivals += 1;
+        if view.answers_until.is_some() {
+            view.surplus = view.surplus.saturating_sub(received.unsigned_abs() as u64);
+            view.is_over |= view.surplus == 0;
+        }
         return received;
     }
     // libssh2 hands over what came before the end only if it does not see the end at once.
@@ -243,12 +284,25 @@ fn last_failure(session: *mut raw::LIBSSH2_SESSION) -> Failure {
 }
 
 fn check(session: *mut raw::LIBSSH2_SESSION, code: c_int) -> Answer<()> {
-    if code >= 0 { Ok(()) } else { Err(Failure { code, ..last_failure(session) }) }
+    if code >= 0 { Ok(()) } else { Err(failure_with(session, code)) }
 }
 
 fn check_length(session: *mut raw::LIBSSH2_SESSION, length: isize) -> Answer<usize> {
-    usize::try_from(length)
-        .map_err(|_| Failure { code: c_int::try_from(length).unwrap_or(c_int::MIN), ..last_failure(session) })
+    usize::try_from(length).map_err(|_| failure_with(session, c_int::try_from(length).unwrap_or(c_int::MIN)))
+}
+
+/// The failure that a call returned. Not every call leaves a message; then there is an older one of something else.
+fn failure_with(session: *mut raw::LIBSSH2_SESSION, code: c_int) -> Failure {
+    match last_failure(session) {
+        failure if failure.code == code => failure,
+        _ => Failure { code, sftp_status: None, message: format!("libssh2 fails with {code}") },
+    }
+}
+
+/// For an answer that is none to what was asked, where libssh2 takes it.
+fn no_answer() -> Failure {
+    let message = "the server's answer is none to what it was asked".to_owned();
+    Failure { code: raw::LIBSSH2_ERROR_SFTP_PROTOCOL, sftp_status: None, message }
 }
 
 /// Lengths that libssh2 takes as 32 bits.
@@ -506,6 +560,11 @@ impl Attributes {
     }
 }
 
+/// What the server has told of a file. libssh2 takes a status without an error for an answer too.
+fn told(found: Attributes) -> Answer<Attributes> {
+    if found == Attributes::default() { Err(no_answer()) } else { Ok(found) }
+}
+
 #[expect(unsafe_code, reason = "calls into libssh2")]
 impl Sftp {
     pub(super) fn start(session: &ssh2::Session) -> Answer<Self> {
@@ -562,17 +621,21 @@ impl Sftp {
 
     /// Follows links.
     pub(super) fn stat(&self, path: &[u8]) -> Answer<Attributes> {
-        self.stat_ex(path, raw::LIBSSH2_SFTP_STAT, Attributes::default())
+        told(self.stat_ex(path, raw::LIBSSH2_SFTP_STAT, Attributes::default())?)
     }
 
     /// Of a link itself.
     pub(super) fn lstat(&self, path: &[u8]) -> Answer<Attributes> {
-        self.stat_ex(path, raw::LIBSSH2_SFTP_LSTAT, Attributes::default())
+        told(self.stat_ex(path, raw::LIBSSH2_SFTP_LSTAT, Attributes::default())?)
     }
 
     /// Sets what is not `None`, following links.
     pub(super) fn set_stat(&self, path: &[u8], attributes: Attributes) -> Answer<()> {
-        self.stat_ex(path, raw::LIBSSH2_SFTP_SETSTAT, attributes).map(drop)
+        // libssh2 takes attributes for an answer too, and forgets those that it was given.
+        match self.stat_ex(path, raw::LIBSSH2_SFTP_SETSTAT, attributes)? {
+            found if found == Attributes::default() => Ok(()),
+            _ => Err(no_answer()),
+        }
     }
 
     fn stat_ex(&self, path: &[u8], kind: c_int, attributes: Attributes) -> Answer<Attributes> {
@@ -618,12 +681,15 @@ impl Sftp {
     pub(super) fn symlink(&self, original: &[u8], link: &[u8]) -> Answer<()> {
         // OpenSSH takes the two in the other order than the protocol says, and libssh2 sends them as given.
         let (first, second) = (short(original.len())?, short(link.len())?);
-        // SAFETY: see `with`; libssh2 copies both paths, and writes to neither when it makes a link.
+        // A server can answer with a name instead of a status, and libssh2 writes it over the link's.
+        let mut written = link.to_vec();
+        // SAFETY: see `with`; libssh2 copies both paths, and writes no more than `second` bytes to the second one, which is ours.
         self.with(|session, sftp| unsafe {
-            let (original, link) = (original.as_ptr().cast(), link.as_ptr().cast_mut().cast());
+            let (original, link) = (original.as_ptr().cast(), written.as_mut_ptr().cast());
             check(session, raw::libssh2_sftp_symlink_ex(sftp, original, first, link, second, SYMLINK))
         })
-        .map_err(|failure| self.explain(failure))
+        .map_err(|failure| self.explain(failure))?;
+        if written == link { Ok(()) } else { Err(no_answer()) }
     }
 
     /// What a link points to, or the path without links that `resolve` asks for; up to the length of `buffer`, less one.
@@ -704,20 +770,21 @@ impl SftpFile {
     }
 
     pub(super) fn attributes(&self) -> Answer<Attributes> {
-        let mut attributes = Attributes::default().to_raw();
-        // SAFETY: see `with`; libssh2 fills the attributes, which are ours.
-        self.with(|session, handle| unsafe {
-            check(session, raw::libssh2_sftp_fstat_ex(handle, &raw mut attributes, 0))
-        })?;
-        Ok(Attributes::from_raw(&attributes))
+        told(self.attributes_ex(Attributes::default(), 0)?)
     }
 
     pub(super) fn set_attributes(&self, attributes: Attributes) -> Answer<()> {
+        // libssh2 takes attributes for an answer too, and keeps those that it was given if there are none.
+        if self.attributes_ex(attributes, 1)? == attributes { Ok(()) } else { Err(no_answer()) }
+    }
+
+    fn attributes_ex(&self, attributes: Attributes, set: c_int) -> Answer<Attributes> {
         let mut attributes = attributes.to_raw();
-        // SAFETY: see `with`; libssh2 reads the attributes, which are ours.
+        // SAFETY: see `with`; libssh2 reads or fills the attributes, which are ours.
         self.with(|session, handle| unsafe {
-            check(session, raw::libssh2_sftp_fstat_ex(handle, &raw mut attributes, 1))
-        })
+            check(session, raw::libssh2_sftp_fstat_ex(handle, &raw mut attributes, set))
+        })?;
+        Ok(Attributes::from_raw(&attributes))
     }
 
     /// Where the next read or write begins. Throws away what was read ahead.
@@ -741,13 +808,18 @@ impl SftpFile {
     /// The next entry of a directory: the length of its name in `name`, 0 after the last, and its attributes.
     pub(super) fn read_dir(&self, name: &mut [u8]) -> Answer<(usize, Attributes)> {
         let mut attributes = Attributes::default().to_raw();
+        // An empty name, which is none, would look like the end.
+        name[0] = b'/';
         // SAFETY: see `with`; the buffer is ours and as long as said, and so are the attributes; no long form is asked for.
         let length = self.with(|session, handle| unsafe {
             let (buffer, out) = (name.as_mut_ptr().cast(), &raw mut attributes);
             let length = raw::libssh2_sftp_readdir_ex(handle, buffer, name.len(), ptr::null_mut(), 0, out);
             check_length(session, length as isize)
         })?;
-        Ok((length, Attributes::from_raw(&attributes)))
+        match name[0] {
+            0 => Err(Failure { code: raw::LIBSSH2_ERROR_PROTO, ..no_answer() }),
+            _ => Ok((length, Attributes::from_raw(&attributes))),
+        }
     }
 
     /// Closes the file; the server may report here what it could not write. Done once this returns anything but `would_block`;

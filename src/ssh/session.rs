@@ -27,6 +27,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long libssh2 may go on reading for somebody who has more to do: it does so as long as anything comes.
 pub(super) const TURN: Duration = Duration::from_millis(100);
 
+/// What an answer of the SFTP server takes beside names and contents, with its packets.
+const ANSWER: u64 = 512;
+
 /// The only cipher that is offered. With the others of libssh2, AES in counter and in Galois mode, a server that sends a packet of
 /// an odd length makes an assertion fail, which ends this whole process.
 const CIPHER: &str = "chacha20-poly1305@openssh.com";
@@ -219,7 +222,8 @@ impl Session {
         if let Some(sftp) = &self.sftp {
             return Ok(sftp.clone());
         }
-        let sftp = self.drive(deadline, "the start of SFTP", Sftp::start).map_err(|stop| {
+        let started = self.await_answer(deadline, || self.drive(deadline, "the start of SFTP", Sftp::start));
+        let sftp = started.map_err(|stop| {
             stop.into_error(|failure| {
                 // libssh2 has one number for whatever fails here.
                 let code = if self.is_alive() { failure.code } else { libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT };
@@ -227,6 +231,20 @@ impl Session {
             })
         })?;
         Ok(self.sftp.insert(sftp).clone())
+    }
+
+    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see [`Session::allow`].
+    pub(super) fn await_answer<T>(&self, deadline: Deadline, wait: impl FnOnce() -> T) -> T {
+        self.connection.await_answers(Some(deadline));
+        let answer = wait();
+        self.connection.await_answers(None);
+        self.connection.allow(ANSWER);
+        answer
+    }
+
+    /// So many bytes that came from the SFTP server were asked for: names, contents.
+    pub(super) fn allow(&self, bytes: u64) {
+        self.connection.allow(bytes);
     }
 
     /// Repeats `step` until it is done, waiting for the socket in between.
@@ -251,7 +269,9 @@ impl Session {
             self.connection.read_until(deadline.within(TURN));
             match step() {
                 Ok(value) => return Ok(Some(value)),
-                Err(failure) if !failure.would_block() => return Err(Stop::Failed(failure)),
+                Err(failure) if !failure.would_block() => {
+                    return Err(stopped(&self.connection, failure, waiting_for));
+                }
                 Err(_) if !libssh2::waits_for(&self.ssh).1 => return Ok(None),
                 Err(_) => {
                     if let Err(stop) = wait(self.connection.stream(), (false, true), deadline, waiting_for) {
@@ -336,9 +356,23 @@ fn until_done<T>(
                     return Err(stop);
                 }
             }
-            Err(failure) => return Err(Stop::Failed(failure)),
+            Err(failure) => return Err(stopped(connection, failure, waiting_for)),
         }
     }
+}
+
+/// Why a step failed. Where an SFTP server took too long or sent too much, the connection was ended under libssh2, which has many
+/// numbers for that.
+fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Stop {
+    if failure.sftp_status.is_some() {
+        return Stop::Failed(failure);
+    }
+    if connection.is_flooded() {
+        let (code, message) =
+            (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends more than it was asked for");
+        return Stop::Failed(Failure { code, message: message.to_owned(), ..failure });
+    }
+    if connection.is_late() { Stop::TimedOut(Deadline::error(waiting_for)) } else { Stop::Failed(failure) }
 }
 
 /// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.

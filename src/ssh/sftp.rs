@@ -26,6 +26,9 @@ const CAUTIOUS_READ_BUFFER: usize = 7500;
 /// How long tidying up after a failure may take.
 const TIDY: Duration = Duration::from_secs(2);
 
+/// How many bytes of contents are worth one that goes with them, as in the packets that they come in and are acknowledged by.
+const CONTENTS: u64 = 16;
+
 /// File type bits of `st_mode`, and three of its values.
 pub(crate) const KIND: u32 = 0o170_000;
 pub(crate) const REGULAR: u32 = 0o100_000;
@@ -70,9 +73,21 @@ impl<'s> Client<'s> {
 
     /// Makes one request about the file of this name.
     fn ask<T>(&self, name: &[u8], done: impl fmt::Display, mut step: impl FnMut(&Sftp) -> Answer<T>) -> Result<T> {
-        self.session
-            .drive(self.deadline, "the SFTP server's answer", |_| step(&self.sftp))
-            .map_err(|stop| failed(name, done, stop))
+        self.drive("the SFTP server's answer", || step(&self.sftp))
+            .map_err(|stop| self.spoiling(failed(name, done, stop)))
+    }
+
+    fn drive<T>(&self, waiting_for: &str, mut step: impl FnMut() -> Answer<T>) -> std::result::Result<T, Stop> {
+        self.session.await_answer(self.deadline, || self.session.drive(self.deadline, waiting_for, |_| step()))
+    }
+
+    /// Sees to it that the session is not used again, unless the server just said no: libssh2 would take the next request of the
+    /// same kind for the one that is not answered.
+    fn spoiling(&self, e: Error) -> Error {
+        if !is_refusal(&e) {
+            self.session.spoil();
+        }
+        e
     }
 
     /// Follows links.
@@ -150,6 +165,12 @@ impl<'s> Client<'s> {
         let mut buffer = vec![0; LONGEST_PATH + 2];
         let length = self.ask(path, "read", |sftp| sftp.read_link(path, resolve, &mut buffer))?;
         buffer.truncate(length);
+        self.session.allow(3 * length as u64);
+        // A status without an error looks like an empty one.
+        if buffer.is_empty() || buffer.contains(&0) || (resolve && buffer[0] != b'/') {
+            let why = format!("'{}' is no path", buffer.escape_ascii());
+            return Err(Error::new(ErrorKind::Transfer, format!("{} can't be read: {why}", Quoted(path))));
+        }
         Ok(buffer)
     }
 
@@ -158,25 +179,26 @@ impl<'s> Client<'s> {
     pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
         let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
         let listed = self.list_opened(&mut directory, path);
-        // After the server's own "no" the session is used again.
-        if listed.as_ref().err().is_none_or(is_refusal) {
-            self.close(&mut directory, path)?;
+        match listed {
+            Err(e) if !is_refusal(&e) => Err(self.spoiling(e)),
+            // After the server's own "no" the session is used again.
+            _ => self.close(&mut directory, path).and(listed),
         }
-        listed
     }
 
     fn list_opened(&self, directory: &mut SftpFile, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
         let (mut entries, mut bytes, mut buffer) = (Vec::new(), 0, vec![0; LONGEST_PATH + 1]);
         let refused = |what: &str| Error::new(ErrorKind::Transfer, format!("{} can't be listed: {what}", Quoted(path)));
         loop {
-            let next = self.session.drive(self.deadline, "the listing", |_| directory.read_dir(&mut buffer));
+            let next = self.drive("the listing", || directory.read_dir(&mut buffer));
             let (length, attributes) = next.map_err(|stop| match stop {
                 Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_PROTO => {
-                    refused("an entry is malformed, or its name longer than any path")
+                    refused("an entry is malformed, or its name empty or longer than any path")
                 }
                 stop => failed(path, format_args!("listed beyond {} entries", entries.len()), stop),
             })?;
             self.deadline.check("the listing").map_err(|e| e.context(Quoted(path)))?;
+            self.session.allow(3 * length as u64);
             match &buffer[..length] {
                 b"" => return Ok(entries),
                 b"." | b".." => continue,
@@ -235,10 +257,11 @@ impl<'s> Client<'s> {
     /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.
     pub(crate) fn close_and_look(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
         let Opened { file, name } = &mut opened;
+        let close = || self.session.attempt(self.deadline, "the SFTP server's answer", || file.close());
         let is_closed = self
             .session
-            .attempt(self.deadline, "the SFTP server's answer", || file.close())
-            .map_err(|stop| failed(name, "closed", stop))?
+            .await_answer(self.deadline, close)
+            .map_err(|stop| self.spoiling(failed(name, "closed", stop)))?
             .is_some();
         let found = self.ask(name, "looked at", |sftp| sftp.lstat(path));
         if !is_closed {
@@ -262,13 +285,17 @@ impl<'s> Client<'s> {
     /// Bytes read at `offset`, which is where the last read ended or what the file was sought to; 0 at its end.
     pub(crate) fn read(&self, opened: &Opened, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let done = format_args!("read beyond byte {offset}");
-        self.ask(&opened.name, done, |_| opened.file.read(buffer))
+        let length = self.ask(&opened.name, done, |_| opened.file.read(buffer))?;
+        self.session.allow(length as u64 + length as u64 / CONTENTS);
+        Ok(length)
     }
 
     /// How many bytes from the front of `window` the server has acknowledged; see [`SftpFile::write`].
     pub(crate) fn write(&self, opened: &Opened, window: &[u8], offset: u64) -> Result<usize> {
         let done = format_args!("written beyond byte {offset}");
-        self.ask(&opened.name, done, |_| opened.file.write(window))
+        let length = self.ask(&opened.name, done, |_| opened.file.write(window))?;
+        self.session.allow(length as u64 / CONTENTS);
+        Ok(length)
     }
 
     /// Writes all that `source` gives through a window that moves with the server's acknowledgements. `offset` is where the file
@@ -328,12 +355,13 @@ impl<'s> Client<'s> {
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<u64> {
         let left = |reached| {
-            expected.map_or(usize::MAX, |expected: u64| usize::try_from(expected - reached).unwrap_or(usize::MAX))
+            let left = expected.map_or(u64::MAX, |expected| expected.saturating_sub(reached));
+            usize::try_from(left).unwrap_or(usize::MAX)
         };
         let wanted = if expected.is_some() { left(offset).min(READ_BUFFER) } else { CAUTIOUS_READ_BUFFER };
         let mut buffer = vec![0; wanted];
         let mut reached = offset;
-        while expected != Some(reached) {
+        while left(reached) > 0 {
             let length = self.read(opened, &mut buffer, reached)?;
             if length == 0 {
                 break;

@@ -6,19 +6,30 @@ use std::sync::{Arc, Mutex};
 use super::transport::Transport;
 use super::wire::*;
 
-/// A connection of one client. It knows one channel at a time, the one opened last.
+/// A connection of one client. It speaks on one channel at a time, the one that the client has spoken on last.
 #[derive(Debug)]
 pub struct Connection {
     pub transport: Transport,
     /// The client's number of the channel.
     pub channel: u32,
-    pub(super) requests: Requests,
+    channels: Vec<Channel>,
+    /// Bytes of SFTP that have come and are not looked at yet.
+    pub(super) received: Vec<u8>,
+    requests: Requests,
+}
+
+#[derive(Debug)]
+struct Channel {
+    /// The client's number.
+    number: u32,
+    /// How many bytes more the client takes.
+    room: u64,
 }
 
 /// What was asked for with `exec` and `subsystem`, on all connections of a server.
 pub type Requests = Arc<Mutex<Vec<String>>>;
 
-/// This side's number of every channel.
+/// This side's number of the first channel; the others follow.
 const OUR_CHANNEL: u32 = 5;
 
 /// What comes from the client after its login.
@@ -40,6 +51,10 @@ pub enum Event {
 }
 
 impl Connection {
+    pub(super) fn new(transport: Transport, requests: Requests) -> Self {
+        Self { transport, channel: 0, channels: Vec::new(), received: Vec::new(), requests }
+    }
+
     /// Everything until the client is logged in. Any key will do.
     pub fn log_in(&mut self) -> io::Result<()> {
         self.transport.exchange_versions()?;
@@ -88,10 +103,11 @@ impl Connection {
             CHANNEL_OPEN => {
                 fields.string()?;
                 self.channel = fields.u32()?;
+                self.channels.push(Channel { number: self.channel, room: fields.u32()?.into() });
                 Event::Open
             }
             CHANNEL_REQUEST => {
-                fields.u32()?;
+                self.turn_to(fields.u32()?);
                 let (kind, wants_reply, body) = (fields.text()?, fields.byte()? != 0, fields.0.to_vec());
                 if matches!(kind.as_str(), "exec" | "subsystem") {
                     self.requests.lock().unwrap().push(Fields(&body).text()?);
@@ -99,17 +115,35 @@ impl Connection {
                 Event::Request { kind, wants_reply, body }
             }
             CHANNEL_DATA => {
-                fields.u32()?;
+                self.turn_to(fields.u32()?);
                 Event::Data(fields.string()?.to_vec())
             }
             CHANNEL_WINDOW_ADJUST => {
-                fields.u32()?;
-                Event::WindowAdjust(fields.u32()?)
+                self.turn_to(fields.u32()?);
+                let more = fields.u32()?;
+                if let Some(room) = self.room() {
+                    *room += u64::from(more);
+                }
+                Event::WindowAdjust(more)
             }
             CHANNEL_EOF => Event::Eof,
             CHANNEL_CLOSE => Event::Close,
             number => Event::Other(number),
         })
+    }
+
+    /// Speaks on the channel to which this side has given this number.
+    fn turn_to(&mut self, number: u32) {
+        let index = number.checked_sub(OUR_CHANNEL).map(|index| index as usize);
+        if let Some(channel) = index.and_then(|index| self.channels.get(index)) {
+            self.channel = channel.number;
+        }
+    }
+
+    /// How many bytes more the client takes on the channel.
+    pub fn room(&mut self) -> Option<&mut u64> {
+        let number = self.channel;
+        self.channels.iter_mut().rfind(|channel| channel.number == number).map(|channel| &mut channel.room)
     }
 
     /// Ignores all events before one that is wanted.
@@ -128,8 +162,10 @@ impl Connection {
         self.confirm_channel(window)
     }
 
+    /// Confirms the channel that was opened last.
     pub fn confirm_channel(&mut self, window: u32) -> io::Result<()> {
-        self.send(self.to_channel(CHANNEL_OPEN_CONFIRMATION).u32(OUR_CHANNEL).u32(window).u32(32768))
+        let ours = OUR_CHANNEL + u32::try_from(self.channels.len()).unwrap() - 1;
+        self.send(self.to_channel(CHANNEL_OPEN_CONFIRMATION).u32(ours).u32(window).u32(32768))
     }
 
     /// Waits until the client asks for a command or a subsystem.

@@ -7,6 +7,7 @@
 
 pub mod cipher;
 pub mod connection;
+pub mod sftp;
 pub mod transport;
 pub mod wire;
 
@@ -54,7 +55,7 @@ impl Server {
                 let (requests, script, host_key) = (Arc::clone(&seen), Arc::clone(&script), host_key.clone());
                 let serve = move || -> io::Result<()> {
                     let transport = Transport::new(socket?, host_key)?;
-                    script(&mut Connection { transport, channel: 0, requests })
+                    script(&mut Connection::new(transport, requests))
                 };
                 // An error is the client's goodbye.
                 thread::spawn(serve);

@@ -10,11 +10,12 @@ use openssl::derive::Deriver;
 use openssl::hash::{MessageDigest, hash};
 use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::Signer;
+use socket2::SockRef;
 
 use super::cipher::{CHACHA20, Keys, TAG};
 use super::wire::{Fields, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, Message, NEWKEYS};
 
-/// No connection lives longer, whatever the client does or leaves undone.
+/// No connection lives longer without being renewed, whatever the client does or leaves undone.
 const LIFE: Duration = Duration::from_secs(20);
 
 const LONGEST_PACKET: u32 = 1 << 20;
@@ -81,6 +82,11 @@ impl Transport {
             waiting: VecDeque::new(),
             ends_at: Instant::now() + LIFE,
         })
+    }
+
+    /// Lets the connection live as long again.
+    pub fn renew(&mut self) {
+        self.ends_at = Instant::now() + LIFE;
     }
 
     /// An error once the connection has lived long enough. All endless loops ask.
@@ -258,6 +264,12 @@ impl Transport {
         // SAFETY: the one entry is ours, and its descriptor open.
         unsafe { libc::poll(&raw mut entry, 1, LIFE.as_millis().try_into().unwrap()) };
         Ok(())
+    }
+
+    /// Ends the connection at once: what is on its way is lost.
+    pub fn reset(&mut self) -> io::Result<()> {
+        SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;
+        Err(io::ErrorKind::ConnectionReset.into())
     }
 
     /// Sends nothing more. What was sent arrives, which is not certain if the connection is closed while there is something to read.

@@ -87,6 +87,10 @@ impl<'a> Fields<'a> {
         Ok(u32::from_be_bytes(self.take(4)?.try_into().unwrap()))
     }
 
+    pub fn u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_be_bytes(self.take(8)?.try_into().unwrap()))
+    }
+
     pub fn string(&mut self) -> io::Result<&'a [u8]> {
         let length = self.u32()?;
         self.take(length as usize)
