@@ -18,7 +18,9 @@ use sandbox::{
     Progress, Result, Sandbox, SandboxSpec, Stdin, Transport,
 };
 
-const SCENARIOS: [(&str, fn(&World)); 22] = [
+type Scenario = (&'static str, fn(&World));
+
+const SCENARIOS: [Scenario; 22] = [
     ("life", life),
     ("by-name", by_name),
     ("run", run),
@@ -630,7 +632,7 @@ fn end(world: &World) {
 }
 
 /// Runs a scenario and says how it went.
-fn passes(name: &str, scenario: fn(&World), world: &World) -> bool {
+fn passes((name, scenario): Scenario, world: &World) -> bool {
     static WHY: Mutex<String> = Mutex::new(String::new());
     panic::set_hook(Box::new(|info| *WHY.lock().unwrap() = info.to_string().replace('\n', " ")));
     let has_passed = panic::catch_unwind(AssertUnwindSafe(|| scenario(world))).is_ok();
@@ -650,7 +652,7 @@ fn main() -> ExitCode {
     let world = World { directory: directory.into(), owner, client, sandbox: OnceLock::new() };
     let is_asked_for = |name: &str| asked.is_empty() || name == "life" || asked.iter().any(|one| one == name);
     let chosen = SCENARIOS.into_iter().filter(|(name, _)| is_asked_for(name));
-    let failures = chosen.filter(|(name, scenario)| !passes(name, *scenario, &world)).count();
+    let failures = chosen.filter(|scenario| !passes(*scenario, &world)).count();
     // What a failed scenario, or a choice of them, has left.
     for name in world.listed(&world.owner) {
         let _ = world.client.delete_sandbox(&name);
