@@ -125,9 +125,11 @@ impl Place {
     fn python(&self) -> PathBuf {
         let environment = self.path("python");
         if !environment.exists() {
-            let wheels = fs::read_dir(root().join("target/wheel")).expect("target/wheel is missing: run `make wheel`");
+            let wheels = fs::read_dir(root().join("target/wheel")).into_iter().flatten();
             let wheels: Vec<_> = wheels.map(|entry| entry.unwrap().path()).collect();
-            let [wheel] = &wheels[..] else { panic!("one wheel expected, found {wheels:?}") };
+            let [wheel] = &wheels[..] else {
+                panic!("one wheel expected in target/wheel, found {wheels:?}: run `make wheel`")
+            };
             succeeded(Command::new("python3").args(["-m", "venv"]).arg(&environment));
             let mut pip = Command::new(environment.join("bin/pip"));
             succeeded(pip.args(["install", "--quiet", "--no-index", "--no-deps"]).arg(wheel));
