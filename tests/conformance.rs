@@ -83,7 +83,9 @@ fn report(place: &Place, language: Language) -> Report {
     if !output.status.success() {
         troubles.push(output.status.to_string());
     }
-    let left = namespace.kubectl(&["get", "pods", "-o", "name"]);
+    let template =
+        "go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}} {{end}}{{end}}";
+    let left = namespace.kubectl(&["get", "pods", "-o", template]);
     if !left.is_empty() {
         troubles.push(format!("left behind: {left}"));
     }
