@@ -48,7 +48,7 @@ fn sources(language: Language) -> Vec<PathBuf> {
             let files = fs::read_dir(programs.join("c")).unwrap().map(|entry| entry.unwrap().path());
             files.filter(|path| path.extension().is_some_and(|ending| ending == "c")).collect()
         }
-        Language::Go => vec![".".into()],
+        Language::Go => vec![programs.join("go")],
         _ => vec![programs.join(format!("conformance.{}", language.ending()))],
     }
 }

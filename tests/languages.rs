@@ -60,3 +60,9 @@ fn the_life_of_a_sandbox_in_c() {
         assert!(said.contains(part), "{said}");
     }
 }
+
+#[test]
+fn the_tests_of_the_binding_for_go() {
+    let place = Place::new("go");
+    succeeded(place.go(&root().join("bindings/go")).args(["test", "-race", "-count=1", "."]));
+}

@@ -1,6 +1,7 @@
 //! The library as `make install` leaves it, and programs in each language that are built with that.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -91,13 +92,12 @@ impl Place {
             Language::C => self.compiled(self.compiler("cc", "c99"), sources, &program),
             Language::Cpp => self.compiled(self.compiler("c++", "c++17"), sources, &program),
             Language::Go => {
-                let mut go = Command::new("go");
-                go.args(["build", "-race", "-o"])
-                    .arg(&program)
-                    .args(sources)
-                    .current_dir(root().join("tests/conformance/go"));
-                go.env("PKG_CONFIG_PATH", self.path("prefix/lib/pkgconfig"));
-                succeeded(go.env("GOTOOLCHAIN", "local").env("GOPROXY", "off"));
+                let [source] = sources else { panic!("one file or directory expected: {sources:?}") };
+                let (directory, what) = match source.is_dir() {
+                    true => (&**source, OsStr::new(".")),
+                    false => (source.parent().unwrap(), source.file_name().unwrap()),
+                };
+                succeeded(self.go(directory).args(["build", "-race", "-o"]).arg(&program).arg(what));
                 Command::new(&program)
             }
             Language::Python => {
@@ -106,6 +106,15 @@ impl Place {
                 python
             }
         };
+        command.env("LD_LIBRARY_PATH", self.path("prefix/lib"));
+        command
+    }
+
+    /// The go command in this directory.
+    pub fn go(&self, directory: &Path) -> Command {
+        let mut command = Command::new("go");
+        command.current_dir(directory).env("GOTOOLCHAIN", "local").env("GOPROXY", "off");
+        command.env("PKG_CONFIG_PATH", self.path("prefix/lib/pkgconfig"));
         command.env("LD_LIBRARY_PATH", self.path("prefix/lib"));
         command
     }
