@@ -20,6 +20,30 @@ const TASKS_END: Duration = Duration::from_secs(2);
 /// How long the end of the workers is waited for. They take some microseconds, unless a name server keeps one waiting.
 const WORKERS_END: Duration = Duration::from_secs(1);
 
+/// The process that made a handle. One that was forked from it has the handle's memory, but not the threads behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Process(u32);
+
+impl Process {
+    pub(crate) fn current() -> Self {
+        Self(std::process::id())
+    }
+
+    pub(crate) fn is_current(self) -> bool {
+        self == Self::current()
+    }
+
+    pub(crate) fn check(self) -> Result<()> {
+        if self.is_current() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Forked,
+            "this client was made before fork(); its threads don't exist in the child, so make a new client there",
+        ))
+    }
+}
+
 /// A share of the process's runtime.
 #[derive(Clone)]
 pub(crate) struct Runtime(Arc<Shared>);
@@ -28,14 +52,14 @@ struct Shared {
     tokio: Option<Tokio>,
     /// Tasks that the end of the process must not cut off.
     to_finish: Mutex<JoinSet<()>>,
-    pid: u32,
+    process: Process,
 }
 
 impl Runtime {
     /// The runtime that exists, or a new one if there is none or it belongs to the process that forked this one.
     pub(crate) fn shared() -> Result<Self> {
         let mut shared = SHARED.lock();
-        if let Some(existing) = shared.upgrade().filter(|existing| existing.pid == std::process::id()) {
+        if let Some(existing) = shared.upgrade().filter(|existing| existing.process.is_current()) {
             return Ok(Self(existing));
         }
         // Two workers: one may be busy with a tunnel's traffic while the other answers a watch.
@@ -43,7 +67,7 @@ impl Runtime {
             Builder::new_multi_thread().worker_threads(2).thread_name("sandbox-runtime").enable_all().build().map_err(
                 |e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")),
             )?;
-        let new = Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), pid: std::process::id() });
+        let new = Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), process: Process::current() });
         *shared = Arc::downgrade(&new);
         Ok(Self(new))
     }
@@ -86,12 +110,7 @@ impl Runtime {
 
     /// What every public call must ask first: may this thread block, and do the runtime's threads exist?
     pub(crate) fn check_caller(&self) -> Result<()> {
-        if self.0.pid != std::process::id() {
-            return Err(Error::new(
-                ErrorKind::Forked,
-                "this client was made before fork(); its threads don't exist in the child, so make a new client there",
-            ));
-        }
+        self.0.process.check()?;
         if Handle::try_current().is_ok() {
             return Err(Error::new(
                 ErrorKind::AsyncContext,
@@ -109,7 +128,7 @@ impl Runtime {
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some(tokio) = self.tokio.take() else { return };
-        if self.pid != std::process::id() {
+        if !self.process.is_current() {
             // The workers to join don't exist in a forked child.
             std::mem::forget((tokio, std::mem::take(self.to_finish.get_mut())));
         } else if Handle::try_current().is_ok() {
@@ -128,7 +147,7 @@ impl Drop for Shared {
 
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Runtime").field("pid", &self.0.pid).finish_non_exhaustive()
+        f.debug_struct("Runtime").field("process", &self.0.process).finish_non_exhaustive()
     }
 }
 

@@ -6,39 +6,27 @@ mod common;
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use common::{Scratch, config, example, kubectl, repository, unique};
+use common::{Namespace, Scratch, config, example, repository};
 use sandbox::{Client, ErrorKind, SandboxSpec};
 use serde_json::Value;
 
-/// A namespace under the restricted standard, with the service account and the Role in it; goes when the test does.
-struct Namespace(String);
-
-impl Namespace {
-    fn new() -> Self {
-        let this = Self(format!("access-{}", unique()));
-        kubectl(&["create", "namespace", &this.0]);
-        kubectl(&["label", "namespace", &this.0, "pod-security.kubernetes.io/enforce=restricted"]);
-        kubectl(&["apply", "-n", &this.0, "-f", repository().join("examples/role.yaml").to_str().unwrap()]);
-        this
-    }
-
-    /// Runs the tour in a sandbox that has the service account.
-    fn tour(&self) -> sandbox::Output {
-        let client = Client::new(config().namespace(&self.0)).unwrap();
-        let template = r#"{"spec": {"serviceAccountName": "sandbox-client", "automountServiceAccountToken": true}}"#;
-        let spec = SandboxSpec::new().pod_template(template).unwrap();
-        let carrier = client.create(&spec).unwrap();
-        carrier.upload_file(example("tour"), "tour").unwrap();
-        let output = carrier.command("./tour").env("SANDBOX_CREATE_TIMEOUT", "30").output().unwrap();
-        carrier.delete().unwrap();
-        output
-    }
+/// A namespace with the service account and the Role in it.
+fn namespace() -> Namespace {
+    let namespace = Namespace::new("access");
+    namespace.kubectl(&["apply", "-f", repository().join("examples/role.yaml").to_str().unwrap()]);
+    namespace
 }
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
-    }
+/// Runs the tour in a sandbox that has the service account.
+fn tour(namespace: &Namespace) -> sandbox::Output {
+    let client = Client::new(config().namespace(namespace.name())).unwrap();
+    let template = r#"{"spec": {"serviceAccountName": "sandbox-client", "automountServiceAccountToken": true}}"#;
+    let spec = SandboxSpec::new().pod_template(template).unwrap();
+    let carrier = client.create(&spec).unwrap();
+    carrier.upload_file(example("tour"), "tour").unwrap();
+    let output = carrier.command("./tour").env("SANDBOX_CREATE_TIMEOUT", "30").output().unwrap();
+    carrier.delete().unwrap();
+    output
 }
 
 /// Verb and resource of each request that the service account made and was allowed.
@@ -60,8 +48,8 @@ fn audited(namespace: &str) -> BTreeSet<(String, String)> {
         .collect()
 }
 
-fn granted(namespace: &str) -> BTreeSet<(String, String)> {
-    let role = kubectl(&["get", "role", "sandbox-client", "-n", namespace, "-o", "json"]);
+fn granted(namespace: &Namespace) -> BTreeSet<(String, String)> {
+    let role = namespace.kubectl(&["get", "role", "sandbox-client", "-o", "json"]);
     let role: Value = serde_json::from_str(&role).unwrap();
     let texts = |value: &Value| -> Vec<String> {
         value.as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_owned()).collect()
@@ -81,12 +69,12 @@ fn granted(namespace: &str) -> BTreeSet<(String, String)> {
 
 #[test]
 fn every_operation_works_in_the_cluster_with_the_role_and_needs_all_of_it() {
-    let namespace = Namespace::new();
-    let output = namespace.tour();
+    let namespace = namespace();
+    let output = tour(&namespace);
     assert!(output.status.success(), "{}", output.stderr_text());
     assert!(output.stdout_text().contains("deleted sandbox-"), "{}", output.stdout_text());
-    let mut unused = granted(&namespace.0);
-    for used in audited(&namespace.0) {
+    let mut unused = granted(&namespace);
+    for used in audited(namespace.name()) {
         assert!(unused.remove(&used), "{used:?} is not in the Role");
     }
     // Kubernetes 1.34 asks for the first of the two verbs only; see the Role.
@@ -98,10 +86,10 @@ fn every_operation_works_in_the_cluster_with_the_role_and_needs_all_of_it() {
 
 #[test]
 fn without_a_permission_the_error_says_which() {
-    let namespace = Namespace::new();
+    let namespace = namespace();
     let patch = r#"[{"op": "remove", "path": "/rules/0/verbs/0"}]"#;
-    kubectl(&["patch", "role", "sandbox-client", "-n", &namespace.0, "--type=json", "-p", patch]);
-    let output = namespace.tour();
+    namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", patch]);
+    let output = tour(&namespace);
     assert_eq!(output.status.code(), Some(1));
     let message = output.stderr_text();
     assert!(message.contains("PermissionDenied") && message.contains("cannot create resource"), "{message}");
@@ -109,10 +97,10 @@ fn without_a_permission_the_error_says_which() {
 
 #[test]
 fn without_events_it_still_works() {
-    let namespace = Namespace::new();
+    let namespace = namespace();
     let patch = r#"[{"op": "remove", "path": "/rules/3"}]"#;
-    kubectl(&["patch", "role", "sandbox-client", "-n", &namespace.0, "--type=json", "-p", patch]);
-    let output = namespace.tour();
+    namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", patch]);
+    let output = tour(&namespace);
     assert!(output.status.success(), "{}", output.stderr_text());
 }
 

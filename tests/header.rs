@@ -164,6 +164,47 @@ fn the_version_macros_match_the_crate() {
     }
 }
 
+/// All files below a directory with this ending.
+fn files_below(directory: PathBuf, ending: &str) -> Vec<PathBuf> {
+    let (mut files, mut open) = (Vec::new(), vec![directory]);
+    while let Some(directory) = open.pop() {
+        let entries = fs::read_dir(&directory).unwrap_or_else(|e| panic!("{}: {e}", directory.display()));
+        for path in entries.map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|found| found == ending) {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// The names of functions in a source, without what stands behind the beginning of a comment.
+fn named(source: &str, comment: &str) -> BTreeSet<String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
+    let code = source.lines().map(|line| line.split_once(comment).map_or(line, |(code, _)| code));
+    let words = code.flat_map(|line| line.split(|letter| !is_part(letter)));
+    words.filter(|word| word.starts_with("sbx_")).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_function_is_used_in_every_language() {
+    let (declared, mut unused) = (declared(), Vec::new());
+    for (directory, ending, comment) in [
+        ("tests/conformance/c", "c", "/*"),
+        ("bindings/cpp", "hpp", "//"),
+        ("bindings/go", "go", "//"),
+        ("bindings/python", "py", "#"),
+    ] {
+        // Python's prototypes alone are no use.
+        let files = files_below(root().join(directory), ending).into_iter().filter(|file| !file.ends_with("_abi.py"));
+        let used: BTreeSet<_> = files.flat_map(|file| named(&read(file), comment)).collect();
+        unused.extend(declared.difference(&used).map(|name| format!("{name} in {directory}")));
+    }
+    assert!(unused.is_empty(), "not used: {unused:#?}");
+}
+
 /// Text from the signature's start to its closing brace, for each exported function.
 fn functions() -> Vec<(String, String)> {
     let mut functions = Vec::new();

@@ -7,8 +7,8 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{
-    Guarded, await_that, client, client_over, config, create, create_from, example, kubectl, kubectl_with_input, pods,
-    transports, unique,
+    Guarded, Namespace, await_that, client, client_over, config, create, create_from, example, kubectl,
+    kubectl_with_input, pods, transports, unique,
 };
 use sandbox::{Cause, Client, Config, Error, ErrorKind, Phase, SandboxSpec};
 
@@ -113,16 +113,13 @@ fn a_pod_that_fits_no_node() {
 #[test]
 fn a_quota_that_is_used_up() {
     // A namespace of its own: the quota would hinder the other tests.
-    let namespace = format!("quota-{}", unique());
-    kubectl(&["create", "namespace", &namespace]);
-    kubectl(&["-n", &namespace, "create", "quota", "none", "--hard=pods=0"]);
-    let client = Client::new(config().namespace(&namespace)).unwrap();
+    let namespace = Namespace::new("quota");
+    namespace.kubectl(&["create", "quota", "none", "--hard=pods=0"]);
+    let client = Client::new(config().namespace(namespace.name())).unwrap();
     await_that("the quota to count", || {
-        let used = kubectl(&["-n", &namespace, "get", "quota", "none", "-o", "jsonpath={.status.used.pods}"]);
-        used == "0"
+        namespace.kubectl(&["get", "quota", "none", "-o", "jsonpath={.status.used.pods}"]) == "0"
     });
     let error = client.create(&SandboxSpec::new()).unwrap_err();
-    kubectl(&["delete", "namespace", &namespace, "--wait=false"]);
     assert_eq!((error.kind(), error.verdict().unwrap().cause), (ErrorKind::Quota, Cause::Quota), "{error}");
     assert!(error.to_string().contains("exceeded quota") && error.http_status() == Some(403), "{error}");
 }

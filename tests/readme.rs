@@ -7,15 +7,34 @@ fn read(name: &str) -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).unwrap()
 }
 
+/// The examples that a document shows; each as it is.
+fn shown(document: &str) -> Vec<String> {
+    let text = read(document);
+    let names = text.lines().filter_map(|line| line.strip_prefix("<!-- examples/")?.strip_suffix(" -->"));
+    let names: Vec<_> = names.map(str::to_owned).collect();
+    for name in &names {
+        let language = match name.rsplit('.').next().unwrap() {
+            "rs" => "rust",
+            "py" => "python",
+            ending => ending,
+        };
+        let example = format!("<!-- examples/{name} -->\n```{language}\n{}```\n", read(&format!("examples/{name}")));
+        assert!(text.contains(&example), "{document} does not show examples/{name} as it is");
+    }
+    names
+}
+
+const GUIDES: [(&str, &str); 3] = [
+    ("bindings/cpp/README.md", "quickstart.cpp"),
+    ("bindings/go/README.md", "quickstart.go"),
+    ("bindings/python/README.md", "quickstart.py"),
+];
+
 #[test]
-fn readme_shows_the_examples_as_they_are() {
-    for (readme, name, language) in [
-        ("README.md", "examples/quickstart.rs", "rust"),
-        ("README.md", "examples/quickstart.c", "c"),
-        ("bindings/go/README.md", "examples/quickstart.go", "go"),
-    ] {
-        let shown = format!("<!-- {name} -->\n```{language}\n{}```\n", read(name));
-        assert!(read(readme).contains(&shown), "{readme} does not show {name} as it is");
+fn readme_and_guides_show_the_examples_as_they_are() {
+    for (document, example) in [("README.md", "quickstart.rs"), ("README.md", "quickstart.c")].into_iter().chain(GUIDES)
+    {
+        assert!(shown(document).iter().any(|name| name == example), "{document} does not show {example}");
     }
 }
 
@@ -31,10 +50,12 @@ fn readme_names_every_kind_of_error() {
 
 #[test]
 fn links_lead_somewhere() {
-    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"] {
-        for link in read(name).split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+    for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].into_iter().chain(GUIDES.map(|(guide, _)| guide)) {
+        let text: String = read(name).split("```").step_by(2).collect();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let is_file = !link.starts_with("http") && !link.starts_with('#');
-            assert!(!is_file || Path::new(env!("CARGO_MANIFEST_DIR")).join(link).exists(), "{name} links to {link}");
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).with_file_name(link.split('#').next().unwrap());
+            assert!(!is_file || file.exists(), "{name} links to {link}");
         }
     }
 }

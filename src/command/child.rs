@@ -15,6 +15,7 @@ use super::line::NEVER_RAN;
 use super::{Command, ExitStatus, Output};
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
+use crate::runtime::Process;
 use crate::ssh::exec::{Awaited, Collector, Ending, Input, Order, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
@@ -39,19 +40,27 @@ pub struct Child {
 
 /// The standard input of a [`Child`].
 #[derive(Debug)]
-pub struct ChildStdin(UnixStream);
+pub struct ChildStdin(End);
 
 /// The standard output of a [`Child`].
 #[derive(Debug)]
-pub struct ChildStdout(UnixStream);
+pub struct ChildStdout(End);
 
 /// The standard error of a [`Child`].
 #[derive(Debug)]
-pub struct ChildStderr(UnixStream);
+pub struct ChildStderr(End);
+
+/// The caller's end of a stream.
+#[derive(Debug)]
+struct End {
+    socket: UnixStream,
+    process: Process,
+}
 
 /// What a child and the thread that runs it share.
 #[derive(Debug)]
 struct Shared {
+    process: Process,
     result: Mutex<Option<Result<ExitStatus>>>,
     ended: Condvar,
     orders: Mutex<VecDeque<Order>>,
@@ -70,7 +79,8 @@ impl Child {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
         let (result, orders) = (Mutex::new(None), Mutex::default());
-        let shared = Arc::new(Shared { result, ended: Condvar::new(), orders, bell });
+        let process = Process::current();
+        let shared = Arc::new(Shared { process, result, ended: Condvar::new(), orders, bell });
         let (started, start) = mpsc::sync_channel(1);
         let id = nonce::hex();
         let mut pipes = Pipes {
@@ -90,6 +100,7 @@ impl Child {
             // The thread is gone without a start: its result says why.
             return shared.wait().and_then(|_| Err(Error::new(ErrorKind::Command, "the command did not start")));
         }
+        let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(|socket| End { socket, process });
         let (stdin, stdout, stderr) = (ChildStdin(stdin), ChildStdout(stdout), ChildStderr(stderr));
         Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), id, output_limit, shared })
     }
@@ -133,6 +144,7 @@ impl Child {
     /// # Errors
     /// As [`Child::wait`].
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
+        self.shared.process.check()?;
         match &*self.shared.result.lock() {
             None => Ok(None),
             Some(Ok(status)) => Ok(Some(status.clone())),
@@ -161,6 +173,7 @@ impl Child {
 
     /// What [`Child::wait_with_output`] does, with streams that were taken.
     pub(crate) fn collect(&self, stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> Result<Output> {
+        self.shared.process.check()?;
         let limit = self.output_limit;
         let ((stdout, lost), (stderr, lost_too)) = thread::scope(|scope| {
             let reader = scope.spawn(|| read_all(stderr, limit));
@@ -175,7 +188,7 @@ impl Child {
     /// Sends the command's process group the signal `KILL`. [`Child::wait`] tells when it has ended.
     ///
     /// # Errors
-    /// None at present: a command that has ended needs no signal.
+    /// [`ErrorKind::Forked`]; a command that has ended needs no signal.
     pub fn kill(&self) -> Result<()> {
         self.signal("KILL")
     }
@@ -195,13 +208,16 @@ impl Child {
     /// [`ErrorKind::InvalidArgument`] if this is no name of a signal.
     pub fn signal(&self, name: &str) -> Result<()> {
         check_signal(name)?;
+        self.shared.process.check()?;
         self.shared.give(Order::Signal(name.to_owned()));
         Ok(())
     }
 
     /// Tells the command that its terminal has another size, in characters.
     pub fn resize(&self, columns: u16, rows: u16) {
-        self.shared.give(Order::Resize(Size { columns, rows }));
+        if self.shared.process.is_current() {
+            self.shared.give(Order::Resize(Size { columns, rows }));
+        }
     }
 }
 
@@ -228,6 +244,7 @@ pub(super) fn check_signal(name: &str) -> Result<()> {
 
 impl Shared {
     fn wait(&self) -> Result<ExitStatus> {
+        self.process.check()?;
         let mut result = self.result.lock();
         loop {
             match &*result {
@@ -251,21 +268,28 @@ impl Shared {
     }
 }
 
+impl End {
+    fn here(&mut self) -> io::Result<&mut UnixStream> {
+        self.process.check()?;
+        Ok(&mut self.socket)
+    }
+}
+
 impl Read for ChildStdout {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        self.0.here()?.read(buffer)
     }
 }
 
 impl Read for ChildStderr {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.read(buffer)
+        self.0.here()?.read(buffer)
     }
 }
 
 impl Write for ChildStdin {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
+        self.0.here()?.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -275,7 +299,10 @@ impl Write for ChildStdin {
 
 impl Drop for ChildStdin {
     fn drop(&mut self) {
-        let _ = self.0.shutdown(Shutdown::Write);
+        // In a forked child this would end the input of the process that made it.
+        if self.0.process.is_current() {
+            let _ = self.0.socket.shutdown(Shutdown::Write);
+        }
     }
 }
 

@@ -38,8 +38,13 @@ impl sbx_child {
         let closed = |what: &'static str| Error::new(ErrorKind::Closed, what);
         let mut stdin = self.stdin.lock();
         let stdin = stdin.as_mut().ok_or_else(|| closed("the command's input was closed"))?;
-        stdin.write_all(data).map_err(|_| closed("the command takes no more input"))
+        stdin.write_all(data).map_err(|e| ours(e, |_| closed("the command takes no more input")))
     }
+}
+
+/// This library's own error, or what another one means.
+fn ours(error: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
+    error.downcast::<Error>().unwrap_or_else(other)
 }
 
 fn read(stream: &Mutex<Option<impl Read>>, buffer: &mut [u8]) -> Result<usize> {
@@ -49,9 +54,9 @@ fn read(stream: &Mutex<Option<impl Read>>, buffer: &mut [u8]) -> Result<usize> {
         match stream.read(buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             result => {
-                return result.map_err(|e| {
-                    Error::new(ErrorKind::Disconnected, format!("the command's output can't be read: {e}"))
-                });
+                let broken =
+                    |e| Error::new(ErrorKind::Disconnected, format!("the command's output can't be read: {e}"));
+                return result.map_err(|e| ours(e, broken));
             }
         }
     }

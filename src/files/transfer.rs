@@ -477,7 +477,8 @@ impl Files<'_> {
         };
         if kept > 0 && file.metadata().is_ok_and(|metadata| metadata.len() >= kept) {
             let hash = hash_of(file, kept, local)?;
-            if self.digest(part, None, part, deadline)? == Some(hash.clone().finish()) {
+            // What its server has not written yet may follow still.
+            if self.digest(part, Some(kept), part, deadline)? == Some(hash.clone().finish()) {
                 return Ok((kept, Some(hash)));
             }
         }

@@ -162,6 +162,36 @@ pub fn kubectl_with_input(args: &[&str], input: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A namespace under the restricted standard, which goes when the test does.
+#[derive(Debug)]
+pub struct Namespace(String);
+
+impl Namespace {
+    pub fn new(prefix: &str) -> Self {
+        let this = Self(format!("{prefix}-{}", unique()));
+        kubectl(&["create", "namespace", &this.0]);
+        kubectl(&["label", "namespace", &this.0, "pod-security.kubernetes.io/enforce=restricted"]);
+        // Without it no Pod is taken; a controller makes it.
+        await_that("its service account", || !this.kubectl(&["get", "serviceaccounts", "-o", "name"]).is_empty());
+        this
+    }
+
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// What `kubectl` prints about this namespace.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        kubectl(&[&["-n", &self.0], args].concat())
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
+    }
+}
+
 /// The server's processes for connections, not the one that listens, for `pkill -f`.
 pub const CONNECTIONS: &str = "ssh[d].*(notty|priv)";
 

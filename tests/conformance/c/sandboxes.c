@@ -1,0 +1,429 @@
+/* Scenarios about sandboxes, clients and settings. */
+
+#include "conformance.h"
+
+#include <math.h>
+
+/* How many sandboxes are listed whose owner begins so, and which the last of them is. */
+static size_t listed(const char *whose, char name[64]) {
+    sbx_list *list = NULL;
+    size_t found = 0;
+    OK(sbx_client_list(client, &list, &err));
+    for (size_t i = 0; i < sbx_list_count(list); i++) {
+        const sbx_info *info = sbx_list_at(list, i);
+        if (strncmp(sbx_info_owner(info), whose, strlen(whose)) == 0) {
+            found++;
+            snprintf(name, 64, "%s", sbx_info_name(info));
+        }
+    }
+    CHECK(sbx_list_at(list, sbx_list_count(list)) == NULL);
+    sbx_list_free(list);
+    return found;
+}
+
+static bool has_phase(sbx_phase phase) {
+    sbx_info *info = NULL;
+    OK(sbx_sandbox_info(sandbox, &info, &err));
+    bool has = sbx_info_phase(info) == phase;
+    sbx_info_free(info);
+    return has;
+}
+
+static void look_at_the_timings(void) {
+    double accepted = 0, started = 0, logged_in = 0;
+    CHECK(sbx_sandbox_timings(sandbox, &accepted, &started, &logged_in));
+    CHECK(0 < accepted && accepted <= started && started <= logged_in);
+    CHECK(sbx_sandbox_timings(sandbox, NULL, NULL, NULL));
+    CHECK(strncmp(sbx_sandbox_host_key(sandbox), "ssh-", 4) == 0);
+    CHECK(sbx_sandbox_host_key(sandbox) == sbx_sandbox_host_key(sandbox));
+}
+
+static void look_at_the_info(void) {
+    sbx_info *info = NULL;
+    /* The sandbox is faster than the node's report on it. */
+    AWAIT(has_phase(SBX_PHASE_RUNNING));
+    OK(sbx_sandbox_info(sandbox, &info, &err));
+    CHECK(strcmp(sbx_info_name(info), sbx_sandbox_name(sandbox)) == 0);
+    CHECK(strcmp(sbx_info_uid(info), sbx_sandbox_uid(sandbox)) == 0);
+    CHECK(strcmp(sbx_info_namespace(info), sbx_client_namespace(client)) == 0);
+    CHECK(strcmp(sbx_info_owner(info), owner) == 0);
+    CHECK(strlen(sbx_info_image(info)) > 0 && sbx_info_node(info) != NULL && sbx_info_pod_ip(info) != NULL);
+    CHECK(strcmp(sbx_info_ssh_user(info), "sandbox") == 0);
+    CHECK(strcmp(sbx_info_host_key(info), sbx_sandbox_host_key(sandbox)) == 0);
+    CHECK(sbx_info_ssh_port(info) == sbx_sandbox_ssh_port(sandbox));
+    CHECK(sbx_info_verdict_cause(info) == SBX_CAUSE_NONE);
+    CHECK(sbx_info_verdict_reason(info) == NULL && sbx_info_verdict_message(info) == NULL);
+
+    CHECK(strcmp(sbx_info_label(info, "language"), "c") == 0);
+    CHECK(sbx_info_label(info, "no such") == NULL && sbx_info_label(info, NULL) == NULL);
+    size_t count = sbx_info_label_count(info), found = 0;
+    for (size_t i = 0; i < count; i++)
+        found += strcmp(sbx_info_label_name_at(info, i), "language") == 0 && strcmp(sbx_info_label_value_at(info, i), "c") == 0;
+    CHECK(found == 1 && count > 1);
+    CHECK(sbx_info_label_name_at(info, count) == NULL && sbx_info_label_value_at(info, count) == NULL);
+
+    int64_t created = 0, expires = 0, renewed = 0;
+    CHECK(sbx_info_created_at(info, &created) && sbx_info_expires_at(info, &expires));
+    CHECK(created + 290 < expires && expires < created + 310);
+    sbx_info_free(info);
+    OK(sbx_sandbox_renew(sandbox, 600, &renewed, &err));
+    CHECK(expires + 290 < renewed);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "at least one second", sbx_sandbox_renew(sandbox, 0, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_sandbox_renew(sandbox, -5, NULL, &err));
+}
+
+void life(void) {
+    sbx_spec *spec = NULL;
+    client = new_client(new_config(""));
+    CHECK(strlen(sbx_client_namespace(client)) > 0);
+    OK(sbx_spec_new(&spec, &err));
+    OK(sbx_spec_set_name(spec, owner, &err));
+    OK(sbx_spec_set_label(spec, "language", "c", &err));
+    OK(sbx_spec_set_env(spec, "LIFE", "from the spec", &err));
+    OK(sbx_spec_set_lifetime(spec, 300, &err));
+    OK(sbx_spec_set_hard_limit(spec, 900, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "sandbox is NULL", sbx_client_create(client, spec, NULL, &err));
+    OK(sbx_client_create(client, spec, &sandbox, &err));
+    sbx_spec_free(spec);
+    CHECK(strcmp(sbx_sandbox_name(sandbox), owner) == 0);
+    look_at_the_timings();
+    look_at_the_info();
+
+    char name[64];
+    CHECK(listed(owner, name) == 1 && strcmp(name, owner) == 0);
+    sbx_output *output = execute("uname -n");
+    CHECK(strncmp((const char *)sbx_output_stdout(output, NULL), owner, strlen(owner)) == 0);
+    sbx_output_free(output);
+    PRINTS("from the spec\n", execute("echo \"$LIFE\""));
+
+    sbx_client *second_client = new_client(new_config(""));
+    sbx_sandbox *second = NULL;
+    OK(sbx_client_attach(second_client, owner, &second, &err));
+    CHECK(strcmp(sbx_sandbox_uid(second), sbx_sandbox_uid(sandbox)) == 0);
+    CHECK(!sbx_sandbox_timings(second, NULL, NULL, NULL));
+    OK(sbx_sandbox_execute(second, "echo attached", &output, &err));
+    PRINTS("attached\n", output);
+    /* A warm call asks Kubernetes nothing. */
+    uint64_t requests = sbx_client_api_requests(second_client);
+    CHECK(requests > 0);
+    OK(sbx_sandbox_execute(second, "echo warm", &output, &err));
+    PRINTS("warm\n", output);
+    CHECK(sbx_client_api_requests(second_client) == requests);
+    /* In the wrong order, which is right too. */
+    sbx_client_free(second_client);
+    sbx_sandbox_free(second);
+}
+
+void by_name(void) {
+    sbx_output *output = NULL;
+    sbx_info *info = NULL;
+    sbx_sandbox *own = NULL;
+    uint64_t up = 0, down = 0;
+    OK(sbx_client_execute_command(client, owner, "echo by name", &output, &err));
+    PRINTS("by name\n", output);
+    write_local(in_directory("there"), "\0\xff" "by name", 9);
+    OK(sbx_client_upload_file(client, owner, in_directory("there"), "by-name", &up, &err));
+    OK(sbx_client_download_file(client, owner, "by-name", in_directory("back"), &down, &err));
+    local_is(in_directory("back"), "\0\xff" "by name", 9);
+    CHECK(up == 9 && down == 9);
+    OK(sbx_client_get_sandbox_info(client, owner, &info, &err));
+    CHECK(strcmp(sbx_info_name(info), owner) == 0 && sbx_client_ssh_port(client, owner) == sbx_info_ssh_port(info));
+    sbx_info_free(info);
+
+    OK(sbx_client_create(client, NULL, &own, &err));
+    OK(sbx_client_shutdown_sandbox(client, sbx_sandbox_name(own), &err));
+    FAILS(SBX_ERR_NOT_FOUND, sbx_sandbox_name(own), sbx_client_shutdown_sandbox(client, sbx_sandbox_name(own), &err));
+    sbx_sandbox_free(own);
+    FAILS(SBX_ERR_NOT_FOUND, "no-such-sandbox", sbx_client_delete_sandbox(client, "no-such-sandbox", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "name is not UTF-8", sbx_client_attach(client, "\xff", &own, &err));
+}
+
+/* The error is one of an operation on this sandbox. */
+static void tells(const char *operation, const char *name) {
+    CHECK(strcmp(sbx_error_operation(err), operation) == 0);
+    CHECK(sbx_error_sandbox(err) != NULL && strcmp(sbx_error_sandbox(err), name) == 0);
+}
+
+static void an_image_that_can_not_be_pulled(void) {
+    sbx_spec *spec = NULL;
+    sbx_sandbox *none = NULL;
+    OK(sbx_spec_new(&spec, &err));
+    OK(sbx_spec_set_image(spec, "localhost/no/such/image:1", &err));
+    FAILS_WITH(SBX_ERR_CREATE, "no/such/image", sbx_client_create(client, spec, &none, &err));
+    CHECK(sbx_error_verdict_cause(err) == SBX_CAUSE_IMAGE_PULL && none == NULL);
+    CHECK(strlen(sbx_error_verdict_reason(err)) > 0 && strstr(sbx_error_verdict_message(err), "image") != NULL);
+    CHECK(strcmp(sbx_error_operation(err), "create sandbox") == 0 && sbx_error_sandbox(err) != NULL);
+    DONE;
+    OK(sbx_spec_set_name(spec, owner, &err));
+    FAILS_WITH(SBX_ERR_CONFLICT, owner, sbx_client_create(client, spec, &none, &err));
+    tells("create sandbox", owner);
+    CHECK(sbx_error_http_status(err) == 409);
+    DONE;
+    sbx_spec_free(spec);
+}
+
+static void a_cluster_that_does_not_answer(void) {
+    /* Nothing listens on port 1 of the loopback. */
+    static const char kubeconfig[] =
+        "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n"
+        "users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\ncurrent-context: a\n";
+    sbx_list *list = NULL;
+    write_local(in_directory("kubeconfig"), kubeconfig, sizeof kubeconfig - 1);
+    sbx_config *config = new_config("");
+    OK(sbx_config_set_kubeconfig(config, in_directory("kubeconfig"), &err));
+    sbx_client *nobody = new_client(config);
+    FAILS_WITH(SBX_ERR_UNAVAILABLE, "127.0.0.1:1", sbx_client_list(nobody, &list, &err));
+    CHECK(sbx_error_is_retryable(err) && sbx_error_sandbox(err) == NULL);
+    DONE;
+    sbx_client_free(nobody);
+}
+
+void errors(void) {
+    sbx_output *output = NULL;
+    sbx_bytes *contents = NULL;
+    sbx_sandbox *none = NULL;
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "line is NULL", sbx_sandbox_execute(sandbox, NULL, &output, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "output is NULL", sbx_sandbox_execute(sandbox, "true", NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "sandbox is NULL", sbx_sandbox_delete(NULL, &err));
+    CHECK(sbx_sandbox_delete(NULL, NULL) == SBX_ERR_INVALID_ARGUMENT);
+
+    FAILS_WITH(SBX_ERR_NOT_FOUND, "no-such-sandbox", sbx_client_attach(client, "no-such-sandbox", &none, &err));
+    tells("attach to sandbox", "no-such-sandbox");
+    CHECK(sbx_error_http_status(err) == 404 && sbx_error_verdict_cause(err) == SBX_CAUSE_NONE);
+    CHECK(sbx_error_verdict_reason(err) == NULL && sbx_error_verdict_message(err) == NULL);
+    CHECK(sbx_error_stdout(err, NULL) == NULL && sbx_error_stderr(err, NULL) == NULL);
+    DONE;
+    FAILS_WITH(SBX_ERR_NOT_FOUND, "no-such-file", sbx_sandbox_read_file(sandbox, "no-such-file", &contents, &err));
+    tells("read file", owner);
+    CHECK(sbx_error_ssh_code(err) == 2);
+    DONE;
+    FAILS(SBX_ERR_CONFLICT, "'/tmp' in the sandbox exists", sbx_sandbox_create_dir(sandbox, "/tmp", &err));
+    FAILS(SBX_ERR_PERMISSION_DENIED, "/etc/no", sbx_sandbox_write_file(sandbox, "/etc/no", NULL, 0, &err));
+
+    sbx_command *command = program("sleep", "1030", NULL);
+    OK(sbx_command_set_timeout(command, 0.3, &err));
+    FAILS_WITH(SBX_ERR_TIMED_OUT, "", sbx_command_output(command, &output, &err));
+    tells("run command", owner);
+    CHECK(!sbx_error_is_retryable(err) && sbx_error_http_status(err) == 0 && sbx_error_ssh_code(err) == 0);
+    DONE;
+    sbx_command_free(command);
+    an_image_that_can_not_be_pulled();
+    a_cluster_that_does_not_answer();
+
+    CHECK(sbx_status_at(0) == SBX_OK && sbx_status_at(sbx_status_count()) == SBX_OK);
+    for (size_t i = 1; i < sbx_status_count(); i++)
+        CHECK(strncmp(sbx_status_name(sbx_status_at(i)), "SBX_ERR_", 8) == 0);
+    CHECK(strcmp(sbx_status_name(SBX_OK), "SBX_OK") == 0 && sbx_status_name(-1) == NULL);
+    CHECK(sbx_error_status(NULL) == SBX_OK && sbx_error_message(NULL) == NULL);
+}
+
+static void nothing_is_answered(void) {
+    sbx_config_free(NULL);
+    sbx_client_free(NULL);
+    sbx_spec_free(NULL);
+    sbx_sandbox_free(NULL);
+    sbx_command_free(NULL);
+    sbx_child_free(NULL);
+    sbx_detached_free(NULL);
+    sbx_ending_free(NULL);
+    sbx_output_free(NULL);
+    sbx_info_free(NULL);
+    sbx_list_free(NULL);
+    sbx_names_free(NULL);
+    sbx_bytes_free(NULL);
+    sbx_metadata_free(NULL);
+    sbx_entries_free(NULL);
+    sbx_file_free(NULL);
+    sbx_transfer_free(NULL);
+    sbx_transferred_free(NULL);
+    sbx_tree_report_free(NULL);
+    sbx_error_free(NULL);
+    size_t len = 7;
+    CHECK(sbx_output_stdout(NULL, &len) == NULL && sbx_bytes_data(NULL, NULL) == NULL && len == 7);
+    CHECK(sbx_sandbox_name(NULL) == NULL && sbx_list_at(NULL, 0) == NULL && sbx_list_count(NULL) == 0);
+    CHECK(!sbx_output_exit_code(NULL, NULL) && sbx_client_ssh_port(NULL, NULL) == 0);
+}
+
+void use_after_close(void) {
+    sbx_sandbox *own = NULL;
+    sbx_output *output = NULL;
+    sbx_command *command = NULL;
+    sbx_file *file = NULL;
+    sbx_info *info = NULL;
+    nothing_is_answered();
+    OK(sbx_sandbox_open_file(sandbox, "closed", SBX_OPEN_WRITE | SBX_OPEN_CREATE, 0600, &file, &err));
+    OK(sbx_file_close(file, &err));
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_file_close(file, &err));
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_file_write(file, (const uint8_t *)"x", 1, &err));
+    sbx_file_free(file);
+
+    sbx_child *child = child_of(program("cat", NULL));
+    sbx_child_close_stdin(child);
+    sbx_child_close_stdin(child);
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_child_write_stdin(child, (const uint8_t *)"x", 1, &err));
+    OK(sbx_child_wait(child, NULL, &err));
+    OK(sbx_child_wait(child, NULL, &err));
+    sbx_child_free(child);
+
+    sbx_client *parent = new_client(new_config(""));
+    OK(sbx_client_create(parent, NULL, &own, &err));
+    OK(sbx_sandbox_shell(own, "true", &command, &err));
+    OK(sbx_sandbox_delete(own, &err));
+    FAILS(SBX_ERR_CLOSED, "deleted", sbx_sandbox_execute(own, "true", &output, &err));
+    FAILS(SBX_ERR_NOT_FOUND, "", sbx_sandbox_info(own, &info, &err));
+    FAILS(SBX_ERR_NOT_FOUND, "", sbx_sandbox_delete(own, &err));
+    /* Parents first: children keep what they need. */
+    sbx_client_free(parent);
+    sbx_sandbox_free(own);
+    FAILS(SBX_ERR_CLOSED, "deleted", sbx_command_output(command, &output, &err));
+    sbx_command_free(command);
+}
+
+/* A spec whose settings the Pod's own environment tells. */
+static sbx_spec *told_spec(void) {
+    static const char template[] =
+        "{\"metadata\": {\"labels\": {\"from\": \"template\"}}, \"spec\": {\"containers\": [{\"name\": \"sandbox\", \"env\": ["
+        "{\"name\": \"NOTE\", \"valueFrom\": {\"fieldRef\": {\"fieldPath\": \"metadata.annotations['note']\"}}},"
+        "{\"name\": \"CPU\", \"valueFrom\": {\"resourceFieldRef\": {\"resource\": \"limits.cpu\", \"divisor\": \"1m\"}}},"
+        "{\"name\": \"MEMORY\", \"valueFrom\": {\"resourceFieldRef\": {\"resource\": \"limits.memory\"}}},"
+        "{\"name\": \"DISK\", \"valueFrom\": {\"resourceFieldRef\": {\"resource\": \"limits.ephemeral-storage\"}}}]}]}}";
+    sbx_spec *spec = NULL;
+    OK(sbx_spec_new(&spec, &err));
+    OK(sbx_spec_set_cpu(spec, "500m", &err));
+    OK(sbx_spec_set_cpu_request(spec, "5m", &err));
+    OK(sbx_spec_set_memory(spec, "256Mi", &err));
+    OK(sbx_spec_set_memory_request(spec, "16Mi", &err));
+    OK(sbx_spec_set_disk(spec, "512Mi", &err));
+    OK(sbx_spec_set_annotation(spec, "note", "a note", &err));
+    OK(sbx_spec_set_node_selector(spec, "kubernetes.io/os", "linux", &err));
+    OK(sbx_spec_set_unschedulable_grace(spec, 5, &err));
+    OK(sbx_spec_set_pod_template(spec, template, &err));
+    return spec;
+}
+
+void fleet(void) {
+    sbx_sandbox *three[3] = {NULL, NULL, NULL};
+    sbx_names *names = NULL;
+    sbx_output *output = NULL;
+    sbx_info *info = NULL;
+    char whose[80], name[64];
+    snprintf(whose, sizeof whose, "%s-fleet", owner);
+    sbx_client *captain = new_client(new_config("-fleet"));
+    sbx_spec *spec = told_spec();
+    for (int i = 0; i < 3; i++)
+        OK(sbx_client_create(captain, i == 0 ? spec : NULL, &three[i], &err));
+    sbx_spec_free(spec);
+    CHECK(listed(whose, name) == 3);
+
+    OK(sbx_sandbox_execute(three[0], "echo $CPU $MEMORY $DISK $NOTE", &output, &err));
+    PRINTS("500 268435456 536870912 a note\n", output);
+    OK(sbx_sandbox_info(three[0], &info, &err));
+    CHECK(strcmp(sbx_info_label(info, "from"), "template") == 0);
+    sbx_info_free(info);
+
+    OK(sbx_sandbox_renew(three[2], 1, NULL, &err));
+    bool is_reaped = false;
+    for (double begun = now(); !is_reaped; rest()) {
+        CHECK(now() < begun + 30);
+        OK(sbx_client_reap(captain, &names, &err));
+        for (size_t i = 0; i < sbx_names_count(names); i++) {
+            is_reaped |= strcmp(sbx_names_at(names, i), sbx_sandbox_name(three[2])) == 0;
+            CHECK(strcmp(sbx_names_at(names, i), sbx_sandbox_name(three[0])) != 0);
+            CHECK(strcmp(sbx_names_at(names, i), sbx_sandbox_name(three[1])) != 0);
+        }
+        CHECK(sbx_names_at(names, sbx_names_count(names)) == NULL);
+        sbx_names_free(names);
+    }
+    OK(sbx_client_reap(captain, NULL, &err));
+    OK(sbx_sandbox_execute(three[1], "echo here", &output, &err));
+    PRINTS("here\n", output);
+    OK(sbx_sandbox_delete(three[0], &err));
+    OK(sbx_sandbox_shutdown(three[1], &err));
+    AWAIT(listed(whose, name) == 0);
+    for (int i = 0; i < 3; i++)
+        sbx_sandbox_free(three[i]);
+    sbx_client_free(captain);
+}
+
+/* The sbx_client_new() of a configuration names what is wrong with it. */
+static void refused(sbx_config *config, const char *text) {
+    sbx_client *none = NULL;
+    FAILS(SBX_ERR_CONFIG, text, sbx_client_new(config, &none, &err));
+    CHECK(none == NULL);
+    sbx_config_free(config);
+}
+
+static void specs(void) {
+    sbx_spec *spec = NULL;
+    sbx_sandbox *none = NULL;
+    OK(sbx_spec_new(&spec, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "JSON", sbx_spec_set_pod_template(spec, "[]", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_spec_set_unschedulable_grace(spec, -1, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_spec_set_env(spec, "NAME", NULL, &err));
+    OK(sbx_spec_set_runtime_class(spec, "no-such-class", &err));
+    FAILS_WITH(SBX_ERR_CREATE, "no-such-class", sbx_client_create(client, spec, &none, &err));
+    CHECK(sbx_error_verdict_cause(err) == SBX_CAUSE_REJECTED);
+    DONE;
+    OK(sbx_spec_set_name(spec, "under_score", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "under_score", sbx_client_create(client, spec, &none, &err));
+    sbx_spec_free(spec);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "spec is NULL", sbx_spec_new(NULL, &err));
+}
+
+void settings(void) {
+    char version[64];
+    snprintf(version, sizeof version, "%d.%d.%d", SBX_VERSION_MAJOR, SBX_VERSION_MINOR, SBX_VERSION_PATCH);
+    CHECK(strcmp(sbx_version(), version) == 0 && sbx_version_number() == SBX_VERSION_NUMBER);
+
+    sbx_config *config = new_config("");
+    OK(sbx_config_set_namespace(config, "elsewhere", &err));
+    OK(sbx_config_set_image(config, "image:1", &err));
+    OK(sbx_config_set_ssh_user(config, "somebody", &err));
+    OK(sbx_config_set_ssh_port(config, 2222, &err));
+    OK(sbx_config_set_connect_timeout(config, 20, &err));
+    OK(sbx_config_set_idle_timeout(config, -1, &err));
+    OK(sbx_config_set_transport(config, SBX_TRANSPORT_TUNNEL, &err));
+    OK(sbx_config_set_max_sessions(config, 4, &err));
+    OK(sbx_config_set_log(config, SBX_LOG_WARN, &err));
+    OK(sbx_config_set(config, "command_timeout", "0.5", &err));
+    FAILS(SBX_ERR_CONFIG, "there is no setting \"colour\"", sbx_config_set(config, "colour", "red", &err));
+    FAILS(SBX_ERR_CONFIG, "1 to 65535", sbx_config_set(config, "ssh_port", "0", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "99 is no transport", sbx_config_set_transport(config, 99, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "99", sbx_config_set_log(config, 99, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "value is not UTF-8", sbx_config_set_image(config, "\xff", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_config_set_image(config, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_config_set_lifetime(config, (double)NAN, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_config_set_lifetime(config, 1e300, &err));
+    OK(sbx_config_init_logging(config, &err));
+    FAILS(SBX_ERR_CONFLICT, "logger", sbx_config_init_logging(config, &err));
+    sbx_client *elsewhere = new_client(config);
+    CHECK(strcmp(sbx_client_namespace(elsewhere), "elsewhere") == 0);
+    CHECK(sbx_client_ssh_port(elsewhere, "unknown") == 2222);
+    sbx_client_free(elsewhere);
+
+    config = new_config("");
+    OK(sbx_config_set_ssh_key(config, "/no/such/key", &err));
+    refused(config, "/no/such/key");
+    config = new_config("");
+    OK(sbx_config_set_context(config, "no-such-context", &err));
+    refused(config, "no-such-context");
+    config = new_config("");
+    OK(sbx_config_set_kubeconfig(config, "/no/such/kubeconfig", &err));
+    refused(config, "/no/such/kubeconfig");
+    OK(sbx_config_new(&config, &err));
+    OK(sbx_config_set_max_sessions(config, 0, &err));
+    refused(config, "max_sessions");
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "config is NULL", sbx_config_new(NULL, &err));
+    specs();
+}
+
+void end(void) {
+    sbx_info *info = NULL;
+    sbx_output *output = NULL;
+    char name[64] = "";
+    OK(sbx_sandbox_delete(sandbox, &err));
+    FAILS(SBX_ERR_NOT_FOUND, owner, sbx_sandbox_info(sandbox, &info, &err));
+    FAILS(SBX_ERR_CLOSED, "deleted", sbx_sandbox_execute(sandbox, "true", &output, &err));
+    FAILS(SBX_ERR_NOT_FOUND, owner, sbx_client_execute_command(client, owner, "true", &output, &err));
+    AWAIT(listed(owner, name) == 0);
+}
