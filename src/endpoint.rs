@@ -33,6 +33,8 @@ pub(crate) struct Endpoint {
     route: Mutex<Route>,
     /// Whether the sandbox knows this client's key: it does from the start if this client created it.
     authorized: AtomicBool,
+    /// Held by the thread that makes the sandbox know it.
+    authorizing: Mutex<()>,
     pool: Arc<Pool>,
 }
 
@@ -65,6 +67,7 @@ impl Endpoint {
             port: observed.ssh_port,
             route: Mutex::new(route),
             authorized: AtomicBool::new(authorized),
+            authorizing: Mutex::default(),
             pool: Pool::new(core.config.max_sessions, core.config.idle_timeout),
         }
     }
@@ -168,13 +171,7 @@ impl Endpoint {
         let result = match self.connect_once(core, own_deadline) {
             // Another client made this sandbox: the API server decides whether we may have it.
             Err(e) if e.kind() == ErrorKind::Authentication && !was_authorized => {
-                if !self.authorized.load(Ordering::Acquire) {
-                    let key = core.identity.public().as_str();
-                    core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
-                        refusal.context("this client did not create the sandbox, and its key can't be added")
-                    })?;
-                    self.authorized.store(true, Ordering::Release);
-                }
+                self.authorize(core, own_deadline)?;
                 self.connect_once(core, own_deadline)
             }
             result => result,
@@ -185,6 +182,23 @@ impl Endpoint {
             ErrorKind::TimedOut => e.context("nothing was asked of the sandbox"),
             _ => e,
         })
+    }
+
+    /// Makes the sandbox know this client's key: one thread asks, the others wait for it.
+    fn authorize(&self, core: &Core, deadline: Deadline) -> Result<()> {
+        let _turn = match deadline.remaining() {
+            Some(time) => self.authorizing.try_lock_for(time),
+            None => Some(self.authorizing.lock()),
+        };
+        deadline.check("the sandbox's knowledge of this client's key")?;
+        if !self.authorized.load(Ordering::Acquire) {
+            let key = core.identity.public().as_str();
+            core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
+                refusal.context("this client did not create the sandbox, and its key can't be added")
+            })?;
+            self.authorized.store(true, Ordering::Release);
+        }
+        Ok(())
     }
 
     fn connect_once(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {

@@ -1,37 +1,15 @@
 //! What `make install` leaves is enough to build and run programs outside of this tree.
 //!
 //! Run it where the cluster is reached: `tests/cluster/cluster.py run -- cargo test --test install`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
+
+mod toolchain;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// An empty directory outside of the sources.
-fn place(test: &str) -> PathBuf {
-    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("install-{test}"));
-    if place.exists() {
-        fs::remove_dir_all(&place).unwrap();
-    }
-    fs::create_dir_all(&place).unwrap();
-    place
-}
-
-fn succeeded(command: &mut Command) -> String {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?} can't be run: {e}"));
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
-    out.into_owned()
-}
-
-fn make(goal: &str, variables: &[String]) {
-    // The library that cargo built beside this test.
-    succeeded(Command::new("make").current_dir(root()).args([goal, "PROFILE=debug"]).args(variables));
-}
+use toolchain::{empty, make, root, succeeded};
 
 fn pkg_config(prefix: &Path, options: &[&str]) -> Vec<String> {
     let mut command = Command::new("pkg-config");
@@ -51,9 +29,9 @@ fn says_its_sandbox(program: &Path, prefix: &Path) {
 
 #[test]
 fn programs_outside_build_with_pkg_config_and_cmake_shared_and_static() {
-    let place = place("prefix");
+    let place = empty("install-prefix");
     let (first, prefix) = (place.join("first"), place.join("moved"));
-    make("install", &[format!("PREFIX={}", first.display())]);
+    make(&["library", "install"], &[format!("PREFIX={}", first.display())]);
     let source = place.join("program.c");
     fs::copy(root().join("examples/quickstart.c"), &source).unwrap();
 
@@ -88,10 +66,10 @@ fn programs_outside_build_with_pkg_config_and_cmake_shared_and_static() {
 
 #[test]
 fn what_is_staged_names_its_prefix_and_is_removed_whole() {
-    let place = place("staged");
+    let place = empty("install-staged");
     let variables =
         [format!("DESTDIR={}", place.display()), "PREFIX=/opt/box".into(), "LIBDIR=/opt/box/lib/x86_64".into()];
-    make("install", &variables);
+    make(&["library", "install"], &variables);
     let lib = place.join("opt/box/lib/x86_64");
     assert_eq!(fs::read_link(lib.join("libsandbox.so")).unwrap(), Path::new("libsandbox.so.0"));
     let versioned = format!("libsandbox.so.{}", env!("CARGO_PKG_VERSION"));
@@ -101,7 +79,7 @@ fn what_is_staged_names_its_prefix_and_is_removed_whole() {
     assert!(!pc.contains(place.to_str().unwrap()) && !pc.contains('@'), "{pc}");
     let cmake = fs::read_to_string(lib.join("cmake/sandbox/sandbox-config.cmake")).unwrap();
     assert!(cmake.contains("/../../../../include\""), "{cmake}");
-    make("uninstall", &variables);
+    make(&["uninstall"], &variables);
     let left = succeeded(Command::new("find").arg(&place).args(["!", "-type", "d"]));
     assert_eq!(left, "");
 }

@@ -9,7 +9,11 @@ use std::path::Path;
 use std::time::Instant;
 
 use common::{Guarded, Scratch, client, create_with_hold};
+use parking_lot::Mutex;
 use sandbox::{Client, ErrorKind, Sandbox, SandboxSpec, Transfer};
+
+/// Memory is measured of the whole process, so it has one test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// A sandbox whose `tar` sends what stands in the file `archive`, as often as the file `times` says.
 fn hostile(client: &Client) -> Guarded {
@@ -38,6 +42,7 @@ fn archived(sandbox: &Sandbox, entries: &str, times: u32) {
 
 #[test]
 fn a_hostile_sandbox_writes_nothing_outside_of_the_target() {
+    let _alone = ALONE.lock();
     let client = client();
     let (sandbox, scratch) = (hostile(&client), Scratch::new());
     fs::write(scratch.path("outside"), "old").unwrap();
@@ -96,6 +101,7 @@ fn growth(run: impl FnOnce()) -> u64 {
 
 #[test]
 fn what_has_no_end_fills_no_memory_and_ends_at_a_limit() {
+    let _alone = ALONE.lock();
     let client = client();
     let (sandbox, scratch) = (hostile(&client), Scratch::new());
     let download = |change: fn(Transfer<'_>) -> Transfer<'_>| {

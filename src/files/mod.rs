@@ -29,8 +29,10 @@ use crate::ssh::sftp::{self, Attributes, Client, Quoted};
 /// Permission bits of what is created without others being asked for, before the sandbox's umask.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o777;
-/// How long the removal of what is left of a failed upload may take: many may have lost their connections at once.
+/// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A server that
+/// kept silent until the time was over is not given as much again.
 const TIDY: Duration = Duration::from_secs(10);
+const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(2);
 
 /// The files of a sandbox; made by [`Sandbox::files`].
 ///
@@ -592,15 +594,18 @@ impl<'a> Files<'a> {
         }
     }
 
-    /// Removes what is left of a transfer, as far as the sandbox can be reached.
-    fn tidy(&self, part: &[u8]) {
-        let deadline = Deadline::after(Some(TIDY));
-        match self.begin(deadline, part, Repeat::Harmless, |client| client.remove_file(part)) {
+    /// Removes what is left of a transfer that failed with `e`, as far as the sandbox can be reached.
+    fn tidy(&self, part: &[u8], e: &Error) {
+        match self.begin(tidying_time(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
             Ok((lease, ())) => lease.finish(),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.sandbox.name()),
         }
     }
+}
+
+fn tidying_time(e: &Error) -> Deadline {
+    Deadline::after(Some(if e.kind() == ErrorKind::TimedOut { TIDY_AFTER_SILENCE } else { TIDY }))
 }
 
 /// A lost connection, or a timeout, after a change was asked for.

@@ -275,7 +275,7 @@ impl<'a> Transfer<'a> {
         let begun = files.begin(deadline, path, Repeat::Harmless, |client| client.open(part, how, mode, path));
         let (mut lease, opened) = begun.map_err(|e| {
             if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut) {
-                files.tidy(part);
+                files.tidy(part, &e);
             }
             files.with_reason(e, remote)
         })?;
@@ -296,7 +296,7 @@ impl<'a> Transfer<'a> {
         result.inspect_err(|e| {
             // Contents that are wrong are no use to anybody.
             if !self.resume || is_mismatch(e) {
-                files.tidy(part);
+                files.tidy(part, e);
             }
         })
     }

@@ -13,7 +13,7 @@ use super::confined::{self, Attributes, Root};
 use super::digest::{digest_of, mismatch};
 use super::tar::{Entry, Kind, Reader, Writer};
 use super::transfer::{PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
-use super::{Files, Progress, TIDY, beside, bytes_of, invalid};
+use super::{Files, Progress, TIDY, beside, bytes_of, invalid, tidying_time};
 use crate::command::{Child, ExitStatus};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -140,8 +140,7 @@ impl Files<'_> {
     }
 
     /// Removes what is left of a tree, as far as the sandbox can be reached.
-    fn tidy_tree(&self, part: &[u8]) {
-        let deadline = Deadline::after(Some(TIDY));
+    fn tidy_tree(&self, part: &[u8], deadline: Deadline) {
         // It may be about to get its name: whole, or not any more.
         let line = format!("mv -T -- \"$1\" \"$1.gone\" 2> /dev/null && set -- \"$1.gone\"; {REMOVE}");
         if let Err(e) = self.run(&line, &[part], part, "removed", deadline) {
@@ -250,8 +249,10 @@ impl Transfer<'_> {
             let line = if found.is_some() { merge } else { "mv -T -- \"$1\" \"$2\"" };
             files.run(line, &[part, to], target, "put in place", deadline)
         });
-        if found.is_some() || sent.is_err() {
-            files.tidy_tree(part);
+        match &sent {
+            Err(e) => files.tidy_tree(part, tidying_time(e)),
+            Ok(_) if found.is_some() => files.tidy_tree(part, Deadline::after(Some(TIDY))),
+            Ok(_) => {}
         }
         sent?;
         if self.sync {

@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::LazyLock;
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 const SANITIZERS: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
@@ -34,22 +35,36 @@ impl Language {
     }
 }
 
-/// A directory of one test, with the library installed in it.
+/// A directory of one test, for programs that are built with the installed library.
 #[derive(Debug)]
 pub struct Place(PathBuf);
 
+/// Where the library is installed, for all tests of a program.
+static PREFIX: LazyLock<PathBuf> = LazyLock::new(|| {
+    let prefix = empty(&format!("prefix-{}", env!("CARGO_CRATE_NAME")));
+    // Cargo builds the library beside its tests, but leaves it where `make install` looks only when asked for it.
+    make(&["library", "install"], &[format!("PREFIX={}", prefix.display())]);
+    prefix
+});
+
+/// An empty directory outside of the sources.
+pub fn empty(name: &str) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    if place.exists() {
+        fs::remove_dir_all(&place).unwrap();
+    }
+    fs::create_dir_all(&place).unwrap();
+    place
+}
+
+/// What a person types, with the build that the tests have made.
+pub fn make(goals: &[&str], variables: &[String]) {
+    succeeded(Command::new("make").current_dir(root()).args(goals).arg("PROFILE=debug").args(variables));
+}
+
 impl Place {
     pub fn new(test: &str) -> Self {
-        let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join(test);
-        if place.exists() {
-            fs::remove_dir_all(&place).unwrap();
-        }
-        fs::create_dir_all(&place).unwrap();
-        let place = Self(place);
-        let prefix = format!("PREFIX={}", place.path("prefix").display());
-        // Cargo builds the library beside its tests, but leaves it where `make install` looks only when asked for it.
-        succeeded(Command::new("make").current_dir(root()).args(["library", "install", "PROFILE=debug", &prefix]));
-        place
+        Self(empty(&format!("{}-{test}", env!("CARGO_CRATE_NAME"))))
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -75,8 +90,7 @@ impl Place {
 
     fn pkg_config(&self, option: &str) -> Vec<String> {
         let mut command = Command::new("pkg-config");
-        let told =
-            succeeded(command.args([option, "sandbox"]).env("PKG_CONFIG_PATH", self.path("prefix/lib/pkgconfig")));
+        let told = succeeded(command.args([option, "sandbox"]).env("PKG_CONFIG_PATH", PREFIX.join("lib/pkgconfig")));
         told.split_whitespace().map(str::to_owned).collect()
     }
 
@@ -106,7 +120,7 @@ impl Place {
                 python
             }
         };
-        command.env("LD_LIBRARY_PATH", self.path("prefix/lib"));
+        command.env("LD_LIBRARY_PATH", PREFIX.join("lib"));
         command
     }
 
@@ -114,8 +128,8 @@ impl Place {
     pub fn go(&self, directory: &Path) -> Command {
         let mut command = Command::new("go");
         command.current_dir(directory).env("GOTOOLCHAIN", "local").env("GOPROXY", "off");
-        command.env("PKG_CONFIG_PATH", self.path("prefix/lib/pkgconfig"));
-        command.env("LD_LIBRARY_PATH", self.path("prefix/lib"));
+        command.env("PKG_CONFIG_PATH", PREFIX.join("lib/pkgconfig"));
+        command.env("LD_LIBRARY_PATH", PREFIX.join("lib"));
         command
     }
 
@@ -131,7 +145,7 @@ impl Place {
     }
 
     /// A virtual environment with the wheel and nothing else.
-    fn python(&self) -> PathBuf {
+    pub fn python(&self) -> PathBuf {
         let environment = self.path("python");
         if !environment.exists() {
             let wheels = fs::read_dir(root().join("target/wheel")).into_iter().flatten();
