@@ -88,7 +88,7 @@ fn what_can_not_start_says_so_and_what_never_ran_too() {
 #[test]
 fn a_timeout_and_a_lost_connection_reach_the_waiter() {
     over_every_transport(|_, sandbox| {
-        let mut child = sandbox.command("sleep").arg("1234").timeout(Duration::from_millis(300)).spawn().unwrap();
+        let mut child = sandbox.command("sleep").arg("1234").timeout(Duration::from_secs(1)).spawn().unwrap();
         let error = child.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert_eq!(child.wait().unwrap_err().to_string(), error.to_string());
