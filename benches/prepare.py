@@ -24,7 +24,7 @@ C_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
 def prepare() -> None:
     """Builds the compiled sides and the virtual environment; quick if all is there."""
-    build = ["cargo", "build", "--release", "--bench", "compare", "--message-format=json"]
+    build = ["cargo", "build", "--release", "--lib", "--bench", "compare", "--message-format=json"]
     built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     artifacts = (json.loads(line) for line in built.stdout.splitlines())
     programs = [a["executable"] for a in artifacts if a.get("target", {}).get("name") == "compare"]
@@ -38,10 +38,10 @@ def prepare() -> None:
 
 def _languages() -> None:
     """Installs this library for each language, and builds the programs of border/."""
-    # The wheel comes first: that builds the library anew if need be.
-    subprocess.run(
-        ["make", "--quiet", "wheel", "install", f"PREFIX={PREFIX}"], cwd=ROOT, check=True
-    )
+    # The library was built with the bench. Alone it would be built again each time,
+    # since what it depends on has other features then.
+    make = ["make", "--quiet", "--old-file=library", "wheel", "install", f"PREFIX={PREFIX}"]
+    subprocess.run(make, cwd=ROOT, check=True)
     wheels = [str(path) for path in (ROOT / "target" / "wheel").glob("*.whl")]
     _pip("--no-deps", "--force-reinstall", *wheels)
     environment = os.environ | {
