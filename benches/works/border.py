@@ -9,7 +9,7 @@ RUST = LANGUAGES[0]().name
 # Rounds, runs of each language in a round, and calls in a run.
 TRIVIAL = (6, 5, 10_000)
 WARM = (16, 20)
-# Nanoseconds.
+# Nanoseconds that a call that does next to nothing takes beyond Rust's.
 MOST = {"C": 1_000, "C++": 1_000, "Go": 2_000, "Python": 20_000}
 
 
@@ -23,14 +23,15 @@ def border(stage: Stage) -> list[Table]:
                 seconds = peer.do("warm", count=WARM[1], calls=1)
                 warm.add(peer.name, [s * 1e6 for s in seconds])
     for name in MOST:
-        beyond = warm.figure(name)["p50"] - warm.figure(RUST)["p50"]
-        warm.notes[f"us beyond Rust's p50, {name}"] = round(beyond, 1)
+        added = warm.figure(name)["p50"] - warm.figure(RUST)["p50"]
+        warm.notes[f"us that {name} adds to the p50"] = round(added, 1)
     return [*tables, warm]
 
 
 def _trivial(stage: Stage, work: str, peers: list[Peer]) -> Table:
     rounds, count, calls = TRIVIAL
-    runs = Table(f"border: {work}, best of {stage.scaled(rounds) * count} runs", "ns", RUST)
+    runs = Table(f"border: {work}", "ns", RUST)
+    runs.notes["each"] = f"the best of {stage.scaled(rounds) * count} runs of {calls:,} calls"
     for turn in stage.rounds(rounds, peers):
         for peer in turn:
             seconds = peer.do(work, count=count, calls=calls)
@@ -39,5 +40,5 @@ def _trivial(stage: Stage, work: str, peers: list[Peer]) -> Table:
     best = {name: min(samples) for name, samples in runs.samples.items()}
     runs.samples = {name: [ns] for name, ns in best.items()}
     for name, most in MOST.items():
-        runs.at_most(f"ns beyond Rust's in {name}", best[name] - best[RUST], most)
+        runs.at_most(f"ns that {name} adds", best[name] - best[RUST], most)
     return runs
