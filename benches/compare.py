@@ -8,32 +8,16 @@
 """
 
 import argparse
-import json
 import os
-import subprocess
 import sys
-import venv
 
-from places import BENCHES, OUTPUT, PROGRAM, ROOT, VENV, VENV_PYTHON
-
-
-def prepare() -> None:
-    """Builds the compiled side and the virtual environment; quick if both are there."""
-    build = ["cargo", "build", "--release", "--bench", "compare", "--message-format=json"]
-    built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
-    artifacts = (json.loads(line) for line in built.stdout.splitlines())
-    programs = [a["executable"] for a in artifacts if a.get("target", {}).get("name") == "compare"]
-    OUTPUT.mkdir(parents=True, exist_ok=True)
-    PROGRAM.write_text(programs[-1])
-    if not VENV_PYTHON.exists():
-        venv.create(VENV, with_pip=True)
-    pip = [str(VENV_PYTHON), "-m", "pip", "--disable-pip-version-check", "install", "--quiet"]
-    subprocess.run([*pip, "--requirement", str(BENCHES / "requirements.txt")], check=True)
+from places import BUILT, VENV, VENV_PYTHON
+from prepare import prepare
 
 
 def run(options: argparse.Namespace) -> None:
     """Measures, in the virtual environment."""
-    if not PROGRAM.exists() or not VENV_PYTHON.exists():
+    if not all(path.exists() for path in BUILT):
         sys.exit("nothing is built: python3 benches/compare.py prepare")
     if sys.prefix != str(VENV):
         os.execv(VENV_PYTHON, [str(VENV_PYTHON), *sys.argv])

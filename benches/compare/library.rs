@@ -1,6 +1,7 @@
 //! This library through its public API.
 
 use std::any::Any;
+use std::hint::black_box;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
@@ -178,6 +179,17 @@ impl Opened {
     }
 }
 
+/// Seconds of each of `count` runs of `calls` calls, which are too short to be timed one by one.
+fn repeat<T>(request: &Value, call: impl Fn() -> sandbox::Result<T>) -> Result<Value> {
+    let calls = number(request, "calls")?;
+    sample(request, || {
+        for _ in 0..calls {
+            black_box(call()?);
+        }
+        Ok(())
+    })
+}
+
 /// With the check of SHA-256 if that is asked for.
 fn transfer<'a>(sandbox: &'a Sandbox, request: &Value) -> Transfer<'a> {
     sandbox.files().transfer().checksum(request["checksum"] == json!(true))
@@ -202,6 +214,9 @@ impl Peer for Library {
         let Opened { client, sandbox, crew, .. } = opened;
         match work {
             "warm" => sample(request, || command(sandbox)),
+            "ssh_port" => repeat(request, || Ok(black_box(&*sandbox).ssh_port())),
+            "host_key" => repeat(request, || Ok(sandbox.host_key())),
+            "detached" => repeat(request, || sandbox.detached("border")),
             "api_requests" => Ok(json!(client.stats().api_requests)),
             "connect" => sample(request, || Ok(sandbox.new_session()?)),
             "first" => opened.first(request),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from .asyncssh_client import AsyncSsh
 from .base import Peer, Target
+from .border import C, Cpp, Go, Python, Rust
 from .kubectl import Kubectl
 from .kubernetes_client import KubernetesClient
 from .openssh import OpenSsh, OpenSshAlone, Scp, TarThroughSsh, TarThroughSshAlone
@@ -28,5 +29,18 @@ PEERS: list[Callable[[], Peer]] = [
     Kubectl,
     hosted(KubernetesClient),
 ]
+# This library from each language; only the work `border` compares these.
+LANGUAGES: list[Callable[[], Peer]] = [Rust, C, Cpp, Go, Python]
 
-__all__ = ["LIMIT", "OURS", "PEERS", "Library", "OpenSsh", "Peer", "Plain", "Relay", "Target"]
+__all__ = [
+    "LANGUAGES",
+    "LIMIT",
+    "OURS",
+    "PEERS",
+    "Library",
+    "OpenSsh",
+    "Peer",
+    "Plain",
+    "Relay",
+    "Target",
+]

@@ -34,6 +34,13 @@ class Program(Peer):
     def command(self) -> list[str]:
         return [PROGRAM.read_text(), *self.arguments]
 
+    def environment(self) -> dict[str, str]:
+        """What it finds in its environment beside ours."""
+        return {}
+
+    def request(self, work: str, fields: dict[str, Any]) -> str:
+        return json.dumps({"work": work, **fields})
+
     def takes(self, work: str) -> bool:
         return work in self.works
 
@@ -43,13 +50,13 @@ class Program(Peer):
     def do(self, work: str, **fields: object) -> Any:
         if self.process is None:
             pipe = subprocess.PIPE
-            command = self.command()
+            environment = os.environ | self.environment()
             self.process = subprocess.Popen(
-                command, stdin=pipe, stdout=pipe, bufsize=0, cwd=BENCHES
+                self.command(), stdin=pipe, stdout=pipe, bufsize=0, cwd=BENCHES, env=environment
             )
             self.pid = self.process.pid
         assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"work": work, **fields}).encode() + b"\n")
+        self.process.stdin.write(self.request(work, fields).encode() + b"\n")
         answer = json.loads(self._line(self.process, work))
         if "error" in answer:
             raise RuntimeError(f"{self.name}: {work}: {answer['error']}")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from .border import border
 from .commands import connect, first, warm
 from .creation import create
 from .files import small, transfer, tunnel
@@ -16,6 +17,7 @@ from .trees import trees
 # In the order in which they run.
 WORKS: dict[str, Callable[[Stage], list[Table]]] = {
     "warm": warm,
+    "border": border,
     "connect": connect,
     "first": first,
     "link": link,

@@ -48,6 +48,12 @@ class Stage:
             by_address = True
         peers = [peer for make in self.makers if (peer := make()).takes(work)]
         peers = [peer for peer in peers if by_address in (None, peer.by_address)]
+        with self.opened(peers, target) as ready:
+            yield ready
+
+    @contextlib.contextmanager
+    def opened(self, peers: list[Peer], target: Target | None = None) -> Iterator[list[Peer]]:
+        """These, for the sandbox or a target that stands for it."""
         with contextlib.ExitStack() as stack:
             for peer in peers:
                 stack.callback(peer.close)

@@ -1,0 +1,7 @@
+module sandbox.invalid/border
+
+go 1.24
+
+require sandbox.invalid/sandbox v0.0.0
+
+replace sandbox.invalid/sandbox => ../../bindings/go
