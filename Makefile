@@ -148,6 +148,7 @@ lint-go: tools
 	cd bindings/go && go vet ./...
 	cd tests/conformance/go && go vet ./...
 	cd examples && go vet quickstart.go
+	cd benches/border && go vet border.go
 
 lint-python: $(RUFF)
 	$(RUFF) check

@@ -288,8 +288,8 @@ impl<'a> Transfer<'a> {
                 finished.map(|sha256| Transferred { bytes, resumed, sha256 })
             }
             Err(e) => {
-                // Something may be on its way still, and what follows may need the place of this session.
-                drop(lease);
+                // Something may be on its way still, and what follows may need the place of this session, and of the sum's.
+                drop((lease, sums));
                 Err(files.with_reason(e, remote))
             }
         };
