@@ -1,107 +1,39 @@
-//! SHA-256 on the sandbox's side of a transfer, by its own tools, and while the transfer is still under way.
+//! SHA-256 on the sandbox's side of a transfer, by its own tools.
 
-use std::io::{self, Write};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::thread::{self, JoinHandle};
 
-use openssl::sha::Sha256;
-
 use super::Files;
-use crate::command::{Command, Stdin};
+use crate::command::Output;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ssh::sftp::Quoted;
 
 /// Sums up its standard input. OpenSSL uses the processor's instructions for it: 1.8 GB/s where coreutils had 0.37.
 const SUM: &str = "if command -v openssl > /dev/null; then openssl dgst -sha256 -r; else sha256sum; fi";
-/// A file that is shorter is summed up when it is there: another session may have to be opened for what is said here.
-const STEP: u64 = 16 << 20;
-/// Sums up a file as far as it has come, a step for each line, and the rest after the last word.
-const FOLLOW: &str = "exec 3< \"$1\"; while read -r word; do case $word in end) exec cat <&3 ;; esac; \
-                      dd bs=1M count=16 <&3 2> /dev/null; done";
+/// A file that is shorter is summed up after its download: another session may have to be opened for what is said here.
+const WORTH_A_SESSION: u64 = 16 << 20;
 const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed meanwhile, or spoiled";
 
-/// Both ends of an upload.
-pub(super) struct Sums<'f> {
-    /// Of what is sent.
-    pub(super) ours: Sha256,
-    /// Of what has arrived.
-    pub(super) theirs: Following<'f>,
-}
-
-/// The sum of a file that grows in the sandbox.
-pub(super) struct Following<'f> {
-    files: Files<'f>,
-    path: &'f [u8],
-    deadline: Deadline,
-    summing: Option<(UnixStream, Summing)>,
-    followed: u64,
-}
-
-impl<'f> Following<'f> {
-    pub(super) fn new(files: Files<'f>, path: &'f [u8], deadline: Deadline) -> Self {
-        Self { files, path, deadline, summing: None, followed: 0 }
-    }
-
-    /// The file has so many bytes.
-    pub(super) fn at(&mut self, length: u64) {
-        while self.followed + STEP <= length {
-            if self.summing.is_none() {
-                self.summing =
-                    self.start().inspect_err(|e| log::debug!("a file is not summed up as it grows: {e}")).ok();
-            }
-            self.tell(b"\n");
-            self.followed += STEP;
-        }
-    }
-
-    /// The file is complete.
-    pub(super) fn end(mut self) -> Option<[u8; 32]> {
-        self.tell(b"end\n");
-        let (told, summing) = self.summing?;
-        drop(told);
-        summing.end()
-    }
-
-    fn start(&self) -> io::Result<(UnixStream, Summing)> {
-        let (told, heard) = UnixStream::pair()?;
-        let line = format!("{{ {FOLLOW}; }} | {{ {SUM}; }}");
-        let command = self.files.tool(&line, &[self.path], self.deadline).stdin(Stdin::from(OwnedFd::from(heard)));
-        Ok((told, Summing::start(command)?))
-    }
-
-    /// Whoever does not listen any more has failed, which is seen at the end.
-    fn tell(&mut self, word: &[u8]) {
-        if let Some((told, _)) = &mut self.summing
-            && let Err(e) = told.write_all(word)
-        {
-            log::debug!("a file is not summed up as it grows: {e}");
-        }
-    }
-}
-
-/// A command of the sandbox that sums up, on a thread and a session of its own. If nobody waits for it, it ends by itself.
+/// A command that sums up a whole file of the sandbox, on a thread and a session of its own, while the file is downloaded. An
+/// upload is summed up at its end instead: while it grows, it would have to go through a pipe, which took a Pod's one processor
+/// more time than was won.
 pub(super) struct Summing(JoinHandle<Option<[u8; 32]>>);
 
 impl Summing {
-    /// Of a whole file.
-    pub(super) fn of(files: Files<'_>, path: &[u8], deadline: Deadline) -> io::Result<Self> {
-        Self::start(files.tool(&whole(), &[path], deadline))
-    }
-
-    /// Whether it is worth another session.
-    pub(super) fn is_worth(length: u64) -> bool {
-        length >= STEP
-    }
-
-    fn start(command: Command) -> io::Result<Self> {
+    pub(super) fn start(files: Files<'_>, path: &[u8], deadline: Deadline) -> io::Result<Self> {
+        let command = files.tool(&whole(), &[path], deadline);
         let sum = move || {
-            let summed = command.output().and_then(crate::command::Output::check);
-            let summed = summed.inspect_err(|e| log::debug!("a file could not be summed up beside its transfer: {e}"));
+            let summed = command.output().and_then(Output::check);
+            let summed = summed.inspect_err(|e| log::debug!("a file could not be summed up beside its download: {e}"));
             summed.ok().and_then(|output| digest_of(&output.stdout))
         };
         thread::Builder::new().name("sandbox-digest".into()).spawn(sum).map(Self)
+    }
+
+    /// Whether a file of this length is worth another session.
+    pub(super) fn is_worth(length: u64) -> bool {
+        length >= WORTH_A_SESSION
     }
 
     pub(super) fn end(self) -> Option<[u8; 32]> {

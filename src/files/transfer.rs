@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use openssl::sha::Sha256;
 
-use super::digest::{Following, Summing, Sums, is_mismatch};
+use super::digest::{Summing, is_mismatch};
 use super::{Files, Repeat, beside, file_bytes_of, invalid};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -89,8 +89,8 @@ impl<'a> Transfer<'a> {
     }
 
     /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a tree, of each of its files. The
-    /// sandbox needs `sha256sum`; of a large file it sums up what has come, with `openssl` if that is there, on a second session
-    /// while the rest is under way. Default: no.
+    /// sandbox needs `sha256sum`, and has it faster with `openssl`; a large file that is downloaded is summed up there meanwhile, on a
+    /// second session. Default: no.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -263,7 +263,7 @@ impl<'a> Transfer<'a> {
     fn put(&mut self, source: &mut Source<'_>, remote: &Path, mode: u32) -> Result<Transferred> {
         let (files, deadline, path, mode) =
             (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
-        let (resumed, hash) = match (&mut *source, self.resume) {
+        let (resumed, mut hash) = match (&mut *source, self.resume) {
             (_, false) => (0, self.checksum.then(Sha256::new)),
             (Source::Local { file, path, .. }, true) => files.kept_there(file, path, &stable_part(remote), deadline)?,
             (Source::Reader(_), true) => return Err(invalid("only an upload of a file can be resumed")),
@@ -279,17 +279,16 @@ impl<'a> Transfer<'a> {
             }
             files.with_reason(e, remote)
         })?;
-        let mut sums = hash.map(|ours| Sums { ours, theirs: Following::new(files, part, deadline) });
         let filled = Client::new(&mut lease, deadline)
-            .and_then(|client| self.fill(&client, opened, source, resumed, sums.as_mut(), mode, part, remote));
+            .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, part, remote));
         let result = match filled {
             Ok(bytes) => {
-                let finished = self.finish(lease, part, remote, bytes, sums, deadline);
+                let finished = self.finish(lease, part, remote, bytes, hash, deadline);
                 finished.map(|sha256| Transferred { bytes, resumed, sha256 })
             }
             Err(e) => {
-                // Something may be on its way still, and what follows may need the place of this session, and of the sum's.
-                drop((lease, sums));
+                // Something may be on its way still, and what follows may need the place of this session.
+                drop(lease);
                 Err(files.with_reason(e, remote))
             }
         };
@@ -309,7 +308,7 @@ impl<'a> Transfer<'a> {
         opened: Opened,
         source: &mut Source<'_>,
         resumed: u64,
-        sums: Option<&mut Sums<'_>>,
+        hash: &mut Option<Sha256>,
         mode: u32,
         part: &[u8],
         remote: &Path,
@@ -323,23 +322,16 @@ impl<'a> Transfer<'a> {
         };
         let mut meter = Meter::new(self.progress.as_deref_mut(), name, total);
         meter.report(resumed)?;
-        let (mut ours, mut theirs) = sums.map(|Sums { ours, theirs }| (ours, theirs)).unzip();
         let mut sent = resumed;
         let mut read = |buffer: &mut [u8]| {
             let length = source.read(buffer, sent)?;
             sent += length as u64;
-            if let Some(ours) = &mut ours {
-                ours.update(&buffer[..length]);
+            if let Some(hash) = hash {
+                hash.update(&buffer[..length]);
             }
             Ok(length)
         };
-        let mut acknowledged = |reached| {
-            if let Some(theirs) = &mut theirs {
-                theirs.at(reached);
-            }
-            meter.at(reached)
-        };
-        let size = client.upload(&opened, resumed, &mut read, &mut acknowledged)?;
+        let size = client.upload(&opened, resumed, &mut read, &mut |reached| meter.at(reached))?;
         if self.sync {
             client.sync(&opened)?;
         }
@@ -364,16 +356,16 @@ impl<'a> Transfer<'a> {
         part: &[u8],
         remote: &Path,
         size: u64,
-        sums: Option<Sums<'_>>,
+        hash: Option<Sha256>,
         deadline: Deadline,
     ) -> Result<Option<[u8; 32]>> {
         let (files, path) = (self.files, file_bytes_of(remote)?);
         let mut digest = None;
-        if let Some(Sums { ours, theirs }) = sums {
+        if let Some(hash) = hash {
             // One session has to be enough for everything.
             lease.finish();
-            let ours = ours.finish();
-            files.compare(part, ours, theirs.end(), path, deadline)?;
+            let ours = hash.finish();
+            files.compare(part, ours, None, path, deadline)?;
             lease = files.lease(deadline).map_err(|e| e.context(Quoted(path)))?;
             digest = Some(ours);
         }
@@ -419,7 +411,7 @@ impl<'a> Transfer<'a> {
             return Err(too_much(path, limit));
         }
         let summing = match expected {
-            Some(length) if hash.is_some() && Summing::is_worth(length) => Summing::of(files, path, deadline).ok(),
+            Some(length) if hash.is_some() && Summing::is_worth(length) => Summing::start(files, path, deadline).ok(),
             _ => None,
         };
         let mut take = |bytes: &[u8]| {
