@@ -18,7 +18,7 @@ CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
 COMMAND = --features cli
 # Most tests wait for the sandbox most of the time.
-export RUST_TEST_THREADS = 4
+export RUST_TEST_THREADS = 6
 
 # Where `make install` puts the library, and which build of it. The versions are said in Cargo.toml and build.rs only.
 PREFIX = /usr/local
