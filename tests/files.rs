@@ -232,7 +232,7 @@ fn directories_are_made_listed_and_removed() {
         assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("not empty"), "{error}");
         let error = files.remove_file("dir").unwrap_err();
         assert!(error.to_string().contains("a directory"), "{error}");
-        let error = files.remove_dir_all("dir/link").unwrap_err();
+        let error = files.remove_dir_all("dir/file").unwrap_err();
         assert!(error.to_string().contains("not a directory"), "{error}");
         assert_eq!(files.remove_dir_all("none").unwrap_err().kind(), ErrorKind::NotFound);
         let error = files.remove_dir_all("/var/lib").unwrap_err();
@@ -314,6 +314,52 @@ fn one_session_is_enough_for_everything() {
 }
 
 #[test]
+fn short_answers_are_no_end_of_a_file() {
+    over_every_transport(|_, sandbox| {
+        // The maps of a process come in pages, however much is asked for; smaps have more than one packet's worth.
+        let program = "import ssl, ctypes, decimal, time; print(1, flush=True); time.sleep(600)";
+        let child = sandbox.command("python3").args(["-c", program]);
+        let mut child = child.spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 2]).unwrap();
+        let process = sandbox.execute("pgrep -x python3").unwrap().stdout_text().trim().to_owned();
+        for (name, least) in [("maps", 8192), ("smaps", 31_000)] {
+            let path = format!("/proc/{process}/{name}");
+            let whole = sandbox.command("cat").arg(&path).output().unwrap().check().unwrap().stdout;
+            assert!(whole.len() > least, "{name}: {} bytes", whole.len());
+            for room in [64, 8192, 64 << 10, 4 << 20] {
+                let (mut file, mut buffer) = (sandbox.files().open(&path).unwrap(), vec![0; room]);
+                let mut seen = Vec::new();
+                while let length @ 1.. = file.read(&mut buffer).unwrap() {
+                    seen.extend_from_slice(&buffer[..length]);
+                }
+                // The kernel counts on meanwhile.
+                let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').count();
+                assert_eq!(lines(&seen), lines(&whole), "{name} by {room} bytes");
+                assert!(name != "maps" || seen == whole);
+            }
+        }
+        child.kill().unwrap();
+    });
+}
+
+#[test]
+fn a_file_is_read_here_and_there() {
+    over_every_transport(|_, sandbox| {
+        let bytes = noise(8 << 20);
+        sandbox.files().write("file", &bytes).unwrap();
+        let (mut file, mut page) = (sandbox.files().open("file").unwrap(), vec![0; 256 << 10]);
+        // Much more is asked for ahead than is ever read.
+        for turn in 0..200 {
+            let at = turn * 1_234_567 % (bytes.len() - page.len());
+            file.seek(SeekFrom::Start(at as u64)).unwrap();
+            let some = &mut page[..1 + turn * 1000];
+            file.read_exact(some).unwrap();
+            assert!(some == &bytes[at..at + some.len()], "{turn}");
+        }
+    });
+}
+
+#[test]
 fn a_small_file_costs_little_more_than_a_command() {
     over_every_transport(|_, sandbox| {
         let (files, contents) = (sandbox.files(), noise(1024));
@@ -379,6 +425,32 @@ fn a_cut_download_leaves_the_old_file_and_can_be_repeated() {
     assert_eq!(std::fs::read(&local).unwrap(), b"old");
     assert_eq!(scratch.names(), ["file"]);
     assert_eq!(sandbox.download_file("big", &local).unwrap(), 200_000_000);
+}
+
+#[test]
+fn what_is_appended_ends_at_the_position() {
+    let client = client();
+    let sandbox = create(&client);
+    let files = sandbox.files();
+    files.write("file", "old").unwrap();
+    let mut file = files.open_with("file", OpenOptions::new().read(true).append(true)).unwrap();
+    files.append("file", " and").unwrap();
+    file.write_all(b" new").unwrap();
+    assert_eq!(file.stream_position().unwrap(), 11);
+    assert_eq!(file.seek(SeekFrom::Current(-3)).unwrap(), 8);
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "new");
+    assert_eq!(files.read("file").unwrap(), b"old and new");
+}
+
+#[test]
+fn a_link_is_removed_and_not_what_it_leads_to() {
+    let client = client();
+    let sandbox = create(&client);
+    sandbox.execute("mkdir d; echo kept > d/file; ln -s d link").unwrap();
+    sandbox.files().remove_dir_all("link").unwrap();
+    assert!(!sandbox.files().exists("link").unwrap() && sandbox.files().exists("d/file").unwrap());
 }
 
 #[test]

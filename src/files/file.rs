@@ -36,6 +36,8 @@ pub struct File {
     was_reading: bool,
     /// Asking twice writes twice.
     appends: bool,
+    /// The position is the file's end, wherever that is now.
+    is_at_end: bool,
 }
 
 /// How to open a file, after `std::fs::OpenOptions`.
@@ -126,13 +128,14 @@ impl OpenOptions {
 }
 
 impl File {
-    pub(super) fn open(files: &Files<'_>, path: &Path, options: &OpenOptions) -> Result<Self> {
+    pub(super) fn open(files: &Files<'_>, path: &Path, options: &OpenOptions, deadline: Deadline) -> Result<Self> {
         let (bytes, flags) = (file_bytes_of(path)?, options.flags()?);
         let mode = permission_bits(options.mode.unwrap_or(super::FILE_MODE))?;
         let repeat = if options.create_new { Repeat::Never } else { Repeat::Harmless };
-        let open = files.begin(files.deadline(), bytes, repeat, |client| client.open(bytes, flags, mode, bytes))?;
+        let open = files.begin(deadline, bytes, repeat, |client| client.open(bytes, flags, mode, bytes))?;
         let (sandbox, path, appends) = (files.sandbox.clone(), path.to_owned(), options.append);
-        Ok(Self { sandbox, path, open: Some(open), position: 0, is_stale: false, was_reading: false, appends })
+        let (is_stale, was_reading, is_at_end) = (false, false, false);
+        Ok(Self { sandbox, path, open: Some(open), position: 0, is_stale, was_reading, appends, is_at_end })
     }
 
     /// The path that it was opened by.
@@ -204,31 +207,31 @@ impl File {
     /// # Errors
     /// See [`Files`].
     pub fn close(mut self) -> Result<()> {
-        let closed = self.close_now();
+        let closed = self.close_now(self.deadline());
         closed.map_err(|e| self.explain(self.sandbox.files().with_reason(e, &self.path), "close file"))
     }
 
-    pub(super) fn close_now(&mut self) -> Result<()> {
+    pub(super) fn close_now(&mut self, deadline: Deadline) -> Result<()> {
         self.sandbox.core.runtime.check_caller()?;
         let Some((mut lease, opened)) = self.open.take() else { return Err(closed()) };
-        let closed = Client::new(&mut lease, self.deadline()).and_then(|client| client.close_file(opened));
+        let closed = Client::new(&mut lease, deadline).and_then(|client| client.close_file(opened));
         closed.map_err(|e| self.or_done(e))?;
         lease.finish();
         Ok(())
     }
 
-    pub(super) fn write_whole(&mut self, mut bytes: &[u8]) -> Result<()> {
+    pub(super) fn write_whole(&mut self, mut bytes: &[u8], deadline: Deadline) -> Result<()> {
         while !bytes.is_empty() {
-            bytes = &bytes[self.write_some(bytes)?..];
+            bytes = &bytes[self.write_some(bytes, deadline)?..];
         }
         Ok(())
     }
 
-    fn write_some(&mut self, bytes: &[u8]) -> Result<usize> {
+    fn write_some(&mut self, bytes: &[u8], deadline: Deadline) -> Result<usize> {
         let bytes = &bytes[..bytes.len().min(WINDOW)];
         self.turn(false);
         let (position, mut sent) = (self.position, 0);
-        self.attempt(|client, opened| {
+        self.attempt(deadline, |client, opened| {
             while sent < bytes.len() {
                 sent += client.write(opened, &bytes[sent..], position + sent as u64)?;
             }
@@ -236,6 +239,7 @@ impl File {
         })
         .map_err(|e| self.or_done(e))?;
         self.position += bytes.len() as u64;
+        self.is_at_end = self.appends;
         Ok(bytes.len())
     }
 
@@ -243,9 +247,9 @@ impl File {
         if buffer.is_empty() {
             return Ok(0);
         }
+        let position = self.find_position()?;
         self.turn(true);
-        let position = self.position;
-        let length = self.attempt(|client, opened| client.read(opened, buffer, position))?;
+        let length = self.attempt(self.deadline(), |client, opened| client.read(opened, buffer, position))?;
         self.position += length as u64;
         // libssh2 would go on saying that this is the end.
         self.is_stale = length == 0;
@@ -255,17 +259,28 @@ impl File {
     fn seek_to(&mut self, target: SeekFrom) -> Result<u64> {
         let (from, by) = match target {
             SeekFrom::Start(position) => (position, 0),
-            SeekFrom::Current(by) => (self.position, by),
-            SeekFrom::End(by) => {
-                let found = self.attempt(|client, opened| client.attributes_of(opened))?;
-                (found.size.unwrap_or(0), by)
-            }
+            SeekFrom::Current(by) => (self.find_position()?, by),
+            SeekFrom::End(by) => (self.size()?, by),
         };
         let position =
             from.checked_add_signed(by).ok_or_else(|| super::invalid("a seek to before the file's start"))?;
         self.is_stale |= position != self.position;
-        self.position = position;
+        (self.position, self.is_at_end) = (position, false);
         Ok(position)
+    }
+
+    /// After something was appended, only the server knows where that ended.
+    fn find_position(&mut self) -> Result<u64> {
+        if self.is_at_end {
+            self.position = self.size()?;
+            (self.is_at_end, self.is_stale) = (false, true);
+        }
+        Ok(self.position)
+    }
+
+    fn size(&mut self) -> Result<u64> {
+        let found = self.ask(self.deadline(), |client, opened| client.attributes_of(opened), is_refusal)?;
+        Ok(found.size.unwrap_or(0))
     }
 
     /// Makes libssh2 begin at the position, where it would not by itself.
@@ -283,22 +298,23 @@ impl File {
         operation: &'static str,
         ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>,
     ) -> Result<T> {
-        self.ask(ask, is_refusal).map_err(|e| self.explain(e, operation))
+        let answer = self.ask(self.deadline(), ask, is_refusal);
+        answer.map_err(|e| self.explain(self.sandbox.files().with_reason(e, &self.path), operation))
     }
 
     /// Moves contents. A failure in the middle leaves the session in disorder, also if the server just said no.
-    fn attempt<T>(&mut self, ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>) -> Result<T> {
-        self.ask(ask, |_| false)
+    fn attempt<T>(&mut self, deadline: Deadline, ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>) -> Result<T> {
+        self.ask(deadline, ask, |_| false)
     }
 
     fn ask<T>(
         &mut self,
+        deadline: Deadline,
         ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>,
         is_harmless: impl FnOnce(&Error) -> bool,
     ) -> Result<T> {
         // In a forked child the session is the parent's.
         self.sandbox.core.runtime.check_caller()?;
-        let deadline = self.deadline();
         let Some((lease, opened)) = &mut self.open else { return Err(closed()) };
         let result = Client::new(lease, deadline).and_then(|client| ask(&client, opened));
         result.inspect_err(|e| {
@@ -320,9 +336,8 @@ impl File {
         self.sandbox.explain(e, operation)
     }
 
-    fn io_error(&self, e: Error, operation: &'static str) -> io::Error {
-        let e = if operation == "write file" { self.sandbox.files().with_reason(e, &self.path) } else { e };
-        self.explain(e, operation).into()
+    fn unwritten(&self, e: Error) -> io::Error {
+        self.explain(self.sandbox.files().with_reason(e, &self.path), "write file").into()
     }
 }
 
@@ -332,13 +347,18 @@ fn closed() -> Error {
 
 impl Read for File {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_some(buffer).map_err(|e| self.io_error(e, "read file"))
+        self.read_some(buffer).map_err(|e| self.explain(e, "read file").into())
     }
 }
 
 impl Write for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.write_some(bytes).map_err(|e| self.io_error(e, "write file"))
+        self.write_some(bytes, self.deadline()).map_err(|e| self.unwritten(e))
+    }
+
+    /// One call with one timeout, however many bytes there are.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_whole(bytes, self.deadline()).map_err(|e| self.unwritten(e))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -348,7 +368,7 @@ impl Write for File {
 
 impl Seek for File {
     fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
-        self.seek_to(target).map_err(|e| self.io_error(e, "seek file"))
+        self.seek_to(target).map_err(|e| self.explain(e, "seek file").into())
     }
 }
 

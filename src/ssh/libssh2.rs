@@ -31,6 +31,11 @@ impl Failure {
     pub(super) fn would_block(&self) -> bool {
         self.code == raw::LIBSSH2_ERROR_EAGAIN
     }
+
+    /// An answer to a read was shorter than what was asked for, so that those behind it are for other offsets than expected.
+    pub(super) fn is_out_of_step(&self) -> bool {
+        self.code == raw::LIBSSH2_ERROR_SFTP_PROTOCOL && self.message == "Read Packet At Unexpected Offset"
+    }
 }
 
 impl From<ssh2::Error> for Failure {
@@ -147,7 +152,7 @@ impl Connection {
         self.view.lock().answers_until.is_some_and(Deadline::has_passed)
     }
 
-    /// So many of the bytes that arrived were asked for.
+    /// Takes so many bytes, which were asked for, off what the server has sent beyond that.
     pub(super) fn allow(&self, bytes: u64) {
         let mut view = self.view.lock();
         if view.surplus > 0 {

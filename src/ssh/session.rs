@@ -242,7 +242,7 @@ impl Session {
         answer
     }
 
-    /// So many bytes that came from the SFTP server were asked for: names, contents.
+    /// So many bytes that the SFTP server has sent, or will, were asked for: names, contents.
     pub(super) fn allow(&self, bytes: u64) {
         self.connection.allow(bytes);
     }

@@ -3,6 +3,7 @@
 //! SFTP is fast only when many requests are on their way. libssh2 sends as many as fit into what one call is given, so both
 //! directions use buffers of megabytes; an upload slides its window forward by what the server has acknowledged.
 
+use std::cell::Cell;
 use std::ffi::c_ulong;
 use std::fmt;
 use std::time::Duration;
@@ -21,12 +22,15 @@ const BUFFER: usize = 4 * WINDOW;
 /// Bytes of one read; libssh2 asks ahead for four times as many.
 const READ_BUFFER: usize = 1 << 20;
 /// With this buffer libssh2 asks for 30 000 bytes at a time and for nothing ahead. What has no size of its own, as the files in
-/// `/proc`, may answer with less than was asked for, and what was asked ahead would be at the wrong offset then.
+/// `/proc`, may answer with less than was asked for, and what was asked ahead is at the wrong offset then, or beyond the end.
 const CAUTIOUS_READ_BUFFER: usize = 7500;
 /// How long tidying up after a failure may take.
 const TIDY: Duration = Duration::from_secs(2);
 
-/// How many bytes of contents are worth one that goes with them, as in the packets that they come in and are acknowledged by.
+/// The most that libssh2 asks for ahead of what one call reads, beside a last answer.
+const MOST_AHEAD: u64 = 8 << 20;
+const LONGEST_ANSWER: u64 = 30_000;
+/// For so many bytes of contents, one more may come: packets have headers.
 const CONTENTS: u64 = 16;
 
 /// File type bits of `st_mode`, and three of its values.
@@ -62,6 +66,11 @@ pub(crate) struct Opened {
     file: SftpFile,
     /// What errors call it.
     name: Vec<u8>,
+    /// Answers have been shorter than what was asked for.
+    answers_short: Cell<bool>,
+    /// Bytes that may be on their way, asked for ahead, and of those the ones that nobody waits for any more.
+    ahead: Cell<u64>,
+    unwanted: Cell<u64>,
 }
 
 impl<'s> Client<'s> {
@@ -224,7 +233,8 @@ impl<'s> Client<'s> {
             _ if flags & flags::WRITE != 0 => self.or_directory(e, path),
             _ => e,
         })?;
-        Ok(Opened { file, name: name.to_vec() })
+        let (answers_short, ahead, unwanted) = Default::default();
+        Ok(Opened { file, name: name.to_vec(), answers_short, ahead, unwanted })
     }
 
     fn or_directory(&self, e: Error, path: &[u8]) -> Error {
@@ -256,7 +266,7 @@ impl<'s> Client<'s> {
 
     /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.
     pub(crate) fn close_and_look(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
-        let Opened { file, name } = &mut opened;
+        let Opened { file, name, .. } = &mut opened;
         let close = || self.session.attempt(self.deadline, "the SFTP server's answer", || file.close());
         let is_closed = self
             .session
@@ -282,11 +292,33 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Bytes read at `offset`, which is where the last read ended or what the file was sought to; 0 at its end.
+    /// Bytes read at `offset`, which is where the last read ended or what the file was sought to; 0 at its end, once the server has
+    /// said so to a question for nothing but the next bytes.
     pub(crate) fn read(&self, opened: &Opened, buffer: &mut [u8], offset: u64) -> Result<usize> {
-        let done = format_args!("read beyond byte {offset}");
-        let length = self.ask(&opened.name, done, |_| opened.file.read(buffer))?;
+        let is_ahead = buffer.len() > CAUTIOUS_READ_BUFFER && !opened.answers_short.get();
+        let room = if is_ahead { buffer.len() } else { buffer.len().min(CAUTIOUS_READ_BUFFER) };
+        let unwanted = opened.unwanted.take();
+        self.session.allow(unwanted + unwanted / CONTENTS);
+        opened.ahead.set(opened.ahead.get().max(MOST_AHEAD.min(4 * room as u64) + LONGEST_ANSWER));
+        let length = match self.drive("the SFTP server's answer", || opened.file.read(&mut buffer[..room])) {
+            Ok(0) if is_ahead => return self.read_cautiously(opened, buffer, offset),
+            Err(Stop::Failed(failure)) if is_ahead && failure.is_out_of_step() => {
+                return self.read_cautiously(opened, buffer, offset);
+            }
+            read => read
+                .map_err(|stop| self.spoiling(failed(&opened.name, format_args!("read beyond byte {offset}"), stop)))?,
+        };
+        opened.ahead.set(opened.ahead.get().saturating_sub(length as u64));
         self.session.allow(length as u64 + length as u64 / CONTENTS);
+        Ok(length)
+    }
+
+    fn read_cautiously(&self, opened: &Opened, buffer: &mut [u8], offset: u64) -> Result<usize> {
+        opened.answers_short.set(true);
+        opened.seek(offset);
+        let length = self.read(opened, buffer, offset)?;
+        // That was the end indeed; the file may grow.
+        opened.answers_short.set(length > 0);
         Ok(length)
     }
 
@@ -374,7 +406,9 @@ impl<'s> Client<'s> {
         match expected.filter(|expected| *expected != reached) {
             None => Ok(reached),
             Some(expected) => {
-                let why = format!("ended after {reached} bytes of {expected}; it was changed meanwhile");
+                let why = format!(
+                    "ended after {reached} bytes of {expected}; it was changed meanwhile, or has no true size, as in /sys"
+                );
                 Err(Error::new(ErrorKind::Transfer, format!("{} {why}", Quoted(&opened.name))))
             }
         }
@@ -390,6 +424,7 @@ impl<'s> Client<'s> {
 impl Opened {
     /// Where the next read or write begins.
     pub(crate) fn seek(&self, offset: u64) {
+        self.unwanted.set(self.unwanted.get() + self.ahead.take());
         self.file.seek(offset);
     }
 }
