@@ -498,11 +498,19 @@ fn stopped_before_it_is_done() {
     }
 }
 
+// Only inside the way to the Pod is a cable of its own. The tunnel ends in the Pod's own network, where there is none.
+#[test]
+fn pulled_before_it_is_done() {
+    if position() == Position::Inside {
+        let config = config().connect_timeout(Duration::from_secs(15));
+        interrupt(config, Transport::Direct, "before", false, Cut::Pulled);
+    }
+}
+
 #[test]
 fn pulled_after_it_is_done() {
-    // Only there the way to the Pod is a cable of its own.
     if position() == Position::Inside {
-        let config = config().connect_timeout(Duration::from_secs(3));
+        let config = config().connect_timeout(Duration::from_secs(15));
         interrupt(config, Transport::Direct, "after", true, Cut::Pulled);
     }
 }

@@ -4,10 +4,13 @@
 mod common;
 
 use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Guarded, Scratch, client, client_over, config, create, noise, over_every_transport, steady_transports};
+use common::{
+    Guarded, Scratch, await_that, client, client_over, config, create, noise, over_every_transport, steady_transports,
+};
 use openssl::sha::sha256;
 use sandbox::{Client, Error, ErrorKind, Progress, Sandbox, SandboxSpec};
 
@@ -121,6 +124,67 @@ fn a_cut_transfer_names_its_file_and_is_resumed() {
 }
 
 #[test]
+fn what_may_not_be_written_is_resumed_too() {
+    let client = client();
+    let (sandbox, scratch) = (create(&client), Scratch::new());
+    let (files, local) = (sandbox.files(), scratch.path("local"));
+    std::fs::write(&local, noise(SIZE)).unwrap();
+    std::fs::set_permissions(&local, PermissionsExt::from_mode(0o444)).unwrap();
+    files.transfer().resume(true).progress(cut_at(&sandbox, 20 << 20)).upload(&local, "file").unwrap_err();
+    let moved = files.transfer().resume(true).upload(&local, "file").unwrap();
+    assert!(moved.resumed >= 20 << 20, "{moved:?}");
+    assert_eq!(files.metadata("file").unwrap().mode() & 0o7777, 0o444);
+}
+
+#[test]
+fn a_local_file_that_changes_is_its_first_bytes_or_an_error() {
+    let client = client();
+    let (sandbox, scratch) = (create(&client), Scratch::new());
+    let (files, local, bytes) = (sandbox.files(), scratch.path("local"), noise(SIZE));
+    std::fs::write(&local, &bytes).unwrap();
+    let resize = |size: usize| {
+        let file = std::fs::OpenOptions::new().write(true).open(&local).unwrap();
+        move |_: &Progress<'_>| {
+            file.set_len(size as u64).unwrap();
+            Ok(())
+        }
+    };
+    let moved = files.transfer().progress(resize(2 * SIZE)).upload(&local, "file").unwrap();
+    assert_eq!(moved.bytes, SIZE as u64);
+    assert!(files.read("file").unwrap() == bytes);
+    let error = files.transfer().progress(resize(5)).upload(&local, "file").unwrap_err();
+    assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("changed meanwhile"), "{error}");
+    assert!(files.read("file").unwrap() == bytes && parts(&sandbox).is_empty());
+    // What claims to be empty is read to its end, and a named pipe is not waited for.
+    files.upload("/proc/self/status", "status").unwrap();
+    assert!(files.read("status").unwrap().starts_with(b"Name:"));
+    let pipe = scratch.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(files.upload(&pipe, "file").unwrap_err().kind(), ErrorKind::InvalidArgument);
+}
+
+#[test]
+fn nobody_sums_up_a_download_that_has_failed() {
+    let client = client();
+    let spec = SandboxSpec::new().env("PATH", "/tmp/first:/usr/local/bin:/usr/bin:/bin");
+    let (sandbox, scratch) = (Guarded(client.create(&spec).unwrap()), Scratch::new());
+    sandbox.execute("mkdir /tmp/first; echo 'exec sleep 7654' > /tmp/first/openssl; chmod +x /tmp/first/*").unwrap();
+    sandbox.execute("head -c 40000000 /dev/zero > file").unwrap();
+    let sums = || sandbox.execute("pgrep -xf 'sleep 765[4]'").unwrap().status.success();
+    let cancel = |progress: &Progress<'_>| {
+        if progress.done == 0 {
+            return Ok(());
+        }
+        await_that("the sum to begin", sums);
+        Err(Error::cancelled("enough"))
+    };
+    let mut transfer = sandbox.files().transfer().checksum(true).progress(cancel);
+    let error = transfer.download("file", scratch.path("file")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Cancelled, "{error}");
+    await_that("the sum to be given up", || !sums());
+}
+
+#[test]
 fn what_is_resumed_must_be_the_beginning_of_the_same_file() {
     let client = client();
     let (sandbox, scratch) = (create(&client), Scratch::new());
@@ -222,9 +286,11 @@ fn readers_and_writers_of_any_kind() {
         }
         let error = files.transfer().upload_from(Failing(20 << 20), "file").unwrap_err();
         assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("worn out"), "{error}");
+        assert!(error.to_string().contains("'file' in the sandbox"), "{error}");
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = files.transfer().download_to("file", full).unwrap_err();
         assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("No space left"), "{error}");
+        assert!(error.to_string().contains("'file' in the sandbox"), "{error}");
         assert!(files.read("file").unwrap() == bytes && parts(sandbox).is_empty());
         let error = files.transfer().resume(true).upload_from(&bytes[..], "file").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");

@@ -74,6 +74,21 @@ fn a_hostile_sandbox_writes_nothing_outside_of_the_target() {
         let error = sandbox.files().transfer().checksum(true).download_dir("t", scratch.path("new")).unwrap_err();
         assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains(said), "{error}");
     }
+    // An archive that breaks off is none, whatever its tool says of itself, and nobody waits for the end of one that has none.
+    sandbox.execute("head -c 1500 /tmp/archive > /tmp/half; mkdir t/d").unwrap();
+    for (tool, said) in [
+        ("cat /tmp/half; exit 1", "without its end mark"),
+        ("cat /tmp/half; echo 'tar: file: file changed as we read it' >&2; exit 1", "without its end mark"),
+        ("exec yes", "malformed"),
+        ("cat /tmp/half; echo 'tar: file: Cannot open: Permission denied' >&2; exit 2", "Permission denied"),
+    ] {
+        sandbox.files().write("/tmp/first/tar", format!("#!/bin/sh\n{tool}\n")).unwrap();
+        sandbox.files().set_permissions("/tmp/first/tar", 0o755).unwrap();
+        let error = sandbox.files().download_dir("t", scratch.path("new")).unwrap_err();
+        assert!(error.kind() != ErrorKind::TimedOut && error.to_string().contains(said), "{tool}: {error}");
+        assert_eq!(scratch.names().len(), 2, "{tool}: {:?}", scratch.names());
+    }
+    let sandbox = hostile(&client);
     // What is left out is told; the rest arrives.
     archived(
         &sandbox,

@@ -33,6 +33,11 @@ pub(super) struct Attributes {
     pub(super) modified: i64,
 }
 
+/// How deep a tree may be: moving and removing it takes two descriptors for each level.
+const DEEPEST: usize = 256;
+/// How many names of a directory are in memory at once.
+const NAMES_AT_ONCE: usize = 1024;
+
 /// A name below the root, or why it is none.
 pub(super) fn name_below(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     if path.starts_with(b"/") {
@@ -44,6 +49,9 @@ pub(super) fn name_below(path: &[u8]) -> Result<Vec<u8>, &'static str> {
     let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
     if parts.contains(&&b".."[..]) {
         return Err("a name with '..'");
+    }
+    if parts.len() > DEEPEST {
+        return Err("a name of more than 256 directories");
     }
     Ok(parts.join(&b'/'))
 }
@@ -119,19 +127,24 @@ impl Root {
         })
     }
 
-    /// Gives a file below the root another name there.
-    pub(super) fn hard_link(&mut self, name: &[u8], original: &[u8]) -> io::Result<()> {
+    /// Gives a file below the root another name there. Of a symbolic link it only returns the target, which means something else
+    /// from another directory.
+    pub(super) fn hard_link(&mut self, name: &[u8], original: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if name == original {
-            return Ok(());
+            return Ok(None);
         }
         let (directory, file) = split(original);
         let source = self.walk(directory, false)?;
         let file = OsStr::from_bytes(file);
         let found = fs::statat(&source, file, AtFlags::SYMLINK_NOFOLLOW)?;
-        if !matches!(FileType::from_raw_mode(found.st_mode), FileType::RegularFile | FileType::Symlink) {
-            return Err(io::Error::other("a link to what is no file"));
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => {
+                self.replace(name, |parent, name| fs::linkat(&source, file, parent, name, AtFlags::empty()))?;
+                Ok(None)
+            }
+            FileType::Symlink => Ok(Some(fs::readlinkat(&source, file, Vec::new())?.into_bytes())),
+            _ => Err(io::Error::other("a link to what is no file")),
         }
-        self.replace(name, |parent, name| fs::linkat(&source, file, parent, name, AtFlags::empty()))
     }
 
     /// The SHA-256 of a file.
@@ -237,58 +250,59 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// Moves all that is in `from` into `to`: files replace files, directories are merged. Follows no link on either side.
+/// Moves all that is in `from` into `to`: files replace files, directories are merged and stay what they were. Follows no link on
+/// either side.
 fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    // All names first: the directory changes meanwhile.
-    let mut names = Vec::new();
-    for entry in fs::Dir::read_from(from)? {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if !matches!(name, b"." | b"..") {
-            names.push(name.to_vec());
-        }
-    }
     let named = |name: &[u8], e: io::Error| io::Error::new(e.kind(), format!("'{}': {e}", name.escape_ascii()));
-    for name in names {
-        let file = OsStr::from_bytes(&name);
-        let moved = match fs::renameat(from, file, to, file) {
-            Ok(()) => Ok(()),
-            Err(e) => move_directory(from, to, &name, e),
-        };
-        moved.map_err(|e| named(&name, e))?;
+    let mut directory = fs::Dir::read_from(from)?;
+    loop {
+        // Some names first, since the directory changes while they are moved: out of it, all of them.
+        let mut names = Vec::new();
+        while names.len() < NAMES_AT_ONCE
+            && let Some(entry) = directory.read()
+        {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(name.to_vec());
+            }
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            move_into(from, to, &name).map_err(|e| named(&name, e))?;
+        }
+        directory.rewind();
     }
-    Ok(())
 }
 
-/// Moves a directory that can't just be renamed: another one is there, or its own mode forbids it.
-fn move_directory(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], e: Errno) -> io::Result<()> {
+/// Moves what has this name: a file to the place of another one, what is in a directory into one that is there.
+fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
     let file = OsStr::from_bytes(name);
+    let is_directory = |stat: &fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let found = fs::statat(from, file, AtFlags::SYMLINK_NOFOLLOW)?;
-    let is_directory = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-    let there =
-        fs::statat(to, file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| FileType::from_raw_mode(there.st_mode));
-    let attributes = Attributes { mode: found.st_mode, modified: found.st_mtime };
-    match there {
-        Some(FileType::Directory) if is_directory => {
+    let there = fs::statat(to, file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| is_directory(&there));
+    let clash = |what| Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
+    match (is_directory(&found), there) {
+        (true, Some(true)) => {
             let (source, target) = (open_dir(from, name)?, open_dir(to, name)?);
             fs::fchmod(&source, PRIVATE)?;
             merge(source.as_fd(), target.as_fd())?;
-            fs::unlinkat(from, file, AtFlags::REMOVEDIR)?;
-            attributes.apply(target)
+            Ok(fs::unlinkat(from, file, AtFlags::REMOVEDIR)?)
         }
-        None if is_directory && e == Errno::ACCESS => {
-            let directory = open_dir(from, name)?;
-            fs::fchmod(&directory, PRIVATE)?;
-            fs::renameat(from, file, to, file)?;
-            attributes.apply(directory)
-        }
-        Some(FileType::Directory) => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a directory is where a file should go"))
-        }
-        Some(_) if is_directory => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else is where a directory should go"))
-        }
-        _ => Err(e.into()),
+        (true, Some(false)) => clash("something else is where a directory should go"),
+        (false, Some(true)) => clash("a directory is where a file should go"),
+        _ => match fs::renameat(from, file, to, file) {
+            // A directory gets another parent only if it may be written.
+            Err(Errno::ACCESS) if is_directory(&found) => {
+                let directory = open_dir(from, name)?;
+                fs::fchmod(&directory, PRIVATE)?;
+                fs::renameat(from, file, to, file)?;
+                Attributes { mode: found.st_mode, modified: found.st_mtime }.apply(directory)
+            }
+            moved => Ok(moved?),
+        },
     }
 }
 
@@ -326,9 +340,11 @@ mod tests {
         for (path, name) in [("./a//b/./c/", "a/b/c"), ("a", "a"), ("./", ""), ("", ""), ("..a/b..", "..a/b..")] {
             assert_eq!(name_below(path.as_bytes()).unwrap(), name.as_bytes());
         }
-        for path in ["/a", "..", "a/../b", "./..", "a/..", "//", "a\0b"] {
+        let deep = "d/".repeat(DEEPEST + 1);
+        for path in ["/a", "..", "a/../b", "./..", "a/..", "//", "a\0b", &deep] {
             assert!(name_below(path.as_bytes()).is_err(), "{path}");
         }
+        assert!(name_below(&deep.as_bytes()[2..]).is_ok());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! SHA-256 on the sandbox's side of a transfer, by its own tools.
 
 use std::io;
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
+use parking_lot::Mutex;
+
 use super::Files;
-use crate::command::Output;
+use crate::command::{Child, Command, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ssh::sftp::Quoted;
@@ -18,17 +21,31 @@ const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed 
 /// A command that sums up a whole file of the sandbox, on a thread and a session of its own, while the file is downloaded. An
 /// upload is summed up at its end instead: while it grows, it would have to go through a pipe, which took a Pod's one processor
 /// more time than was won.
-pub(super) struct Summing(JoinHandle<Option<[u8; 32]>>);
+///
+/// Dropping it ends the command: nobody wants the sum of a download that has failed.
+pub(super) struct Summing {
+    thread: Option<JoinHandle<Option<[u8; 32]>>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    is_unwanted: bool,
+    child: Option<Arc<Child>>,
+}
 
 impl Summing {
     pub(super) fn start(files: Files<'_>, path: &[u8], deadline: Deadline) -> io::Result<Self> {
         let command = files.tool(&whole(), &[path], deadline);
+        let state = Arc::<Mutex<State>>::default();
+        let shared = Arc::clone(&state);
         let sum = move || {
-            let summed = command.output().and_then(Output::check);
+            let summed = sum_up(&command, &shared).and_then(Output::check);
             let summed = summed.inspect_err(|e| log::debug!("a file could not be summed up beside its download: {e}"));
             summed.ok().and_then(|output| digest_of(&output.stdout))
         };
-        thread::Builder::new().name("sandbox-digest".into()).spawn(sum).map(Self)
+        let thread = Some(thread::Builder::new().name("sandbox-digest".into()).spawn(sum)?);
+        Ok(Self { thread, state })
     }
 
     /// Whether a file of this length is worth another session.
@@ -36,9 +53,35 @@ impl Summing {
         length >= WORTH_A_SESSION
     }
 
-    pub(super) fn end(self) -> Option<[u8; 32]> {
-        self.0.join().ok().flatten()
+    pub(super) fn end(mut self) -> Option<[u8; 32]> {
+        self.thread.take().and_then(|thread| thread.join().ok().flatten())
     }
+}
+
+impl Drop for Summing {
+    fn drop(&mut self) {
+        let mut state = self.state.lock();
+        state.is_unwanted = true;
+        if let Some(child) = state.child.take() {
+            // It fails in a forked child only, whose command it is not.
+            let _ = child.kill();
+        }
+    }
+}
+
+fn sum_up(command: &Command, state: &Mutex<State>) -> Result<Output> {
+    let mut child = command.spawn()?;
+    child.stdin = None;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let child = Arc::new(child);
+    {
+        let mut state = state.lock();
+        if state.is_unwanted {
+            child.kill()?;
+        }
+        state.child = Some(Arc::clone(&child));
+    }
+    child.collect(stdout, stderr)
 }
 
 impl Files<'_> {

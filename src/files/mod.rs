@@ -164,8 +164,9 @@ impl<'a> Files<'a> {
     pub fn append(&self, remote: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
         let (remote, contents) = (remote.as_ref(), contents.as_ref());
         let append = || {
-            let mut file = File::open(self, remote, OpenOptions::new().append(true).create(true))?;
-            let written = file.write_whole(contents).and_then(|()| file.close_now());
+            let deadline = self.deadline();
+            let mut file = File::open(self, remote, OpenOptions::new().append(true).create(true), deadline)?;
+            let written = file.write_whole(contents, deadline).and_then(|()| file.close_now(deadline));
             written.map_err(|e| self.with_reason(e, remote))
         };
         append().map_err(|e| self.sandbox.explain(e, "append to file"))
@@ -209,7 +210,7 @@ impl<'a> Files<'a> {
     /// See [`Files`]; [`ErrorKind::Conflict`] if a file is there that [`OpenOptions::create_new`] was to create.
     pub fn open_with(&self, path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
         let path = path.as_ref();
-        let opened = File::open(self, path, options).map_err(|e| self.with_reason(e, path));
+        let opened = File::open(self, path, options, self.deadline()).map_err(|e| self.with_reason(e, path));
         opened.map_err(|e| self.sandbox.explain(e, "open file"))
     }
 
@@ -229,7 +230,7 @@ impl<'a> Files<'a> {
     pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<Vec<DirEntry>> {
         let list = || {
             let path = bytes_of(path.as_ref())?;
-            let entries = self.ask(path, |client| client.list(path))?;
+            let entries = self.ask(path, self.deadline(), |client| client.list(path))?;
             Ok(entries.into_iter().map(|(name, found)| DirEntry::new(name, found)).collect())
         };
         list().map_err(|e| self.sandbox.explain(e, "list directory"))
@@ -269,7 +270,7 @@ impl<'a> Files<'a> {
     fn look(&self, path: &Path, ask: impl Fn(&Client<'_>, &[u8]) -> Result<Attributes>) -> Result<Metadata> {
         let look = || {
             let path = bytes_of(path)?;
-            self.ask(path, |client| ask(client, path)).map(Metadata::new)
+            self.ask(path, self.deadline(), |client| ask(client, path)).map(Metadata::new)
         };
         look().map_err(|e| self.sandbox.explain(e, "get metadata"))
     }
@@ -327,7 +328,8 @@ impl<'a> Files<'a> {
         let path = path.as_ref();
         let create = || {
             let bytes = bytes_of(path)?;
-            self.ask(bytes, |client| create_dir_all(client, bytes)).map_err(|e| self.with_reason(e, path))
+            let created = self.ask(bytes, self.deadline(), |client| create_dir_all(client, bytes));
+            created.map_err(|e| self.with_reason(e, path))
         };
         create().map_err(|e| self.sandbox.explain(e, "create directory"))
     }
@@ -362,7 +364,8 @@ impl<'a> Files<'a> {
         self.change("remove directory", path.as_ref(), |client, path| client.remove_dir(path))
     }
 
-    /// Removes a directory and all that is in it, by one `rm -rf` in the sandbox. Links are removed, not followed.
+    /// Removes a directory and all that is in it, by one `rm -rf` in the sandbox. Links are removed, not followed, and so is a link
+    /// that has the name itself.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -377,8 +380,8 @@ impl<'a> Files<'a> {
         let remove = || {
             let deadline = self.deadline();
             let path = bytes_of(path.as_ref())?;
-            let found = self.ask(path, |client| client.lstat(path))?;
-            if !found.is(sftp::DIRECTORY) {
+            let found = self.ask(path, deadline, |client| client.lstat(path))?;
+            if !found.is(sftp::DIRECTORY) && !found.is(sftp::LINK) {
                 return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(path))));
             }
             self.run("rm -rf -- \"$1\"", &[path], path, "removed", deadline).map(drop)
@@ -399,8 +402,9 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`]; [`ErrorKind::Transfer`] if the two are not on the same file system, or a directory is in the way.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
-        let to = to.as_ref();
-        self.change("rename file", from.as_ref(), |client, from| client.rename(from, bytes_of(to)?))
+        let (from, to) = (from.as_ref(), to.as_ref());
+        let renamed = bytes_of(to).map_err(|e| self.sandbox.explain(e, "rename file"));
+        renamed.and_then(|to| self.change("rename file", from, |client, from| client.rename(from, to)))
     }
 
     /// Sets the permission bits, such as `0o755`; links are followed.
@@ -416,9 +420,10 @@ impl<'a> Files<'a> {
     /// See [`Files`].
     pub fn set_permissions(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
         let set = || {
-            let (path, mode) = (bytes_of(path.as_ref())?, permission_bits(mode)?);
-            let mode = Attributes { mode: Some(mode), ..Attributes::default() };
-            self.ask(path, |client| client.set_stat(path, mode))
+            let (path, mode) = (path.as_ref(), permission_bits(mode)?);
+            let (bytes, mode) = (bytes_of(path)?, Attributes { mode: Some(mode), ..Attributes::default() });
+            let set = self.ask(bytes, self.deadline(), |client| client.set_stat(bytes, mode));
+            set.map_err(|e| self.with_reason(e, path))
         };
         set().map_err(|e| self.sandbox.explain(e, "set permissions"))
     }
@@ -435,9 +440,9 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`]; [`ErrorKind::Conflict`] if something of that name is there.
     pub fn symlink(&self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
-        let original = original.as_ref();
-        let link = link.as_ref();
-        self.change("create link", link, |client, link| client.symlink(checked(original)?, link))
+        let (original, link) = (original.as_ref(), link.as_ref());
+        let made = checked(original).map_err(|e| self.sandbox.explain(e, "create link"));
+        made.and_then(|original| self.change("create link", link, |client, link| client.symlink(original, link)))
     }
 
     /// What a symbolic link points to.
@@ -482,7 +487,8 @@ impl<'a> Files<'a> {
     ) -> Result<PathBuf> {
         let read = || {
             let path = bytes_of(path)?;
-            self.ask(path, |client| ask(client, path)).map(|name| PathBuf::from(OsString::from_vec(name)))
+            let name = self.ask(path, self.deadline(), |client| ask(client, path))?;
+            Ok(PathBuf::from(OsString::from_vec(name)))
         };
         read().map_err(|e| self.sandbox.explain(e, operation))
     }
@@ -496,8 +502,8 @@ impl<'a> Files<'a> {
     }
 
     /// Asks about the file `name` what may be asked twice.
-    fn ask<T>(&self, name: &[u8], ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
-        let (lease, answer) = self.begin(self.deadline(), name, Repeat::Harmless, |client| ask(client))?;
+    fn ask<T>(&self, name: &[u8], deadline: Deadline, ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
+        let (lease, answer) = self.begin(deadline, name, Repeat::Harmless, |client| ask(client))?;
         lease.finish();
         Ok(answer)
     }
@@ -648,7 +654,8 @@ fn tool_failure(said: &str, status: &ExitStatus, name: &[u8], done: &str) -> Err
     // tar's last line says only that there were others.
     let why = lines().find(|line| reason(line).is_some()).or_else(|| lines().next());
     let kind = why.and_then(reason).unwrap_or(ErrorKind::Transfer);
-    let why = why.map_or_else(|| status.to_string(), |line| line.chars().take(500).collect());
+    let shown = |line: &str| line.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    let why = why.map_or_else(|| status.to_string(), shown);
     Error::new(kind, format!("{} can't be {done}: {why}", Quoted(name)))
 }
 

@@ -42,6 +42,11 @@ fn malformed(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("the archive is malformed: {}", what.into()))
 }
 
+/// Whoever sends the archive may know why.
+fn cut_off(place: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::UnexpectedEof, format!("the archive ends {place}"))
+}
+
 /// Reads an archive entry by entry.
 pub(super) struct Reader<R> {
     input: R,
@@ -71,7 +76,7 @@ impl<R: Read> Reader<R> {
         loop {
             let mut header = [0; BLOCK];
             self.input.read_exact(&mut header).map_err(|e| match e.kind() {
-                io::ErrorKind::UnexpectedEof => malformed("it ends without its end mark"),
+                io::ErrorKind::UnexpectedEof => cut_off("without its end mark"),
                 _ => e,
             })?;
             if header == [0; BLOCK] {
@@ -148,7 +153,7 @@ impl<R: Read> Reader<R> {
             }
         };
         if length == 0 {
-            return Err(malformed("it ends in the middle of a file"));
+            return Err(cut_off("in the middle of a file"));
         }
         self.left -= length as u64;
         Ok(length)

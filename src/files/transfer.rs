@@ -110,11 +110,12 @@ impl<'a> Transfer<'a> {
         self
     }
 
-    /// Keeps what has arrived when a transfer of a file fails, and begins with what an earlier one of the same name has kept: in
-    /// a file beside the target, whose name depends on the target's only. What is there counts if its SHA-256 is that of the
-    /// first bytes of the source. Includes [`checksum`](Transfer::checksum). Default: no; what has arrived is removed.
+    /// Keeps what has arrived when a transfer of a file fails, and begins with what an earlier one has kept: in a file beside the
+    /// target, whose name depends on the target's, and in an upload also on the local file's size and time of modification. What is
+    /// there counts if its SHA-256 is that of the first bytes of the source. Includes [`checksum`](Transfer::checksum). Default: no;
+    /// what has arrived is removed.
     ///
-    /// Two such uploads of one target at the same time spoil each other, and end with an error.
+    /// Of two such downloads to one target at the same time, the second is refused with [`ErrorKind::Conflict`].
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
@@ -167,13 +168,14 @@ impl<'a> Transfer<'a> {
     pub fn upload(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<Transferred> {
         let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
         let mut upload = || {
-            let file = fs::File::open(local).map_err(|e| at_local(local, "opened", e))?;
+            // A named pipe would be waited for.
+            let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(local);
+            let file = opened.map_err(|e| at_local(local, "opened", e))?;
             let metadata = file.metadata().map_err(|e| at_local(local, "read", e))?;
             if !metadata.is_file() {
                 return Err(invalid(format!("'{}' on this machine is not a regular file", local.display())));
             }
-            let mut source = Source::Local { file: &file, path: local, size: metadata.len() };
-            self.put(&mut source, remote, metadata.mode())
+            self.put(&mut Source::Local { file: &file, path: local, metadata: &metadata }, remote, metadata.mode())
         };
         upload().map_err(|e| files.sandbox.explain(e, "upload file"))
     }
@@ -230,11 +232,15 @@ impl<'a> Transfer<'a> {
             if self.resume {
                 return Err(invalid("only a download to a file can be resumed"));
             }
-            let mut write =
-                |bytes: &[u8]| target.write_all(bytes).map_err(|e| at_stream("the target can't be written", e));
+            let remote = remote.as_ref();
+            let unwritable = |e| {
+                let path = Quoted(remote.as_os_str().as_bytes());
+                at_stream(format_args!("what {path} is downloaded to can't be written"), e)
+            };
+            let mut write = |bytes: &[u8]| target.write_all(bytes).map_err(unwritable);
             let hash = self.checksum.then(Sha256::new);
-            let (transferred, _) = self.get(remote.as_ref(), self.files.deadline(), 0, hash, &mut write)?;
-            target.flush().map_err(|e| at_stream("the target can't be written", e))?;
+            let (transferred, _) = self.get(remote, self.files.deadline(), 0, hash, &mut write)?;
+            target.flush().map_err(unwritable)?;
             Ok(transferred)
         };
         let result = download();
@@ -263,16 +269,24 @@ impl<'a> Transfer<'a> {
     fn put(&mut self, source: &mut Source<'_>, remote: &Path, mode: u32) -> Result<Transferred> {
         let (files, deadline, path, mode) =
             (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
-        let (resumed, mut hash) = match (&mut *source, self.resume) {
-            (_, false) => (0, self.checksum.then(Sha256::new)),
-            (Source::Local { file, path, .. }, true) => files.kept_there(file, path, &stable_part(remote), deadline)?,
+        // One name for all attempts, so that none leaves another file behind.
+        let part = match (&*source, self.resume) {
+            (_, false) => beside(remote),
+            // Other contents get another name: two uploads at once would be mixed up.
+            (Source::Local { metadata, .. }, true) => {
+                stable_part(remote, format_args!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+            }
             (Source::Reader(_), true) => return Err(invalid("only an upload of a file can be resumed")),
         };
-        // One name for all attempts, so that none leaves another file behind.
-        let part = if self.resume { stable_part(remote) } else { beside(remote) };
+        let (resumed, mut hash) = match &*source {
+            Source::Local { file, path, .. } if self.resume => files.kept_there(file, path, &part, deadline)?,
+            _ => (0, self.checksum.then(Sha256::new)),
+        };
         let part = part.as_os_str().as_bytes();
         let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE } else { 0 };
-        let begun = files.begin(deadline, path, Repeat::Harmless, |client| client.open(part, how, mode, path));
+        // What is to be opened again must be writable.
+        let first_mode = if self.resume { mode | 0o600 } else { mode };
+        let begun = files.begin(deadline, path, Repeat::Harmless, |client| client.open(part, how, first_mode, path));
         let (mut lease, opened) = begun.map_err(|e| {
             if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut) {
                 files.tidy(part, &e);
@@ -317,14 +331,14 @@ impl<'a> Transfer<'a> {
             opened.seek(resumed);
         }
         let (name, total) = match source {
-            Source::Local { path, size, .. } => (*path, Some(*size)),
+            Source::Local { path, metadata, .. } => (*path, Some(metadata.len())),
             Source::Reader(_) => (remote, None),
         };
         let mut meter = Meter::new(self.progress.as_deref_mut(), name, total);
         meter.report(resumed)?;
         let mut sent = resumed;
         let mut read = |buffer: &mut [u8]| {
-            let length = source.read(buffer, sent)?;
+            let length = source.read(buffer, sent, remote)?;
             sent += length as u64;
             if let Some(hash) = hash {
                 hash.update(&buffer[..length]);
@@ -461,7 +475,7 @@ impl Files<'_> {
         deadline: Deadline,
     ) -> Result<(u64, Option<Sha256>)> {
         let part = part.as_os_str().as_bytes();
-        let kept = match self.ask(part, |client| client.lstat(part)) {
+        let kept = match self.ask(part, deadline, |client| client.lstat(part)) {
             Ok(found) if found.is(REGULAR) => found.size.unwrap_or(0),
             Ok(_) => return Err(Error::new(ErrorKind::Conflict, format!("{} is not a regular file", Quoted(part)))),
             Err(e) if e.kind() == ErrorKind::NotFound => 0,
@@ -526,23 +540,33 @@ fn hash_of(mut file: &fs::File, length: u64, path: &Path) -> Result<Sha256> {
 
 /// What is uploaded.
 enum Source<'s> {
-    Local { file: &'s fs::File, path: &'s Path, size: u64 },
+    Local { file: &'s fs::File, path: &'s Path, metadata: &'s fs::Metadata },
     Reader(&'s mut dyn Read),
 }
 
 impl Source<'_> {
-    fn read(&mut self, buffer: &mut [u8], offset: u64) -> Result<usize> {
+    /// The bytes from `offset` on, 0 at the end: of a file, of the size that it had at the beginning.
+    fn read(&mut self, buffer: &mut [u8], offset: u64, remote: &Path) -> Result<usize> {
         loop {
             let read = match self {
-                Self::Local { file, .. } => file.read(buffer),
+                Self::Local { file, metadata, .. } => {
+                    let left = usize::try_from(metadata.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+                    // Files that claim to be empty, as those in /proc do, are read to their ends.
+                    let room = if metadata.len() == 0 { buffer.len() } else { buffer.len().min(left) };
+                    file.read(&mut buffer[..room])
+                }
                 Self::Reader(reader) => reader.read(buffer),
             };
             return match (read, &*self) {
+                (Ok(0), Self::Local { path, metadata, .. }) if offset < metadata.len() => {
+                    Err(cut_short(path, offset, metadata.len()))
+                }
                 (Ok(length), _) => Ok(length),
                 (Err(e), _) if e.kind() == io::ErrorKind::Interrupted => continue,
                 (Err(e), Self::Local { path, .. }) => Err(at_local(path, "read", e)),
                 (Err(e), Self::Reader(_)) => {
-                    Err(at_stream(format_args!("the source can't be read after {offset} bytes"), e))
+                    let path = Quoted(remote.as_os_str().as_bytes());
+                    Err(at_stream(format_args!("the source of {path} can't be read after {offset} bytes"), e))
                 }
             };
         }
@@ -574,11 +598,18 @@ impl<'m, 'a> Meter<'m, 'a> {
     }
 }
 
-/// The name under which a transfer to `path` waits to be resumed.
-fn stable_part(path: &Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default();
-    let digits = openssl::sha::sha256(name.as_bytes());
-    path.with_file_name(format!(".sandbox-{}.part", hex::encode(&digits[..8])))
+/// The name under which a transfer to `path` waits to be resumed; another one for each `version`.
+fn stable_part(path: &Path, version: impl fmt::Display) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().as_bytes().to_vec();
+    name.extend_from_slice(format!("/{version}").as_bytes());
+    path.with_file_name(format!(".sandbox-{}.part", hex::encode(&openssl::sha::sha256(&name)[..8])))
+}
+
+/// A local file that has ended before its size.
+pub(super) fn cut_short(path: &Path, reached: u64, size: u64) -> Error {
+    let path = path.display();
+    let message = format!("'{path}' on this machine ended after {reached} bytes of {size}; it was changed meanwhile");
+    Error::new(ErrorKind::Transfer, message)
 }
 
 pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
@@ -614,7 +645,7 @@ struct LocalPart<'a> {
 
 impl<'a> LocalPart<'a> {
     fn create(target: &'a Path, resume: bool) -> Result<Self> {
-        let part = if resume { stable_part(target) } else { beside(target) };
+        let part = if resume { stable_part(target, "") } else { beside(target) };
         let mut options = fs::OpenOptions::new();
         // Readable for nobody else until its own mode is known.
         options.read(resume).write(true).mode(0o600);
@@ -670,7 +701,10 @@ fn claim(file: &fs::File, part: &Path, target: &Path) -> Result<()> {
         let message = format!("'{}' on this machine is being written by another download", target.display());
         Error::new(ErrorKind::Conflict, message)
     };
-    file.try_lock().map_err(|_| busy())?;
+    file.try_lock().map_err(|e| match e {
+        fs::TryLockError::WouldBlock => busy(),
+        fs::TryLockError::Error(e) => at_local(target, "locked", e),
+    })?;
     // Whoever had the lock before may have put the file in its place.
     match (file.metadata(), fs::symlink_metadata(part)) {
         (Ok(ours), Ok(named)) if is_same(&ours, &named) => Ok(()),

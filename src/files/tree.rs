@@ -12,7 +12,7 @@ use std::time::Instant;
 use super::confined::{self, Attributes, Root};
 use super::digest::{digest_of, mismatch};
 use super::tar::{Entry, Kind, Reader, Writer};
-use super::transfer::{PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, sync_directory_of, too_much};
+use super::transfer::{PERMISSIONS, PROGRESS_INTERVAL, Transfer, at_local, cut_short, too_much};
 use super::{Files, Progress, TIDY, beside, bytes_of, invalid, tidying_time};
 use crate::command::{Child, ExitStatus};
 use crate::deadline::Deadline;
@@ -124,8 +124,12 @@ impl Files<'_> {
             let mut lines = BufReader::with_capacity(BUFFER, stdout);
             while let Some((digest, path)) = read_sum(&mut lines)? {
                 moving.path = PathBuf::from(OsStr::from_bytes(&path));
-                if root.digest(&path, &mut buffer).ok() != Some(digest) {
-                    return Err(mismatch(format_args!("'{}' in {}", shortened(&path), Quoted(name))).into());
+                match root.digest(&path, &mut buffer) {
+                    Ok(ours) if ours == digest => {}
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                        return Err(at_local(&moving.path, "checked", e).into());
+                    }
+                    _ => return Err(mismatch(format_args!("'{}' in {}", shortened(&path), Quoted(name))).into()),
                 }
                 files += 1;
             }
@@ -213,7 +217,7 @@ impl Transfer<'_> {
         if !root.is_dir() {
             return Err(invalid(format!("'{}' on this machine is not a directory", local.display())));
         }
-        let found = files.ask(target, |client| match client.stat(target) {
+        let found = files.ask(target, deadline, |client| match client.stat(target) {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             found => found.map(Some),
         })?;
@@ -264,7 +268,7 @@ impl Transfer<'_> {
     fn fetch_tree(&mut self, remote: &Path, local: &Path) -> Result<TreeReport> {
         self.check_options()?;
         let (files, deadline, source) = (self.files, self.files.deadline(), bytes_of(remote)?);
-        if !files.ask(source, |client| client.stat(source))?.is(DIRECTORY) {
+        if !files.ask(source, deadline, |client| client.stat(source))?.is(DIRECTORY) {
             return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(source))));
         }
         let is_merged = match fs::metadata(local) {
@@ -304,8 +308,9 @@ impl Transfer<'_> {
         };
         finish().map_err(|e| at_local(local, "put in place", e))?;
         if sync {
-            sync_directory_of(&local.join("x"))?;
-            sync_directory_of(local)?;
+            // Names and directories; the files' contents are there since each was written.
+            let synced = fs::File::open(local).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
+            synced.map_err(|e| at_local(local, "put on the disk", e))?;
         }
         Ok(moving.report)
     }
@@ -407,6 +412,23 @@ impl From<Error> for Trouble {
     }
 }
 
+impl Trouble {
+    fn into_error(self, so_far: String) -> Error {
+        match self {
+            Self::Here(e) => e,
+            Self::There(e) => Error::new(ErrorKind::Transfer, format!("{so_far}: {e}")).with_source(e),
+        }
+    }
+
+    /// Whatever the tool has to say makes no difference: it may have no end.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Here(_) => true,
+            Self::There(e) => e.kind() == io::ErrorKind::InvalidData,
+        }
+    }
+}
+
 type Streamed<T> = std::result::Result<T, Trouble>;
 
 /// How both sides of a stream ended, and what the tool said.
@@ -432,7 +454,7 @@ fn stream(child: Child, work: impl FnOnce(&mut Child) -> Streamed<()>) -> Ended 
             String::from_utf8_lossy(&said).into_owned()
         });
         let here = work(&mut child);
-        if matches!(here, Err(Trouble::Here(_))) {
+        if here.as_ref().is_err_and(Trouble::is_final) {
             let _ = child.kill();
         }
         let there = child.wait().map_err(Error::within_operation);
@@ -449,24 +471,24 @@ impl Ended {
             let (path, bytes) = (moving.path.display(), moving.report.bytes);
             format!("{} can't be {done} beyond '{path}' and {bytes} bytes", Quoted(name))
         };
-        let status = match (self.here, self.there) {
-            (Err(Trouble::Here(e)), _) if e.kind() == ErrorKind::Cancelled => return Err(e.context(so_far())),
-            (Err(Trouble::Here(e)), _) => return Err(e),
-            // Nothing has its name yet, so doing it again is harmless.
-            (_, Err(e)) if e.kind() == ErrorKind::OutcomeUnknown => {
-                return Err(e.with_kind(ErrorKind::Disconnected).context(so_far()));
-            }
-            (_, Err(e)) => return Err(e.context(so_far())),
-            (Err(Trouble::There(e)), Ok(status)) if status.success() => {
-                return Err(Error::new(ErrorKind::Transfer, format!("{}: {e}", so_far())).with_source(e));
-            }
-            (_, Ok(status)) => status,
-        };
         let is_tolerable = |line: &str| {
             TOLERATED.iter().any(|words| line.ends_with(words)) || line.contains("Exiting with failure status")
         };
-        let is_whole = status.success() || (status.code() == Some(1) && self.said.lines().all(is_tolerable));
-        if is_whole { Ok(()) } else { Err(super::tool_failure(&self.said, &status, name, done)) }
+        let is_content =
+            |status: &ExitStatus| status.success() || (status.code() == Some(1) && self.said.lines().all(is_tolerable));
+        match (self.here, self.there) {
+            (Err(Trouble::Here(e)), _) if e.kind() == ErrorKind::Cancelled => Err(e.context(so_far())),
+            (Err(Trouble::Here(e)), _) => Err(e),
+            (Err(trouble @ Trouble::There(_)), _) if trouble.is_final() => Err(trouble.into_error(so_far())),
+            // Nothing has its name yet, so doing it again is harmless.
+            (_, Err(e)) if e.kind() == ErrorKind::OutcomeUnknown => {
+                Err(e.with_kind(ErrorKind::Disconnected).context(so_far()))
+            }
+            (_, Err(e)) => Err(e.context(so_far())),
+            (_, Ok(status)) if !is_content(&status) => Err(super::tool_failure(&self.said, &status, name, done)),
+            (Err(trouble), Ok(_)) => Err(trouble.into_error(so_far())),
+            (Ok(()), Ok(_)) => Ok(()),
+        }
     }
 }
 
@@ -515,8 +537,8 @@ impl<'m, 'a> Moving<'m, 'a> {
         let mut writer = Writer::new(output);
         writer.begin(&described(b".", Kind::Directory, root))?;
         self.report.directories += 1;
-        let list = |path: &Path| fs::read_dir(path).map_err(|e| at_local(path, "listed", e));
-        let mut open = vec![(PathBuf::new(), list(local)?)];
+        let entries = fs::read_dir(local).map_err(|e| at_local(local, "listed", e))?;
+        let mut open = vec![(PathBuf::new(), entries)];
         let mut buffer = vec![0; BUFFER];
         while let Some((directory, entries)) = open.last_mut() {
             let Some(entry) = entries.next() else {
@@ -527,20 +549,15 @@ impl<'m, 'a> Moving<'m, 'a> {
             self.path = directory.join(entry.file_name());
             self.tell(false)?;
             let (path, name) = (entry.path(), self.path.as_os_str().as_bytes().to_vec());
-            let found = match entry.metadata() {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    self.report.skip(&name, "removed meanwhile");
-                    continue;
-                }
-                found => found.map_err(|e| at_local(&path, "read", e))?,
-            };
+            let Some(found) = self.unless_removed(&name, entry.metadata(), &path, "read")? else { continue };
             let kind = found.file_type();
             if kind.is_dir() {
+                let Some(entries) = self.unless_removed(&name, fs::read_dir(&path), &path, "listed")? else { continue };
                 writer.begin(&described(&name, Kind::Directory, &found))?;
                 self.report.directories += 1;
-                open.push((self.path.clone(), list(&path)?));
+                open.push((self.path.clone(), entries));
             } else if kind.is_symlink() {
-                let target = fs::read_link(&path).map_err(|e| at_local(&path, "read", e))?;
+                let Some(target) = self.unless_removed(&name, fs::read_link(&path), &path, "read")? else { continue };
                 let link = target.into_os_string().into_encoded_bytes();
                 writer.begin(&Entry { link, ..described(&name, Kind::SymbolicLink, &found) })?;
                 self.report.symlinks += 1;
@@ -559,6 +576,18 @@ impl<'m, 'a> Moving<'m, 'a> {
         Ok(self.tell(true)?)
     }
 
+    /// What was found under a name here; `None` if it is gone again, which is told.
+    fn unless_removed<T>(&mut self, name: &[u8], found: io::Result<T>, path: &Path, done: &str) -> Result<Option<T>> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.report.skip(name, "removed meanwhile");
+                Ok(None)
+            }
+            Err(e) => Err(at_local(path, done, e)),
+        }
+    }
+
     fn pack_file(
         &mut self,
         writer: &mut Writer<impl Write>,
@@ -569,7 +598,8 @@ impl<'m, 'a> Moving<'m, 'a> {
         // Something else may have its name by now, which is neither followed nor waited for.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let unreadable = |e| at_local(path, "read", e);
-        let mut file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+        let opened = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+        let Some(mut file) = self.unless_removed(name, opened, path, "read")? else { return Ok(()) };
         let found = file.metadata().map_err(unreadable)?;
         if !found.is_file() {
             self.report.skip(name, "changed meanwhile to something else than a file");
@@ -585,13 +615,7 @@ impl<'m, 'a> Moving<'m, 'a> {
                 length => length.map_err(unreadable)?,
             };
             if length == 0 {
-                let message = format!(
-                    "'{}' on this machine ended after {} bytes of {}; it was changed meanwhile",
-                    path.display(),
-                    entry.size - left,
-                    entry.size
-                );
-                return Err(Error::new(ErrorKind::Transfer, message).into());
+                return Err(cut_short(path, entry.size - left, entry.size).into());
             }
             writer.write(&buffer[..length])?;
             left -= length as u64;
@@ -626,7 +650,8 @@ impl<'m, 'a> Moving<'m, 'a> {
             self.path = PathBuf::from(OsStr::from_bytes(&name));
             self.tell(false)?;
             let attributes = Attributes { mode: entry.mode, modified: entry.modified };
-            let unwritable = |e: io::Error| at_local(&local.join(&self.path), "written", e);
+            let path = local.join(&self.path);
+            let unwritable = |e: io::Error| at_local(&path, "written", e);
             match entry.kind {
                 Kind::Directory => {
                     self.report.directories += 1;
@@ -646,21 +671,20 @@ impl<'m, 'a> Moving<'m, 'a> {
                         if length == 0 {
                             break;
                         }
-                        file.write_all(&buffer[..length])
-                            .map_err(|e| at_local(&local.join(&self.path), "written", e))?;
+                        file.write_all(&buffer[..length]).map_err(unwritable)?;
                         self.report.bytes += length as u64;
                         self.tell(false)?;
                     }
                     let finished = if sync { file.sync_all() } else { Ok(()) };
-                    let finished = finished.and_then(|()| Root::finish_file(&file, attributes));
-                    finished.map_err(|e| at_local(&local.join(&self.path), "written", e))?;
+                    finished.and_then(|()| Root::finish_file(&file, attributes)).map_err(unwritable)?;
                     self.report.files += 1;
                 }
                 Kind::HardLink => {
                     let original = confined::name_below(&entry.link)
                         .map_err(|why| refused(&format!("a link to '{}', {why}", shortened(&entry.link))))?;
                     match root.hard_link(&name, &original) {
-                        Ok(()) => self.report.files += 1,
+                        Ok(None) => self.report.files += 1,
+                        Ok(Some(target)) => self.unpack_link(root, &name, &target, attributes).map_err(unwritable)?,
                         Err(e) if e.kind() == io::ErrorKind::NotFound => {
                             self.report.skip(&name, "another name of what is left out");
                         }
@@ -670,13 +694,8 @@ impl<'m, 'a> Moving<'m, 'a> {
                 Kind::SymbolicLink if entry.link.is_empty() || entry.link.contains(&0) => {
                     return Err(refused("a link to nothing").into());
                 }
-                Kind::SymbolicLink if !confined::leads_inside(&name, &entry.link) => {
-                    self.report
-                        .skip(&name, format!("a link that leads out of the tree, to '{}'", shortened(&entry.link)));
-                }
                 Kind::SymbolicLink => {
-                    root.symbolic_link(&name, &entry.link, attributes).map_err(unwritable)?;
-                    self.report.symlinks += 1;
+                    self.unpack_link(root, &name, &entry.link, attributes).map_err(unwritable)?;
                 }
                 Kind::Device => self.report.skip(&name, "a device"),
                 Kind::Pipe => self.report.skip(&name, "a named pipe"),
@@ -685,6 +704,16 @@ impl<'m, 'a> Moving<'m, 'a> {
         }
         self.tell(true)?;
         Ok(own)
+    }
+
+    fn unpack_link(&mut self, root: &mut Root, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {
+        if confined::leads_inside(name, target) {
+            root.symbolic_link(name, target, attributes)?;
+            self.report.symlinks += 1;
+        } else {
+            self.report.skip(name, format!("a link that leads out of the tree, to '{}'", shortened(target)));
+        }
+        Ok(())
     }
 }
 
@@ -702,6 +731,8 @@ fn described(name: &[u8], kind: Kind, found: &fs::Metadata) -> Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     struct Place(PathBuf);
@@ -762,6 +793,7 @@ mod tests {
             entry("./d/file", Kind::File, ""),
             entry("./d/link", Kind::SymbolicLink, "../top"),
             entry("./d/hard", Kind::HardLink, "./d/file"),
+            entry("./d/same", Kind::HardLink, "d/link"),
             Entry { mode: 0o640, ..entry("./top", Kind::File, "") },
             Entry { mode: 0o600, ..entry("./top", Kind::File, "") },
             entry("./device", Kind::Device, ""),
@@ -770,10 +802,12 @@ mod tests {
             entry("./out", Kind::SymbolicLink, "/etc/passwd"),
             entry("./up", Kind::SymbolicLink, "d/../../x"),
             entry("./again", Kind::HardLink, "out"),
+            // Another name of a link leads to something else.
+            entry("./up-and-away", Kind::HardLink, "d/link"),
         ];
         let (result, report) = unpacked(&place, &entries);
         result.unwrap();
-        assert_eq!((report.files, report.directories, report.symlinks, report.skipped), (4, 2, 1, 6));
+        assert_eq!((report.files, report.directories, report.symlinks, report.skipped), (4, 2, 2, 7));
         let texts: Vec<_> = report.notes.iter().map(|note| (note.path.to_str().unwrap(), &note.text[..])).collect();
         assert_eq!(texts[0], ("device", "a device"));
         assert_eq!(texts[3], ("out", "a link that leads out of the tree, to '/etc/passwd'"));
@@ -783,7 +817,10 @@ mod tests {
         assert_eq!((found("d").mtime(), found("d/link").mtime()), (1_000_000_000, 1_000_000_000));
         assert_eq!((found("d/file").ino(), found("top").mode() & 0o7777), (found("d/hard").ino(), 0o600));
         assert_eq!(fs::read_link(place.0.join("root/d/link")).unwrap(), Path::new("../top"));
-        assert!(!place.0.join("root/out").exists());
+        assert_eq!(fs::read_link(place.0.join("root/d/same")).unwrap(), Path::new("../top"));
+        for name in ["out", "up-and-away"] {
+            assert!(fs::symlink_metadata(place.0.join("root").join(name)).is_err(), "{name}");
+        }
     }
 
     #[test]
@@ -876,6 +913,19 @@ mod tests {
         assert_eq!(fs::read(target.join("d/f")).unwrap(), b"d/f");
         assert!(target.join("d/kept").is_dir() && target.join("d/new/x").is_file() && target.join("g").is_file());
         assert_eq!(fs::metadata(target.join("d/new")).unwrap().mode() & 0o777, 0o500);
+        confined::remove_all(&place.0.join("root")).unwrap();
+
+        // More names than are in memory at once.
+        fs::create_dir(place.0.join("root")).unwrap();
+        for number in 0..3000 {
+            fs::write(place.0.join(format!("root/{number}")), "").unwrap();
+        }
+        fs::set_permissions(target.join("d"), fs::Permissions::from_mode(0o710)).unwrap();
+        unpacked(&place, &[Entry { mode: 0o777, ..entry("d/", Kind::Directory, "") }]).0.unwrap();
+        Root::open(&place.0.join("root")).unwrap().merge_into(&target).unwrap();
+        assert_eq!(fs::read_dir(&target).unwrap().count(), 3002);
+        assert_eq!(fs::read_dir(place.0.join("root")).unwrap().count(), 0);
+        assert_eq!(fs::metadata(target.join("d")).unwrap().mode() & 0o777, 0o710, "what was there keeps its mode");
         confined::remove_all(&place.0.join("root")).unwrap();
 
         // What an earlier download may have left.
