@@ -21,9 +21,8 @@ type Process struct {
 }
 
 func newProcess(child *C.sbx_child, sandbox string) *Process {
-	p := &Process{id: C.GoString(C.sbx_child_id(child)), sandbox: sandbox}
-	p.handle = own(p, child, func(child *C.sbx_child) { C.sbx_child_free(child) })
-	return p
+	h := newHandle(child, func(child *C.sbx_child) { C.sbx_child_free(child) })
+	return &Process{h, C.GoString(C.sbx_child_id(child)), sandbox}
 }
 
 // ID is the value of SANDBOX_COMMAND_ID in the environment of the command's processes.
