@@ -129,6 +129,16 @@ func TestAFileIsAsInOs(t *testing.T) {
 	}
 }
 
+// A reading is a function as a reader.
+type reading func(p []byte) (int, error)
+
+func (r reading) Read(p []byte) (int, error) { return r(p) }
+
+// Writes less than it was given, and keeps silent about it.
+type short struct{}
+
+func (short) Write(p []byte) (int, error) { return len(p) / 2, nil }
+
 func TestATransferEndsWithItsContext(t *testing.T) {
 	box := box(t)
 	local := filepath.Join(t.TempDir(), "down")
@@ -173,6 +183,34 @@ func TestATransferEndsWithItsContext(t *testing.T) {
 	reader, writer := io.Pipe()
 	defer writer.Close()
 	if _, err := box.UploadFrom(ctx, reader, "/tmp/up", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	// Nor does what one does later reach the call.
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	isBack := make(chan struct{}, 100)
+	late := reading(func(p []byte) (int, error) {
+		time.Sleep(500 * time.Millisecond)
+		defer func() { isBack <- struct{}{} }()
+		return len(p), nil
+	})
+	if _, err := box.UploadFrom(ctx, late, "/tmp/up", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	<-isBack
+	for says, reader := range map[string]io.Reader{
+		"returned -1": reading(func(p []byte) (int, error) { return -1, nil }),
+		"returned 1":  reading(func(p []byte) (int, error) { return len(p) + 1<<30, nil }),
+		"progress":    reading(func(p []byte) (int, error) { return 0, nil }),
+	} {
+		for _, ctx := range []context.Context{context.Background(), t.Context()} {
+			_, err := box.UploadFrom(ctx, reader, "/tmp/up", nil)
+			if !errors.Is(err, ErrCancelled) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v", says, err)
+			}
+		}
+	}
+	if _, err := box.DownloadTo(t.Context(), "/etc/passwd", short{}, nil); !errors.Is(err, io.ErrShortWrite) {
 		t.Error(err)
 	}
 	broken := errors.New("broken")
