@@ -36,6 +36,14 @@ func TestFSIsOne(t *testing.T) {
 	if names, err := fs.Glob(files, "*/t*"); err != nil || len(names) != 1 {
 		t.Error(names, err)
 	}
+	if err := box.WriteFile(t.Context(), "working", []byte("here")); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{"", "."} {
+		if contents, err := box.FS(t.Context(), root).ReadFile("working"); err != nil || string(contents) != "here" {
+			t.Errorf("%q: %q %v", root, contents, err)
+		}
+	}
 	_, err = files.Open("missing")
 	var where *fs.PathError
 	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &where) || where.Path != "missing" {
