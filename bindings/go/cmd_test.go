@@ -63,6 +63,11 @@ func TestACommandIsAsInOsExec(t *testing.T) {
 		if err := cmd.Run(); !errors.Is(err, broken) {
 			t.Error(err)
 		}
+		cmd = box.Command(ctx, "uname")
+		cmd.Stdout = short{}
+		if err := cmd.Run(); !errors.Is(err, io.ErrShortWrite) {
+			t.Error(err)
+		}
 		if err := cmd.Run(); !errors.Is(err, ErrInvalidArgument) {
 			t.Error("a command ran twice")
 		}
@@ -243,6 +248,50 @@ func TestAPanicComesOutOfTheCall(t *testing.T) {
 	}
 	if exists, err := box.Exists(t.Context(), "/tmp/panic"); exists || err != nil {
 		t.Error(exists, err)
+	}
+}
+
+func TestAPanicOfAWriterEndsTheWait(t *testing.T) {
+	for name, do := range map[string]func(){"panic": func() { panic("mine") }, "Goexit": runtime.Goexit} {
+		cmd := box(t).Shell(t.Context(), "echo now; exec sleep 60")
+		cmd.Stdout = writerFunc(func([]byte) error { do(); return nil })
+		// It stays open.
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		type ending struct{ value, err any }
+		ended := make(chan ending, 1)
+		go func() {
+			result := ending{err: "none"}
+			defer func() { result.value = recover(); ended <- result }()
+			result.err = cmd.Run()
+		}()
+		select {
+		case result := <-ended:
+			if (result.value == "mine") != (name == "panic") || result.err != "none" {
+				t.Errorf("%s: %+v", name, result)
+			}
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s: the wait goes on", name)
+		}
+	}
+}
+
+func TestWhatIsThereIsNotMissed(t *testing.T) {
+	results := make(chan int, 1)
+	for number := range 1000 {
+		results <- number
+		if result, isThere := within(results, time.Time{}); !isThere || result != number {
+			t.Fatal(number, result, isThere)
+		}
+	}
+	if _, isThere := within(results, time.Time{}); isThere {
+		t.Error("a result that nobody sent")
+	}
+	// The proof of an end and what belongs to the command share the time.
+	cmd := &Cmd{WaitDelay: time.Hour}
+	if first := cmd.lastMoment(); time.Until(first) < 59*time.Minute || cmd.lastMoment() != first {
+		t.Error(first)
 	}
 }
 
