@@ -21,7 +21,7 @@ import (
 
 // A Terminal is what a command can run on.
 type Terminal struct {
-	// Its kind, such as "xterm-256color".
+	// Its kind. Default: "xterm-256color".
 	Kind string
 	// Its size in characters.
 	Columns, Rows uint16
@@ -358,6 +358,9 @@ func (c *Cmd) prepare(purpose purpose) (*handle[*C.sbx_command], error) {
 	if c.hasRun || len(c.Args) == 0 {
 		return nil, op.fail(ErrInvalidArgument, "a command has Args, and is run once")
 	}
+	if c.OutputLimit < 0 {
+		return nil, op.fail(ErrInvalidArgument, "a negative OutputLimit")
+	}
 	c.hasRun = true
 	op.texts = []string{c.Args[0]}
 	if err := op.check(c.ctx); err != nil {
@@ -402,7 +405,7 @@ func (c *Cmd) prepare(purpose purpose) (*handle[*C.sbx_command], error) {
 		return C.sbx_command_set_user(command, value, err)
 	})
 	if c.Terminal != nil {
-		s.text("terminal", c.Terminal.Kind, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		s.text("terminal", cmp.Or(c.Terminal.Kind, "xterm-256color"), func(value *C.char, err **C.sbx_error) C.sbx_status {
 			return C.sbx_command_set_terminal(command, value, C.uint16_t(c.Terminal.Columns), C.uint16_t(c.Terminal.Rows), err)
 		})
 	}

@@ -45,6 +45,16 @@ func TestACommandIsAsInOsExec(t *testing.T) {
 		if err := box.Command(ctx, "echo", "a\x00b").Run(); !errors.Is(err, ErrInvalidArgument) {
 			t.Error(err)
 		}
+		cmd = box.Command(ctx, "true")
+		cmd.OutputLimit = -1
+		if _, err := cmd.Output(); !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "OutputLimit") {
+			t.Error(err)
+		}
+		cmd = box.Shell(ctx, "stty size; echo $TERM")
+		cmd.Terminal = &Terminal{Columns: 100, Rows: 30}
+		if out, err := cmd.Output(); err != nil || string(out) != "30 100\r\nxterm-256color\r\n" {
+			t.Errorf("%q %v", out, err)
+		}
 		var stdout, stderr bytes.Buffer
 		cmd = box.Shell(ctx, "wc -c; echo oh >&2")
 		// From a reader of no known kind, more than any buffer takes.
