@@ -209,6 +209,10 @@ func talk[P comparable, T any](ctx context.Context, op operation, h *handle[P], 
 	case errors.Is(err, ErrCancelled) && ctx.Err() != nil:
 		return none, op.stopped(ctx)
 	case err != nil && c.err != nil:
+		// C knows only that a callback wants to stop.
+		if e := (*Error)(nil); errors.As(err, &e) {
+			e.Message += ": " + c.err.Error()
+		}
 		return none, because(err, c.err)
 	}
 	return value, err
