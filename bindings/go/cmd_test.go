@@ -347,7 +347,7 @@ func TestTwoHundredGoroutinesAndNothingIsLeft(t *testing.T) {
 				}
 			case 2:
 				name := "/tmp/goroutine-" + text
-				if err := box.WriteFile(ctx, name, []byte(text)); err != nil {
+				if err := box.WriteFile(ctx, name, []byte(text), 0o600); err != nil {
 					t.Error(number, err)
 				}
 				if contents, err := box.ReadFile(ctx, name); err != nil || string(contents) != text {
