@@ -159,12 +159,12 @@ func (c forgetful) Err() error {
 
 func TestACallKeepsWhatItIsMadeOn(t *testing.T) {
 	before := handles.Load()
-	config := &Config{IgnoreEnvironment: true, Kubeconfig: kubeconfig(t, "127.0.0.1:1"), CreateTimeout: time.Second}
-	client, err := NewClient(config)
+	client, err := NewClient(&Config{IgnoreEnvironment: true, Kubeconfig: kubeconfig(t, "127.0.0.1:1")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := client.List(forgetful{context.Background()}, nil); !errors.Is(err, ErrUnavailable) {
+	// It fails before anything is asked of the cluster.
+	if _, err := client.Attach(forgetful{context.Background()}, "Not A Name"); !errors.Is(err, ErrInvalidArgument) {
 		t.Error(err)
 	}
 	await(t, "the client is freed", func() bool { runtime.GC(); return handles.Load() <= before })
