@@ -50,6 +50,9 @@ func TestKindsMatchTheirOwnAndNothingElse(t *testing.T) {
 				t.Errorf("%v and %v", kind, target)
 			}
 		}
+		if os.IsTimeout(err) != (kind == ErrTimedOut) || os.IsTimeout(&fs.PathError{Err: err}) != (kind == ErrTimedOut) {
+			t.Errorf("os.IsTimeout is wrong about %v", kind)
+		}
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v matches a context", kind)
 		}

@@ -28,6 +28,13 @@ type File struct {
 	position sync.Mutex
 }
 
+var (
+	_ fs.File            = (*File)(nil)
+	_ io.ReadWriteSeeker = (*File)(nil)
+	_ io.ReaderAt        = (*File)(nil)
+	_ io.WriterAt        = (*File)(nil)
+)
+
 // Open opens a file for reading.
 func (s *Sandbox) Open(ctx context.Context, name string) (*File, error) {
 	return s.OpenFile(ctx, name, os.O_RDONLY, 0)

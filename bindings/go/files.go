@@ -24,6 +24,8 @@ type FileInfo struct {
 	modified, accessed time.Time
 }
 
+var _ fs.FileInfo = (*FileInfo)(nil)
+
 // Name is the last element of the file's name.
 func (i *FileInfo) Name() string { return i.name }
 

@@ -21,6 +21,19 @@ type FS struct {
 	root    string
 }
 
+var (
+	_ fs.ReadDirFS   = (*FS)(nil)
+	_ fs.ReadFileFS  = (*FS)(nil)
+	_ fs.StatFS      = (*FS)(nil)
+	_ fs.ReadDirFile = (*directory)(nil)
+	// fs.ReadLinkFS, which Go 1.24 has not.
+	_ interface {
+		fs.FS
+		ReadLink(name string) (string, error)
+		Lstat(name string) (fs.FileInfo, error)
+	} = (*FS)(nil)
+)
+
 // at is the file in the sandbox that a name stands for.
 func (f *FS) at(op, name string) (string, error) {
 	if !fs.ValidPath(name) {
