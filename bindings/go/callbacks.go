@@ -13,6 +13,7 @@ import "C"
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"runtime"
 	"runtime/cgo"
@@ -108,40 +109,80 @@ func (c *conversation) do(function func() error) bool {
 	}
 }
 
-// abandonable calls what may block for long, such as a Read, and leaves it alone when the context is done.
-func (c *conversation) abandonable(call func() error) error {
+// abandonable calls what may block for long, a Read or a Write, and leaves it alone when the context is done: what comes of it then is
+// nobody's.
+func (c *conversation) abandonable(call func() (int, error)) (int, error) {
 	if c.ctx.Done() == nil {
 		return call()
 	}
 	var (
-		err      error
-		panicked any
-		isBack   bool
-		ended    = make(chan struct{})
+		length int
+		err    error
+		how    outcome
+		ended  = make(chan struct{})
 	)
 	go func() {
 		defer close(ended)
-		defer func() {
-			if !isBack {
-				panicked = recover()
-			}
-		}()
-		err = call()
-		isBack = true
+		how.of(func() { length, err = call() })
 	}()
 	select {
 	case <-c.ctx.Done():
-		return c.ctx.Err()
+		return 0, c.ctx.Err()
 	case <-ended:
+		how.goOn()
+		return length, err
 	}
+}
+
+// An outcome is how a function ended that was called on another goroutine than the one that is concerned.
+type outcome struct {
+	isBack   bool
+	panicked any
+}
+
+// of makes a call.
+func (o *outcome) of(call func()) {
+	defer func() {
+		if !o.isBack {
+			o.panicked = recover()
+		}
+	}()
+	call()
+	o.isBack = true
+}
+
+// goOn lets a panic or runtime.Goexit of the call go on here.
+func (o *outcome) goOn() {
 	switch {
-	case isBack:
-	case panicked != nil:
-		panic(panicked)
+	case o.isBack:
+	case o.panicked != nil:
+		panic(o.panicked)
 	default:
 		runtime.Goexit()
 	}
-	return err
+}
+
+// fill is a Read that gives something, or io.EOF, or another error, whatever the reader does.
+func fill(buffer []byte, read func(buffer []byte) (int, error)) (int, error) {
+	for range 100 {
+		length, err := read(buffer)
+		if length < 0 || length > len(buffer) {
+			return 0, fmt.Errorf("a Read of %d bytes returned %d", len(buffer), length)
+		}
+		if length != 0 || err != nil {
+			return length, err
+		}
+	}
+	return 0, io.ErrNoProgress
+}
+
+// writeAll is a Write of all or an error, whatever the writer does.
+func writeAll(target io.Writer, data []byte) (int, error) {
+	length, err := target.Write(data)
+	if err == nil && length != len(data) {
+		err = io.ErrShortWrite
+	}
+	return length, err
 }
 
 // talk is ask for a call that calls back.
@@ -168,6 +209,10 @@ func talk[P comparable, T any](ctx context.Context, op operation, h *handle[P], 
 	case errors.Is(err, ErrCancelled) && ctx.Err() != nil:
 		return none, op.stopped(ctx)
 	case err != nil && c.err != nil:
+		// C knows only that a callback wants to stop.
+		if e := (*Error)(nil); errors.As(err, &e) {
+			e.Message += ": " + c.err.Error()
+		}
 		return none, because(err, c.err)
 	}
 	return value, err
@@ -218,11 +263,10 @@ func sandbox_go_read(userdata unsafe.Pointer, buffer *C.uint8_t, capacity C.size
 		c.buffer = make([]byte, capacity)
 	}
 	length := 0
-	isFine := c.do(func() error {
-		var err error
-		for length == 0 && err == nil && capacity > 0 {
-			err = c.abandonable(func() (err error) { length, err = c.source.Read(c.buffer[:capacity]); return err })
-		}
+	isFine := capacity == 0 || c.do(func() (err error) {
+		length, err = fill(c.buffer[:capacity], func(buffer []byte) (int, error) {
+			return c.abandonable(func() (int, error) { return c.source.Read(buffer) })
+		})
 		if err == io.EOF {
 			return nil
 		}
@@ -239,6 +283,7 @@ func sandbox_go_write(userdata unsafe.Pointer, data *C.uint8_t, length C.size_t)
 	c := conversationOf(userdata)
 	c.buffer = append(c.buffer[:0], borrowed(data, length)...)
 	return goesOn(c.do(func() error {
-		return c.abandonable(func() error { _, err := c.target.Write(c.buffer); return err })
+		_, err := c.abandonable(func() (int, error) { return writeAll(c.target, c.buffer) })
+		return err
 	}))
 }

@@ -27,9 +27,10 @@ func NewClient(config *Config) (*Client, error) {
 	if err := invoke(func(err **C.sbx_error) C.sbx_status { return C.sbx_client_new(settings, &client, err) }); err != nil {
 		return nil, err
 	}
-	c := &Client{namespace: C.GoString(C.sbx_client_namespace(client))}
-	c.handle = own(c, client, func(client *C.sbx_client) { C.sbx_client_free(client) })
-	return c, nil
+	return &Client{
+		handle:    newHandle(client, func(client *C.sbx_client) { C.sbx_client_free(client) }),
+		namespace: C.GoString(C.sbx_client_namespace(client)),
+	}, nil
 }
 
 // Close frees the client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are

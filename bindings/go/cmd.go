@@ -7,6 +7,7 @@ import "C"
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -20,7 +21,7 @@ import (
 
 // A Terminal is what a command can run on.
 type Terminal struct {
-	// Its kind, such as "xterm-256color".
+	// Its kind. Default: "xterm-256color".
 	Kind string
 	// Its size in characters.
 	Columns, Rows uint16
@@ -54,10 +55,10 @@ type Cmd struct {
 	Timeout time.Duration
 	// Runs the command on a terminal: all output comes as standard output then, with "\r\n" at the ends of lines.
 	Terminal *Terminal
-	// How many bytes of each stream are kept by Output, CombinedOutput and Collect, if not 0. Default: 256 MiB.
+	// How many bytes of each stream are kept by Output, CombinedOutput and Collect. Default: 256 MiB.
 	OutputLimit int
-	// How long is waited for goroutines that copy input or output, after the command has ended, and for the proof of that end, after
-	// the context was done. Default: 10 seconds.
+	// How long is waited, from the end of the command or of its context on, whichever comes first: for the proof that it was killed,
+	// and for goroutines that copy input or output. Default: 10 seconds.
 	WaitDelay time.Duration
 
 	// The command once it is started.
@@ -75,7 +76,8 @@ type Cmd struct {
 	obeysDeadline bool // its timeout is the context's deadline
 	unwatch       func() bool
 	feeding       *feed
-	copies        []<-chan error
+	copies        []<-chan drain
+	waitsUntil    time.Time     // see lastMoment
 	isOver        chan struct{} // closed when an output stream has come to its end, which it does with the command
 	hasRun        bool
 	isWaitedFor   bool
@@ -177,7 +179,7 @@ func (c *Cmd) Collect() (*Output, error) {
 	if err := c.start(collecting); err != nil {
 		return nil, err
 	}
-	output, err := finish(c.ctx, c.Process, c.operation(), c.delay(), c.Process.collect)
+	output, err := finish(c.ctx, c.Process, c.operation(), c.lastMoment, c.Process.collect)
 	if output == nil {
 		return nil, c.tidy(nil, err)
 	}
@@ -289,7 +291,7 @@ func (c *Cmd) Wait() error {
 		case <-c.ctx.Done():
 		}
 	}
-	state, err := finish(c.ctx, c.Process, c.operation(), c.delay(), c.Process.wait)
+	state, err := finish(c.ctx, c.Process, c.operation(), c.lastMoment, c.Process.wait)
 	return c.settle(state, c.tidy(state, err))
 }
 
@@ -329,13 +331,6 @@ const (
 
 func (c *Cmd) operation() operation { return c.sandbox.operation("run command") }
 
-func (c *Cmd) delay() time.Duration {
-	if c.WaitDelay > 0 {
-		return c.WaitDelay
-	}
-	return patience
-}
-
 // isAlone is true for a command that nobody can stop and nobody has to feed: one call of C on one thread runs it.
 func (c *Cmd) isAlone() bool {
 	switch c.Stdin.(type) {
@@ -362,6 +357,9 @@ func (c *Cmd) prepare(purpose purpose) (*handle[*C.sbx_command], error) {
 	op := c.operation()
 	if c.hasRun || len(c.Args) == 0 {
 		return nil, op.fail(ErrInvalidArgument, "a command has Args, and is run once")
+	}
+	if c.OutputLimit < 0 {
+		return nil, op.fail(ErrInvalidArgument, "a negative OutputLimit")
 	}
 	c.hasRun = true
 	op.texts = []string{c.Args[0]}
@@ -407,7 +405,7 @@ func (c *Cmd) prepare(purpose purpose) (*handle[*C.sbx_command], error) {
 		return C.sbx_command_set_user(command, value, err)
 	})
 	if c.Terminal != nil {
-		s.text("terminal", c.Terminal.Kind, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		s.text("terminal", cmp.Or(c.Terminal.Kind, "xterm-256color"), func(value *C.char, err **C.sbx_error) C.sbx_status {
 			return C.sbx_command_set_terminal(command, value, C.uint16_t(c.Terminal.Columns), C.uint16_t(c.Terminal.Rows), err)
 		})
 	}
@@ -482,7 +480,7 @@ func (c *Cmd) setInput(command *C.sbx_command, s *settings, purpose purpose) {
 		}
 		defer reader.Close()
 		descriptor(reader)
-		c.feeding = &feed{writer: writer, isDone: make(chan struct{})}
+		c.feeding = &feed{writer: writer, result: make(chan error, 1)}
 	}
 }
 
@@ -584,37 +582,23 @@ func (c *Cmd) tidy(state *ProcessState, err error) error {
 	for _, pipe := range c.pipes {
 		pipe.Close()
 	}
-	timer := time.NewTimer(c.delay())
-	defer timer.Stop()
+	defer c.Process.handle.close()
 	var failure error
 	if c.feeding != nil {
 		c.feeding.writer.Close()
-		select {
-		case <-c.feeding.isDone:
-			failure = c.feeding.err
-		case <-timer.C:
-			timer.Reset(0)
-		}
+		failure, _ = within(c.feeding.result, c.lastMoment())
 	}
 	for _, copy := range c.copies {
-		select {
-		case result := <-copy:
-			var panicked *panicked
-			if errors.As(result, &panicked) {
-				c.Process.handle.close()
-				panic(panicked.value)
-			}
-			if failure == nil && !errors.Is(result, io.ErrClosedPipe) {
-				failure = result
-			}
-		case <-timer.C:
-			timer.Reset(0)
-			if failure == nil {
-				failure = exec.ErrWaitDelay
-			}
+		result, isThere := within(copy, c.lastMoment())
+		if isThere {
+			result.how.goOn()
+		} else {
+			result.err = exec.ErrWaitDelay
+		}
+		if failure == nil && !errors.Is(result.err, io.ErrClosedPipe) {
+			failure = result.err
 		}
 	}
-	c.Process.handle.close()
 	switch {
 	case err != nil:
 		return c.explain(err)
@@ -624,6 +608,31 @@ func (c *Cmd) tidy(state *ProcessState, err error) error {
 		return c.operation().fail(ErrCancelled, failure.Error(), failure)
 	}
 	return nil
+}
+
+// lastMoment is until when is waited for what belongs to the command. The first question begins the time for that.
+func (c *Cmd) lastMoment() time.Time {
+	if c.waitsUntil.IsZero() {
+		c.waitsUntil = time.Now().Add(cmp.Or(max(c.WaitDelay, 0), patience))
+	}
+	return c.waitsUntil
+}
+
+// within waits for a result until a moment; one that is there is never missed.
+func within[T any](results <-chan T, moment time.Time) (result T, isThere bool) {
+	select {
+	case result = <-results:
+		return result, true
+	default:
+	}
+	timer := time.NewTimer(time.Until(moment))
+	defer timer.Stop()
+	select {
+	case result = <-results:
+		return result, true
+	case <-timer.C:
+		return result, false
+	}
 }
 
 // settle is how Run and its like end.
@@ -645,20 +654,18 @@ func isSame(a, b io.Writer) bool {
 // A feed copies a reader to the pipe from which the library reads the input.
 type feed struct {
 	writer *os.File
-	isDone chan struct{}
-	err    error
+	result chan error
 }
 
 func (f *feed) run(reader io.Reader, process *Process) {
-	defer close(f.isDone)
 	source := &watchedReader{reader: reader}
 	_, _ = io.Copy(f.writer, source)
 	if source.err != nil {
 		// A part of an input is not to be taken for the whole.
-		f.err = source.err
 		process.Kill()
 	}
 	f.writer.Close()
+	f.result <- source.err
 }
 
 // A watchedReader tells its own errors from those of the writer.
@@ -675,45 +682,44 @@ func (r *watchedReader) Read(p []byte) (int, error) {
 	return length, err
 }
 
+// A drain is how the copying of a stream has ended.
+type drain struct {
+	err error // of the writer
+	how outcome
+}
+
 // copyOutput copies a stream to its end, and says so then. If the writer fails, what comes afterwards is thrown away.
-func copyOutput(stream *outputPipe, writer io.Writer, over func()) <-chan error {
-	result := make(chan error, 1)
+func copyOutput(stream *outputPipe, writer io.Writer, over func()) <-chan drain {
+	results := make(chan drain, 1)
 	go func() {
+		var result drain
 		pipe, isPipe := writer.(*io.PipeWriter)
-		var failure error
 		defer func() {
-			if value := recover(); value != nil {
-				failure = &panicked{value}
+			if !result.how.isBack {
 				stream.process.Kill()
 			}
+			// A lost connection ends the stream too; the reason comes from Wait.
+			over()
 			if isPipe {
 				pipe.Close()
 			}
-			result <- failure
+			results <- result
 		}()
-		buffer := make([]byte, 64<<10)
-		for {
-			length, err := stream.Read(buffer)
-			if err != nil {
-				// A lost connection ends the stream too; the reason comes from Wait.
-				over()
-				return
-			}
-			if failure != nil {
-				continue
-			}
-			if _, err := writer.Write(buffer[:length]); err != nil {
-				failure = err
-				if isPipe {
+		result.how.of(func() {
+			buffer := make([]byte, 64<<10)
+			for {
+				length, err := stream.Read(buffer)
+				if err != nil {
+					return
+				}
+				if result.err != nil {
+					continue
+				}
+				if _, result.err = writeAll(writer, buffer[:length]); result.err != nil && isPipe {
 					pipe.Close()
 				}
 			}
-		}
+		})
 	}()
-	return result
+	return results
 }
-
-// panicked carries a panic of a writer to the goroutine that waits.
-type panicked struct{ value any }
-
-func (p *panicked) Error() string { return "a writer panicked" }

@@ -45,6 +45,16 @@ func TestACommandIsAsInOsExec(t *testing.T) {
 		if err := box.Command(ctx, "echo", "a\x00b").Run(); !errors.Is(err, ErrInvalidArgument) {
 			t.Error(err)
 		}
+		cmd = box.Command(ctx, "true")
+		cmd.OutputLimit = -1
+		if _, err := cmd.Output(); !errors.Is(err, ErrInvalidArgument) || !strings.Contains(err.Error(), "OutputLimit") {
+			t.Error(err)
+		}
+		cmd = box.Shell(ctx, "stty size; echo $TERM")
+		cmd.Terminal = &Terminal{Columns: 100, Rows: 30}
+		if out, err := cmd.Output(); err != nil || string(out) != "30 100\r\nxterm-256color\r\n" {
+			t.Errorf("%q %v", out, err)
+		}
 		var stdout, stderr bytes.Buffer
 		cmd = box.Shell(ctx, "wc -c; echo oh >&2")
 		// From a reader of no known kind, more than any buffer takes.
@@ -61,6 +71,11 @@ func TestACommandIsAsInOsExec(t *testing.T) {
 		cmd = box.Shell(ctx, "yes | head -c 10000000")
 		cmd.Stdout = failing{broken}
 		if err := cmd.Run(); !errors.Is(err, broken) {
+			t.Error(err)
+		}
+		cmd = box.Command(ctx, "uname")
+		cmd.Stdout = short{}
+		if err := cmd.Run(); !errors.Is(err, io.ErrShortWrite) {
 			t.Error(err)
 		}
 		if err := cmd.Run(); !errors.Is(err, ErrInvalidArgument) {
@@ -246,6 +261,50 @@ func TestAPanicComesOutOfTheCall(t *testing.T) {
 	}
 }
 
+func TestAPanicOfAWriterEndsTheWait(t *testing.T) {
+	for name, do := range map[string]func(){"panic": func() { panic("mine") }, "Goexit": runtime.Goexit} {
+		cmd := box(t).Shell(t.Context(), "echo now; exec sleep 60")
+		cmd.Stdout = writerFunc(func([]byte) error { do(); return nil })
+		// It stays open.
+		if _, err := cmd.StdinPipe(); err != nil {
+			t.Fatal(err)
+		}
+		type ending struct{ value, err any }
+		ended := make(chan ending, 1)
+		go func() {
+			result := ending{err: "none"}
+			defer func() { result.value = recover(); ended <- result }()
+			result.err = cmd.Run()
+		}()
+		select {
+		case result := <-ended:
+			if (result.value == "mine") != (name == "panic") || result.err != "none" {
+				t.Errorf("%s: %+v", name, result)
+			}
+		case <-time.After(30 * time.Second):
+			t.Errorf("%s: the wait goes on", name)
+		}
+	}
+}
+
+func TestWhatIsThereIsNotMissed(t *testing.T) {
+	results := make(chan int, 1)
+	for number := range 1000 {
+		results <- number
+		if result, isThere := within(results, time.Time{}); !isThere || result != number {
+			t.Fatal(number, result, isThere)
+		}
+	}
+	if _, isThere := within(results, time.Time{}); isThere {
+		t.Error("a result that nobody sent")
+	}
+	// The proof of an end and what belongs to the command share the time.
+	cmd := &Cmd{WaitDelay: time.Hour}
+	if first := cmd.lastMoment(); time.Until(first) < 59*time.Minute || cmd.lastMoment() != first {
+		t.Error(first)
+	}
+}
+
 func TestTwoHundredGoroutinesAndNothingIsLeft(t *testing.T) {
 	if err := endShared(); err != nil {
 		t.Error(err)
@@ -288,7 +347,7 @@ func TestTwoHundredGoroutinesAndNothingIsLeft(t *testing.T) {
 				}
 			case 2:
 				name := "/tmp/goroutine-" + text
-				if err := box.WriteFile(ctx, name, []byte(text)); err != nil {
+				if err := box.WriteFile(ctx, name, []byte(text), 0o600); err != nil {
 					t.Error(number, err)
 				}
 				if contents, err := box.ReadFile(ctx, name); err != nil || string(contents) != text {

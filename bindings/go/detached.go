@@ -51,9 +51,7 @@ func newDetached[P comparable](s *Sandbox, ctx context.Context, op operation, fr
 	if err != nil {
 		return nil, err
 	}
-	d := &Detached{key: C.GoString(C.sbx_detached_key(detached)), sandbox: s.name}
-	d.handle = own(d, detached, free)
-	return d, nil
+	return &Detached{newHandle(detached, free), C.GoString(C.sbx_detached_key(detached)), s.name}, nil
 }
 
 func (d *Detached) operation(texts ...string) operation {

@@ -5,6 +5,8 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -64,6 +66,30 @@ func TestEverythingExportedIsDocumented(t *testing.T) {
 	}
 	if seen < 200 {
 		t.Errorf("only %d identifiers were looked at", seen)
+	}
+}
+
+func TestTheGuideShowsTheExamples(t *testing.T) {
+	code := func(name string) string {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return regexp.MustCompile(`(?m)^[ \t]+`).ReplaceAllString(string(text), "")
+	}
+	blocks := strings.Split(code("README.md"), "\n```go\n")
+	seen := 0
+	for number, block := range blocks[1:] {
+		if strings.HasSuffix(blocks[number], " -->") {
+			continue // a whole file, for tests/readme.rs
+		}
+		seen++
+		if block, _, _ = strings.Cut(block, "```"); !strings.Contains(code("example_test.go"), block) {
+			t.Errorf("no example has\n%s", block)
+		}
+	}
+	if seen < 2 {
+		t.Errorf("only %d parts of examples were looked at", seen)
 	}
 }
 

@@ -146,7 +146,7 @@ func (e *Error) Error() string { return e.Message }
 // Unwrap gives the kind and what caused the error in this process: the context's error, or that of a function that was called.
 func (e *Error) Unwrap() []error { return append([]error{e.Kind}, e.causes...) }
 
-// Timeout is true if the operation's time ran out, after net.Error.
+// Timeout is true if the operation's time ran out. os.IsTimeout asks for it, also in an fs.PathError.
 func (e *Error) Timeout() bool { return e.Kind == ErrTimedOut }
 
 // A Cause is why Kubernetes says that a Pod can't start or has stopped. A later version may have more of them.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -49,6 +50,9 @@ func TestKindsMatchTheirOwnAndNothingElse(t *testing.T) {
 				t.Errorf("%v and %v", kind, target)
 			}
 		}
+		if os.IsTimeout(err) != (kind == ErrTimedOut) || os.IsTimeout(&fs.PathError{Err: err}) != (kind == ErrTimedOut) {
+			t.Errorf("os.IsTimeout is wrong about %v", kind)
+		}
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v matches a context", kind)
 		}
@@ -82,24 +86,28 @@ func TestABadSettingIsNamed(t *testing.T) {
 
 // A client whose cluster answers nothing: its address takes connections and stays silent.
 func silent(t *testing.T) *Client {
-	listener := listen(t)
-	path := t.TempDir() + "/kubeconfig"
-	kubeconfig := `apiVersion: v1
-kind: Config
-current-context: c
-contexts: [{name: c, context: {cluster: c, user: u}}]
-clusters: [{name: c, cluster: {server: "http://` + listener + `"}}]
-users: [{name: u, user: {}}]
-`
-	if err := os.WriteFile(path, []byte(kubeconfig), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	client, err := NewClient(&Config{IgnoreEnvironment: true, Kubeconfig: path})
+	client, err := NewClient(&Config{IgnoreEnvironment: true, Kubeconfig: kubeconfig(t, listen(t))})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
 	return client
+}
+
+// kubeconfig is the path of one for an API server at this address.
+func kubeconfig(t *testing.T, address string) string {
+	path := t.TempDir() + "/kubeconfig"
+	kubeconfig := `apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "http://` + address + `"}}]
+users: [{name: u, user: {}}]
+`
+	if err := os.WriteFile(path, []byte(kubeconfig), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 func TestAContextEndsWhatCanNotBeInterrupted(t *testing.T) {
@@ -131,6 +139,38 @@ func TestAContextEndsWhatCanNotBeInterrupted(t *testing.T) {
 		}
 		cancelIt()
 	}
+}
+
+// A context that is asked when nothing but the call itself needs the object that it was made on: then all that can be is collected.
+type forgetful struct{ context.Context }
+
+func (c forgetful) Err() error {
+	for range 5 {
+		isCollected := make(chan struct{})
+		runtime.AddCleanup(&forgetful{c}, func(isCollected chan struct{}) { close(isCollected) }, isCollected)
+		for isWaiting := true; isWaiting; {
+			runtime.GC()
+			select {
+			case <-isCollected:
+				isWaiting = false
+			case <-time.After(time.Millisecond):
+			}
+		}
+	}
+	return c.Context.Err()
+}
+
+func TestACallKeepsWhatItIsMadeOn(t *testing.T) {
+	before := handles.Load()
+	client, err := NewClient(&Config{IgnoreEnvironment: true, Kubeconfig: kubeconfig(t, "127.0.0.1:1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It fails before anything is asked of the cluster.
+	if _, err := client.Attach(forgetful{context.Background()}, "Not A Name"); !errors.Is(err, ErrInvalidArgument) {
+		t.Error(err)
+	}
+	await(t, "the client is freed", func() bool { runtime.GC(); return handles.Load() <= before })
 }
 
 func TestAClosedClientSaysSo(t *testing.T) {

@@ -28,6 +28,13 @@ type File struct {
 	position sync.Mutex
 }
 
+var (
+	_ fs.File            = (*File)(nil)
+	_ io.ReadWriteSeeker = (*File)(nil)
+	_ io.ReaderAt        = (*File)(nil)
+	_ io.WriterAt        = (*File)(nil)
+)
+
 // Open opens a file for reading.
 func (s *Sandbox) Open(ctx context.Context, name string) (*File, error) {
 	return s.OpenFile(ctx, name, os.O_RDONLY, 0)
@@ -55,9 +62,10 @@ func (s *Sandbox) OpenFile(ctx context.Context, name string, flag int, perm fs.F
 	if err != nil {
 		return nil, err
 	}
-	f := &File{ctx: ctx, name: name, sandbox: s.name, appends: flag&os.O_APPEND != 0}
-	f.handle = own(f, file, func(file *C.sbx_file) { C.sbx_file_free(file) })
-	return f, nil
+	return &File{
+		handle: newHandle(file, func(file *C.sbx_file) { C.sbx_file_free(file) }),
+		ctx:    ctx, name: name, sandbox: s.name, appends: flag&os.O_APPEND != 0,
+	}, nil
 }
 
 func openFlags(flag int) (flags C.int32_t, isKnown bool) {

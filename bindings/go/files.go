@@ -8,9 +8,11 @@ import "C"
 import (
 	"cmp"
 	"context"
+	"errors"
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -21,6 +23,8 @@ type FileInfo struct {
 	mode               fs.FileMode
 	modified, accessed time.Time
 }
+
+var _ fs.FileInfo = (*FileInfo)(nil)
 
 // Name is the last element of the file's name.
 func (i *FileInfo) Name() string { return i.name }
@@ -153,13 +157,21 @@ func sizeOf(transferred *Transferred, err error) (int64, error) {
 	return transferred.Bytes, nil
 }
 
-// WriteFile writes a file, with permissions rw-r--r--. It arrives whole or not at all. Fails as [Sandbox.UploadFile].
-func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte) error {
+// umask is what a new file or directory does not get of the permission bits that it is asked for with, as nearly everywhere.
+const umask = 0o022
+
+// WriteFile writes a file, with the permission bits perm less 022, the usual umask. It arrives whole or not at all; other bits than
+// those of 0644 are set in a second step. A file that was there is replaced, its bits too. Fails as [Sandbox.UploadFile].
+func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
 	data = owned(ctx, data)
-	return s.change(ctx, "write file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+	err := s.change(ctx, "write file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		bytes, length := lent(data)
 		return C.sbx_sandbox_write_file(sandbox, text(name), bytes, length, err)
 	}, name)
+	if perm &^= umask; err != nil || perm == 0o644 {
+		return err
+	}
+	return s.Chmod(ctx, name, perm)
 }
 
 // AppendFile writes data at the end of a file, which is created with permissions rw-r--r-- if it is not there. After a failure a part
@@ -232,40 +244,94 @@ func (s *Sandbox) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, erro
 	}, nil)
 }
 
-// Mkdir creates a directory. Fails as [Sandbox.UploadFile]; [ErrConflict] if something of that name is there.
-func (s *Sandbox) Mkdir(ctx context.Context, name string) error {
-	return s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+// Mkdir creates a directory, with the permission bits perm less 022, the usual umask, which are set in a second step. Fails as
+// [Sandbox.UploadFile]; [ErrConflict] if something of that name is there.
+func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
+	err := s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_create_dir(sandbox, text(name), err)
 	}, name)
+	if err != nil {
+		return err
+	}
+	return s.Chmod(ctx, name, perm&^umask)
 }
 
-// MkdirAll creates a directory and those above it, as far as they are not there. Fails as [Sandbox.UploadFile]; [ErrConflict] if
-// something else than a directory is in the way.
-func (s *Sandbox) MkdirAll(ctx context.Context, name string) error {
-	return s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+// MkdirAll creates a directory and those above it, as far as they are not there, each as by [Sandbox.Mkdir]. Fails as
+// [Sandbox.UploadFile]; [ErrConflict] if something else than a directory is in the way.
+func (s *Sandbox) MkdirAll(ctx context.Context, name string, perm fs.FileMode) error {
+	var missing []string
+	// Not path.Dir, which would resolve a ".." without looking at links.
+	for at := name; ; {
+		exists, err := s.Exists(ctx, at)
+		if err != nil {
+			return err
+		}
+		if exists {
+			break
+		}
+		if last := path.Base(at); last != "." && last != ".." {
+			missing = append(missing, at)
+		}
+		end := strings.LastIndexByte(strings.TrimRight(at, "/"), '/')
+		if end <= 0 {
+			break
+		}
+		at = at[:end]
+	}
+	err := s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_create_dir_all(sandbox, text(name), err)
 	}, name)
+	for _, made := range missing {
+		if err == nil {
+			err = s.Chmod(ctx, made, perm&^umask)
+		}
+	}
+	return err
 }
 
-// RemoveFile removes a file, or a link itself. Fails as [Sandbox.UploadFile]; [ErrTransfer] for a directory.
-func (s *Sandbox) RemoveFile(ctx context.Context, name string) error {
-	return s.change(ctx, "remove file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
-		return C.sbx_sandbox_remove_file(sandbox, text(name), err)
-	}, name)
-}
-
-// RemoveDir removes an empty directory. Fails as [Sandbox.UploadFile]; [ErrTransfer] if it is not empty, or no directory.
-func (s *Sandbox) RemoveDir(ctx context.Context, name string) error {
+// Remove removes a file, a link itself, or an empty directory. Fails as [Sandbox.UploadFile]; [ErrTransfer] for a directory that is
+// not empty.
+func (s *Sandbox) Remove(ctx context.Context, name string) error {
+	err := s.removeFile(ctx, name)
+	if !errors.Is(err, ErrTransfer) {
+		return err
+	}
+	// Why is not told: it may be a directory.
+	info, failure := s.Lstat(ctx, name)
+	if failure != nil {
+		return failure
+	}
+	if !info.IsDir() {
+		return err
+	}
 	return s.change(ctx, "remove directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_remove_dir(sandbox, text(name), err)
 	}, name)
 }
 
-// RemoveDirAll removes a directory and all that is in it. Links are removed, not followed. Fails as [Sandbox.UploadFile];
-// [ErrTransfer] for something else than a directory. What could be removed is gone then.
-func (s *Sandbox) RemoveDirAll(ctx context.Context, name string) error {
-	return s.change(ctx, "remove directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
-		return C.sbx_sandbox_remove_dir_all(sandbox, text(name), err)
+// RemoveAll removes a file, a link itself, or a directory with all that is in it; links in it are removed, not followed. It is no
+// error if there is nothing of that name. Fails as [Sandbox.UploadFile]; what could be removed is gone then.
+func (s *Sandbox) RemoveAll(ctx context.Context, name string) error {
+	info, err := s.Lstat(ctx, name)
+	switch {
+	case err != nil:
+	case info.IsDir():
+		err = s.change(ctx, "remove directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+			return C.sbx_sandbox_remove_dir_all(sandbox, text(name), err)
+		}, name)
+	default:
+		err = s.removeFile(ctx, name)
+	}
+	// The SFTP server says so: the sandbox itself may be what is not there.
+	if e := (*Error)(nil); errors.As(err, &e) && e.Kind == ErrNotFound && e.SSHCode > 0 {
+		return nil
+	}
+	return err
+}
+
+func (s *Sandbox) removeFile(ctx context.Context, name string) error {
+	return s.change(ctx, "remove file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+		return C.sbx_sandbox_remove_file(sandbox, text(name), err)
 	}, name)
 }
 

@@ -36,6 +36,14 @@ func TestFSIsOne(t *testing.T) {
 	if names, err := fs.Glob(files, "*/t*"); err != nil || len(names) != 1 {
 		t.Error(names, err)
 	}
+	if err := box.WriteFile(t.Context(), "working", []byte("here"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{"", "."} {
+		if contents, err := box.FS(t.Context(), root).ReadFile("working"); err != nil || string(contents) != "here" {
+			t.Errorf("%q: %q %v", root, contents, err)
+		}
+	}
 	_, err = files.Open("missing")
 	var where *fs.PathError
 	if !errors.Is(err, fs.ErrNotExist) || !errors.As(err, &where) || where.Path != "missing" {
@@ -47,6 +55,71 @@ func TestFSIsOne(t *testing.T) {
 	}
 	if contents, err := os.ReadFile(local + "/copy/b/zeros"); err != nil || len(contents) != 5000 {
 		t.Error(len(contents), err)
+	}
+}
+
+func TestFilesAreMadeAndRemovedAsByOs(t *testing.T) {
+	box := box(t)
+	for _, ctx := range []context.Context{context.Background(), t.Context()} {
+		if err := box.RemoveAll(ctx, "/tmp/os"); err != nil {
+			t.Error(err)
+		}
+		if err := errors.Join(
+			box.MkdirAll(ctx, "/tmp/os/a/b//c/", 0o710),
+			box.MkdirAll(ctx, "/tmp/os/a", 0o777),
+			box.MkdirAll(ctx, "/tmp/os/f/../g", 0o777),
+			box.Mkdir(ctx, "/tmp/os/d", 0o777),
+			box.Mkdir(ctx, "/tmp/os/e", 0o700),
+			box.WriteFile(ctx, "/tmp/os/d/open", nil, 0o666),
+			box.WriteFile(ctx, "/tmp/os/d/secret", []byte("old"), 0o644),
+			box.WriteFile(ctx, "/tmp/os/d/secret", []byte("new"), 0o600),
+			box.WriteFile(ctx, "/tmp/os/d/run", []byte("#!/bin/sh\n"), 0o755),
+			box.Symlink(ctx, "d", "/tmp/os/link"),
+			box.Symlink(ctx, "d", "/tmp/os/a/link"),
+		); err != nil {
+			t.Fatal(err)
+		}
+		for name, mode := range map[string]fs.FileMode{
+			"": fs.ModeDir | 0o710, "a": fs.ModeDir | 0o710, "a/b": fs.ModeDir | 0o710, "a/b/c": fs.ModeDir | 0o710,
+			"d": fs.ModeDir | 0o755, "e": fs.ModeDir | 0o700, "g": fs.ModeDir | 0o755, "d/open": 0o644, "d/secret": 0o600, "d/run": 0o755,
+		} {
+			if info, err := box.Stat(ctx, "/tmp/os/"+name); err != nil || info.Mode() != mode {
+				t.Error(name, info, err)
+			}
+		}
+		if err := box.MkdirAll(ctx, "/tmp/os/d/run/a", 0o755); err == nil {
+			t.Error("a directory in a file")
+		}
+		for name, wanted := range map[string]error{"a": ErrTransfer, "no": fs.ErrNotExist, "d/run": nil, "e": nil} {
+			if err := box.Remove(ctx, "/tmp/os/"+name); !errors.Is(err, wanted) {
+				t.Error(name, err)
+			}
+		}
+		for _, name := range []string{"link", "a", "f", "g", "d/open", "no", "no/no"} {
+			if err := box.RemoveAll(ctx, "/tmp/os/"+name); err != nil {
+				t.Error(name, err)
+			}
+		}
+		entries, err := box.ReadDir(ctx, "/tmp/os")
+		if err != nil || len(entries) != 1 || entries[0].Name() != "d" {
+			t.Error(entries, err)
+		}
+		if contents, err := box.ReadFile(ctx, "/tmp/os/d/secret"); err != nil || string(contents) != "new" {
+			t.Errorf("%q %v", contents, err)
+		}
+	}
+	// That the sandbox is gone is another thing than that the file is.
+	client := newClient(t)
+	defer client.Close()
+	other, err := client.Create(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.DeleteSandbox(t.Context(), other.Name()); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.RemoveAll(t.Context(), "/tmp/no"); err == nil {
+		t.Error("something was removed in a sandbox that is gone")
 	}
 }
 
@@ -129,6 +202,16 @@ func TestAFileIsAsInOs(t *testing.T) {
 	}
 }
 
+// A reading is a function as a reader.
+type reading func(p []byte) (int, error)
+
+func (r reading) Read(p []byte) (int, error) { return r(p) }
+
+// Writes less than it was given, and keeps silent about it.
+type short struct{}
+
+func (short) Write(p []byte) (int, error) { return len(p) / 2, nil }
+
 func TestATransferEndsWithItsContext(t *testing.T) {
 	box := box(t)
 	local := filepath.Join(t.TempDir(), "down")
@@ -173,6 +256,34 @@ func TestATransferEndsWithItsContext(t *testing.T) {
 	reader, writer := io.Pipe()
 	defer writer.Close()
 	if _, err := box.UploadFrom(ctx, reader, "/tmp/up", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	// Nor does what one does later reach the call.
+	ctx, cancel = context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	isBack := make(chan struct{}, 100)
+	late := reading(func(p []byte) (int, error) {
+		time.Sleep(500 * time.Millisecond)
+		defer func() { isBack <- struct{}{} }()
+		return len(p), nil
+	})
+	if _, err := box.UploadFrom(ctx, late, "/tmp/up", nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	<-isBack
+	for says, reader := range map[string]io.Reader{
+		"returned -1": reading(func(p []byte) (int, error) { return -1, nil }),
+		"returned 1":  reading(func(p []byte) (int, error) { return len(p) + 1<<30, nil }),
+		"no data":     reading(func(p []byte) (int, error) { return 0, nil }),
+	} {
+		for _, ctx := range []context.Context{context.Background(), t.Context()} {
+			_, err := box.UploadFrom(ctx, reader, "/tmp/up", nil)
+			if !errors.Is(err, ErrCancelled) || !strings.Contains(err.Error(), says) {
+				t.Errorf("%s: %v", says, err)
+			}
+		}
+	}
+	if _, err := box.DownloadTo(t.Context(), "/etc/passwd", short{}, nil); !errors.Is(err, io.ErrShortWrite) {
 		t.Error(err)
 	}
 	broken := errors.New("broken")

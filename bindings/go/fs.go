@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"io/fs"
@@ -8,10 +9,10 @@ import (
 )
 
 // FS is the files of a sandbox below a directory, for all that takes an fs.FS, such as fs.WalkDir, template.ParseFS or http.FS. The
-// context holds for all its methods. A relative root begins at the image's working directory. Symbolic links are followed, also out
-// of the root. Its errors are *fs.PathError with an [*Error] in it. It is also an fs.ReadDirFS, fs.ReadFileFS, fs.StatFS and
-// fs.ReadLinkFS; its files are [*File], with all that these can do.
-func (s *Sandbox) FS(ctx context.Context, root string) *FS { return &FS{s, ctx, root} }
+// context holds for all its methods. A relative root begins at the image's working directory, and an empty one is that. Symbolic links
+// are followed, also out of the root. Its errors are *fs.PathError with an [*Error] in it. It is also an fs.ReadDirFS, fs.ReadFileFS,
+// fs.StatFS and fs.ReadLinkFS; its files are [*File], with all that these can do.
+func (s *Sandbox) FS(ctx context.Context, root string) *FS { return &FS{s, ctx, cmp.Or(root, ".")} }
 
 // An FS is made by [Sandbox.FS].
 type FS struct {
@@ -19,6 +20,19 @@ type FS struct {
 	ctx     context.Context
 	root    string
 }
+
+var (
+	_ fs.ReadDirFS   = (*FS)(nil)
+	_ fs.ReadFileFS  = (*FS)(nil)
+	_ fs.StatFS      = (*FS)(nil)
+	_ fs.ReadDirFile = (*directory)(nil)
+	// fs.ReadLinkFS, which Go 1.24 has not.
+	_ interface {
+		fs.FS
+		ReadLink(name string) (string, error)
+		Lstat(name string) (fs.FileInfo, error)
+	} = (*FS)(nil)
+)
 
 // at is the file in the sandbox that a name stands for.
 func (f *FS) at(op, name string) (string, error) {

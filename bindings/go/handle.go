@@ -9,9 +9,11 @@ import (
 // handles is how many there are, for tests that look for leaks.
 var handles atomic.Int64
 
-// A handle is a pointer of C that is freed once: when it is closed and no call uses it any more.
+// A handle is a pointer of C that is freed once: when it is closed and no call uses it any more, or after nothing refers to the handle
+// itself any more. A call that was given the handle refers to it, whatever has become of the object that has it.
 type handle[P comparable] struct {
-	free func(P)
+	free      func(P)
+	forgotten runtime.Cleanup
 
 	mu       sync.Mutex
 	pointer  P
@@ -21,17 +23,13 @@ type handle[P comparable] struct {
 
 func newHandle[P comparable](pointer P, free func(P)) *handle[P] {
 	handles.Add(1)
-	return &handle[P]{pointer: pointer, free: func(pointer P) {
+	counted := func(pointer P) {
 		free(pointer)
 		handles.Add(-1)
-	}}
-}
-
-// own makes a handle of a pointer, which is freed at the latest after nothing refers to the owner any more.
-func own[P comparable, T any](owner *T, pointer P, free func(P)) *handle[P] {
-	h := newHandle(pointer, free)
+	}
+	h := &handle[P]{pointer: pointer, free: counted}
 	// Freeing may close a connection, for which the runtime's other cleanups should not wait.
-	runtime.AddCleanup(owner, func(h *handle[P]) { go h.close() }, h)
+	h.forgotten = runtime.AddCleanup(h, func(pointer P) { go counted(pointer) }, pointer)
 	return h
 }
 
@@ -62,6 +60,7 @@ func (h *handle[P]) close() bool {
 	h.mu.Lock()
 	isFirst := !h.isClosed
 	h.isClosed = true
+	h.forgotten.Stop() // in time: the unlocking below still refers to the handle
 	isUnused := h.calls == 0
 	h.mu.Unlock()
 	if isFirst && isUnused {

@@ -21,9 +21,8 @@ type Process struct {
 }
 
 func newProcess(child *C.sbx_child, sandbox string) *Process {
-	p := &Process{id: C.GoString(C.sbx_child_id(child)), sandbox: sandbox}
-	p.handle = own(p, child, func(child *C.sbx_child) { C.sbx_child_free(child) })
-	return p
+	h := newHandle(child, func(child *C.sbx_child) { C.sbx_child_free(child) })
+	return &Process{h, C.GoString(C.sbx_child_id(child)), sandbox}
 }
 
 // ID is the value of SANDBOX_COMMAND_ID in the environment of the command's processes.
@@ -80,7 +79,7 @@ func (p *Process) collect(child *C.sbx_child) (*Output, error) {
 }
 
 // finish waits for the end of a command, a bit only once the context is done: then it is being killed.
-func finish[T any](ctx context.Context, p *Process, op operation, wait time.Duration,
+func finish[T any](ctx context.Context, p *Process, op operation, lastMoment func() time.Time,
 	call func(*C.sbx_child) (T, error)) (T, error) {
 	var none T
 	child, isOpen := p.handle.borrow()
@@ -106,14 +105,10 @@ func finish[T any](ctx context.Context, p *Process, op operation, wait time.Dura
 		return a.value, a.err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case a := <-answers:
+	if a, isThere := within(answers, lastMoment()); isThere {
 		return a.value, a.err
-	case <-timer.C:
-		return none, op.stopped(ctx)
 	}
+	return none, op.stopped(ctx)
 }
 
 // An outputPipe reads one of a command's output streams.

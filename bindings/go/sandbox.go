@@ -20,9 +20,10 @@ func newSandbox(sandbox *C.sbx_sandbox, err error) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Sandbox{name: C.GoString(C.sbx_sandbox_name(sandbox)), uid: C.GoString(C.sbx_sandbox_uid(sandbox))}
-	s.handle = own(s, sandbox, func(sandbox *C.sbx_sandbox) { C.sbx_sandbox_free(sandbox) })
-	return s, nil
+	return &Sandbox{
+		handle: newHandle(sandbox, func(sandbox *C.sbx_sandbox) { C.sbx_sandbox_free(sandbox) }),
+		name:   C.GoString(C.sbx_sandbox_name(sandbox)), uid: C.GoString(C.sbx_sandbox_uid(sandbox)),
+	}, nil
 }
 
 func (s *Sandbox) operation(name string, texts ...string) operation {

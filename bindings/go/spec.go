@@ -52,66 +52,66 @@ type Spec struct {
 }
 
 // handle makes C's spec, which the caller frees; NULL for nil.
-func (c *Spec) handle() (*C.sbx_spec, error) {
-	if c == nil {
+func (s *Spec) handle() (*C.sbx_spec, error) {
+	if s == nil {
 		return nil, nil
 	}
 	var (
 		spec *C.sbx_spec
-		s    settings
+		set  settings
 	)
-	s.do(func(err **C.sbx_error) C.sbx_status { return C.sbx_spec_new(&spec, err) })
-	s.text("name", c.Name, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.do(func(err **C.sbx_error) C.sbx_status { return C.sbx_spec_new(&spec, err) })
+	set.text("name", s.Name, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_name(spec, value, err)
 	})
-	s.text("image", c.Image, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("image", s.Image, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_image(spec, value, err)
 	})
-	s.text("cpu", c.CPU, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("cpu", s.CPU, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_cpu(spec, value, err)
 	})
-	s.text("cpu_request", c.CPURequest, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("cpu_request", s.CPURequest, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_cpu_request(spec, value, err)
 	})
-	s.text("memory", c.Memory, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("memory", s.Memory, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_memory(spec, value, err)
 	})
-	s.text("memory_request", c.MemoryRequest, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("memory_request", s.MemoryRequest, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_memory_request(spec, value, err)
 	})
-	s.text("disk", c.Disk, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("disk", s.Disk, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_disk(spec, value, err)
 	})
-	s.text("runtime_class", c.RuntimeClass, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("runtime_class", s.RuntimeClass, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_runtime_class(spec, value, err)
 	})
-	s.text("pod_template", c.PodTemplate, func(value *C.char, err **C.sbx_error) C.sbx_status {
+	set.text("pod_template", s.PodTemplate, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_pod_template(spec, value, err)
 	})
-	s.pairs("env", c.Env, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+	set.pairs("env", s.Env, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_env(spec, name, value, err)
 	})
-	s.pairs("label", c.Labels, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+	set.pairs("label", s.Labels, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_label(spec, name, value, err)
 	})
-	s.pairs("annotation", c.Annotations, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+	set.pairs("annotation", s.Annotations, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_annotation(spec, name, value, err)
 	})
-	s.pairs("node_selector", c.NodeSelector, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
+	set.pairs("node_selector", s.NodeSelector, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_node_selector(spec, name, value, err)
 	})
-	s.seconds(c.Lifetime, func(value C.double, err **C.sbx_error) C.sbx_status {
+	set.seconds(s.Lifetime, func(value C.double, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_lifetime(spec, value, err)
 	})
-	s.seconds(c.HardLimit, func(value C.double, err **C.sbx_error) C.sbx_status {
+	set.seconds(s.HardLimit, func(value C.double, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_hard_limit(spec, value, err)
 	})
-	s.seconds(c.UnschedulableGrace, func(value C.double, err **C.sbx_error) C.sbx_status {
+	set.seconds(s.UnschedulableGrace, func(value C.double, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_unschedulable_grace(spec, max(value, 0), err)
 	})
-	if s.err != nil {
+	if set.err != nil {
 		C.sbx_spec_free(spec)
-		return nil, s.err
+		return nil, set.err
 	}
 	return spec, nil
 }

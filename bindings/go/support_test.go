@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +21,10 @@ var shared struct {
 }
 
 func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		flag.Set("test.skip", "^Example") // which can't skip themselves
+	}
 	code := m.Run()
 	if err := endShared(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -41,7 +46,19 @@ func endShared() error {
 	return err
 }
 
+var config = &Config{Owner: "go", Lifetime: 10 * time.Minute, CommandTimeout: time.Minute}
+
 func newClient(t *testing.T) *Client {
+	t.Helper()
+	needsCluster(t)
+	client, err := NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+func needsCluster(t *testing.T) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("it needs the cluster")
@@ -49,25 +66,28 @@ func newClient(t *testing.T) *Client {
 	if os.Getenv("SANDBOX_TEST_POSITION") == "" {
 		t.Fatal("this test needs the test cluster: run `make test`, or go test -short for those that don't")
 	}
-	client, err := NewClient(&Config{Owner: "go", Lifetime: 10 * time.Minute, CommandTimeout: time.Minute})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client
 }
 
 // box is the sandbox that the tests share.
 func box(t *testing.T) *Sandbox {
 	t.Helper()
+	needsCluster(t)
+	return SharedBox()
+}
+
+// SharedBox is the same for the examples, which are another package's.
+func SharedBox() *Sandbox {
 	shared.Lock()
 	defer shared.Unlock()
 	if shared.box == nil {
-		client := newClient(t)
-		box, err := client.Create(context.Background(), nil)
+		client, err := NewClient(config)
 		if err != nil {
-			t.Fatal(err)
+			panic(err)
 		}
-		shared.client, shared.box = client, box
+		if shared.box, err = client.Create(context.Background(), nil); err != nil {
+			panic(err)
+		}
+		shared.client = client
 	}
 	return shared.box
 }

@@ -67,7 +67,7 @@ func streams(w *world) {
 		line := "echo first; until [ -e /tmp/arrived ]; do sleep 0.02; done; echo second >&2"
 		succeeds(w.box.Shell(ctx, line).Stream(func(stream sandbox.Stream, data []byte) error {
 			seen = append(seen, fmt.Sprint(stream, " ", string(data)))
-			return w.box.WriteFile(w.ctx, "/tmp/arrived", nil)
+			return w.box.WriteFile(w.ctx, "/tmp/arrived", nil, 0o644)
 		}))
 		equal(strings.Join(seen, ""), "1 first\n2 second\n")
 	}

@@ -23,9 +23,9 @@ func files(w *world) {
 	for _, ctx := range []context.Context{w.ctx, cancellable} {
 		w.sh("rm -rf /tmp/files")
 		box := w.box
-		succeeds(box.MkdirAll(ctx, "/tmp/files/a/b"))
-		succeeds(box.Mkdir(ctx, "/tmp/files/c"))
-		succeeds(box.WriteFile(ctx, "/tmp/files/one", []byte("one")))
+		succeeds(box.MkdirAll(ctx, "/tmp/files/a/b", 0o755))
+		succeeds(box.Mkdir(ctx, "/tmp/files/c", 0o700))
+		succeeds(box.WriteFile(ctx, "/tmp/files/one", []byte("one"), 0o644))
 		succeeds(box.AppendFile(ctx, "/tmp/files/one", []byte(" and two")))
 		contents, err := box.ReadFile(ctx, "/tmp/files/one")
 		succeeds(err)
@@ -87,10 +87,10 @@ func files(w *world) {
 			succeeds(err)
 			equal(exists, wanted)
 		}
-		succeeds(box.RemoveFile(ctx, "/tmp/files/link"))
-		succeeds(box.RemoveDir(ctx, "/tmp/files/c"))
-		fails(box.RemoveDir(ctx, "/tmp/files/a"), sandbox.ErrTransfer)
-		succeeds(box.RemoveDirAll(ctx, "/tmp/files"))
+		succeeds(box.Remove(ctx, "/tmp/files/link"))
+		succeeds(box.Remove(ctx, "/tmp/files/c"))
+		fails(box.Remove(ctx, "/tmp/files/a"), sandbox.ErrTransfer)
+		succeeds(box.RemoveAll(ctx, "/tmp/files"))
 		_, err = box.Stat(ctx, "/tmp/files")
 		fails(err, fs.ErrNotExist)
 	}

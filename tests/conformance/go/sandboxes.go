@@ -120,7 +120,7 @@ func failures(w *world) {
 	_, err = w.client.Create(w.ctx, &sandbox.Spec{Name: w.unique})
 	e = fails(err, sandbox.ErrConflict, fs.ErrExist)
 	check(e.Sandbox == w.unique && e.Op == "create sandbox" && e.HTTPStatus == 409, "%+v", e)
-	fails(w.box.Mkdir(w.ctx, "/tmp"), sandbox.ErrConflict, fs.ErrExist)
+	fails(w.box.Mkdir(w.ctx, "/tmp", 0o755), sandbox.ErrConflict, fs.ErrExist)
 	_, err = w.box.ReadFile(w.ctx, "/etc/shadow")
 	e = fails(err, sandbox.ErrPermissionDenied, fs.ErrPermission)
 	check(e.SSHCode != 0 && !e.Retryable, "%+v", e)

@@ -1,0 +1,147 @@
+package sandbox_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"sandbox.invalid/sandbox"
+)
+
+// created makes a sandbox as the first example does.
+func created() *sandbox.Sandbox { return sandbox.SharedBox() }
+
+func Example() {
+	ctx := context.Background()
+	client, err := sandbox.NewClient(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	box, err := client.Create(ctx, nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer box.Delete(ctx)
+	output, err := box.Execute(ctx, "echo hello; exit 3")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%q, %v\n", output.Stdout, output)
+	// Output: "hello\n", exit status 3
+}
+
+func ExampleSandbox_Command() {
+	ctx, box := context.Background(), created()
+	pattern, file := "no such word", strings.NewReader("one\ntwo\nthree\n")
+	cmd := box.Command(ctx, "grep", "-c", pattern) // no shell sees the arguments; box.Shell takes a line for one
+	cmd.Stdin = file                               // any io.Reader
+	out, err := cmd.Output()
+
+	var failed *sandbox.ExitError
+	if errors.As(err, &failed) && failed.ExitCode() == 1 {
+		fmt.Println("no line has it")
+	}
+	fmt.Printf("%s", out)
+	// Output:
+	// no line has it
+	// 0
+}
+
+func ExampleCmd_Stream() {
+	ctx, box := context.Background(), created()
+	enough := errors.New("enough")
+	lines := 0
+	err := box.Command(ctx, "yes").Stream(func(_ sandbox.Stream, data []byte) error {
+		if lines += strings.Count(string(data), "\n"); lines > 1000 {
+			return enough // kills the command
+		}
+		return nil
+	})
+	fmt.Println(errors.Is(err, enough), errors.Is(err, sandbox.ErrCancelled))
+	// Output: true true
+}
+
+func ExampleCmd_Detach() {
+	ctx, box := context.Background(), created()
+	started, err := box.Shell(ctx, "echo done").Detach("nightly")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer started.Remove(ctx)
+	// Here, or in another process that has attached the sandbox:
+	found, err := box.Detached("nightly")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	state, err := found.Wait(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	text, err := found.Read(ctx, sandbox.Stdout, 0, 100)
+	fmt.Printf("%v, %q, %v\n", state, text, err)
+	// Output: exit status 0, "done\n", <nil>
+}
+
+func ExampleSandbox_FS() {
+	ctx, box := context.Background(), created()
+	err := errors.Join(
+		box.MkdirAll(ctx, "/tmp/project/src", 0o755),
+		box.WriteFile(ctx, "/tmp/project/src/main.py", []byte("print('hello')\n"), 0o644),
+	)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer box.RemoveAll(ctx, "/tmp/project")
+	err = fs.WalkDir(box.FS(ctx, "/tmp/project"), ".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		fmt.Println(path, entry.IsDir())
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// . true
+	// src true
+	// src/main.py false
+	// <nil>
+}
+
+func ExampleSandbox_UploadFrom() {
+	ctx, box := context.Background(), created()
+	source := strings.NewReader("any io.Reader")
+	options := &sandbox.TransferOptions{Checksum: true, Progress: func(p sandbox.Progress) error {
+		// An error stops the transfer.
+		return nil
+	}}
+	transferred, err := box.UploadFrom(ctx, source, "/tmp/uploaded", options)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%d bytes, SHA-256 %x…\n", transferred.Bytes, transferred.SHA256[:4])
+	// Output: 13 bytes, SHA-256 b5b01b6f…
+}
+
+func ExampleError() {
+	ctx, box := context.Background(), created()
+	_, err := box.ReadFile(ctx, "/no/such/file")
+	var e *sandbox.Error
+	switch {
+	case errors.Is(err, sandbox.ErrNotFound): // fs.ErrNotExist says the same
+		fmt.Println("not there")
+	case errors.As(err, &e):
+		fmt.Println(e.Kind, e.Message, e.Verdict)
+	}
+	// Output: not there
+}
