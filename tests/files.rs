@@ -202,6 +202,8 @@ fn directories_are_made_listed_and_removed() {
         files.create_dir_all("dir/a/b/c/").unwrap();
         files.create_dir_all("dir/a/b/c").unwrap();
         files.create_dir_all("/tmp/x/y").unwrap();
+        files.create_dir_all("/tmp/x/./z//new/.").unwrap();
+        assert!(files.metadata("/tmp/x/z/new").unwrap().is_dir());
         assert_eq!(files.create_dir("dir/no/such").unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(files.create_dir_all("/root/x/y").unwrap_err().kind(), ErrorKind::PermissionDenied);
         files.write("dir/file", "x").unwrap();

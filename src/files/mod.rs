@@ -625,27 +625,30 @@ fn may_be_done(e: Error) -> Error {
 }
 
 fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
-    // From the longest prefix that is there downwards.
-    let mut missing = vec![path];
-    while let Some(&next) = missing.last() {
-        match client.create_dir(next, DIRECTORY_MODE) {
-            Ok(()) => drop(missing.pop()),
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                let parent =
-                    Path::new(std::ffi::OsStr::from_bytes(next)).parent().map(|path| path.as_os_str().as_bytes());
-                match parent {
-                    Some(parent) if !parent.is_empty() => missing.push(parent),
-                    _ => return Err(e),
-                }
-            }
-            Err(e) if sftp::is_refusal(&e) => match client.stat(next) {
-                Ok(found) if found.is(sftp::DIRECTORY) => drop(missing.pop()),
-                _ => return Err(e),
-            },
-            Err(e) => return Err(e),
+    let create = |path: &[u8]| match client.create_dir(path, DIRECTORY_MODE) {
+        Err(e) if sftp::is_refusal(&e) && e.kind() != ErrorKind::NotFound => match client.stat(path) {
+            Ok(found) if found.is(sftp::DIRECTORY) => Ok(()),
+            _ => Err(e),
+        },
+        created => created,
+    };
+    // Up to the first that can be made or is there, then down again.
+    let mut missing = vec![];
+    let mut next = path;
+    while let Err(e) = create(next) {
+        match directory_of(next) {
+            Some(directory) if e.kind() == ErrorKind::NotFound => missing.push(std::mem::replace(&mut next, directory)),
+            _ => return Err(e),
         }
     }
-    Ok(())
+    missing.into_iter().rev().try_for_each(create)
+}
+
+/// What stands before the last name of a path. `Path::parent` leaves out a `.` at the end, too.
+fn directory_of(path: &[u8]) -> Option<&[u8]> {
+    let slash = path.iter().rposition(|byte| *byte == b'/')?;
+    let end = path[..slash].iter().rposition(|byte| *byte != b'/')?;
+    Some(&path[..=end])
 }
 
 /// What a tool's last words say of a file.
@@ -725,6 +728,15 @@ fn beside(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::ssh::exec::Ending;
+
+    #[test]
+    fn a_path_has_a_directory_before_its_last_name() {
+        for (path, directory) in
+            [("a/b", Some("a")), ("/a//b/.", Some("/a//b")), ("/a//b", Some("/a")), ("a", None), ("/a", None)]
+        {
+            assert_eq!(directory_of(path.as_bytes()), directory.map(str::as_bytes), "{path}");
+        }
+    }
 
     #[test]
     fn what_tools_say_has_a_kind() {
