@@ -39,6 +39,12 @@ fn the_border_keeps_its_promises() {
 }
 
 #[test]
+fn whatever_runs_can_be_interrupted() {
+    let said = said("bindings/python/tests/interrupts.py");
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
 fn commands_are_awaited_and_cancelled() {
     assert_eq!(said("examples/asyncio_run.py"), "0\n1\n2\ncancelled, 0 left\n");
 }

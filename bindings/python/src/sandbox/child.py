@@ -15,12 +15,10 @@ from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
 from ._border import Closable, Handle, background, call, decoded, interruptible, make, ranged
-from .command import Arguments, ended, poll, signal_name
+from .command import BUFFER, Arguments, ended, poll, signal_name
 from .errors import CommandExecutionError
 
 T = TypeVar("T")
-#: One read of a stream.
-BUFFER = 64 << 10
 
 
 class Child(Closable, Generic[AnyStr]):
@@ -185,9 +183,12 @@ class _Input(io.RawIOBase):
             raise ValueError("write to closed file")
         child.check_process()
         piece = bytes(data)
+        if child.is_beyond_waiting:
+            # A buffer that nobody has flushed: a full pipe would hold up the interpreter's end.
+            return len(piece)
         try:
             work = (abi.sbx_child_write_stdin, child, piece, len(piece))
-            interruptible(lambda: call(*work, subject=CommandExecutionError))
+            interruptible(call, *work, subject=CommandExecutionError)
         except errors.ClosedError as closed:
             raise BrokenPipeError(errno.EPIPE, str(closed)) from None
         return len(piece)
@@ -197,9 +198,9 @@ class _Input(io.RawIOBase):
         try:
             super().close()
         finally:
-            if child is not None and not child.is_of_parent:
+            if child is not None and not child.is_beyond_waiting:
                 # Waits for a write of another thread.
-                interruptible(lambda: abi.sbx_child_close_stdin(child))
+                interruptible(abi.sbx_child_close_stdin, child)
 
 
 class _Output(io.RawIOBase):
@@ -224,7 +225,7 @@ class _Output(io.RawIOBase):
         # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
         place, length = (c_char * min(len(view), BUFFER))(), c_size_t()
         work = (self._read, child, place, len(place), byref(length))
-        interruptible(lambda: call(*work, subject=CommandExecutionError))
+        interruptible(call, *work, subject=CommandExecutionError)
         view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
@@ -237,9 +238,9 @@ class _Output(io.RawIOBase):
     def close(self) -> None:
         child, self._child = self._child, None
         super().close()
-        if child is not None and not child.is_of_parent:
+        if child is not None and not child.is_beyond_waiting:
             # Waits for a read of another thread.
-            interruptible(lambda: self._let_go(child))
+            interruptible(self._let_go, child)
 
 
 def _wrapped(stream: Union[io.BufferedReader, io.BufferedWriter], text: Any) -> "IO[Any]":

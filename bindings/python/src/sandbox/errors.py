@@ -254,30 +254,27 @@ def made(kind: ErrorKind, message: str, subject: "type[SandboxError]" = SandboxE
     return _made(kind, subject, message, {"kind": kind})
 
 
-def taken(error: int, subject: "type[SandboxError]") -> SandboxError:
-    """The exception for an error of the library, which is freed."""
-    try:
-        kind = ErrorKind(abi.sbx_error_status(error))
-        cause = Cause(abi.sbx_error_verdict_cause(error))
-        verdict = None
-        if cause is not Cause.NONE:
-            reason, message = abi.sbx_error_verdict_reason(error), abi.sbx_error_verdict_message(error)
-            verdict = Verdict(cause, _text(reason), _text(message))
-        facts = {
-            "kind": kind,
-            "operation": _text(abi.sbx_error_operation(error)),
-            "sandbox": _text(abi.sbx_error_sandbox(error)) or None,
-            "verdict": verdict,
-            "stdout": lent(abi.sbx_error_stdout, error),
-            "stderr": lent(abi.sbx_error_stderr, error),
-            "retryable": abi.sbx_error_is_retryable(error),
-            "http_status": abi.sbx_error_http_status(error) or None,
-            "ssh_code": abi.sbx_error_ssh_code(error) or None,
-        }
-        is_gone = kind is ErrorKind.NOT_FOUND and bool(facts["http_status"] or verdict)
-        return _made(kind, SandboxError if is_gone else subject, _text(abi.sbx_error_message(error)), facts)
-    finally:
-        abi.sbx_error_free(error)
+def taken(error: Any, subject: "type[SandboxError]") -> SandboxError:
+    """The exception for an error of the library."""
+    kind = ErrorKind(abi.sbx_error_status(error))
+    cause = Cause(abi.sbx_error_verdict_cause(error))
+    verdict = None
+    if cause is not Cause.NONE:
+        reason, message = abi.sbx_error_verdict_reason(error), abi.sbx_error_verdict_message(error)
+        verdict = Verdict(cause, _text(reason), _text(message))
+    facts = {
+        "kind": kind,
+        "operation": _text(abi.sbx_error_operation(error)),
+        "sandbox": _text(abi.sbx_error_sandbox(error)) or None,
+        "verdict": verdict,
+        "stdout": lent(abi.sbx_error_stdout, error),
+        "stderr": lent(abi.sbx_error_stderr, error),
+        "retryable": abi.sbx_error_is_retryable(error),
+        "http_status": abi.sbx_error_http_status(error) or None,
+        "ssh_code": abi.sbx_error_ssh_code(error) or None,
+    }
+    is_gone = kind is ErrorKind.NOT_FOUND and bool(facts["http_status"] or verdict)
+    return _made(kind, SandboxError if is_gone else subject, _text(abi.sbx_error_message(error)), facts)
 
 
 def lent(function: Callable[..., Optional[int]], handle: Any) -> Optional[bytes]:

@@ -7,29 +7,26 @@ from collections.abc import Iterator
 from ctypes import byref, c_bool, c_char, c_int64, c_size_t, c_uint64
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union, overload
+from typing import Any, Callable, Literal, Optional, Union, overload
 
 from . import _abi as abi
-from . import errors
+from . import errors, machine
 from ._abi import FileKind, Open
-from ._border import Handle, call, decoded, encoded, make, ranged
+from ._border import Handle, call, decoded, encoded, interruptible, make, ranged
+from ._types import (
+    OpenBinaryMode,
+    OpenBinaryModeReading,
+    OpenBinaryModeUpdating,
+    OpenBinaryModeWriting,
+    OpenTextMode,
+    ReadableBuffer,
+)
 from .errors import FileTransferError
-
-if TYPE_CHECKING:
-    from _typeshed import (
-        OpenBinaryMode,
-        OpenBinaryModeReading,
-        OpenBinaryModeUpdating,
-        OpenBinaryModeWriting,
-        OpenTextMode,
-        ReadableBuffer,
-    )
-    from typing_extensions import Literal
-
-    from .machine import Machine
 
 #: What a buffered file reads or writes at once.
 BUFFER = 256 << 10
+#: The most that one call reads.
+MOST = 16 << 20
 _TYPES = {FileKind.FILE: stat.S_IFREG, FileKind.DIRECTORY: stat.S_IFDIR, FileKind.SYMLINK: stat.S_IFLNK}
 
 
@@ -77,6 +74,9 @@ class SandboxFile(io.RawIOBase):
         file.check_process()
         return file
 
+    def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
+        interruptible(call, function, self._open(), *arguments, subject=FileTransferError)
+
     def readable(self) -> bool:
         """Whether it was opened for reading."""
         return bool(self._flags & Open.READ)
@@ -91,14 +91,16 @@ class SandboxFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Reads into the buffer and returns how many bytes came: 0 at the file's end."""
-        file = self._open()
+        self._open()
         if not self.readable():
             raise io.UnsupportedOperation("not readable")
         view = memoryview(buffer).cast("B")
         if not view:
             return 0
-        place, length = c_char.from_buffer(view), c_size_t()
-        call(abi.sbx_file_read, file, byref(place), len(view), byref(length), subject=FileTransferError)
+        # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
+        place, length = (c_char * min(len(view), MOST))(), c_size_t()
+        self._call(abi.sbx_file_read, place, len(place), byref(length))
+        view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
     def readall(self) -> bytes:
@@ -112,50 +114,44 @@ class SandboxFile(io.RawIOBase):
         """Writes all of it at the position, or at the file's end if it is open for that, and returns how many bytes
         that are.
         """
-        file = self._open()
+        self._open()
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
         data = bytes(data)
-        call(abi.sbx_file_write, file, data, len(data), subject=FileTransferError)
+        self._call(abi.sbx_file_write, data, len(data))
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Sets the position and returns it."""
         position = c_uint64()
-        call(
-            abi.sbx_file_seek,
-            self._open(),
-            ranged(offset, 1 << 63, -1 << 63),
-            whence,
-            byref(position),
-            subject=FileTransferError,
-        )
+        self._call(abi.sbx_file_seek, ranged(offset, 1 << 63, -1 << 63), whence, byref(position))
         return position.value
 
     def truncate(self, size: Optional[int] = None) -> int:
         """Cuts it off after `size` bytes, else at the position, or fills it up with zeros; returns the new size."""
         size = self.tell() if size is None else ranged(size, 1 << 64)
-        call(abi.sbx_file_set_size, self._open(), size, subject=FileTransferError)
+        self._call(abi.sbx_file_set_size, size)
         return size
 
     def stat(self) -> FileStat:
         """What is known about it now."""
-        return _told(make(abi.sbx_file_metadata, abi.sbx_metadata_free, self._open(), subject=FileTransferError))
+        work = (abi.sbx_file_metadata, abi.sbx_metadata_free, self._open())
+        return _told(interruptible(make, *work, subject=FileTransferError))
 
     def chmod(self, mode: int) -> None:
         """Sets its permission bits, such as 0o755."""
-        call(abi.sbx_file_set_permissions, self._open(), ranged(mode, 1 << 32), subject=FileTransferError)
+        self._call(abi.sbx_file_set_permissions, ranged(mode, 1 << 32))
 
     def sync(self) -> None:
         """Returns once the sandbox's system says that the contents are on its disk. flush() a buffered file before."""
-        call(abi.sbx_file_sync, self._open(), subject=FileTransferError)
+        self._call(abi.sbx_file_sync)
 
     def close(self) -> None:
         """Closes it, and raises what could not be written: some file systems report it only then."""
         file, self._file = self._file, None
         super().close()
         if file is not None and not file.is_of_parent:
-            call(abi.sbx_file_close, file, subject=FileTransferError)
+            interruptible(call, abi.sbx_file_close, file, subject=FileTransferError)
 
     def __repr__(self) -> str:
         return f"<sandbox.SandboxFile {self.name!r}{', closed' if self.closed else ''}>"
@@ -169,7 +165,7 @@ class SandboxPath:
     TimeoutError.
     """
 
-    def __init__(self, machine: "Machine", *parts: Union[str, PurePosixPath, "SandboxPath"]) -> None:
+    def __init__(self, machine: "machine.Machine", *parts: Union[str, PurePosixPath, "SandboxPath"]) -> None:
         self.machine = machine
         pure = (part.pure if isinstance(part, SandboxPath) else part for part in parts)
         #: The path without its sandbox.
@@ -251,10 +247,11 @@ class SandboxPath:
     # What asks the sandbox.
 
     def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
-        call(function, self.machine._open(), *arguments, subject=FileTransferError)
+        interruptible(call, function, self.machine._open(), *arguments, subject=FileTransferError)
 
     def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", *arguments: object) -> Handle:
-        return make(function, free, self.machine._open(), encoded(str(self)), *arguments, subject=FileTransferError)
+        work = (function, free, self.machine._open(), encoded(str(self)), *arguments)
+        return interruptible(make, *work, subject=FileTransferError)
 
     def read_bytes(self) -> bytes:
         """The contents of the file, of 1 GiB at most."""
@@ -298,18 +295,18 @@ class SandboxPath:
         permissions: int = 0o666,
     ) -> io.TextIOWrapper: ...
     @overload
-    def open(self, mode: "OpenBinaryMode", buffering: "Literal[0]", *, permissions: int = 0o666) -> SandboxFile: ...
+    def open(self, mode: "OpenBinaryMode", buffering: Literal[0], *, permissions: int = 0o666) -> SandboxFile: ...
     @overload
     def open(
-        self, mode: "OpenBinaryModeUpdating", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+        self, mode: "OpenBinaryModeUpdating", buffering: Literal[-1, 1] = -1, *, permissions: int = 0o666
     ) -> io.BufferedRandom: ...
     @overload
     def open(
-        self, mode: "OpenBinaryModeWriting", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+        self, mode: "OpenBinaryModeWriting", buffering: Literal[-1, 1] = -1, *, permissions: int = 0o666
     ) -> io.BufferedWriter: ...
     @overload
     def open(
-        self, mode: "OpenBinaryModeReading", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+        self, mode: "OpenBinaryModeReading", buffering: Literal[-1, 1] = -1, *, permissions: int = 0o666
     ) -> io.BufferedReader: ...
 
     def open(
