@@ -1,44 +1,18 @@
 """What the package promises about its border with the library. It is run where the cluster is reached."""
 
-import gc
+import contextlib
+import io
+import os
 import pathlib
+import re
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from ctypes import byref, c_uint64
-from typing import Optional
 
 import sandbox
 from sandbox import _abi as abi
 from sandbox import errors
-from sandbox._border import Conversation, Handle, background, call, encoded, interruptible, make
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-
-
-def statuses() -> Iterator[int]:
-    return (abi.sbx_status_at(index) for index in range(abi.sbx_status_count()))
-
-
-def every_status_has_a_kind_and_a_class() -> None:
-    assert set(statuses()) == set(sandbox.ErrorKind)
-    for kind in sandbox.ErrorKind:
-        name = (abi.sbx_status_name(kind) or b"").decode()
-        assert name == ("SBX_OK" if kind is sandbox.ErrorKind.OK else f"SBX_ERR_{kind.name}"), name
-        if kind is not sandbox.ErrorKind.OK:
-            error = errors.made(kind, "text")
-            assert isinstance(error, sandbox.SandboxError) and error.kind is kind and str(error) == "text"
-    assert abi.sbx_status_name(12345) is None
-
-
-def the_versions_agree() -> None:
-    numbers = [int(part) for part in sandbox.__version__.split(".")]
-    assert abi.sbx_version_number() == numbers[0] << 16 | numbers[1] << 8 | numbers[2]
+from sandbox._border import call, encoded, make
 
 
 def trivial_calls_are_cheap(machine: sandbox.Machine) -> None:
@@ -85,54 +59,32 @@ def what_the_package_does_in_other_ways_agrees(machine: sandbox.Machine) -> None
         assert size.value == 8 and back.read_bytes() == b"contents" == machine.path("there").read_bytes()
 
 
-def handles_are_freed_by_their_last_user() -> None:
-    freed: list[Optional[int]] = []
-
-    def filled() -> Handle:
-        handle = Handle(lambda place: freed.append(place.value))
-        handle._as_parameter_.value = 7
-        return handle
-
-    handle = filled()
-    user = handle
-    del handle
-    assert not freed
-    del user
-    assert freed == [7]
-
-    # An exception does not keep what was in use, whatever it came out of.
-    def failing(_handle: Handle) -> int:
-        raise ZeroDivisionError
-
-    def asking(handle: Handle) -> None:
-        conversation = Conversation()
-        conversation.hold(lambda: conversation.ask(lambda: failing(handle)))
-
-    def failed(work: Callable[[Handle], object]) -> None:
+def the_guide_is_right(machine: sandbox.Machine) -> None:
+    """Runs the part of it that is no example of its own, and compiles what its tables say."""
+    guide = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"(?<!-->\n)```python\n(.*?)```", guide, re.S)
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()) as said:
+        here = os.getcwd()
+        os.chdir(directory)
         try:
-            work(filled())
-        except ZeroDivisionError:
-            pass
-        else:
-            raise AssertionError("there was no exception")
-
-    gc.disable()
-    for work in (failing, lambda handle: interruptible(failing, handle), asking):
-        for where in (failed, lambda work: background(lambda: failed(work)).result()):
-            freed.clear()
-            where(work)
-            # The thread that made the call may still be at its last step.
-            until(lambda: freed == [7], f"{work} keeps a handle")
-    gc.enable()
+            pathlib.Path("model.bin").write_bytes(b"model")
+            exec(part, {"machine": machine})
+            assert pathlib.Path("results/model.bin").read_bytes() == b"model"
+        finally:
+            os.chdir(here)
+    assert "b'text'\n['a.txt'] 4\n" in said.getvalue(), said.getvalue()
+    calls = re.findall(r"`((?:with )?(?:machine\.|run\()[^`]*)`", guide)
+    for line in calls:
+        line = line.replace("\\|", "|")
+        compile(f"{line} pass" if line.endswith(":") else line, "README.md", "exec")
+    assert len(calls) > 5, calls
 
 
 def main() -> None:
-    every_status_has_a_kind_and_a_class()
-    the_versions_agree()
-    handles_are_freed_by_their_last_user()
     with sandbox.Client() as client, client.create() as machine:
         what_the_package_does_in_other_ways_agrees(machine)
         trivial_calls_are_cheap(machine)
+        the_guide_is_right(machine)
     with sandbox.Client() as client:
         try:
             client.attach(machine.name)

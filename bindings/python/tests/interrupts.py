@@ -2,7 +2,6 @@
 
 import asyncio
 import concurrent.futures
-import contextlib
 import json
 import os
 import pathlib
@@ -13,11 +12,11 @@ import sys
 import tempfile
 import threading
 import time
-from typing import Callable, Optional
+from typing import Callable
 
 import sandbox
-from sandbox import _border, running
-from sandbox._border import Conversation, make
+from sandbox import running
+from sandbox._border import Conversation
 
 machine: sandbox.Machine
 client: sandbox.Client
@@ -75,43 +74,6 @@ class Endless:
 
     def on_output(self, *_: object) -> None:
         self.calls += 1
-
-
-def nothing_is_lost_right_after_a_call() -> None:
-    freed: list[Optional[int]] = []
-
-    def interrupted_when_done(place: "object", _error: object) -> int:
-        place._obj.value = 7  # type: ignore[attr-defined]
-        raise KeyboardInterrupt
-
-    with contextlib.suppress(KeyboardInterrupt):
-        make(interrupted_when_done, lambda place: freed.append(place.value))
-    assert freed == [7], freed
-
-
-def an_interrupted_start_of_a_thread_is_noticed() -> None:
-    class Interrupted(threading.Thread):
-        def start(self) -> None:
-            super().start()
-            raise KeyboardInterrupt
-
-    ran: list[int] = []
-    discarded: list[int] = []
-
-    def work() -> int:
-        ran.append(7)
-        return 7
-
-    whole = threading.Thread
-    threading.Thread = Interrupted  # type: ignore[misc]
-    try:
-        _border.interruptible(work, discard=discarded.append)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        threading.Thread = whole  # type: ignore[misc]
-    until(lambda: "sandbox-wait" not in [thread.name for thread in threading.enumerate()], "the thread does not end")
-    assert discarded == ran
 
 
 def every_callback_may_be_interrupted() -> None:
@@ -279,8 +241,6 @@ file.write("in the buffer")
 
 def main() -> None:
     global client, machine
-    nothing_is_lost_right_after_a_call()
-    an_interrupted_start_of_a_thread_is_noticed()
     with sandbox.Client() as client, client.create() as machine:
         for test in (
             every_callback_may_be_interrupted,

@@ -18,7 +18,7 @@ from .errors import SandboxError
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Closable")
 #: Text or bytes for the library; text stands for its UTF-8, and its lone surrogates for bytes that are none.
-Text = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+Text = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 #: How many seconds what was interrupted is waited for, so that its end is known when the exception comes.
 PATIENCE = 10
 

@@ -28,6 +28,14 @@ class Child(Closable, Generic[AnyStr]):
     streams, or communicate(). close() does not end the command: it runs on to its end or its timeout, with its input
     closed and its output thrown away. The end of a `with` block closes the streams and waits; if the block raised, it
     kills the command first.
+
+    args: what was asked for.
+    returncode: the exit code, or the negative number of the signal that ended the command; None until wait() or poll()
+        has seen it.
+    stdin: writes to the command's standard input; None if it reads something else. What is written is buffered: flush()
+        sends it.
+    stdout: reads the command's standard output; None if it is discarded.
+    stderr: reads the command's standard error; None if it is discarded or goes to the standard output.
     """
 
     def __init__(
@@ -38,10 +46,7 @@ class Child(Closable, Generic[AnyStr]):
         text: "Optional[tuple[Optional[str], Optional[str]]]",
     ) -> None:
         self._handle: Optional[Handle] = handle
-        #: What was asked for.
         self.args = args
-        #: The exit code, or the negative number of the signal that ended the command; None until wait() or poll() has
-        #: seen it.
         self.returncode: Optional[int] = None
         self._lock = threading.Lock()
         self._waiter: Optional[Future[int]] = None
@@ -50,8 +55,6 @@ class Child(Closable, Generic[AnyStr]):
         raw = _Input(handle)
         if not stdin:
             raw.close()
-        #: Writes to the command's standard input; None if it reads something else. What is written is buffered: flush()
-        #: sends it.
         self.stdin: Optional[IO[AnyStr]] = _wrapped(io.BufferedWriter(raw, BUFFER), text) if stdin else None
         outputs = [
             _wrapped(io.BufferedReader(_Output(handle, read, close), BUFFER), text) if is_there else None
@@ -60,9 +63,7 @@ class Child(Closable, Generic[AnyStr]):
                 (stderr, abi.sbx_child_read_stderr, abi.sbx_child_close_stderr),
             )
         ]
-        #: Reads the command's standard output; None if it is discarded.
         self.stdout: Optional[IO[AnyStr]] = outputs[0]
-        #: Reads the command's standard error; None if it is discarded or goes to the standard output.
         self.stderr: Optional[IO[AnyStr]] = outputs[1]
 
     @property

@@ -79,8 +79,8 @@ class RunOptions(CommandOptions, total=False):
 
     check: raise CommandFailedError unless the exit code is 0. By itself an exit code is data.
     on_output: gets the output as it comes, always as bytes; then the result has none. False ends the call with
-        OperationCancelledError, and what it raises comes out of the call unchanged; both times the command's process group is
-        killed.
+        OperationCancelledError, and what it raises comes out of the call unchanged; both times the command's process
+        group is killed.
     errors: what to do with bytes that are no text, as in str.encode().
     capture_output: as subprocess.run() takes it; without it, output is collected too.
     """
@@ -95,6 +95,12 @@ class CompletedCommand(Generic[AnyStr]):
     """What a command wrote and how it ended, as subprocess.CompletedProcess.
 
     A command that the server says nothing about is an exception, so the returncode is always true.
+
+    args: what was asked for.
+    returncode: the exit code, or the negative number of the signal that ended the command.
+    stdout: the standard output.
+    stderr: the standard error.
+    truncated: how many bytes of both streams were beyond the limit and are lost.
     """
 
     def __init__(
@@ -106,15 +112,10 @@ class CompletedCommand(Generic[AnyStr]):
         truncated: int = 0,
         failure: Optional[CommandFailedError] = None,
     ) -> None:
-        #: What was asked for.
         self.args = args
-        #: The exit code, or the negative number of the signal that ended the command.
         self.returncode = returncode
-        #: The standard output.
         self.stdout: AnyStr = stdout
-        #: The standard error.
         self.stderr: AnyStr = stderr
-        #: How many bytes of both streams were beyond the limit and are lost.
         self.truncated = truncated
         self._failure = failure
 

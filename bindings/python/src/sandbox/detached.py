@@ -15,7 +15,11 @@ from .errors import CommandExecutionError
 
 @dataclass
 class Position:
-    """How many bytes of each output stream have been handed over."""
+    """How far the output has been handed over.
+
+    stdout: bytes of the standard output.
+    stderr: bytes of the standard error.
+    """
 
     stdout: int = 0
     stderr: int = 0

@@ -6,6 +6,7 @@ import stat
 from collections.abc import Iterator
 from ctypes import byref, c_bool, c_char, c_int64, c_size_t, c_uint64
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Any, Callable, Literal, Optional, Union, overload
 
@@ -32,23 +33,29 @@ _TYPES = {FileKind.FILE: stat.S_IFREG, FileKind.DIRECTORY: stat.S_IFDIR, FileKin
 
 @dataclass(frozen=True)
 class FileStat:
-    """What is known about a file; the names are those of os.stat_result."""
+    """What is known about a file; the names are those of os.stat_result.
 
-    #: What it is.
+    kind: what it is.
+    st_size: its size in bytes. Files that the system makes up, as in /proc, say 0.
+    st_mode: its permission bits, and its type for stat.S_ISDIR() and its like.
+    st_mtime: when its contents were changed last, in seconds since 1970, if that is known.
+    st_atime: when it was read last, in seconds since 1970, if that is known.
+    """
+
     kind: FileKind
-    #: Its size in bytes. Files that the system makes up, as in /proc, say 0.
     st_size: int
-    #: Its permission bits, and its type for stat.S_ISDIR() and its like.
     st_mode: int
-    #: When its contents were changed last, in seconds since 1970, if that is known.
     st_mtime: Optional[int]
-    #: When it was read last, in seconds since 1970, if that is known.
     st_atime: Optional[int]
 
 
 @dataclass(frozen=True)
 class DirEntry:
-    """An entry of a directory, with what is known about it: of a link itself."""
+    """An entry of a directory.
+
+    path: its path.
+    stat: what is known about it: of a link itself.
+    """
 
     path: "SandboxPath"
     stat: FileStat
@@ -59,11 +66,12 @@ class SandboxFile(io.RawIOBase):
     is one.
 
     It keeps an SSH session for itself until it is closed, and may be used from several threads, whose calls take turns.
+
+    name: the path of the file.
     """
 
     def __init__(self, handle: Handle, name: str, flags: int) -> None:
         self._file: Optional[Handle] = handle
-        #: The path of the file.
         self.name = name
         self._flags = flags
 
@@ -163,12 +171,13 @@ class SandboxPath:
 
     Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, PermissionError or
     TimeoutError.
+
+    pure: the path without its sandbox.
     """
 
     def __init__(self, machine: "machine.Machine", *parts: Union[str, PurePosixPath, "SandboxPath"]) -> None:
         self.machine = machine
         pure = (part.pure if isinstance(part, SandboxPath) else part for part in parts)
-        #: The path without its sandbox.
         self.pure: PurePosixPath = PurePosixPath(*pure)
 
     # What needs no sandbox.
@@ -199,6 +208,11 @@ class SandboxPath:
         return self.pure.suffix
 
     @property
+    def suffixes(self) -> list[str]:
+        """All suffixes of its last part."""
+        return self.pure.suffixes
+
+    @property
     def parts(self) -> "tuple[str, ...]":
         """Its parts."""
         return self.pure.parts
@@ -217,6 +231,10 @@ class SandboxPath:
         """The path with another last part."""
         return self._with(self.pure.with_name(name))
 
+    def with_stem(self, stem: str) -> "SandboxPath":
+        """The path with another last part before the suffix."""
+        return self._with(self.pure.with_stem(stem))
+
     def with_suffix(self, suffix: str) -> "SandboxPath":
         """The path with another suffix."""
         return self._with(self.pure.with_suffix(suffix))
@@ -225,9 +243,21 @@ class SandboxPath:
         """Whether it begins at the root."""
         return self.pure.is_absolute()
 
+    def is_relative_to(self, other: Union[str, PurePosixPath, "SandboxPath"]) -> bool:
+        """Whether it is `other` or below."""
+        return self.pure.is_relative_to(other.pure if isinstance(other, SandboxPath) else other)
+
+    def match(self, pattern: str) -> bool:
+        """Whether its end has this shape, such as "*.txt"."""
+        return self.pure.match(pattern)
+
     def relative_to(self, other: Union[str, PurePosixPath, "SandboxPath"]) -> PurePosixPath:
         """The rest of the path below `other`."""
         return self.pure.relative_to(other.pure if isinstance(other, SandboxPath) else other)
+
+    def as_posix(self) -> str:
+        """Its text, as str()."""
+        return str(self.pure)
 
     def __str__(self) -> str:
         return str(self.pure)
@@ -393,8 +423,47 @@ class SandboxPath:
         """The paths of what is in the directory, in no order."""
         return (entry.path for entry in self.scandir())
 
-    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Creates the directory; with `parents` those above it too, as far as they are not there."""
+    def glob(self, pattern: str) -> Iterator["SandboxPath"]:
+        """The paths below this directory that have this shape, in no order: each part may have `*`, `?` and `[...]`,
+        and the part `**` is any directories, with this one, but no links to some.
+        """
+        parts = PurePosixPath(pattern).parts
+        if not parts or pattern.startswith("/"):
+            raise ValueError(f"a pattern is relative and not empty: {pattern!r}")
+        # Several `**` may lead to the same path.
+        return iter(dict.fromkeys(self._glob(parts)))
+
+    def rglob(self, pattern: str) -> Iterator["SandboxPath"]:
+        """glob() in this directory and all below."""
+        return self.glob(f"**/{pattern}")
+
+    def _glob(self, parts: "tuple[str, ...]") -> Iterator["SandboxPath"]:
+        if not parts:
+            yield self
+            return
+        first, rest = parts[0], parts[1:]
+        try:
+            entries = self.scandir()
+        except (FileNotFoundError, PermissionError):
+            # As in pathlib: nothing that can be found.
+            return
+        if first == "**":
+            yield from self._glob(rest)
+        for path, kind in ((entry.path, entry.stat.kind) for entry in entries):
+            if first == "**":
+                if kind is FileKind.DIRECTORY:
+                    yield from path._glob(parts)
+                elif not rest:
+                    yield path
+            elif fnmatchcase(path.name, first) and (
+                not rest or kind is FileKind.DIRECTORY or (kind is FileKind.SYMLINK and path.is_dir())
+            ):
+                yield from path._glob(rest)
+
+    def mkdir(self, mode: Optional[int] = None, parents: bool = False, exist_ok: bool = False) -> None:
+        """Creates the directory; with `parents` those above it too, as far as they are not there. A mode becomes its
+        permission bits, whatever the sandbox's umask is.
+        """
         try:
             self._call(abi.sbx_sandbox_create_dir, encoded(str(self)))
         except FileNotFoundError:
@@ -404,6 +473,9 @@ class SandboxPath:
         except FileExistsError:
             if not exist_ok or not self.is_dir():
                 raise
+            return
+        if mode is not None:
+            self.chmod(mode)
 
     def rmdir(self) -> None:
         """Removes the directory, which must be empty."""

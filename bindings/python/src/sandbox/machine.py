@@ -21,19 +21,25 @@ from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Wri
 
 @dataclass(frozen=True)
 class Timings:
-    """How long each phase of a creation took, in seconds from the call."""
+    """How long each phase of a creation took, in seconds from the call.
 
-    #: Until the API server had stored the Pod.
+    accepted: until the API server had stored the Pod.
+    started: until the container had started.
+    logged_in: until the SSH login had succeeded.
+    """
+
     accepted: float
-    #: Until the container had started.
     started: float
-    #: Until the SSH login had succeeded.
     logged_in: float
 
 
 @dataclass(frozen=True)
 class SessionCounts:
-    """How many SSH sessions the client has to a sandbox at a moment."""
+    """How many SSH sessions the client has to a sandbox at a moment.
+
+    idle: those that wait for use.
+    busy: those in use.
+    """
 
     idle: int
     busy: int
@@ -51,14 +57,15 @@ class Machine(Closable):
     what has left the group, and what a server that does not answer is not told, goes on to the command's timeout. A
     command whose popen() is interrupted is killed too. Transfers leave the target as it was. Other calls go on to their
     ends, and nobody is told what became of them.
+
+    name: name of the sandbox and of its Pod.
+    uid: Kubernetes' unique id of the Pod.
     """
 
     def __init__(self, handle: Handle, is_own: bool) -> None:
         self._handle: Optional[Handle] = handle
         self._is_own = is_own
-        #: Name of the sandbox and of its Pod.
         self.name = decoded(abi.sbx_sandbox_name(handle))
-        #: Kubernetes' unique id of the Pod.
         self.uid = decoded(abi.sbx_sandbox_uid(handle))
 
     def __repr__(self) -> str:

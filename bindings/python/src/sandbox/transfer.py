@@ -36,41 +36,47 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Transferred:
-    """What the transfer of a file did."""
+    """What the transfer of a file did.
 
-    #: Bytes of the file.
+    bytes: bytes of the file.
+    resumed: how many of the bytes had been there already, from an earlier transfer.
+    sha256: the file's SHA-256 in hexadecimal digits; None if it was not compared.
+    """
+
     bytes: int
-    #: How many of the bytes had been there already, from an earlier transfer.
     resumed: int
-    #: The file's SHA-256 in hexadecimal digits; None if it was not compared.
     sha256: Optional[str]
 
 
 @dataclass(frozen=True)
 class Note:
-    """What there is to say about an entry of a directory."""
+    """What there is to say about an entry of a directory.
 
-    #: The entry, below the root of the tree.
+    path: the entry, below the root of the tree.
+    text: such as "a socket".
+    """
+
     path: str
-    #: Such as "a socket".
     text: str
 
 
 @dataclass(frozen=True)
 class TreeReport:
-    """What the transfer of a directory did."""
+    """What the transfer of a directory did.
 
-    #: Regular files, those with several names counted once for each.
+    files: regular files, those with several names counted once for each.
+    directories: directories, with the root.
+    symlinks: symbolic links.
+    bytes: bytes of all files.
+    skipped: how many entries were left out.
+    notes: what was left out and why, and which files were changed while they were read; at most 1000.
+    """
+
     files: int
-    #: Directories, with the root.
     directories: int
-    #: Symbolic links.
     symlinks: int
-    #: Bytes of all files.
     bytes: int
-    #: How many entries were left out.
     skipped: int
-    #: What was left out and why, and which files were changed while they were read; at most 1000.
     notes: list[Note]
 
 
