@@ -2,6 +2,7 @@
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
 import os
 import pathlib
@@ -56,6 +57,11 @@ def interrupted(work: Callable[[], object], when: Callable[[], object], then: Ca
         raise AssertionError("there was no KeyboardInterrupt")
 
 
+def goes_on() -> bool:
+    """Whether something runs that the interpreter's end waits for."""
+    return any(thread.name == "sandbox-wait" and not thread.daemon for thread in threading.enumerate())
+
+
 class Endless:
     """What an upload reads from, and a download writes to, without an end."""
 
@@ -98,21 +104,25 @@ def every_callback_may_be_interrupted() -> None:
 
 
 def a_silent_command_is_killed() -> None:
-    endless = Endless()
-    for on_output in (endless.on_output, None):
-        script = ["touch /tmp/up; echo up; exec sleep 8765"]
-        up = machine.path("/tmp/up")
-        interrupted(lambda: machine.run(script, shell=True, on_output=on_output), up.exists)  # noqa: B023
-        # Its end was waited for.
-        assert not left("sleep 8765")
-        up.unlink()
-    assert endless.calls == 1
+    endless, up = Endless(), machine.path("/tmp/up")
+    script = "touch /tmp/up; echo up; exec sleep 8765"
+    interrupted(lambda: machine.run(script, shell=True), up.exists)
+    # Its end was waited for.
+    assert not left("sleep 8765")
+    interrupted(lambda: machine.run(script, shell=True, on_output=endless.on_output), lambda: endless.calls)
+    assert not left("sleep 8765") and endless.calls == 1
+    up.unlink()
     # A detached one goes on.
     job = machine.detach("echo up; exec sleep 9876", shell=True, key="interrupted")
     position = sandbox.Position()
-    interrupted(lambda: job.stream(endless.on_output, position), lambda: endless.calls == 2)
-    assert position == sandbox.Position(3, 0) and job.poll() is None
-    interrupted(job.wait, lambda: True)
+    interrupted(lambda: job.stream(endless.on_output, position), lambda: position.stdout)
+    assert position == sandbox.Position(3, 0) and endless.calls == 2 and job.poll() is None
+    for _ in range(5):
+        # This signal often comes right before the wait, which it does not end then.
+        interrupted(job.wait, lambda: True)
+    with machine.popen(["sleep", "9876"]) as child:
+        interrupted(child.wait, lambda: True)
+        child.kill()
     job.kill()
     job.remove()
 
@@ -122,13 +132,10 @@ def an_interrupted_start_leaves_no_command() -> None:
     with sandbox.Client(config) as single, single.attach(machine.name) as narrow:
         first = narrow.popen(["cat"])
 
-        def waits() -> bool:
-            return any(thread.name == "sandbox-wait" for thread in threading.enumerate())
-
         # It waits for a session, and begins after the interrupt.
-        interrupted(lambda: narrow.popen(["sleep", "6543"]), waits, first.kill)
+        interrupted(lambda: narrow.popen(["sleep", "6543"]), goes_on, first.kill)
         first.close()
-        until(lambda: not waits(), "the start does not end")
+        until(lambda: not goes_on(), "the start does not end")
         until(lambda: not left("sleep 6543"), "the command runs")
         until(lambda: narrow.session_counts.busy == 0, "the session is busy")
 
@@ -152,8 +159,10 @@ def a_wait_for_kubernetes_ends() -> None:
         silent = sandbox.Client(sandbox.Config(kubeconfig=kubeconfig))
         interrupted(silent.list, lambda: accepted)
         # The library itself still waits for the answer.
-        assert "sandbox-wait" in [thread.name for thread in threading.enumerate()]
-        accepted[0].close()
+        with accepted[0] as connection, contextlib.suppress(BlockingIOError):
+            connection.setblocking(False)
+            while True:
+                assert connection.recv(1 << 16), "the connection is closed"
 
 
 def an_interrupted_creation_leaves_nothing() -> None:
@@ -166,9 +175,7 @@ def an_interrupted_creation_leaves_nothing() -> None:
         pass
     else:
         raise AssertionError("there was no KeyboardInterrupt")
-    for thread in threading.enumerate():
-        if thread.name == "sandbox-wait" and not thread.daemon:
-            thread.join()
+    until(lambda: not goes_on(), "the creation does not end")
     try:
         client.get_sandbox_info(name)
     except sandbox.SandboxNotFoundError:

@@ -123,7 +123,7 @@ def an_interrupted_start_of_a_thread_is_noticed() -> None:
         pass
     finally:
         threading.Thread = whole  # type: ignore[misc]
-    until(lambda: "sandbox-wait" not in [thread.name for thread in threading.enumerate()], "the thread does not end")
+    until(lambda: all(thread.daemon for thread in threading.enumerate()[1:]), "the thread does not end")
     assert discarded == ran
 
 

@@ -1,5 +1,6 @@
 """The one border between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C ends."""
 
+import contextlib
 import os
 import sys
 import threading
@@ -7,7 +8,7 @@ from concurrent import futures
 from concurrent.futures import Future
 from ctypes import byref, c_void_p
 from functools import partial
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Callable, Optional, TypeVar, Union
 
 from . import _abi as abi
@@ -21,6 +22,8 @@ Self = TypeVar("Self", bound="Closable")
 Text = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 #: How many seconds what was interrupted is waited for, so that its end is known when the exception comes.
 PATIENCE = 10
+#: How many seconds one wait takes at most. A signal that comes right before it does not end it, and is seen after it.
+TICK = 1
 
 
 class Handle:
@@ -217,7 +220,7 @@ class Conversation:
         future.add_done_callback(lambda _: self._requests.put(None))
         try:
             background(work, is_daemon=discard is None, future=future)
-            while (request := self._requests.get()) is not None:
+            while (request := self._request()) is not None:
                 function, arguments = request
                 self._answers.put(function(*arguments))
             return future.result()
@@ -236,6 +239,12 @@ class Conversation:
             # The exception's traceback leads here, and from here to the exception.
             del future
 
+    def _request(self) -> "Optional[tuple[Callable[..., int], tuple[object, ...]]]":
+        """What the main thread is asked for next; None once the work is done."""
+        while True:
+            with contextlib.suppress(Empty):
+                return self._requests.get(timeout=TICK)
+
     def _settled(self, work: Callable[[], T]) -> T:
         """Does the work in this thread."""
         try:
@@ -252,11 +261,31 @@ class Conversation:
             del raised
 
 
+# What threads without work wait for: a thread of its own would take longer than many a call.
+_idle: "list[SimpleQueue[tuple[Future[Any], Callable[[], Any]]]]" = []
+os.register_at_fork(after_in_child=_idle.clear)
+
+
 def background(work: Callable[[], T], is_daemon: bool = True, future: "Optional[Future[T]]" = None) -> "Future[T]":
-    """Does the work in a thread of its own, which the end of the interpreter waits for unless it is a daemon."""
+    """Does the work in another thread, which the end of the interpreter waits for unless it is a daemon."""
     future = future or Future()
-    threading.Thread(target=_fulfil, args=(future, work), name="sandbox-wait", daemon=is_daemon).start()
+    if not is_daemon:
+        threading.Thread(target=_fulfil, args=(future, work), name="sandbox-wait", daemon=False).start()
+        return future
+    try:
+        _idle.pop().put((future, work))
+    except IndexError:
+        threading.Thread(target=_fulfil_all, args=(future, work), name="sandbox-wait", daemon=True).start()
     return future
+
+
+def _fulfil_all(future: "Future[T]", work: Callable[[], T]) -> None:
+    own: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+    _fulfil(future, work)
+    del future, work
+    while True:
+        _idle.append(own)
+        _fulfil(*own.get())
 
 
 def _fulfil(future: "Future[T]", work: Callable[[], T]) -> None:

@@ -6,15 +6,15 @@ import io
 import signal
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from ctypes import byref, c_char, c_size_t
 from typing import IO, Any, AnyStr, Callable, Generic, Optional, TypeVar, Union, cast
 
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
-from ._border import Closable, Handle, background, call, decoded, interruptible, make, ranged
+from ._border import TICK, Closable, Handle, background, call, decoded, interruptible, make, ranged
 from .command import BUFFER, Arguments, ended, poll, signal_name
 from .errors import CommandExecutionError
 
@@ -262,10 +262,9 @@ def _deadline(timeout: Optional[float]) -> Optional[float]:
 
 
 def _awaited(future: "Future[T]", deadline: Optional[float], args: Arguments) -> T:
-    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    try:
-        return future.result(left)
-    except (FutureTimeoutError, errors.TimedOutError):
-        if future.done():
-            return future.result()
-        raise errors.made(ErrorKind.TIMED_OUT, f"{args!r} has not ended yet", CommandExecutionError) from None
+    while not future.done():
+        left = TICK if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise errors.made(ErrorKind.TIMED_OUT, f"{args!r} has not ended yet", CommandExecutionError)
+        futures.wait([future], min(left, TICK))
+    return future.result()
