@@ -6,12 +6,19 @@
 
 mod toolchain;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
 use toolchain::{Language, Place, output, root, succeeded};
 
-static PLACE: LazyLock<Place> = LazyLock::new(|| Place::new("python"));
+static PLACE: LazyLock<Place> = LazyLock::new(|| {
+    let place = Place::new("python");
+    // By one test for all: they run at the same time.
+    place.python();
+    place
+});
 
 /// What a program says that runs with the installed package, with all that Python can warn of.
 fn said(program: &str) -> String {
@@ -32,9 +39,46 @@ fn the_wheel_has_no_other_package_and_its_types_are_complete() {
     succeeded(mypy.args(programs.map(|program| root().join(program))));
 }
 
+/// Every Python that pyenv has and that is new enough.
+fn interpreters() -> Vec<PathBuf> {
+    let home = std::env::var_os("HOME").unwrap_or_default();
+    let versions = fs::read_dir(Path::new(&home).join(".pyenv/versions")).into_iter().flatten();
+    let found = versions.map(|version| version.unwrap().path().join("bin/python"));
+    let is_usable = |python: &PathBuf| {
+        let question = "import ctypes, sys; sys.exit(sys.version_info < (3, 9))";
+        Command::new(python).args(["-c", question]).output().is_ok_and(|output| output.status.success())
+    };
+    found.filter(is_usable).collect()
+}
+
+#[test]
+fn every_python_can_use_the_wheel() {
+    assert_eq!(said("bindings/python/tests/package.py"), "done\n");
+    let place =
+        succeeded(Command::new(PLACE.python()).args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]));
+    for python in interpreters() {
+        let program = root().join("bindings/python/tests/package.py");
+        succeeded(Command::new(python).args(["-X", "dev", "-B"]).arg(program).env("PYTHONPATH", place.trim()));
+    }
+}
+
+#[test]
+fn the_wheel_has_the_licenses() {
+    let listed = succeeded(Command::new(PLACE.python()).args(["-m", "pip", "show", "--files", "sandbox"]));
+    for license in ["LICENSE-APACHE", "LICENSE-MIT"] {
+        assert!(listed.contains(license), "{listed}");
+    }
+}
+
 #[test]
 fn the_border_keeps_its_promises() {
     let said = said("bindings/python/tests/border.py");
+    assert!(said.ends_with("done\n"), "{said}");
+}
+
+#[test]
+fn whatever_runs_can_be_interrupted() {
+    let said = said("bindings/python/tests/interrupts.py");
     assert!(said.ends_with("done\n"), "{said}");
 }
 

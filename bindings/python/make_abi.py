@@ -23,6 +23,15 @@ ENUMS = {
     "sbx_open": ("Open", "SBX_OPEN_"),
     "sbx_seek": ("Seek", "SBX_SEEK_"),
 }
+# What Python calls what comments speak of.
+WORDS = {
+    "a function": "a call",
+    r"sbx_output_check\(\)": "check=True or check_returncode()",
+    r"sbx_config_set_(\w+)\(\)": r"Config.\1",
+    r"sbx_sandbox_open_file\(\)": "SandboxPath.open()",
+    r"sbx_file_seek\(\)": "SandboxFile.seek()",
+    "NULL": "None",
+}
 VALUES = {
     "void": "None",
     "bool": "c_bool",
@@ -60,8 +69,11 @@ from ctypes import (
 )
 from typing import Any, Callable, Optional
 
-# CDLL lets go of the interpreter's lock during each call.
-_library = CDLL(str(pathlib.Path(__file__).with_name("libsandbox.so")))
+try:
+    # CDLL lets go of the interpreter's lock during each call.
+    _library = CDLL(str(pathlib.Path(__file__).with_name("libsandbox.so")))
+except OSError as error:
+    raise ImportError(f"{error}; the library in this package needs OpenSSL 3 (libssl3) and zlib (zlib1g)") from error
 
 
 def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -91,7 +103,13 @@ def parameters(text: str, place: str) -> list[str]:
 
 def told(comment: str) -> str:
     """The text of a C comment on one line, with Python's words for other names."""
-    return " ".join(" ".join(line.strip().lstrip("*") for line in comment.splitlines()).split())
+    text = " ".join(" ".join(line.strip().lstrip("*") for line in comment.splitlines()).split())
+    for theirs, ours in WORDS.items():
+        text = re.sub(theirs, ours, text)
+    for _, prefix in ENUMS.values():
+        text = re.sub(rf"\b{prefix}([A-Z])", r"\1", text)
+    assert not re.search("sbx", text, re.I), f"Python has another word here: {text}"
+    return text
 
 
 def enums(header: str) -> str:
@@ -99,10 +117,22 @@ def enums(header: str) -> str:
     made = []
     for comment, name, body in re.findall(r"/\*\*((?:(?!\*/).)*?)\*/\nenum (\w+)\n[^{]*\{\n(.*?)\n\};", header, re.S):
         python, prefix = ENUMS[name]
-        lines = [f"class {python}(enum.IntEnum):", f'    """{told(comment)}"""', ""]
-        for text, member, number in re.findall(r"/\*\*(.*?)\*/\s*(\w+) = (\d+)", body, re.S):
-            lines += [f"    # {told(text)}", f"    {re.sub(f'^{prefix}', '', member)} = {number}"]
-        made.append("\n".join(lines))
+        found = re.findall(r"/\*\*(.*?)\*/\s*(\w+) = (\d+)", body, re.S)
+        members = [(re.sub(f"^{prefix}", "", member), number, told(text)) for text, member, number in found]
+        # In the docstring, since help() shows no comments.
+        made.append(
+            "\n".join(
+                [
+                    f"class {python}(enum.IntEnum):",
+                    f'    """{told(comment)}',
+                    "",
+                    *(f"    {member}: {text}" for member, _, text in members),
+                    '    """',
+                    "",
+                    *(f"    {member} = {number}" for member, number, _ in members),
+                ]
+            )
+        )
     assert len(made) == len(ENUMS), "the header has other enums than are known here"
     return "\n\n\n".join(made)
 

@@ -100,6 +100,7 @@ def life() -> None:
 @scenario
 def by_name() -> None:
     original = sandbox.Sandbox(CONFIG)
+    assert repr(original) == f"<sandbox.Sandbox of namespace {client.namespace!r}>"
     name = f"py-{RUN}-own"
     original.create_sandbox(name)
     completed = original.execute_command(name, "echo out; echo err >&2; exit 3")
@@ -133,6 +134,13 @@ def run() -> None:
         machine.run(["true"], user="root")
     assert machine.run(["id", "-un"], user="sandbox").stdout == b"sandbox\n"
     assert machine.run("id").returncode == 0
+    assert machine.run(["id", "-un"], capture_output=True, text=True).stdout == "sandbox\n"
+    try:
+        machine.run(["id"], capture_output=True, stderr=sandbox.STDOUT)
+    except ValueError:
+        pass
+    else:
+        raise AssertionError("what subprocess refuses was taken")
 
 
 @scenario
@@ -414,6 +422,16 @@ def files() -> None:
     assert set(root.iterdir()) == {path, root / "deep", link, strange}
     kinds = {entry.path.name: entry.stat.kind.name for entry in root.scandir()}
     assert kinds == {"a.txt": "FILE", "deep": "DIRECTORY", "link": "SYMLINK", "\udcff name": "FILE"}, kinds
+    (root / "deep" / "deeper" / "b.txt").touch()
+    assert set(root.glob("*.txt")) == {path} and set(root.glob("deep/d*/?.txt")) == set(root.glob("**/b.txt"))
+    assert set(root.rglob("[ab].txt")) == {path, root / "deep" / "deeper" / "b.txt"}
+    assert set(root.glob("**/d*")) == {root / "deep", root / "deep" / "deeper"} and not set(root.glob("link/*"))
+    (root / "deep" / "deeper" / "b.txt").unlink()
+    (root / "mode").mkdir(0o711)
+    assert stat.S_IMODE((root / "mode").stat().st_mode) == 0o711
+    (root / "mode").mkdir(0o700, exist_ok=True)
+    assert stat.S_IMODE((root / "mode").stat().st_mode) == 0o711
+    (root / "mode").rmdir()
     assert not (root / "none").exists() and (root / "deep").is_dir() and not (root / "none").is_file()
     assert strange.rename(path) == path and path.stat().st_size == 0
     with fails(ErrorKind.TRANSFER, sandbox.FileTransferError):
@@ -422,12 +440,9 @@ def files() -> None:
     path.unlink()
     path.unlink(missing_ok=True)
     root.rmtree()
-    assert not root.exists() and (path.name, path.suffix, path.parent, root.is_absolute()) == (
-        "a.txt",
-        ".txt",
-        root,
-        True,
-    )
+    assert not root.exists() and root.is_absolute() and path.is_relative_to(root) and not root.is_relative_to(path)
+    assert (path.name, path.suffix, path.parent, path.as_posix()) == ("a.txt", ".txt", root, "/tmp/files/a.txt")
+    assert path.with_stem("b") == root / "b.txt" and (root / "a.tar.gz").suffixes == [".tar", ".gz"]
 
 
 @scenario
@@ -457,6 +472,23 @@ def transfers() -> None:
     assert machine.upload(io.BytesIO(data), remote).bytes == len(data)
     target = io.BytesIO()
     assert machine.download(remote, target).sha256 is None and target.getvalue() == data
+
+    # What is not written is not lost without a word.
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    class Full:
+        def write(self, _data: bytes, /) -> int:
+            return 0
+
+    with open(reader, "rb"), open(writer, "wb", buffering=0) as pipe:
+        for full in (pipe, Full()):
+            try:
+                machine.download(remote, full)
+            except BlockingIOError:
+                pass
+            else:
+                raise AssertionError("a part of the file is lost")
 
     # One that is interrupted half-way keeps what has arrived.
     def stop(_path: str, done: int, _total: Optional[int]) -> bool:
@@ -637,6 +669,8 @@ def fork() -> None:
             ):
                 with fails(ErrorKind.FORKED, sandbox.ForkedError):
                     use()
+            with sandbox.Client(CONFIG) as own, own.attach(machine.name) as attached:
+                assert attached.run(["echo", "child"]).stdout == b"child\n"
             del child, raw
             status = 0
         except BaseException:

@@ -1,39 +1,18 @@
 """What the package promises about its border with the library. It is run where the cluster is reached."""
 
-import gc
+import contextlib
+import io
 import os
 import pathlib
-import signal
+import re
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from ctypes import byref, c_uint64
 
 import sandbox
 from sandbox import _abi as abi
 from sandbox import errors
-from sandbox._border import Callback, Handle, call, encoded, make
-
-
-def statuses() -> Iterator[int]:
-    return (abi.sbx_status_at(index) for index in range(abi.sbx_status_count()))
-
-
-def every_status_has_a_kind_and_a_class() -> None:
-    assert set(statuses()) == set(sandbox.ErrorKind)
-    for kind in sandbox.ErrorKind:
-        name = (abi.sbx_status_name(kind) or b"").decode()
-        assert name == ("SBX_OK" if kind is sandbox.ErrorKind.OK else f"SBX_ERR_{kind.name}"), name
-        if kind is not sandbox.ErrorKind.OK:
-            error = errors.made(kind, "text")
-            assert isinstance(error, sandbox.SandboxError) and error.kind is kind and str(error) == "text"
-    assert abi.sbx_status_name(12345) is None
-
-
-def the_versions_agree() -> None:
-    numbers = [int(part) for part in sandbox.__version__.split(".")]
-    assert abi.sbx_version_number() == numbers[0] << 16 | numbers[1] << 8 | numbers[2]
+from sandbox._border import call, encoded, make
 
 
 def trivial_calls_are_cheap(machine: sandbox.Machine) -> None:
@@ -80,49 +59,33 @@ def what_the_package_does_in_other_ways_agrees(machine: sandbox.Machine) -> None
         assert size.value == 8 and back.read_bytes() == b"contents" == machine.path("there").read_bytes()
 
 
-def handles_are_freed_by_their_last_user() -> None:
-    freed: list[int] = []
-    handle = Handle(7, freed.append)
-    user = handle
-    del handle
-    assert not freed
-    del user
-    assert freed == [7]
-    # An exception of a callback does not keep what was in use.
-    callback = Callback(lambda: 1 // 0)
-    assert callback() == 1 and isinstance(callback.raised, ZeroDivisionError)
-    gc.collect()
-
-
-def an_interrupted_creation_leaves_nothing(client: sandbox.Client) -> None:
-    name = f"interrupted-{os.getpid()}"
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        client.create(sandbox.SandboxSpec(name=name, lifetime=120))
-    except KeyboardInterrupt:
-        pass
-    else:
-        raise AssertionError("there was no KeyboardInterrupt")
-    for thread in threading.enumerate():
-        if thread.name == "sandbox-wait" and not thread.daemon:
-            thread.join()
-    try:
-        client.get_sandbox_info(name)
-    except sandbox.SandboxNotFoundError:
-        return
-    raise AssertionError(f"{name} is left")
+def the_guide_is_right(machine: sandbox.Machine) -> None:
+    """Runs the part of it that is no example of its own, and compiles what its tables say."""
+    guide = (pathlib.Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"(?<!-->\n)```python\n(.*?)```", guide, re.S)
+    with tempfile.TemporaryDirectory() as directory, contextlib.redirect_stdout(io.StringIO()) as said:
+        here = os.getcwd()
+        os.chdir(directory)
+        try:
+            pathlib.Path("model.bin").write_bytes(b"model")
+            exec(part, {"machine": machine})
+            assert pathlib.Path("results/model.bin").read_bytes() == b"model"
+        finally:
+            os.chdir(here)
+    assert "b'text'\n['a.txt'] 4\n" in said.getvalue(), said.getvalue()
+    calls = re.findall(r"`((?:with )?(?:machine\.|run\()[^`]*)`", guide)
+    for line in calls:
+        line = line.replace("\\|", "|")
+        compile(f"{line} pass" if line.endswith(":") else line, "README.md", "exec")
+    assert len(calls) > 5, calls
 
 
 def main() -> None:
-    every_status_has_a_kind_and_a_class()
-    the_versions_agree()
-    handles_are_freed_by_their_last_user()
     with sandbox.Client() as client, client.create() as machine:
         what_the_package_does_in_other_ways_agrees(machine)
         trivial_calls_are_cheap(machine)
+        the_guide_is_right(machine)
     with sandbox.Client() as client:
-        an_interrupted_creation_leaves_nothing(client)
         try:
             client.attach(machine.name)
         except sandbox.SandboxNotFoundError:

@@ -16,7 +16,7 @@ from . import _abi
 from ._abi import Cause, ErrorKind, FileKind, LogLevel, Phase, Stream, Transport
 from .child import Child
 from .client import Client, Sandbox
-from .command import DEVNULL, PIPE, STDOUT, CommandOptions, CompletedCommand, Terminal
+from .command import DEVNULL, PIPE, STDOUT, CommandOptions, CompletedCommand, OnOutput, RunOptions, Terminal
 from .config import Config
 from .detached import Detached, Position
 from .errors import (
@@ -53,7 +53,7 @@ from .files import DirEntry, FileStat, SandboxFile, SandboxPath
 from .info import SandboxInfo
 from .machine import Machine, SessionCounts, Timings
 from .spec import SandboxSpec
-from .transfer import Note, Transferred, TreeReport
+from .transfer import Note, OnProgress, Reader, Transferred, TreeReport, Writer
 
 #: The version of the library in this package.
 __version__ = (_abi.sbx_version() or b"").decode()
@@ -90,6 +90,8 @@ __all__ = [
     "Machine",
     "NotFoundError",
     "Note",
+    "OnOutput",
+    "OnProgress",
     "OperationCancelledError",
     "OutcomeUnknownError",
     "PanicError",
@@ -97,6 +99,8 @@ __all__ = [
     "Phase",
     "Position",
     "QuotaError",
+    "Reader",
+    "RunOptions",
     "SSHConnectionError",
     "Sandbox",
     "SandboxCreationError",
@@ -118,5 +122,6 @@ __all__ = [
     "TreeReport",
     "UnavailableError",
     "Verdict",
+    "Writer",
     "__version__",
 ]

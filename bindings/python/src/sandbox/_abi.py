@@ -18,8 +18,11 @@ from ctypes import (
 )
 from typing import Any, Callable, Optional
 
-# CDLL lets go of the interpreter's lock during each call.
-_library = CDLL(str(pathlib.Path(__file__).with_name("libsandbox.so")))
+try:
+    # CDLL lets go of the interpreter's lock during each call.
+    _library = CDLL(str(pathlib.Path(__file__).with_name("libsandbox.so")))
+except OSError as error:
+    raise ImportError(f"{error}; the library in this package needs OpenSSL 3 (libssl3) and zlib (zlib1g)") from error
 
 
 def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -30,187 +33,205 @@ def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 class ErrorKind(enum.IntEnum):
-    """What a function answers: SBX_OK, or why it failed. The numbers never change and are never used again for something else. A later version may have more of them."""
+    """What a call answers: OK, or why it failed. The numbers never change and are never used again for something else. A later version may have more of them.
 
-    # It did what was asked.
+    OK: It did what was asked.
+    INVALID_ARGUMENT: An argument can't be meant as given: None where something must be, text that is not UTF-8, a number out of its range. Nothing was tried.
+    CONFIG: A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
+    ASYNC_CONTEXT: A blocking call was made from asynchronous Rust code of the host program.
+    FORKED: The client was made before fork(); its threads don't exist in the child. Make a new client there.
+    CLOSED: The handle was closed, or its sandbox deleted through it.
+    NOT_FOUND: No such sandbox, or no such file in it.
+    CONFLICT: A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
+    PERMISSION_DENIED: Kubernetes, or the file system of the sandbox, does not allow it.
+    QUOTA: A quota of the namespace, or the API server's limit of requests, is used up.
+    STORAGE_FULL: A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+    UNAVAILABLE: The API server can't be reached or can't answer now. Trying later may help.
+    CONNECT: No connection to the sandbox's SSH server could be made.
+    AUTHENTICATION: The sandbox's SSH server refused this client's key or user name.
+    HOST_KEY_MISMATCH: The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
+    DISCONNECTED: A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    TIMED_OUT: The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+    CREATE: The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+    DELETE: The sandbox could not be deleted, or its end could not be confirmed.
+    COMMAND: The command could not be started: it did not run.
+    COMMAND_FAILED: The command ran and did not succeed. Only check=True or check_returncode() says this; by itself an exit code is data.
+    OUTCOME_UNKNOWN: The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have happened, in part or whole. It is never asked twice.
+    TRANSFER: A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The target of a transfer is as it was before.
+    CANCELLED: The caller's own callback asked to stop.
+    PANIC: A bug in this library: a panic was caught at its border. The handles stay usable.
+    """
+
     OK = 0
-    # An argument can't be meant as given: NULL where something must be, text that is not UTF-8, a number out of its range. Nothing was tried.
     INVALID_ARGUMENT = 1
-    # A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
     CONFIG = 2
-    # A blocking call was made from asynchronous Rust code of the host program.
     ASYNC_CONTEXT = 3
-    # The client was made before fork(); its threads don't exist in the child. Make a new client there.
     FORKED = 4
-    # The handle was closed, or its sandbox deleted through it.
     CLOSED = 5
-    # No such sandbox, or no such file in it.
     NOT_FOUND = 20
-    # A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
     CONFLICT = 21
-    # Kubernetes, or the file system of the sandbox, does not allow it.
     PERMISSION_DENIED = 22
-    # A quota of the namespace, or the API server's limit of requests, is used up.
     QUOTA = 23
-    # A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
     STORAGE_FULL = 24
-    # The API server can't be reached or can't answer now. Trying later may help.
     UNAVAILABLE = 40
-    # No connection to the sandbox's SSH server could be made.
     CONNECT = 41
-    # The sandbox's SSH server refused this client's key or user name.
     AUTHENTICATION = 42
-    # The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
     HOST_KEY_MISMATCH = 43
-    # A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
     DISCONNECTED = 44
-    # The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
     TIMED_OUT = 45
-    # The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
     CREATE = 60
-    # The sandbox could not be deleted, or its end could not be confirmed.
     DELETE = 61
-    # The command could not be started: it did not run.
     COMMAND = 62
-    # The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
     COMMAND_FAILED = 63
-    # The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have happened, in part or whole. It is never asked twice.
     OUTCOME_UNKNOWN = 64
-    # A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The target of a transfer is as it was before.
     TRANSFER = 65
-    # The caller's own callback asked to stop.
     CANCELLED = 66
-    # A bug in this library: a panic was caught at its border. The handles stay usable.
     PANIC = 90
 
 
 class Stream(enum.IntEnum):
-    """The two output streams of a command."""
+    """The two output streams of a command.
 
-    # Standard output.
+    STDOUT: Standard output.
+    STDERR: Standard error.
+    """
+
     STDOUT = 1
-    # Standard error.
     STDERR = 2
 
 
 class Cause(enum.IntEnum):
-    """The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them."""
+    """The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them.
 
-    # There is no verdict.
+    NONE: There is no verdict.
+    IMAGE_PULL: The image does not exist, can't be reached, or needs credentials.
+    UNSCHEDULABLE: No node can take the Pod.
+    QUOTA: A quota of the namespace forbids it.
+    REJECTED: Admission (Pod security, a policy, a webhook) or validation rejected the Pod.
+    CONFIGURATION: The container can't be set up: a missing Secret or ConfigMap, a bad command, a failed volume.
+    EXITED: The container's main process ended by itself.
+    OUT_OF_MEMORY: The container used more memory than its limit and was killed.
+    EVICTED: The node evicted the Pod.
+    DEADLINE_EXCEEDED: The Pod reached its hard time limit.
+    EXPIRED: The sandbox reached its own expiry.
+    DELETED: The Pod was deleted, or is being deleted.
+    NODE_LOST: The node is gone or does not answer.
+    PENDING: Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    """
+
     NONE = 0
-    # The image does not exist, can't be reached, or needs credentials.
     IMAGE_PULL = 1
-    # No node can take the Pod.
     UNSCHEDULABLE = 2
-    # A quota of the namespace forbids it.
     QUOTA = 3
-    # Admission (Pod security, a policy, a webhook) or validation rejected the Pod.
     REJECTED = 4
-    # The container can't be set up: a missing Secret or ConfigMap, a bad command, a failed volume.
     CONFIGURATION = 5
-    # The container's main process ended by itself.
     EXITED = 6
-    # The container used more memory than its limit and was killed.
     OUT_OF_MEMORY = 7
-    # The node evicted the Pod.
     EVICTED = 8
-    # The Pod reached its hard time limit.
     DEADLINE_EXCEEDED = 9
-    # The sandbox reached its own expiry.
     EXPIRED = 10
-    # The Pod was deleted, or is being deleted.
     DELETED = 11
-    # The node is gone or does not answer.
     NODE_LOST = 12
-    # Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
     PENDING = 13
 
 
 class FileKind(enum.IntEnum):
-    """What a file is."""
+    """What a file is.
 
-    # Nothing is known.
+    UNKNOWN: Nothing is known.
+    FILE: A regular file.
+    DIRECTORY: A directory.
+    SYMLINK: A symbolic link.
+    OTHER: A named pipe, a socket, a device.
+    """
+
     UNKNOWN = 0
-    # A regular file.
     FILE = 1
-    # A directory.
     DIRECTORY = 2
-    # A symbolic link.
     SYMLINK = 3
-    # A named pipe, a socket, a device.
     OTHER = 4
 
 
 class Phase(enum.IntEnum):
-    """Where a Pod is in its life. A later version may have more of them."""
+    """Where a Pod is in its life. A later version may have more of them.
 
-    # Kubernetes has lost sight of it, or says something that this library does not know.
+    UNKNOWN: Kubernetes has lost sight of it, or says something that this library does not know.
+    PENDING: Accepted by Kubernetes; its container does not run yet.
+    RUNNING: Its container runs.
+    SUCCEEDED: It stopped with exit code 0.
+    FAILED: It stopped in another way.
+    TERMINATING: It is being deleted.
+    """
+
     UNKNOWN = 0
-    # Accepted by Kubernetes; its container does not run yet.
     PENDING = 1
-    # Its container runs.
     RUNNING = 2
-    # It stopped with exit code 0.
     SUCCEEDED = 3
-    # It stopped in another way.
     FAILED = 4
-    # It is being deleted.
     TERMINATING = 5
 
 
 class Transport(enum.IntEnum):
-    """The way to a sandbox's SSH server, for sbx_config_set_transport()."""
+    """The way to a sandbox's SSH server, for Config.transport.
 
-    # Begins on the tunnel and moves to the Pod's address if that can be reached.
+    AUTO: Begins on the tunnel and moves to the Pod's address if that can be reached.
+    DIRECT: Straight to the Pod's address. Works inside the cluster's network.
+    TUNNEL: Through the API server's port-forward. Works wherever kubectl works.
+    """
+
     AUTO = 0
-    # Straight to the Pod's address. Works inside the cluster's network.
     DIRECT = 1
-    # Through the API server's port-forward. Works wherever kubectl works.
     TUNNEL = 2
 
 
 class LogLevel(enum.IntEnum):
-    """The levels of log lines, for sbx_config_set_log()."""
+    """The levels of log lines, for Config.log.
 
-    # None at all.
+    OFF: None at all.
+    ERROR: What went wrong and could not be reported by a call.
+    WARN: What may need attention.
+    INFO: What happens.
+    DEBUG: Details for finding a fault.
+    TRACE: Everything.
+    """
+
     OFF = 0
-    # What went wrong and could not be reported by a call.
     ERROR = 1
-    # What may need attention.
     WARN = 2
-    # What happens.
     INFO = 3
-    # Details for finding a fault.
     DEBUG = 4
-    # Everything.
     TRACE = 5
 
 
 class Open(enum.IntEnum):
-    """How sbx_sandbox_open_file() opens a file; to be combined with |."""
+    """How SandboxPath.open() opens a file; to be combined with |.
 
-    # For reading.
+    READ: For reading.
+    WRITE: For writing, over what is there.
+    APPEND: For writing at the end, wherever that is at the time.
+    TRUNCATE: Empties a file that is there. Needs OPEN_WRITE.
+    CREATE: Creates the file if it is not there. Needs OPEN_WRITE or OPEN_APPEND.
+    CREATE_NEW: Creates the file, which must not be there, nor a link of its name. Needs OPEN_WRITE or OPEN_APPEND.
+    """
+
     READ = 1
-    # For writing, over what is there.
     WRITE = 2
-    # For writing at the end, wherever that is at the time.
     APPEND = 4
-    # Empties a file that is there. Needs SBX_OPEN_WRITE.
     TRUNCATE = 8
-    # Creates the file if it is not there. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
     CREATE = 16
-    # Creates the file, which must not be there, nor a link of its name. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
     CREATE_NEW = 32
 
 
 class Seek(enum.IntEnum):
-    """What sbx_file_seek() counts from."""
+    """What SandboxFile.seek() counts from.
 
-    # The beginning of the file.
+    START: The beginning of the file.
+    CURRENT: The position.
+    END: The end of the file.
+    """
+
     START = 0
-    # The position.
     CURRENT = 1
-    # The end of the file.
     END = 2
 
 

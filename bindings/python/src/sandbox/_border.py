@@ -1,11 +1,17 @@
-"""The one border between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C may end."""
+"""The one border between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C ends."""
 
+import contextlib
 import os
+import sys
 import threading
+from concurrent import futures
 from concurrent.futures import Future
 from ctypes import byref, c_void_p
-from typing import Callable, Optional, TypeVar, Union
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any, Callable, Optional, TypeVar, Union
 
+from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
 from .errors import SandboxError
@@ -13,32 +19,47 @@ from .errors import SandboxError
 T = TypeVar("T")
 Self = TypeVar("Self", bound="Closable")
 #: Text or bytes for the library; text stands for its UTF-8, and its lone surrogates for bytes that are none.
-Text = Union[str, bytes, "os.PathLike[str]", "os.PathLike[bytes]"]
+Text = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
+#: How many seconds what was interrupted is waited for, so that its end is known when the exception comes.
+PATIENCE = 10
+#: How many seconds one wait takes at most. A signal that comes right before it does not end it, and is seen after it.
+TICK = 1
 
 
 class Handle:
-    """Owns what the library gave out, and frees it when nobody has this object any more.
+    """Owns what the library gives out, and frees it when nobody has this object any more.
 
-    A call keeps the handle that it uses, so closing an object while another thread is in a call of it is safe: the last
-    user frees. In a forked child nothing is freed, since threads that would have to help don't exist there.
+    It is made before the call that fills its place, so that Ctrl-C right after the call loses nothing. A call keeps the
+    handle that it uses, so closing an object while another thread is in a call of it is safe: the last user frees. In a
+    forked child nothing is freed, since threads that would have to help don't exist there.
     """
 
     __slots__ = ("_as_parameter_", "_free", "_pid")
 
-    def __init__(self, address: int, free: Callable[..., None]) -> None:
+    def __init__(self, free: Callable[..., None]) -> None:
         # What ctypes passes for this object.
-        self._as_parameter_ = address
+        self._as_parameter_ = c_void_p()
         self._free = free
         self._pid = os.getpid()
 
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self._pid == getpid():
+        if self._as_parameter_ and self._pid == getpid():
             self._free(self._as_parameter_)
+
+    @property
+    def place(self) -> Any:
+        """Where a call puts what it gives out."""
+        return byref(self._as_parameter_)
 
     @property
     def is_of_parent(self) -> bool:
         """Whether this is a forked child that has inherited it."""
         return self._pid != os.getpid()
+
+    @property
+    def is_beyond_waiting(self) -> bool:
+        """Whether nobody could wait for a call: in a forked child, and while the interpreter ends."""
+        return self.is_of_parent or sys.is_finalizing()
 
     def check_process(self) -> None:
         """Refuses to be used in a forked child, where some calls would wait for threads that don't exist there."""
@@ -77,43 +98,11 @@ class Closable:
         self.close()
 
 
-class Callback:
-    """A function of the caller that the library calls. What it raises comes out of the call; False asks to stop."""
-
-    #: What tells the library to stop.
-    stop = 1
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        self.function = function
-        self.raised: Optional[BaseException] = None
-
-    def __call__(self, *arguments: object) -> int:
-        """Calls it, and answers the library: 0 to go on."""
-        if self.raised is not None:
-            return self.stop
-        try:
-            return self.stop if self.function(*arguments) is False else 0
-        except BaseException as raised:
-            self.raised = raised
-            return self.stop
-
-
-def call(
-    function: Callable[..., int],
-    *arguments: object,
-    subject: "type[SandboxError]" = SandboxError,
-    callbacks: "tuple[Callback, ...]" = (),
-) -> None:
+def call(function: Callable[..., int], *arguments: object, subject: "type[SandboxError]" = SandboxError) -> None:
     """Calls a function that can fail. `subject` is the class that stands for what is tried."""
-    error = c_void_p()
-    status = function(*arguments, byref(error))
-    if status == ErrorKind.OK:
-        return
-    failure = errors.taken(error.value or 0, subject)
-    for callback in callbacks:
-        if callback.raised is not None:
-            raise callback.raised
-    raise failure
+    error = Handle(abi.sbx_error_free)
+    if function(*arguments, error.place) != ErrorKind.OK:
+        raise errors.taken(error, subject)
 
 
 def make(
@@ -121,12 +110,11 @@ def make(
     free: Callable[..., None],
     *arguments: object,
     subject: "type[SandboxError]" = SandboxError,
-    callbacks: "tuple[Callback, ...]" = (),
 ) -> Handle:
     """Calls a function that can fail and gives a handle out, which `free` frees."""
-    place = c_void_p()
-    call(function, *arguments, byref(place), subject=subject, callbacks=callbacks)
-    return Handle(place.value or 0, free)
+    handle = Handle(free)
+    call(function, *arguments, handle.place, subject=subject)
+    return handle
 
 
 def encoded(text: Text) -> bytes:
@@ -157,36 +145,155 @@ def ranged(number: int, end: int, begin: int = 0) -> int:
     return number
 
 
-def interruptible(work: Callable[[], T], discard: Optional[Callable[[T], object]] = None) -> T:
-    """Does work that blocks in the library, so that a signal such as Ctrl-C ends the wait for it.
+def interruptible(
+    work: Callable[..., T], *arguments: Any, discard: Optional[Callable[[T], object]] = None, **options: Any
+) -> T:
+    """Does work that blocks in the library, so that a signal such as Ctrl-C ends the wait for it. The work goes on."""
+    return Conversation().hold(partial(work, *arguments, **options), discard=discard)
 
-    Python runs signal handlers in the main thread only, and only between its own steps; so there, another thread
-    blocks. If a handler raises, that one goes on; `discard` gets its result, and the interpreter does not end before.
+
+class Conversation:
+    """A call of the library that Ctrl-C ends, and the caller's functions that it calls.
+
+    Python runs signal handlers in the main thread only, and only between its own steps: not during a call, and what
+    they raise at the first step of a callback is lost on its way through the library. So there, another thread makes
+    the call, and the main thread waits, and calls what that one asks for. In other threads there is no Ctrl-C.
     """
-    if threading.current_thread() is not threading.main_thread():
-        return work()
-    future = background(work, is_daemon=discard is None)
+
+    def __init__(self, deliver: "Optional[Callable[..., object]]" = None) -> None:
+        #: Lets serve() be called with its arguments by the thread that the functions belong to.
+        self.deliver: Callable[..., object] = deliver or self.serve
+        #: What a function has raised that serve() called.
+        self.raised: Optional[BaseException] = None
+        self._is_halted = False
+        self._requests: SimpleQueue[Optional[tuple[Callable[..., int], tuple[object, ...]]]] = SimpleQueue()
+        self._answers: SimpleQueue[Optional[int]] = SimpleQueue()
+
+    def callback(self, prototype: Callable[..., T], function: Callable[..., int], stop: int = 1) -> T:
+        """A function for the library. It answers what `function` does, or `stop` to end the call."""
+
+        def called(*arguments: object) -> int:
+            answer = self.ask(function, *arguments)
+            return stop if answer is None else answer
+
+        return prototype(called)
+
+    def ask(self, function: Callable[..., int], *arguments: object) -> Optional[int]:
+        """What the function answers; None if the call is to end."""
+        if not self._is_halted:
+            self.deliver(function, arguments)
+            answer = self._answers.get()
+            if answer is not None:
+                return answer
+            # Another thread may wait for its answer too.
+            self._answers.put(None)
+        return None
+
+    def serve(self, function: Callable[..., int], arguments: "tuple[object, ...]") -> None:
+        """Calls a function that was asked for."""
+        try:
+            self._answers.put(function(*arguments))
+        except BaseException as raised:
+            self.raised = raised
+            self.halt()
+
+    def halt(self) -> None:
+        """From now on the call is told to end, and no function is called."""
+        self._is_halted = True
+        self._answers.put(None)
+
+    def hold(
+        self,
+        work: Callable[[], T],
+        *,
+        stop: Optional[Callable[[], object]] = None,
+        discard: Optional[Callable[[T], object]] = None,
+    ) -> T:
+        """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it. In the
+        main thread, `stop` is called then, which makes the work end soon; else it goes on, `discard` gets its result,
+        and the interpreter does not end before.
+        """
+        if sys.is_finalizing() or threading.current_thread() is not threading.main_thread():
+            return self._settled(work)
+        self.deliver = lambda *request: self._requests.put(request)
+        future: Future[T] = Future()
+        future.add_done_callback(lambda _: self._requests.put(None))
+        try:
+            background(work, is_daemon=discard is None, future=future)
+            while (request := self._request()) is not None:
+                function, arguments = request
+                self._answers.put(function(*arguments))
+            return future.result()
+        except BaseException:
+            self.halt()
+            # What has not begun won't.
+            if not future.cancel():
+                if discard is not None:
+                    use = discard
+                    future.add_done_callback(lambda done: None if done.exception() else use(done.result()))
+                if stop is not None and not future.done():
+                    stop()
+                    futures.wait([future], PATIENCE)
+            raise
+        finally:
+            # The exception's traceback leads here, and from here to the exception.
+            del future
+
+    def _request(self) -> "Optional[tuple[Callable[..., int], tuple[object, ...]]]":
+        """What the main thread is asked for next; None once the work is done."""
+        while True:
+            with contextlib.suppress(Empty):
+                return self._requests.get(timeout=TICK)
+
+    def _settled(self, work: Callable[[], T]) -> T:
+        """Does the work in this thread."""
+        try:
+            result = work()
+        except SandboxError:
+            if self.raised is None:
+                raise
+        raised, self.raised = self.raised, None
+        if raised is None:
+            return result
+        try:
+            raise raised
+        finally:
+            del raised
+
+
+# What threads without work wait for: a thread of its own would take longer than many a call.
+_idle: "list[SimpleQueue[tuple[Future[Any], Callable[[], Any]]]]" = []
+os.register_at_fork(after_in_child=_idle.clear)
+
+
+def background(work: Callable[[], T], is_daemon: bool = True, future: "Optional[Future[T]]" = None) -> "Future[T]":
+    """Does the work in another thread, which the end of the interpreter waits for unless it is a daemon."""
+    future = future or Future()
+    if not is_daemon:
+        threading.Thread(target=_fulfil, args=(future, work), name="sandbox-wait", daemon=False).start()
+        return future
     try:
-        return future.result()
-    except BaseException as raised:
-        if discard is not None and not (future.done() and future.exception() is raised):
-            use = discard
-            future.add_done_callback(lambda done: None if done.exception() else use(done.result()))
-        raise
-    finally:
-        # The exception's traceback leads here, and from here to the exception.
-        del future
-
-
-def background(work: Callable[[], T], is_daemon: bool = True) -> "Future[T]":
-    """Does the work in a thread of its own, which the end of the interpreter waits for unless it is a daemon."""
-    future: Future[T] = Future()
-    threading.Thread(target=_fulfil, args=(future, work), name="sandbox-wait", daemon=is_daemon).start()
+        _idle.pop().put((future, work))
+    except IndexError:
+        threading.Thread(target=_fulfil_all, args=(future, work), name="sandbox-wait", daemon=True).start()
     return future
+
+
+def _fulfil_all(future: "Future[T]", work: Callable[[], T]) -> None:
+    own: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
+    _fulfil(future, work)
+    del future, work
+    while True:
+        _idle.append(own)
+        _fulfil(*own.get())
 
 
 def _fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
     try:
-        future.set_result(work())
+        if future.set_running_or_notify_cancel():
+            future.set_result(work())
     except BaseException as raised:
         future.set_exception(raised)
+    finally:
+        # As above.
+        del future, work

@@ -6,21 +6,19 @@ import io
 import signal
 import threading
 import time
+from concurrent import futures
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from ctypes import byref, c_char, c_size_t
 from typing import IO, Any, AnyStr, Callable, Generic, Optional, TypeVar, Union, cast
 
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
-from ._border import Closable, Handle, background, call, decoded, interruptible, make, ranged
-from .command import Arguments, ended, poll, signal_name
+from ._border import TICK, Closable, Handle, background, call, decoded, interruptible, make, ranged
+from .command import BUFFER, Arguments, ended, poll, signal_name
 from .errors import CommandExecutionError
 
 T = TypeVar("T")
-#: One read of a stream.
-BUFFER = 64 << 10
 
 
 class Child(Closable, Generic[AnyStr]):
@@ -30,6 +28,14 @@ class Child(Closable, Generic[AnyStr]):
     streams, or communicate(). close() does not end the command: it runs on to its end or its timeout, with its input
     closed and its output thrown away. The end of a `with` block closes the streams and waits; if the block raised, it
     kills the command first.
+
+    args: what was asked for.
+    returncode: the exit code, or the negative number of the signal that ended the command; None until wait() or poll()
+        has seen it.
+    stdin: writes to the command's standard input; None if it reads something else. What is written is buffered: flush()
+        sends it.
+    stdout: reads the command's standard output; None if it is discarded.
+    stderr: reads the command's standard error; None if it is discarded or goes to the standard output.
     """
 
     def __init__(
@@ -40,10 +46,7 @@ class Child(Closable, Generic[AnyStr]):
         text: "Optional[tuple[Optional[str], Optional[str]]]",
     ) -> None:
         self._handle: Optional[Handle] = handle
-        #: What was asked for.
         self.args = args
-        #: The exit code, or the negative number of the signal that ended the command; None until wait() or poll() has
-        #: seen it.
         self.returncode: Optional[int] = None
         self._lock = threading.Lock()
         self._waiter: Optional[Future[int]] = None
@@ -52,8 +55,6 @@ class Child(Closable, Generic[AnyStr]):
         raw = _Input(handle)
         if not stdin:
             raw.close()
-        #: Writes to the command's standard input; None if it reads something else. What is written is buffered: flush()
-        #: sends it.
         self.stdin: Optional[IO[AnyStr]] = _wrapped(io.BufferedWriter(raw, BUFFER), text) if stdin else None
         outputs = [
             _wrapped(io.BufferedReader(_Output(handle, read, close), BUFFER), text) if is_there else None
@@ -62,9 +63,7 @@ class Child(Closable, Generic[AnyStr]):
                 (stderr, abi.sbx_child_read_stderr, abi.sbx_child_close_stderr),
             )
         ]
-        #: Reads the command's standard output; None if it is discarded.
         self.stdout: Optional[IO[AnyStr]] = outputs[0]
-        #: Reads the command's standard error; None if it is discarded or goes to the standard output.
         self.stderr: Optional[IO[AnyStr]] = outputs[1]
 
     @property
@@ -185,9 +184,12 @@ class _Input(io.RawIOBase):
             raise ValueError("write to closed file")
         child.check_process()
         piece = bytes(data)
+        if child.is_beyond_waiting:
+            # A buffer that nobody has flushed: a full pipe would hold up the interpreter's end.
+            return len(piece)
         try:
             work = (abi.sbx_child_write_stdin, child, piece, len(piece))
-            interruptible(lambda: call(*work, subject=CommandExecutionError))
+            interruptible(call, *work, subject=CommandExecutionError)
         except errors.ClosedError as closed:
             raise BrokenPipeError(errno.EPIPE, str(closed)) from None
         return len(piece)
@@ -197,9 +199,9 @@ class _Input(io.RawIOBase):
         try:
             super().close()
         finally:
-            if child is not None and not child.is_of_parent:
+            if child is not None and not child.is_beyond_waiting:
                 # Waits for a write of another thread.
-                interruptible(lambda: abi.sbx_child_close_stdin(child))
+                interruptible(abi.sbx_child_close_stdin, child)
 
 
 class _Output(io.RawIOBase):
@@ -224,7 +226,7 @@ class _Output(io.RawIOBase):
         # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
         place, length = (c_char * min(len(view), BUFFER))(), c_size_t()
         work = (self._read, child, place, len(place), byref(length))
-        interruptible(lambda: call(*work, subject=CommandExecutionError))
+        interruptible(call, *work, subject=CommandExecutionError)
         view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
@@ -237,9 +239,9 @@ class _Output(io.RawIOBase):
     def close(self) -> None:
         child, self._child = self._child, None
         super().close()
-        if child is not None and not child.is_of_parent:
+        if child is not None and not child.is_beyond_waiting:
             # Waits for a read of another thread.
-            interruptible(lambda: self._let_go(child))
+            interruptible(self._let_go, child)
 
 
 def _wrapped(stream: Union[io.BufferedReader, io.BufferedWriter], text: Any) -> "IO[Any]":
@@ -260,10 +262,9 @@ def _deadline(timeout: Optional[float]) -> Optional[float]:
 
 
 def _awaited(future: "Future[T]", deadline: Optional[float], args: Arguments) -> T:
-    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    try:
-        return future.result(left)
-    except (FutureTimeoutError, errors.TimedOutError):
-        if future.done():
-            return future.result()
-        raise errors.made(ErrorKind.TIMED_OUT, f"{args!r} has not ended yet", CommandExecutionError) from None
+    while not future.done():
+        left = TICK if deadline is None else deadline - time.monotonic()
+        if left <= 0:
+            raise errors.made(ErrorKind.TIMED_OUT, f"{args!r} has not ended yet", CommandExecutionError)
+        futures.wait([future], min(left, TICK))
+    return future.result()

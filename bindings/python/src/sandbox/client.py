@@ -25,7 +25,7 @@ class Client(Closable):
     It may be used from many threads at once. close(), or the end of a `with` block, lets go of it; its sandboxes stay,
     Machines of them stay usable, and with the last of all these its SSH sessions are closed.
 
-    Under the name Sandbox, and with the methods that take the name of a sandbox, it is the class of the original SDK.
+    With the methods that take the name of a sandbox it is also the class of the original SDK: Sandbox.
     """
 
     def __init__(self, config: Optional[Config] = None) -> None:
@@ -37,7 +37,8 @@ class Client(Closable):
         self._handle = make(abi.sbx_client_new, abi.sbx_client_free, config and config._handle())
 
     def __repr__(self) -> str:
-        return "<sandbox.Client, closed>" if self.closed else f"<sandbox.Client of namespace {self.namespace!r}>"
+        name = f"sandbox.{type(self).__name__}"
+        return f"<{name}, closed>" if self.closed else f"<{name} of namespace {self.namespace!r}>"
 
     @property
     def namespace(self) -> str:
@@ -59,25 +60,21 @@ class Client(Closable):
         SandboxCreationError with the cluster's verdict; it is also ConflictError if the name is taken, QuotaError,
         TimedOutError, PermissionDeniedError or UnavailableError if that is the reason.
         """
-        client, what = self._open(), spec and spec._handle()
-
-        def work() -> Handle:
-            return make(abi.sbx_client_create, abi.sbx_sandbox_free, client, what, subject=SandboxCreationError)
-
+        work = (abi.sbx_client_create, abi.sbx_sandbox_free, self._open(), spec and spec._handle())
         # The end is not waited for: nobody is there to be told.
-        handle = interruptible(work, lambda created: call(abi.sbx_sandbox_delete, created))
+        handle = interruptible(make, *work, subject=SandboxCreationError, discard=_delete)
         return Machine(handle, is_own=True)
 
     def attach(self, name: str) -> Machine:
         """A handle of the sandbox of this name, from the cache without an API call, else with one. `with
         client.attach(...)` does not delete it. SandboxNotFoundError if there is none.
         """
-        handle = make(abi.sbx_client_attach, abi.sbx_sandbox_free, self._open(), encoded(name))
-        return Machine(handle, is_own=False)
+        work = (abi.sbx_client_attach, abi.sbx_sandbox_free, self._open(), encoded(name))
+        return Machine(interruptible(make, *work), is_own=False)
 
     def list(self) -> Infos:
         """All sandboxes in the namespace, whoever owns them, in no particular order."""
-        found = make(abi.sbx_client_list, abi.sbx_list_free, self._open())
+        found = interruptible(make, abi.sbx_client_list, abi.sbx_list_free, self._open())
         infos = (abi.sbx_list_at(found, index) for index in range(abi.sbx_list_count(found)))
         return [told(info) for info in infos if info is not None]
 
@@ -85,7 +82,8 @@ class Client(Closable):
         """Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
         Pods, and returns their names.
         """
-        names = make(abi.sbx_client_reap, abi.sbx_names_free, self._open(), subject=SandboxDeletionError)
+        work = (abi.sbx_client_reap, abi.sbx_names_free, self._open())
+        names = interruptible(make, *work, subject=SandboxDeletionError)
         return [decoded(abi.sbx_names_at(names, index)) for index in range(abi.sbx_names_count(names))]
 
     def create_sandbox(self, name: Optional[str] = None, spec: Optional[SandboxSpec] = None) -> Machine:
@@ -95,19 +93,20 @@ class Client(Closable):
 
     def delete_sandbox(self, name: str) -> None:
         """Deletes a sandbox by name: attach() and Machine.delete() in one."""
-        call(abi.sbx_client_delete_sandbox, self._open(), encoded(name), subject=SandboxDeletionError)
+        work = (abi.sbx_client_delete_sandbox, self._open(), encoded(name))
+        interruptible(call, *work, subject=SandboxDeletionError)
 
     def shutdown_sandbox(self, name: str) -> None:
         """The same as delete_sandbox(), under the name that some know."""
-        call(abi.sbx_client_shutdown_sandbox, self._open(), encoded(name), subject=SandboxDeletionError)
+        work = (abi.sbx_client_shutdown_sandbox, self._open(), encoded(name))
+        interruptible(call, *work, subject=SandboxDeletionError)
 
     def execute_command(self, name: str, command: str) -> "CompletedCommand[bytes]":
-        """Runs a line in the shell of a sandbox by name: attach() and Machine.execute() in one. Ctrl-C ends the wait,
-        but not the command.
+        """Runs a line in the shell of a sandbox by name: attach() and Machine.execute() in one; but Ctrl-C ends
+        the wait only, not the command.
         """
-        client, subject = self._open(), CommandExecutionError
-        arguments = (abi.sbx_client_execute_command, abi.sbx_output_free, client, encoded(name), encoded(command))
-        return completed(interruptible(lambda: make(*arguments, subject=subject)), command)
+        work = (abi.sbx_client_execute_command, abi.sbx_output_free, self._open(), encoded(name), encoded(command))
+        return completed(interruptible(make, *work, subject=CommandExecutionError), command)
 
     def upload_file(self, name: str, local: Text, remote: Text) -> int:
         """Copies a local file into a sandbox by name, and returns its size: attach() and Machine.upload() in one."""
@@ -119,18 +118,23 @@ class Client(Closable):
 
     def _transferred(self, function: Callable[..., int], name: str, source: Text, target: Text) -> int:
         size = c_uint64()
-        arguments = (encoded(name), encoded(source), encoded(target), byref(size))
-        call(function, self._open(), *arguments, subject=FileTransferError)
+        work = (function, self._open(), encoded(name), encoded(source), encoded(target), byref(size))
+        interruptible(call, *work, subject=FileTransferError)
         return size.value
 
     def get_sandbox_info(self, name: str) -> SandboxInfo:
         """Asks Kubernetes about a sandbox by name: one API call. SandboxNotFoundError if there is none of this name."""
-        return told(make(abi.sbx_client_get_sandbox_info, abi.sbx_info_free, self._open(), encoded(name)))
+        work = (abi.sbx_client_get_sandbox_info, abi.sbx_info_free, self._open(), encoded(name))
+        return told(interruptible(make, *work))
 
     def ssh_port(self, name: str) -> int:
         """The SSH port of a sandbox by name, from the cache; the configured one if the cache does not know it."""
         return abi.sbx_client_ssh_port(self._open(), encoded(name))
 
 
-#: The class of the original SDK: a client, whose methods take the names of sandboxes.
-Sandbox = Client
+class Sandbox(Client):
+    """The class of the original SDK: a Client, whose methods take the names of sandboxes."""
+
+
+def _delete(sandbox: Handle) -> None:
+    call(abi.sbx_sandbox_delete, sandbox, subject=SandboxDeletionError)

@@ -3,11 +3,9 @@
 import os
 import signal
 import subprocess
-import threading
 from collections.abc import Mapping, Sequence
-from ctypes import byref, c_bool, c_int32, c_void_p, string_at
+from ctypes import byref, c_bool, c_int32, string_at
 from typing import (
-    TYPE_CHECKING,
     Any,
     AnyStr,
     Callable,
@@ -16,18 +14,17 @@ from typing import (
     Optional,
     TypedDict,
     Union,
-    cast,
 )
 
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind, Stream
-from ._border import Callback, Handle, Text, call, decoded, encoded, interruptible, make, ranged, seconds
+from ._border import Conversation, Handle, Text, call, decoded, encoded, make, ranged, seconds
+from ._types import FileDescriptorLike, ReadableBuffer
 from .errors import CommandExecutionError, CommandFailedError
 
-if TYPE_CHECKING:
-    from _typeshed import FileDescriptorLike, ReadableBuffer
-
+#: One read of a stream.
+BUFFER = 64 << 10
 #: Keeps an output stream, or lets popen() write the input; the default.
 PIPE = subprocess.PIPE
 #: For stdout and stderr: /dev/null in the sandbox, so that none of it travels. For stdin: no input.
@@ -57,8 +54,7 @@ class CommandOptions(TypedDict, total=False):
     stdout: PIPE or DEVNULL.
     stderr: PIPE, DEVNULL or STDOUT.
     timeout: seconds until the command and all its processes are killed; None for the configured command_timeout,
-    math.inf for
-        no limit.
+        math.inf for no limit.
     env: environment variables on top of the sandbox's.
     cwd: the directory to run in; a relative one begins at the image's working directory.
     user: the user to run as, which only a sandbox that runs as root allows.
@@ -78,10 +74,33 @@ class CommandOptions(TypedDict, total=False):
     output_limit: Optional[int]
 
 
+class RunOptions(CommandOptions, total=False):
+    """What every way to run a command to its end takes beside CommandOptions.
+
+    check: raise CommandFailedError unless the exit code is 0. By itself an exit code is data.
+    on_output: gets the output as it comes, always as bytes; then the result has none. False ends the call with
+        OperationCancelledError, and what it raises comes out of the call unchanged; both times the command's process
+        group is killed.
+    errors: what to do with bytes that are no text, as in str.encode().
+    capture_output: as subprocess.run() takes it; without it, output is collected too.
+    """
+
+    check: bool
+    on_output: Optional[OnOutput]
+    errors: Optional[str]
+    capture_output: bool
+
+
 class CompletedCommand(Generic[AnyStr]):
     """What a command wrote and how it ended, as subprocess.CompletedProcess.
 
     A command that the server says nothing about is an exception, so the returncode is always true.
+
+    args: what was asked for.
+    returncode: the exit code, or the negative number of the signal that ended the command.
+    stdout: the standard output.
+    stderr: the standard error.
+    truncated: how many bytes of both streams were beyond the limit and are lost.
     """
 
     def __init__(
@@ -93,15 +112,10 @@ class CompletedCommand(Generic[AnyStr]):
         truncated: int = 0,
         failure: Optional[CommandFailedError] = None,
     ) -> None:
-        #: What was asked for.
         self.args = args
-        #: The exit code, or the negative number of the signal that ended the command.
         self.returncode = returncode
-        #: The standard output.
         self.stdout: AnyStr = stdout
-        #: The standard error.
         self.stderr: AnyStr = stderr
-        #: How many bytes of both streams were beyond the limit and are lost.
         self.truncated = truncated
         self._failure = failure
 
@@ -148,11 +162,11 @@ def completed(output: Handle, args: Arguments) -> "CompletedCommand[bytes]":
     return CompletedCommand(args, code, stdout, stderr, abi.sbx_output_truncated(output), failure)
 
 
-def as_text(of: "CompletedCommand[bytes]", encoding: Optional[str], errors: Optional[str]) -> "CompletedCommand[str]":
+def as_text(of: "CompletedCommand[bytes]", encoding: str, errors: str) -> "CompletedCommand[str]":
     """The same with text; line ends become "\\n", as in subprocess."""
 
     def text(data: bytes) -> str:
-        return data.decode(encoding or "utf-8", errors or "strict").replace("\r\n", "\n").replace("\r", "\n")
+        return data.decode(encoding, errors).replace("\r\n", "\n").replace("\r", "\n")
 
     return CompletedCommand(of.args, of.returncode, text(of.stdout), text(of.stderr), of.truncated, of._failure)
 
@@ -226,65 +240,13 @@ def prepared(
     return command
 
 
-class Running:
-    """A command that runs to its end, and can be killed meanwhile, at any time and from any thread."""
-
-    def __init__(self, command: Handle, args: Arguments) -> None:
-        self._command = command
-        self._args = args
-        self._lock = threading.Lock()
-        self._child: Optional[Handle] = None
-        self._is_killed = False
-
-    def result(self) -> "CompletedCommand[bytes]":
-        """Runs it."""
-        subject = CommandExecutionError
-        child = make(abi.sbx_command_spawn, abi.sbx_child_free, self._command, subject=subject)
-        with self._lock:
-            self._child = child
-            if self._is_killed:
-                call(abi.sbx_child_kill, child, subject=subject)
-        output = make(abi.sbx_child_wait_with_output, abi.sbx_output_free, child, subject=subject)
-        return completed(output, self._args)
-
-    def kill(self) -> None:
-        """Kills it, or lets it not begin to run for long."""
-        with self._lock:
-            self._is_killed = True
-            if self._child is not None:
-                call(abi.sbx_child_kill, self._child, subject=CommandExecutionError)
-
-
-def run(command: Handle, args: Arguments, is_discarded: bool) -> "CompletedCommand[bytes]":
-    """Runs the command to its end. Where Ctrl-C can come, it kills the command."""
-    if threading.current_thread() is threading.main_thread():
-        running = Running(command, args)
-        try:
-            return interruptible(running.result)
-        except BaseException:
-            running.kill()
-            raise
-    if is_discarded:
-        return without_output(
-            make(abi.sbx_command_status, abi.sbx_ending_free, command, subject=CommandExecutionError), args
-        )
-    return completed(make(abi.sbx_command_output, abi.sbx_output_free, command, subject=CommandExecutionError), args)
-
-
-def receiver(on_output: OnOutput) -> "tuple[Callback, Any]":
+def receiver(conversation: Conversation, on_output: Callable[[Stream, bytes], object]) -> Any:
     """What the library calls with a piece of output."""
 
-    def receive(_userdata: Optional[int], stream: int, data: Optional[int], length: int) -> object:
-        return on_output(Stream(stream), string_at(data or 0, length) if length else b"")
+    def receive(_userdata: Optional[int], stream: int, data: Optional[int], length: int) -> int:
+        return on_output(Stream(stream), string_at(data or 0, length) if length else b"") is False
 
-    callback = Callback(receive)
-    return callback, abi.sbx_output_fn(callback)
-
-
-def streamed(command: Handle, args: Arguments, on_output: OnOutput) -> "CompletedCommand[bytes]":
-    """Runs the command to its end and hands its output over as it comes."""
-    callback, function = receiver(on_output)
-    return without_output(make_ending(abi.sbx_command_stream, command, function, None, callback=callback), args)
+    return conversation.callback(abi.sbx_output_fn, receive)
 
 
 def without_output(ending: Handle, args: Arguments) -> "CompletedCommand[bytes]":
@@ -296,19 +258,11 @@ def without_output(ending: Handle, args: Arguments) -> "CompletedCommand[bytes]"
     return CompletedCommand(args, code, b"", b"", failure=failure)
 
 
-def make_ending(function: "Callable[..., int]", *arguments: object, callback: Callback) -> Handle:
-    """Calls what streams output and gives an ending out."""
-    free = abi.sbx_ending_free
-    return make(function, free, *arguments, subject=CommandExecutionError, callbacks=(callback,))
-
-
 def poll(function: "Callable[..., int]", handle: Handle) -> Optional[int]:
     """How a command ended, if it has."""
-    has_ended, ending = c_bool(), c_void_p()
-    call(function, handle, byref(has_ended), byref(ending), subject=CommandExecutionError)
-    if not has_ended.value:
-        return None
-    return ended(Handle(cast(int, ending.value), abi.sbx_ending_free))
+    has_ended, ending = c_bool(), Handle(abi.sbx_ending_free)
+    call(function, handle, byref(has_ended), ending.place, subject=CommandExecutionError)
+    return ended(ending) if has_ended.value else None
 
 
 def signal_name(number: int) -> bytes:

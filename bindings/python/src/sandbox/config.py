@@ -17,47 +17,49 @@ class Config:
 
     Durations are seconds; math.inf is without a limit. What can't be is ConfigError or InvalidArgumentError as soon as
     the settings are used.
+
+    namespace: Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
+    kubeconfig: path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG,
+        else ~/.kube/config.
+    context: context in the kubeconfig. Default: its current context.
+    image: image of new sandboxes whose spec names none.
+    ssh_user: user name for SSH. Default: "sandbox".
+    ssh_port: port of the SSH server in new sandboxes. Default: 22.
+    ssh_key: path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes.
+        Default: a new key in memory for each client.
+    transport: the way to the sandboxes. Default: Transport.AUTO.
+    owner: label value that tells whose sandboxes these are. Default: "default".
+    lifetime: seconds until a new sandbox expires. Default: 3600.
+    create_timeout: seconds for creating a sandbox, up to its first login. Default: 300.
+    connect_timeout: seconds for one SSH connection with login. Default: 30.
+    command_timeout: seconds for a command that sets none itself. Default: 600.
+    transfer_timeout: seconds for a file transfer. Default: 3600.
+    idle_timeout: seconds after which an unused SSH session is closed. Default: 300.
+    max_sessions: SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
+    log: level for init_logging(). Default: LogLevel.WARN.
+    settings: settings by name, from text as it would stand in the environment, such as {"ssh_port": "22"}; those above
+        win.
+    from_env: whether the environment and .env are read.
     """
 
-    #: Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
     namespace: Optional[str] = None
-    #: Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
-    #: ~/.kube/config.
-    kubeconfig: Union[str, "os.PathLike[str]", None] = None
-    #: Context in the kubeconfig. Default: its current context.
+    kubeconfig: Union[str, os.PathLike[str], None] = None
     context: Optional[str] = None
-    #: Image of new sandboxes whose spec names none.
     image: Optional[str] = None
-    #: User name for SSH. Default: "sandbox".
     ssh_user: Optional[str] = None
-    #: Port of the SSH server in new sandboxes. Default: 22.
     ssh_port: Optional[int] = None
-    #: Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a
-    #: new key in memory for each client.
-    ssh_key: Union[str, "os.PathLike[str]", None] = None
-    #: The way to the sandboxes. Default: Transport.AUTO.
+    ssh_key: Union[str, os.PathLike[str], None] = None
     transport: Optional[Transport] = None
-    #: Label value that tells whose sandboxes these are. Default: "default".
     owner: Optional[str] = None
-    #: Seconds until a new sandbox expires. Default: 3600.
     lifetime: Optional[float] = None
-    #: Seconds for creating a sandbox, up to its first login. Default: 300.
     create_timeout: Optional[float] = None
-    #: Seconds for one SSH connection with login. Default: 30.
     connect_timeout: Optional[float] = None
-    #: Seconds for a command that sets none itself. Default: 600.
     command_timeout: Optional[float] = None
-    #: Seconds for a file transfer. Default: 3600.
     transfer_timeout: Optional[float] = None
-    #: Seconds after which an unused SSH session is closed. Default: 300.
     idle_timeout: Optional[float] = None
-    #: SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
     max_sessions: Optional[int] = None
-    #: Level for init_logging(). Default: LogLevel.WARN.
     log: Optional[LogLevel] = None
-    #: Settings by name, from text as it would stand in the environment, such as {"ssh_port": "22"}; those above win.
     settings: Mapping[str, str] = field(default_factory=dict)
-    #: Whether the environment and .env are read.
     from_env: bool = True
 
     def init_logging(self) -> None:

@@ -3,19 +3,23 @@
 import math
 from ctypes import byref, c_uint64
 from dataclasses import dataclass
-from typing import Optional
+from typing import Callable, Optional
 
 from . import _abi as abi
 from . import errors
 from ._abi import Stream
-from ._border import Closable, Handle, call, decoded, interruptible, make, ranged, seconds
-from .command import OnOutput, ended, make_ending, poll, receiver, signal_name
+from ._border import Closable, Conversation, Handle, call, decoded, interruptible, make, ranged, seconds
+from .command import OnOutput, ended, poll, receiver, signal_name
 from .errors import CommandExecutionError
 
 
 @dataclass
 class Position:
-    """How many bytes of each output stream have been handed over."""
+    """How far the output has been handed over.
+
+    stdout: bytes of the standard output.
+    stderr: bytes of the standard error.
+    """
 
     stdout: int = 0
     stderr: int = 0
@@ -40,7 +44,7 @@ class Detached(Closable):
 
     def poll(self) -> Optional[int]:
         """The returncode if the command has ended, None if it runs. Raises as wait()."""
-        return poll(abi.sbx_detached_try_wait, self._open())
+        return interruptible(poll, abi.sbx_detached_try_wait, self._open())
 
     def wait(self, timeout: Optional[float] = None) -> int:
         """Waits until the command has ended and returns the returncode, as subprocess says it. After `timeout` seconds
@@ -49,21 +53,15 @@ class Detached(Closable):
 
         CommandExecutionError if it did not run; OutcomeUnknownError if what watches over it in the sandbox was killed.
         """
-        handle, limit = self._open(), seconds(math.inf if timeout is None else timeout)
-
-        def work() -> int:
-            free = abi.sbx_ending_free
-            return ended(make(abi.sbx_detached_wait, free, handle, limit, subject=CommandExecutionError))
-
-        return interruptible(work)
+        limit = seconds(math.inf if timeout is None else timeout)
+        return ended(self._make(abi.sbx_detached_wait, abi.sbx_ending_free, limit))
 
     def read(self, stream: Stream = Stream.STDOUT, offset: int = 0, limit: int = 1 << 20) -> bytes:
         """What the command has written by now to a stream from the byte `offset` on, at most `limit` bytes. It does not
         wait: none means that there is nothing there yet, or no more once it has ended.
         """
         where = (stream, ranged(offset, 1 << 64), ranged(limit, 1 << 64))
-        data = make(abi.sbx_detached_read, abi.sbx_bytes_free, self._open(), *where, subject=CommandExecutionError)
-        return errors.lent(abi.sbx_bytes_data, data) or b""
+        return errors.lent(abi.sbx_bytes_data, self._make(abi.sbx_detached_read, abi.sbx_bytes_free, *where)) or b""
 
     def stream(self, on_output: OnOutput, position: Optional[Position] = None) -> int:
         """Hands the output to `on_output(stream, data)` as it comes, until the command has ended, and returns the
@@ -73,28 +71,42 @@ class Detached(Closable):
         If on_output returns False, that is OperationCancelledError; what it raises comes out of this call. The command
         runs on then.
         """
-        position = position or Position()
-        places = c_uint64(ranged(position.stdout, 1 << 64)), c_uint64(ranged(position.stderr, 1 << 64))
-        callback, function = receiver(on_output)
-        arguments = (self._open(), byref(places[0]), byref(places[1]), function, None)
-        try:
-            return ended(make_ending(abi.sbx_detached_stream, *arguments, callback=callback))
-        finally:
-            position.stdout, position.stderr = places[0].value, places[1].value
+        place = position or Position()
+        offsets = (c_uint64(ranged(offset, 1 << 64)) for offset in (place.stdout, place.stderr))
+
+        def receive(stream: Stream, data: bytes) -> object:
+            if on_output(stream, data) is False:
+                return False
+            if stream is Stream.STDOUT:
+                place.stdout += len(data)
+            else:
+                place.stderr += len(data)
+            return None
+
+        conversation = Conversation()
+        arguments = (self._open(), *map(byref, offsets), receiver(conversation, receive), None)
+        work = (abi.sbx_detached_stream, abi.sbx_ending_free, *arguments)
+        return ended(conversation.hold(lambda: make(*work, subject=CommandExecutionError)))
 
     def kill(self) -> None:
         """Kills the command and all its processes, and returns when they are gone. One that has ended needs none."""
-        call(abi.sbx_detached_kill, self._open(), subject=CommandExecutionError)
+        self._call(abi.sbx_detached_kill)
 
     def send_signal(self, number: int) -> None:
         """Sends the command's process group a signal, such as signal.SIGINT. One that has ended needs none."""
-        call(abi.sbx_detached_signal, self._open(), signal_name(number), subject=CommandExecutionError)
+        self._call(abi.sbx_detached_signal, signal_name(number))
 
     def remove(self) -> None:
         """Removes the output and the status of a command that has ended; its key is free again. ConflictError if it
         runs.
         """
-        call(abi.sbx_detached_remove, self._open(), subject=CommandExecutionError)
+        self._call(abi.sbx_detached_remove)
+
+    def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
+        interruptible(call, function, self._open(), *arguments, subject=CommandExecutionError)
+
+    def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", *arguments: object) -> Handle:
+        return interruptible(make, function, free, self._open(), *arguments, subject=CommandExecutionError)
 
     def __repr__(self) -> str:
         return "<sandbox.Detached, closed>" if self.closed else f"<sandbox.Detached {self.key!r}>"

@@ -20,12 +20,15 @@ from ._abi import Cause, ErrorKind
 
 @dataclass(frozen=True)
 class Verdict:
-    """What Kubernetes knows about why a Pod can't start or why it stopped."""
+    """What Kubernetes knows about why a Pod can't start or why it stopped.
+
+    cause: what to branch on.
+    reason: the word that Kubernetes itself uses, such as "ErrImagePull"; may be empty.
+    message: Kubernetes' explanation on one line; may be empty.
+    """
 
     cause: Cause
-    #: The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty.
     reason: str
-    #: Kubernetes' explanation on one line; may be empty.
     message: str
 
 
@@ -33,25 +36,26 @@ class SandboxError(Exception):
     """Any failure of this package; its text is the whole story on one line, without secrets.
 
     It can be pickled.
+
+    kind: the kind to branch on; the same in every language.
+    operation: what was tried, such as "create sandbox"; may be empty.
+    sandbox: the name of the sandbox that it was tried on.
+    verdict: what Kubernetes says about the Pod, where the failure has its cause there.
+    stdout: what a command had written when it was stopped, failed or was lost.
+    stderr: as stdout, for the standard error.
+    retryable: true if trying the same call again later may succeed and can't do harm.
+    http_status: the HTTP status of the API server's answer, if that was a failure.
+    ssh_code: libssh2's error number (negative) or the SFTP status (positive), if one of them failed.
     """
 
-    #: The kind to branch on; the same in every language.
     kind: ErrorKind = ErrorKind.OK
-    #: What was tried, such as "create sandbox"; may be empty.
     operation: str = ""
-    #: The name of the sandbox that it was tried on.
     sandbox: Optional[str] = None
-    #: What Kubernetes says about the Pod, where the failure has its cause there.
     verdict: Optional[Verdict] = None
-    #: What a command had written when it was stopped, failed or was lost.
     stdout: Optional[bytes] = None
-    #: As stdout, for the standard error.
     stderr: Optional[bytes] = None
-    #: True if trying the same call again later may succeed and can't do harm.
     retryable: bool = False
-    #: The HTTP status of the API server's answer, if that was a failure.
     http_status: Optional[int] = None
-    #: libssh2's error number (negative) or the SFTP status (positive), if one of them failed.
     ssh_code: Optional[int] = None
 
     def __str__(self) -> str:
@@ -148,9 +152,11 @@ class CommandExecutionError(SandboxError):
 
 
 class CommandFailedError(CommandExecutionError):
-    """The command ran and did not succeed. Only asking for it (check=True, check_returncode()) raises this."""
+    """The command ran and did not succeed. Only asking for it (check=True, check_returncode()) raises this.
 
-    #: The exit code, or the negative number of the signal that ended the command.
+    returncode: the exit code, or the negative number of the signal that ended the command.
+    """
+
     returncode: int = 0
 
 
@@ -254,30 +260,27 @@ def made(kind: ErrorKind, message: str, subject: "type[SandboxError]" = SandboxE
     return _made(kind, subject, message, {"kind": kind})
 
 
-def taken(error: int, subject: "type[SandboxError]") -> SandboxError:
-    """The exception for an error of the library, which is freed."""
-    try:
-        kind = ErrorKind(abi.sbx_error_status(error))
-        cause = Cause(abi.sbx_error_verdict_cause(error))
-        verdict = None
-        if cause is not Cause.NONE:
-            reason, message = abi.sbx_error_verdict_reason(error), abi.sbx_error_verdict_message(error)
-            verdict = Verdict(cause, _text(reason), _text(message))
-        facts = {
-            "kind": kind,
-            "operation": _text(abi.sbx_error_operation(error)),
-            "sandbox": _text(abi.sbx_error_sandbox(error)) or None,
-            "verdict": verdict,
-            "stdout": lent(abi.sbx_error_stdout, error),
-            "stderr": lent(abi.sbx_error_stderr, error),
-            "retryable": abi.sbx_error_is_retryable(error),
-            "http_status": abi.sbx_error_http_status(error) or None,
-            "ssh_code": abi.sbx_error_ssh_code(error) or None,
-        }
-        is_gone = kind is ErrorKind.NOT_FOUND and bool(facts["http_status"] or verdict)
-        return _made(kind, SandboxError if is_gone else subject, _text(abi.sbx_error_message(error)), facts)
-    finally:
-        abi.sbx_error_free(error)
+def taken(error: Any, subject: "type[SandboxError]") -> SandboxError:
+    """The exception for an error of the library."""
+    kind = ErrorKind(abi.sbx_error_status(error))
+    cause = Cause(abi.sbx_error_verdict_cause(error))
+    verdict = None
+    if cause is not Cause.NONE:
+        reason, message = abi.sbx_error_verdict_reason(error), abi.sbx_error_verdict_message(error)
+        verdict = Verdict(cause, _text(reason), _text(message))
+    facts = {
+        "kind": kind,
+        "operation": _text(abi.sbx_error_operation(error)),
+        "sandbox": _text(abi.sbx_error_sandbox(error)) or None,
+        "verdict": verdict,
+        "stdout": lent(abi.sbx_error_stdout, error),
+        "stderr": lent(abi.sbx_error_stderr, error),
+        "retryable": abi.sbx_error_is_retryable(error),
+        "http_status": abi.sbx_error_http_status(error) or None,
+        "ssh_code": abi.sbx_error_ssh_code(error) or None,
+    }
+    is_gone = kind is ErrorKind.NOT_FOUND and bool(facts["http_status"] or verdict)
+    return _made(kind, SandboxError if is_gone else subject, _text(abi.sbx_error_message(error)), facts)
 
 
 def lent(function: Callable[..., Optional[int]], handle: Any) -> Optional[bytes]:

@@ -6,52 +6,56 @@ import stat
 from collections.abc import Iterator
 from ctypes import byref, c_bool, c_char, c_int64, c_size_t, c_uint64
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Callable, Optional, Union, overload
+from typing import Any, Callable, Literal, Optional, Union, overload
 
 from . import _abi as abi
-from . import errors
+from . import errors, machine
 from ._abi import FileKind, Open
-from ._border import Handle, call, decoded, encoded, make, ranged
+from ._border import Handle, call, decoded, encoded, interruptible, make, ranged
+from ._types import (
+    OpenBinaryMode,
+    OpenBinaryModeReading,
+    OpenBinaryModeUpdating,
+    OpenBinaryModeWriting,
+    OpenTextMode,
+    ReadableBuffer,
+)
 from .errors import FileTransferError
-
-if TYPE_CHECKING:
-    from _typeshed import (
-        OpenBinaryMode,
-        OpenBinaryModeReading,
-        OpenBinaryModeUpdating,
-        OpenBinaryModeWriting,
-        OpenTextMode,
-        ReadableBuffer,
-    )
-    from typing_extensions import Literal
-
-    from .machine import Machine
 
 #: What a buffered file reads or writes at once.
 BUFFER = 256 << 10
+#: The most that one call reads.
+MOST = 16 << 20
 _TYPES = {FileKind.FILE: stat.S_IFREG, FileKind.DIRECTORY: stat.S_IFDIR, FileKind.SYMLINK: stat.S_IFLNK}
 
 
 @dataclass(frozen=True)
 class FileStat:
-    """What is known about a file; the names are those of os.stat_result."""
+    """What is known about a file; the names are those of os.stat_result.
 
-    #: What it is.
+    kind: what it is.
+    st_size: its size in bytes. Files that the system makes up, as in /proc, say 0.
+    st_mode: its permission bits, and its type for stat.S_ISDIR() and its like.
+    st_mtime: when its contents were changed last, in seconds since 1970, if that is known.
+    st_atime: when it was read last, in seconds since 1970, if that is known.
+    """
+
     kind: FileKind
-    #: Its size in bytes. Files that the system makes up, as in /proc, say 0.
     st_size: int
-    #: Its permission bits, and its type for stat.S_ISDIR() and its like.
     st_mode: int
-    #: When its contents were changed last, in seconds since 1970, if that is known.
     st_mtime: Optional[int]
-    #: When it was read last, in seconds since 1970, if that is known.
     st_atime: Optional[int]
 
 
 @dataclass(frozen=True)
 class DirEntry:
-    """An entry of a directory, with what is known about it: of a link itself."""
+    """An entry of a directory.
+
+    path: its path.
+    stat: what is known about it: of a link itself.
+    """
 
     path: "SandboxPath"
     stat: FileStat
@@ -62,11 +66,12 @@ class SandboxFile(io.RawIOBase):
     is one.
 
     It keeps an SSH session for itself until it is closed, and may be used from several threads, whose calls take turns.
+
+    name: the path of the file.
     """
 
     def __init__(self, handle: Handle, name: str, flags: int) -> None:
         self._file: Optional[Handle] = handle
-        #: The path of the file.
         self.name = name
         self._flags = flags
 
@@ -76,6 +81,9 @@ class SandboxFile(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
         file.check_process()
         return file
+
+    def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
+        interruptible(call, function, self._open(), *arguments, subject=FileTransferError)
 
     def readable(self) -> bool:
         """Whether it was opened for reading."""
@@ -91,14 +99,16 @@ class SandboxFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Reads into the buffer and returns how many bytes came: 0 at the file's end."""
-        file = self._open()
+        self._open()
         if not self.readable():
             raise io.UnsupportedOperation("not readable")
         view = memoryview(buffer).cast("B")
         if not view:
             return 0
-        place, length = c_char.from_buffer(view), c_size_t()
-        call(abi.sbx_file_read, file, byref(place), len(view), byref(length), subject=FileTransferError)
+        # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
+        place, length = (c_char * min(len(view), MOST))(), c_size_t()
+        self._call(abi.sbx_file_read, place, len(place), byref(length))
+        view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
     def readall(self) -> bytes:
@@ -112,50 +122,44 @@ class SandboxFile(io.RawIOBase):
         """Writes all of it at the position, or at the file's end if it is open for that, and returns how many bytes
         that are.
         """
-        file = self._open()
+        self._open()
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
         data = bytes(data)
-        call(abi.sbx_file_write, file, data, len(data), subject=FileTransferError)
+        self._call(abi.sbx_file_write, data, len(data))
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Sets the position and returns it."""
         position = c_uint64()
-        call(
-            abi.sbx_file_seek,
-            self._open(),
-            ranged(offset, 1 << 63, -1 << 63),
-            whence,
-            byref(position),
-            subject=FileTransferError,
-        )
+        self._call(abi.sbx_file_seek, ranged(offset, 1 << 63, -1 << 63), whence, byref(position))
         return position.value
 
     def truncate(self, size: Optional[int] = None) -> int:
         """Cuts it off after `size` bytes, else at the position, or fills it up with zeros; returns the new size."""
         size = self.tell() if size is None else ranged(size, 1 << 64)
-        call(abi.sbx_file_set_size, self._open(), size, subject=FileTransferError)
+        self._call(abi.sbx_file_set_size, size)
         return size
 
     def stat(self) -> FileStat:
         """What is known about it now."""
-        return _told(make(abi.sbx_file_metadata, abi.sbx_metadata_free, self._open(), subject=FileTransferError))
+        work = (abi.sbx_file_metadata, abi.sbx_metadata_free, self._open())
+        return _told(interruptible(make, *work, subject=FileTransferError))
 
     def chmod(self, mode: int) -> None:
         """Sets its permission bits, such as 0o755."""
-        call(abi.sbx_file_set_permissions, self._open(), ranged(mode, 1 << 32), subject=FileTransferError)
+        self._call(abi.sbx_file_set_permissions, ranged(mode, 1 << 32))
 
     def sync(self) -> None:
         """Returns once the sandbox's system says that the contents are on its disk. flush() a buffered file before."""
-        call(abi.sbx_file_sync, self._open(), subject=FileTransferError)
+        self._call(abi.sbx_file_sync)
 
     def close(self) -> None:
         """Closes it, and raises what could not be written: some file systems report it only then."""
         file, self._file = self._file, None
         super().close()
         if file is not None and not file.is_of_parent:
-            call(abi.sbx_file_close, file, subject=FileTransferError)
+            interruptible(call, abi.sbx_file_close, file, subject=FileTransferError)
 
     def __repr__(self) -> str:
         return f"<sandbox.SandboxFile {self.name!r}{', closed' if self.closed else ''}>"
@@ -167,12 +171,13 @@ class SandboxPath:
 
     Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, PermissionError or
     TimeoutError.
+
+    pure: the path without its sandbox.
     """
 
-    def __init__(self, machine: "Machine", *parts: Union[str, PurePosixPath, "SandboxPath"]) -> None:
+    def __init__(self, machine: "machine.Machine", *parts: Union[str, PurePosixPath, "SandboxPath"]) -> None:
         self.machine = machine
         pure = (part.pure if isinstance(part, SandboxPath) else part for part in parts)
-        #: The path without its sandbox.
         self.pure: PurePosixPath = PurePosixPath(*pure)
 
     # What needs no sandbox.
@@ -203,6 +208,11 @@ class SandboxPath:
         return self.pure.suffix
 
     @property
+    def suffixes(self) -> list[str]:
+        """All suffixes of its last part."""
+        return self.pure.suffixes
+
+    @property
     def parts(self) -> "tuple[str, ...]":
         """Its parts."""
         return self.pure.parts
@@ -221,6 +231,10 @@ class SandboxPath:
         """The path with another last part."""
         return self._with(self.pure.with_name(name))
 
+    def with_stem(self, stem: str) -> "SandboxPath":
+        """The path with another last part before the suffix."""
+        return self._with(self.pure.with_stem(stem))
+
     def with_suffix(self, suffix: str) -> "SandboxPath":
         """The path with another suffix."""
         return self._with(self.pure.with_suffix(suffix))
@@ -229,9 +243,21 @@ class SandboxPath:
         """Whether it begins at the root."""
         return self.pure.is_absolute()
 
+    def is_relative_to(self, other: Union[str, PurePosixPath, "SandboxPath"]) -> bool:
+        """Whether it is `other` or below."""
+        return self.pure.is_relative_to(other.pure if isinstance(other, SandboxPath) else other)
+
+    def match(self, pattern: str) -> bool:
+        """Whether its end has this shape, such as "*.txt"."""
+        return self.pure.match(pattern)
+
     def relative_to(self, other: Union[str, PurePosixPath, "SandboxPath"]) -> PurePosixPath:
         """The rest of the path below `other`."""
         return self.pure.relative_to(other.pure if isinstance(other, SandboxPath) else other)
+
+    def as_posix(self) -> str:
+        """Its text, as str()."""
+        return str(self.pure)
 
     def __str__(self) -> str:
         return str(self.pure)
@@ -251,10 +277,11 @@ class SandboxPath:
     # What asks the sandbox.
 
     def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
-        call(function, self.machine._open(), *arguments, subject=FileTransferError)
+        interruptible(call, function, self.machine._open(), *arguments, subject=FileTransferError)
 
     def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", *arguments: object) -> Handle:
-        return make(function, free, self.machine._open(), encoded(str(self)), *arguments, subject=FileTransferError)
+        work = (function, free, self.machine._open(), encoded(str(self)), *arguments)
+        return interruptible(make, *work, subject=FileTransferError)
 
     def read_bytes(self) -> bytes:
         """The contents of the file, of 1 GiB at most."""
@@ -298,18 +325,18 @@ class SandboxPath:
         permissions: int = 0o666,
     ) -> io.TextIOWrapper: ...
     @overload
-    def open(self, mode: "OpenBinaryMode", buffering: "Literal[0]", *, permissions: int = 0o666) -> SandboxFile: ...
+    def open(self, mode: "OpenBinaryMode", buffering: Literal[0], *, permissions: int = 0o666) -> SandboxFile: ...
     @overload
     def open(
-        self, mode: "OpenBinaryModeUpdating", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+        self, mode: "OpenBinaryModeUpdating", buffering: Literal[-1, 1] = -1, *, permissions: int = 0o666
     ) -> io.BufferedRandom: ...
     @overload
     def open(
-        self, mode: "OpenBinaryModeWriting", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+        self, mode: "OpenBinaryModeWriting", buffering: Literal[-1, 1] = -1, *, permissions: int = 0o666
     ) -> io.BufferedWriter: ...
     @overload
     def open(
-        self, mode: "OpenBinaryModeReading", buffering: "Literal[-1, 1]" = -1, *, permissions: int = 0o666
+        self, mode: "OpenBinaryModeReading", buffering: Literal[-1, 1] = -1, *, permissions: int = 0o666
     ) -> io.BufferedReader: ...
 
     def open(
@@ -396,8 +423,47 @@ class SandboxPath:
         """The paths of what is in the directory, in no order."""
         return (entry.path for entry in self.scandir())
 
-    def mkdir(self, *, parents: bool = False, exist_ok: bool = False) -> None:
-        """Creates the directory; with `parents` those above it too, as far as they are not there."""
+    def glob(self, pattern: str) -> Iterator["SandboxPath"]:
+        """The paths below this directory that have this shape, in no order: each part may have `*`, `?` and `[...]`,
+        and the part `**` is any directories, with this one, but no links to some.
+        """
+        parts = PurePosixPath(pattern).parts
+        if not parts or pattern.startswith("/"):
+            raise ValueError(f"a pattern is relative and not empty: {pattern!r}")
+        # Several `**` may lead to the same path.
+        return iter(dict.fromkeys(self._glob(parts)))
+
+    def rglob(self, pattern: str) -> Iterator["SandboxPath"]:
+        """glob() in this directory and all below."""
+        return self.glob(f"**/{pattern}")
+
+    def _glob(self, parts: "tuple[str, ...]") -> Iterator["SandboxPath"]:
+        if not parts:
+            yield self
+            return
+        first, rest = parts[0], parts[1:]
+        try:
+            entries = self.scandir()
+        except (FileNotFoundError, PermissionError):
+            # As in pathlib: nothing that can be found.
+            return
+        if first == "**":
+            yield from self._glob(rest)
+        for path, kind in ((entry.path, entry.stat.kind) for entry in entries):
+            if first == "**":
+                if kind is FileKind.DIRECTORY:
+                    yield from path._glob(parts)
+                elif not rest:
+                    yield path
+            elif fnmatchcase(path.name, first) and (
+                not rest or kind is FileKind.DIRECTORY or (kind is FileKind.SYMLINK and path.is_dir())
+            ):
+                yield from path._glob(rest)
+
+    def mkdir(self, mode: Optional[int] = None, parents: bool = False, exist_ok: bool = False) -> None:
+        """Creates the directory; with `parents` those above it too, as far as they are not there. A mode becomes its
+        permission bits, whatever the sandbox's umask is.
+        """
         try:
             self._call(abi.sbx_sandbox_create_dir, encoded(str(self)))
         except FileNotFoundError:
@@ -407,6 +473,9 @@ class SandboxPath:
         except FileExistsError:
             if not exist_ok or not self.is_dir():
                 raise
+            return
+        if mode is not None:
+            self.chmod(mode)
 
     def rmdir(self) -> None:
         """Removes the directory, which must be empty."""

@@ -14,37 +14,39 @@ from .errors import Verdict
 
 @dataclass(frozen=True)
 class SandboxInfo:
-    """What Kubernetes says about a sandbox at one moment. Points in time are in UTC."""
+    """What Kubernetes says about a sandbox at one moment. Points in time are in UTC.
 
-    #: Name of the sandbox and of its Pod.
+    name: name of the sandbox and of its Pod.
+    namespace: namespace of the Pod.
+    uid: Kubernetes' unique id of the Pod; another Pod of the same name has another one.
+    phase: where the Pod is in its life.
+    owner: the owner that its creator was configured with.
+    image: the image it runs.
+    node: the node it runs on; None until one is chosen.
+    pod_ip: the Pod's address; None until it has one.
+    ssh_port: port of the SSH server.
+    ssh_user: user name for SSH.
+    host_key: the SSH server's host key, as OpenSSH writes it; None until it is pinned.
+    created_at: when it was created, if that is known.
+    expires_at: when it expires; None if it never does.
+    labels: the Pod's labels.
+    verdict: why it stopped or can't start; None if neither is so.
+    """
+
     name: str
-    #: Namespace of the Pod.
     namespace: str
-    #: Kubernetes' unique id of the Pod; another Pod of the same name has another one.
     uid: str
-    #: Where the Pod is in its life.
     phase: Phase
-    #: The owner that its creator was configured with.
     owner: str
-    #: The image it runs.
     image: str
-    #: The node it runs on; None until one is chosen.
     node: Optional[str]
-    #: The Pod's address; None until it has one.
     pod_ip: Optional[str]
-    #: Port of the SSH server.
     ssh_port: int
-    #: User name for SSH.
     ssh_user: str
-    #: The SSH server's host key, as OpenSSH writes it; None until it is pinned.
     host_key: Optional[str]
-    #: When it was created, if that is known.
     created_at: Optional[datetime]
-    #: When it expires; None if it never does.
     expires_at: Optional[datetime]
-    #: The Pod's labels.
     labels: Mapping[str, str]
-    #: Why it stopped or can't start; None if neither is so.
     verdict: Optional[Verdict]
 
 

@@ -1,43 +1,45 @@
 """A sandbox that runs."""
 
-import asyncio
 from ctypes import byref, c_double, c_int64, c_size_t
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Optional, Union, overload
+from typing import Any, Literal, Optional, Union, overload
 
 from . import _abi as abi
-from . import command as commands
-from ._border import Closable, Handle, Text, call, decoded, encoded, make, seconds
+from ._border import Closable, Handle, Text, call, decoded, encoded, interruptible, make, seconds
+from ._types import ReadableBuffer, Unpack
 from .child import Child
-from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, OnOutput, Running
+from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, RunOptions, prepared
 from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
 from .files import SandboxPath
 from .info import SandboxInfo, point, told
+from .running import Plan, kill, run, run_async
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
-    from typing_extensions import Literal, Unpack
 
 
 @dataclass(frozen=True)
 class Timings:
-    """How long each phase of a creation took, in seconds from the call."""
+    """How long each phase of a creation took, in seconds from the call.
 
-    #: Until the API server had stored the Pod.
+    accepted: until the API server had stored the Pod.
+    started: until the container had started.
+    logged_in: until the SSH login had succeeded.
+    """
+
     accepted: float
-    #: Until the container had started.
     started: float
-    #: Until the SSH login had succeeded.
     logged_in: float
 
 
 @dataclass(frozen=True)
 class SessionCounts:
-    """How many SSH sessions the client has to a sandbox at a moment."""
+    """How many SSH sessions the client has to a sandbox at a moment.
+
+    idle: those that wait for use.
+    busy: those in use.
+    """
 
     idle: int
     busy: int
@@ -50,18 +52,20 @@ class Machine(Closable):
     and `with client.attach(name) as machine:` does not. close() lets go of the handle and does nothing to the sandbox,
     which stays until delete(), or until it expires.
 
-    Ctrl-C (KeyboardInterrupt, in the main thread) ends run(), execute() and waits of a Child at once; run() and
-    execute() kill their command, as they do when on_output raises. A run() with on_output notices it when the next
-    output comes. Transfers notice it 20 times a second and leave the target as it was. Other calls notice it when they
-    return.
+    Ctrl-C (KeyboardInterrupt, in the main thread) ends every call that waits, at once or in a callback. run() and
+    execute() kill the command's process group and wait up to 10 seconds for its end, as they do when on_output raises;
+    what has left the group, and what a server that does not answer is not told, goes on to the command's timeout. A
+    command whose popen() is interrupted is killed too. Transfers leave the target as it was. Other calls go on to their
+    ends, and nobody is told what became of them.
+
+    name: name of the sandbox and of its Pod.
+    uid: Kubernetes' unique id of the Pod.
     """
 
     def __init__(self, handle: Handle, is_own: bool) -> None:
         self._handle: Optional[Handle] = handle
         self._is_own = is_own
-        #: Name of the sandbox and of its Pod.
         self.name = decoded(abi.sbx_sandbox_name(handle))
-        #: Kubernetes' unique id of the Pod.
         self.uid = decoded(abi.sbx_sandbox_uid(handle))
 
     def __repr__(self) -> str:
@@ -106,14 +110,14 @@ class Machine(Closable):
 
     def info(self) -> SandboxInfo:
         """Asks Kubernetes about the sandbox: one API call. SandboxNotFoundError if its Pod is gone."""
-        return told(make(abi.sbx_sandbox_info, abi.sbx_info_free, self._open()))
+        return told(interruptible(make, abi.sbx_sandbox_info, abi.sbx_info_free, self._open()))
 
     def renew(self, lifetime: float) -> datetime:
         """Lets the sandbox live until `lifetime` seconds from now, at least 1, and returns the new expiry; earlier than
         before is possible too. The hard limit of its spec stays.
         """
         place = c_int64()
-        call(abi.sbx_sandbox_renew, self._open(), seconds(lifetime), byref(place))
+        interruptible(call, abi.sbx_sandbox_renew, self._open(), seconds(lifetime), byref(place))
         return point(place.value)
 
     def delete(self) -> None:
@@ -122,11 +126,11 @@ class Machine(Closable):
 
         SandboxNotFoundError if it was gone already, SandboxDeletionError if its end could not be confirmed in time.
         """
-        call(abi.sbx_sandbox_delete, self._open(), subject=SandboxDeletionError)
+        interruptible(call, abi.sbx_sandbox_delete, self._open(), subject=SandboxDeletionError)
 
     def shutdown(self) -> None:
         """The same as delete(), under the name that some know."""
-        call(abi.sbx_sandbox_shutdown, self._open(), subject=SandboxDeletionError)
+        interruptible(call, abi.sbx_sandbox_shutdown, self._open(), subject=SandboxDeletionError)
 
     # Commands.
 
@@ -135,13 +139,10 @@ class Machine(Closable):
         self,
         args: Arguments,
         *,
-        text: "Literal[True]",
+        text: Literal[True],
         input: Optional[str] = None,
-        check: bool = False,
-        on_output: Optional[OnOutput] = None,
         encoding: Optional[str] = None,
-        errors: Optional[str] = None,
-        **options: "Unpack[CommandOptions]",
+        **options: "Unpack[RunOptions]",
     ) -> "CompletedCommand[str]": ...
     @overload
     def run(
@@ -151,23 +152,17 @@ class Machine(Closable):
         encoding: str,
         text: bool = False,
         input: Optional[str] = None,
-        check: bool = False,
-        on_output: Optional[OnOutput] = None,
-        errors: Optional[str] = None,
-        **options: "Unpack[CommandOptions]",
+        **options: "Unpack[RunOptions]",
     ) -> "CompletedCommand[str]": ...
     @overload
     def run(
         self,
         args: Arguments,
         *,
-        text: "Literal[False]" = False,
+        text: Literal[False] = False,
         input: "Optional[ReadableBuffer]" = None,
-        check: bool = False,
-        on_output: Optional[OnOutput] = None,
-        **options: "Unpack[CommandOptions]",
+        **options: "Unpack[RunOptions]",
     ) -> "CompletedCommand[bytes]": ...
-
     @overload
     def run(
         self,
@@ -175,11 +170,8 @@ class Machine(Closable):
         *,
         text: bool,
         input: Any = None,
-        check: bool = False,
-        on_output: Optional[OnOutput] = None,
         encoding: Optional[str] = None,
-        errors: Optional[str] = None,
-        **options: "Unpack[CommandOptions]",
+        **options: "Unpack[RunOptions]",
     ) -> "CompletedCommand[Any]": ...
 
     def run(
@@ -187,65 +179,77 @@ class Machine(Closable):
         args: Arguments,
         *,
         input: Any = None,
-        check: bool = False,
-        on_output: Optional[OnOutput] = None,
         text: bool = False,
         encoding: Optional[str] = None,
-        errors: Optional[str] = None,
-        **options: "Unpack[CommandOptions]",
+        **options: "Unpack[RunOptions]",
     ) -> Any:
-        """Runs a command to its end and collects its output, as subprocess.run(); CommandOptions are its further
-        arguments.
+        """Runs a command to its end and collects its output, as subprocess.run(); RunOptions and CommandOptions are its
+        further arguments.
 
         input: what the command reads; it ends after it. Without it, and without stdin, it ends at once.
-        check: raise CommandFailedError unless the exit code is 0. By itself an exit code is data.
-        on_output: gets the output as it comes, always as bytes; then the result has none. False ends the call with
-            OperationCancelledError, and what it raises comes out of the call unchanged; both times the command is
-            killed.
-        text, encoding, errors: input and output are text, of UTF-8 unless the encoding is another.
+        text, encoding: input and output are text, of UTF-8 unless the encoding is another.
 
         A command runs at most once. CommandExecutionError if it did not run; TimedOutError with the output so far if it
         was killed at its timeout; OutcomeUnknownError if the connection was lost while it may have run;
         SSHConnectionError if the sandbox can't be reached.
         """
-        is_text = text or encoding is not None or errors is not None
-        if is_text and input is not None:
-            input = input.encode(encoding or "utf-8", errors or "strict")
-        command = commands.prepared(self._open(), args, input=input, **options)
-        if on_output is not None:
-            result = commands.streamed(command, args, on_output)
-        else:
-            is_discarded = options.get("stdout") == DEVNULL and options.get("stderr") in (DEVNULL, STDOUT)
-            result = commands.run(command, args, is_discarded)
-        if check:
-            result.check_returncode()
-        return commands.as_text(result, encoding, errors) if is_text else result
+        plan = Plan(self._open(), args, input, text, encoding, **options)
+        return plan.result(run(plan.command, args, plan.on_output, plan.is_discarded))
+
+    @overload
+    async def run_async(
+        self,
+        args: Arguments,
+        *,
+        text: Literal[True],
+        input: Optional[str] = None,
+        encoding: Optional[str] = None,
+        **options: "Unpack[RunOptions]",
+    ) -> "CompletedCommand[str]": ...
+    @overload
+    async def run_async(
+        self,
+        args: Arguments,
+        *,
+        encoding: str,
+        text: bool = False,
+        input: Optional[str] = None,
+        **options: "Unpack[RunOptions]",
+    ) -> "CompletedCommand[str]": ...
+    @overload
+    async def run_async(
+        self,
+        args: Arguments,
+        *,
+        text: Literal[False] = False,
+        input: "Optional[ReadableBuffer]" = None,
+        **options: "Unpack[RunOptions]",
+    ) -> "CompletedCommand[bytes]": ...
+    @overload
+    async def run_async(
+        self,
+        args: Arguments,
+        *,
+        text: bool,
+        input: Any = None,
+        encoding: Optional[str] = None,
+        **options: "Unpack[RunOptions]",
+    ) -> "CompletedCommand[Any]": ...
 
     async def run_async(
         self,
         args: Arguments,
         *,
-        input: "Optional[ReadableBuffer]" = None,
-        check: bool = False,
-        **options: "Unpack[CommandOptions]",
-    ) -> "CompletedCommand[bytes]":
-        """run() for asyncio, with a thread of the loop's executor. Cancelling the task kills the command, and
-        CancelledError comes when it has ended, or after 10 seconds.
+        input: Any = None,
+        text: bool = False,
+        encoding: Optional[str] = None,
+        **options: "Unpack[RunOptions]",
+    ) -> Any:
+        """run() for asyncio, with a thread of its own; on_output is called in the loop's thread. Cancelling the task
+        kills the command, and CancelledError comes when it has ended, or after 10 seconds.
         """
-        running = Running(commands.prepared(self._open(), args, input=input, **options), args)
-        work = asyncio.ensure_future(asyncio.to_thread(running.result))
-        try:
-            result = await asyncio.shield(work)
-        except asyncio.CancelledError:
-            running.kill()
-            await asyncio.wait([work], timeout=10)
-            if work.done() and not work.cancelled():
-                # Nobody asks for it any more.
-                work.exception()
-            raise
-        if check:
-            result.check_returncode()
-        return result
+        plan = Plan(self._open(), args, input, text, encoding, **options)
+        return plan.result(await run_async(plan.command, args, plan.on_output))
 
     def execute(self, line: str) -> "CompletedCommand[bytes]":
         """Runs a line in the sandbox's shell: short for run(line, shell=True)."""
@@ -256,7 +260,7 @@ class Machine(Closable):
         self,
         args: Arguments,
         *,
-        text: "Literal[True]",
+        text: Literal[True],
         encoding: Optional[str] = None,
         errors: Optional[str] = None,
         **options: "Unpack[CommandOptions]",
@@ -273,7 +277,7 @@ class Machine(Closable):
     ) -> "Child[str]": ...
     @overload
     def popen(
-        self, args: Arguments, *, text: "Literal[False]" = False, **options: "Unpack[CommandOptions]"
+        self, args: Arguments, *, text: Literal[False] = False, **options: "Unpack[CommandOptions]"
     ) -> "Child[bytes]": ...
 
     @overload
@@ -300,8 +304,9 @@ class Machine(Closable):
         Without stdin its input is written to Child.stdin. It uses an SSH session of its own until it ends. Fails as
         run(), as far as the start is concerned; the rest comes from Child.wait().
         """
-        command = commands.prepared(self._open(), args, **options)
-        child = make(abi.sbx_command_spawn, abi.sbx_child_free, command, subject=CommandExecutionError)
+        command = prepared(self._open(), args, **options)
+        work = (abi.sbx_command_spawn, abi.sbx_child_free, command)
+        child = interruptible(make, *work, subject=CommandExecutionError, discard=kill)
         has = (
             options.get("stdin") in (None, PIPE),
             options.get("stdout") != DEVNULL,
@@ -326,9 +331,9 @@ class Machine(Closable):
         files in the sandbox's /tmp; the input must be bytes; there is no terminal; and only a timeout of its own
         counts, not the configured one. ConflictError if the key belongs to another command.
         """
-        command = commands.prepared(self._open(), args, input=input, **options)
-        free = abi.sbx_detached_free
-        return Detached(make(abi.sbx_command_detach, free, command, encoded(key), subject=CommandExecutionError))
+        command = prepared(self._open(), args, input=input, **options)
+        work = (abi.sbx_command_detach, abi.sbx_detached_free, command, encoded(key))
+        return Detached(interruptible(make, *work, subject=CommandExecutionError))
 
     def detached(self, key: str) -> Detached:
         """The command that detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use

@@ -13,44 +13,47 @@ from ._border import Handle, call, encoded, make, seconds
 class SandboxSpec:
     """What Client.create() is to create, as often as wanted. What is None has its default; what Kubernetes does not
     accept is found out by create(). Durations are seconds; math.inf is without a limit.
+
+    name: name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
+        random hexadecimal digits.
+    image: image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000.
+        Default: the configured image.
+    env: environment variables for everything that runs in the sandbox, on top of the image's own.
+    labels: Kubernetes labels of the Pod.
+    annotations: Kubernetes annotations of the Pod.
+    node_selector: labels that the node must have.
+    cpu: the most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
+    cpu_request: the CPU that the scheduler sets aside for it. Default: "10m".
+    memory: the most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default:
+        "1Gi".
+    memory_request: the memory that the scheduler sets aside for it. Default: "32Mi".
+    disk: the most disk space that it may write; beyond it the node evicts the Pod. Default: no limit.
+    lifetime: seconds until it expires: it stops by itself, and Client.reap() deletes what is left. Machine.renew()
+        moves it. Default: the configured lifetime.
+    hard_limit: seconds after which Kubernetes itself stops the Pod; no renewal moves it. Default: 24 hours, or twice
+        the lifetime if that is more; none for a sandbox that never expires.
+    runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's.
+    unschedulable_grace: seconds that a Pod which no node can take is waited for, so that an autoscaler can add one.
+        Default: 10.
+    pod_template: a Pod that is merged over the one that the library makes (RFC 7386; in "containers" an entry named
+        "sandbox" is merged, all else is replaced). This reaches every field that Kubernetes has.
     """
 
-    #: Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
-    #: random hexadecimal digits.
     name: Optional[str] = None
-    #: Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000.
-    #: Default: the configured image.
     image: Optional[str] = None
-    #: Environment variables for everything that runs in the sandbox, on top of the image's own.
     env: Mapping[str, str] = field(default_factory=dict)
-    #: Kubernetes labels of the Pod.
     labels: Mapping[str, str] = field(default_factory=dict)
-    #: Kubernetes annotations of the Pod.
     annotations: Mapping[str, str] = field(default_factory=dict)
-    #: Labels that the node must have.
     node_selector: Mapping[str, str] = field(default_factory=dict)
-    #: The most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
     cpu: Optional[str] = None
-    #: The CPU that the scheduler sets aside for it. Default: "10m".
     cpu_request: Optional[str] = None
-    #: The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
     memory: Optional[str] = None
-    #: The memory that the scheduler sets aside for it. Default: "32Mi".
     memory_request: Optional[str] = None
-    #: The most disk space that it may write; beyond it the node evicts the Pod. Default: no limit.
     disk: Optional[str] = None
-    #: Seconds until it expires: it stops by itself, and Client.reap() deletes what is left. Machine.renew() moves it.
-    #: Default: the configured lifetime.
     lifetime: Optional[float] = None
-    #: Seconds after which Kubernetes itself stops the Pod; no renewal moves it. Default: 24 hours, or twice the
-    #: lifetime if that is more; none for a sandbox that never expires.
     hard_limit: Optional[float] = None
-    #: Runtime class, such as "gvisor" or "kata". Default: the cluster's.
     runtime_class: Optional[str] = None
-    #: Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one. Default: 10.
     unschedulable_grace: Optional[float] = None
-    #: A Pod that is merged over the one that the library makes (RFC 7386; in "containers" an entry named "sandbox" is
-    #: merged, all else is replaced). This reaches every field that Kubernetes has.
     pod_template: Optional[Mapping[str, Any]] = None
 
     def _handle(self) -> Handle:

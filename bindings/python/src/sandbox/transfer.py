@@ -1,17 +1,20 @@
 """Uploads and downloads, of files and directories."""
 
+import errno
+import io
 import os
 from ctypes import c_void_p, memmove, string_at
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Optional, Protocol, Union
 
 from . import _abi as abi
-from ._border import Callback, Handle, Text, call, decoded, encoded, make, ranged
+from ._border import Conversation, Handle, Text, call, decoded, encoded, make, ranged
 from .errors import FileTransferError
 
 #: Is told how far a transfer has come: the file that is read, the bytes that have arrived, in all files of a tree, and
 #: their total if that is known. It is called at the beginning, at the end, and up to 20 times a second in between, by
-#: the thread that transfers. False ends the transfer with OperationCancelledError.
+#: the thread that called. False ends the transfer with OperationCancelledError.
 OnProgress = Callable[[str, int, Optional[int]], object]
 
 
@@ -33,48 +36,52 @@ class Writer(Protocol):
 
 @dataclass(frozen=True)
 class Transferred:
-    """What the transfer of a file did."""
+    """What the transfer of a file did.
 
-    #: Bytes of the file.
+    bytes: bytes of the file.
+    resumed: how many of the bytes had been there already, from an earlier transfer.
+    sha256: the file's SHA-256 in hexadecimal digits; None if it was not compared.
+    """
+
     bytes: int
-    #: How many of the bytes had been there already, from an earlier transfer.
     resumed: int
-    #: The file's SHA-256 in hexadecimal digits; None if it was not compared.
     sha256: Optional[str]
 
 
 @dataclass(frozen=True)
 class Note:
-    """What there is to say about an entry of a directory."""
+    """What there is to say about an entry of a directory.
 
-    #: The entry, below the root of the tree.
+    path: the entry, below the root of the tree.
+    text: such as "a socket".
+    """
+
     path: str
-    #: Such as "a socket".
     text: str
 
 
 @dataclass(frozen=True)
 class TreeReport:
-    """What the transfer of a directory did."""
+    """What the transfer of a directory did.
 
-    #: Regular files, those with several names counted once for each.
+    files: regular files, those with several names counted once for each.
+    directories: directories, with the root.
+    symlinks: symbolic links.
+    bytes: bytes of all files.
+    skipped: how many entries were left out.
+    notes: what was left out and why, and which files were changed while they were read; at most 1000.
+    """
+
     files: int
-    #: Directories, with the root.
     directories: int
-    #: Symbolic links.
     symlinks: int
-    #: Bytes of all files.
     bytes: int
-    #: How many entries were left out.
     skipped: int
-    #: What was left out and why, and which files were changed while they were read; at most 1000.
     notes: list[Note]
 
 
 class Transfer:
-    """One upload or download with its options. Ctrl-C is noticed 20 times a second, and whenever a reader or writer is
-    called.
-    """
+    """One upload or download with its options."""
 
     def __init__(
         self,
@@ -101,28 +108,26 @@ class Transfer:
             if number is not None:
                 call(limit, self._options, ranged(number, 1 << 64))
 
-        def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> object:
-            return None if progress is None else progress(decoded(path), done, None if total < 0 else total)
+        def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> int:
+            return progress is not None and progress(decoded(path), done, None if total < 0 else total) is False
 
-        # There is always one: between its calls Python sees Ctrl-C.
-        self._callbacks = [Callback(on_progress)]
-        self._progress = abi.sbx_progress_fn(self._callbacks[0])
+        self._conversation = Conversation()
+        # There is always one: what is to end sees it there.
+        self._progress = self._conversation.callback(abi.sbx_progress_fn, on_progress)
 
     def upload(self, source: Union[Text, Reader], remote: Text) -> Transferred:
         """Copies a local file, or what a reader gives."""
         if isinstance(source, (str, bytes, os.PathLike)):
             return self._file(abi.sbx_transfer_upload, encoded(source), encoded(remote))
-        reader = _Reader(source)
-        self._callbacks.append(reader)
-        return self._file(abi.sbx_transfer_upload_from, abi.sbx_read_fn(reader), encoded(remote))
+        reader = self._conversation.callback(abi.sbx_read_fn, _reader(source), stop=-1)
+        return self._file(abi.sbx_transfer_upload_from, reader, encoded(remote))
 
     def download(self, remote: Text, target: Union[Text, Writer]) -> Transferred:
         """Copies to a local file, or to a writer."""
         if isinstance(target, (str, bytes, os.PathLike)):
             return self._file(abi.sbx_transfer_download, encoded(remote), encoded(target))
-        writer = Callback(_written(target))
-        self._callbacks.append(writer)
-        return self._file(abi.sbx_transfer_download_to, encoded(remote), abi.sbx_write_fn(writer))
+        writer = self._conversation.callback(abi.sbx_write_fn, _writer(target))
+        return self._file(abi.sbx_transfer_download_to, encoded(remote), writer)
 
     def upload_tree(self, local: Text, remote: Text) -> TreeReport:
         """Copies a local directory."""
@@ -134,7 +139,9 @@ class Transfer:
 
     def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", source: Any, target: Any) -> Handle:
         arguments = (self._options, source, target, self._progress, None)
-        return make(function, free, *arguments, subject=FileTransferError, callbacks=tuple(self._callbacks))
+        conversation = self._conversation
+        work = partial(make, function, free, *arguments, subject=FileTransferError)
+        return conversation.hold(work, stop=conversation.halt)
 
     def _file(self, function: "Callable[..., int]", source: Any, target: Any) -> Transferred:
         told = self._make(function, abi.sbx_transferred_free, source, target)
@@ -161,34 +168,31 @@ class Transfer:
         )
 
 
-class _Reader(Callback):
-    """What an upload reads from."""
+def _reader(source: Reader) -> "Callable[[Optional[int], int, int], int]":
+    """Reads a piece for an upload."""
 
-    stop = -1
-
-    def __init__(self, source: Reader) -> None:
-        super().__init__(self._read)
-        self._source = source
-        self._length = 0
-
-    def __call__(self, *arguments: object) -> int:
-        return super().__call__(*arguments) or self._length
-
-    def _read(self, _userdata: Optional[int], buffer: int, capacity: int) -> None:
-        piece = self._source.read(capacity)
+    def read(_userdata: Optional[int], buffer: int, capacity: int) -> int:
+        piece = source.read(capacity)
         if not isinstance(piece, bytes) or len(piece) > capacity:
             raise TypeError(f"read() gave {type(piece).__name__} where it has to give up to {capacity} bytes")
         memmove(c_void_p(buffer), piece, len(piece))
-        self._length = len(piece)
+        return len(piece)
+
+    return read
 
 
-def _written(target: Writer) -> "Callable[[Optional[int], int, int], None]":
-    """Writes all of each piece to a file, however little one write takes."""
+def _writer(target: Writer) -> "Callable[[Optional[int], int, int], int]":
+    """Writes all of each piece of a download, however little one write takes."""
 
-    def write(_userdata: Optional[int], data: int, length: int) -> None:
+    def write(_userdata: Optional[int], data: int, length: int) -> int:
         left = string_at(data, length)
         while left:
             written = target.write(left)
-            left = b"" if written is None else left[written:]
+            if written is None and not isinstance(target, io.RawIOBase):
+                break
+            if not written:
+                raise BlockingIOError(errno.EAGAIN, "the writer takes nothing: a download needs one that blocks", 0)
+            left = left[written:]
+        return 0
 
     return write

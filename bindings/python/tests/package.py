@@ -1,0 +1,180 @@
+"""What the package promises about itself. It needs no cluster, and is run by every Python that is there."""
+
+import contextlib
+import dataclasses
+import enum
+import gc
+import inspect
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import typing
+from collections.abc import Iterator
+from typing import Callable, Optional
+
+import sandbox
+from sandbox import _abi as abi
+from sandbox import _border, errors
+from sandbox._border import Conversation, Handle, background, interruptible, make
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def statuses() -> Iterator[int]:
+    return (abi.sbx_status_at(index) for index in range(abi.sbx_status_count()))
+
+
+def every_status_has_a_kind_and_a_class() -> None:
+    assert set(statuses()) == set(sandbox.ErrorKind)
+    for kind in sandbox.ErrorKind:
+        name = (abi.sbx_status_name(kind) or b"").decode()
+        assert name == ("SBX_OK" if kind is sandbox.ErrorKind.OK else f"SBX_ERR_{kind.name}"), name
+        if kind is not sandbox.ErrorKind.OK:
+            error = errors.made(kind, "text")
+            assert isinstance(error, sandbox.SandboxError) and error.kind is kind and str(error) == "text"
+    assert abi.sbx_status_name(12345) is None
+
+
+def the_versions_agree() -> None:
+    numbers = [int(part) for part in sandbox.__version__.split(".")]
+    assert abi.sbx_version_number() == numbers[0] << 16 | numbers[1] << 8 | numbers[2]
+
+
+def handles_are_freed_by_their_last_user() -> None:
+    freed: list[Optional[int]] = []
+
+    def filled() -> Handle:
+        handle = Handle(lambda place: freed.append(place.value))
+        handle._as_parameter_.value = 7
+        return handle
+
+    handle = filled()
+    user = handle
+    del handle
+    assert not freed
+    del user
+    assert freed == [7]
+
+    # An exception does not keep what was in use, whatever it came out of.
+    def failing(_handle: Handle) -> int:
+        raise ZeroDivisionError
+
+    def asking(handle: Handle) -> None:
+        conversation = Conversation()
+        conversation.hold(lambda: conversation.ask(lambda: failing(handle)))
+
+    def failed(work: Callable[[Handle], object]) -> None:
+        try:
+            work(filled())
+        except ZeroDivisionError:
+            pass
+        else:
+            raise AssertionError("there was no exception")
+
+    gc.disable()
+    for work in (failing, lambda handle: interruptible(failing, handle), asking):
+        for where in (failed, lambda work: background(lambda: failed(work)).result()):
+            freed.clear()
+            where(work)
+            # The thread that made the call may still be at its last step.
+            until(lambda: freed == [7], f"{work} keeps a handle")
+    gc.enable()
+
+
+def nothing_is_lost_right_after_a_call() -> None:
+    freed: list[Optional[int]] = []
+
+    def interrupted_when_done(place: "object", _error: object) -> int:
+        place._obj.value = 7  # type: ignore[attr-defined]
+        raise KeyboardInterrupt
+
+    with contextlib.suppress(KeyboardInterrupt):
+        make(interrupted_when_done, lambda place: freed.append(place.value))
+    assert freed == [7], freed
+
+
+def an_interrupted_start_of_a_thread_is_noticed() -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+    ran: list[int] = []
+    discarded: list[int] = []
+
+    def work() -> int:
+        ran.append(7)
+        return 7
+
+    whole = threading.Thread
+    threading.Thread = Interrupted  # type: ignore[misc]
+    try:
+        _border.interruptible(work, discard=discarded.append)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        threading.Thread = whole  # type: ignore[misc]
+    until(lambda: all(thread.daemon for thread in threading.enumerate()[1:]), "the thread does not end")
+    assert discarded == ran
+
+
+def classes() -> Iterator[type]:
+    return (thing for name in sandbox.__all__ if inspect.isclass(thing := getattr(sandbox, name)))
+
+
+def help_tells_everything() -> None:
+    for cls in classes():
+        text = inspect.getdoc(cls) or ""
+        names = [field.name for field in dataclasses.fields(cls)] if dataclasses.is_dataclass(cls) else []
+        if issubclass(cls, enum.Enum):
+            names += list(cls.__members__)
+        assert text and all(f"\n{name}: " in text for name in names), f"{cls}: {names}"
+        assert "sbx_" not in text.lower() and " NULL" not in text, f"{cls} speaks C: {text}"
+
+
+def type_hints_are_there_at_runtime() -> None:
+    for cls in classes():
+        typing.get_type_hints(cls)
+        for _, function in inspect.getmembers(cls, inspect.isfunction):
+            if function.__module__.startswith("sandbox"):
+                typing.get_type_hints(function)
+    assert typing.get_type_hints(sandbox.Machine.path)["return"] is sandbox.SandboxPath
+
+
+def what_the_library_needs_is_named() -> None:
+    package = pathlib.Path(sandbox.__file__).parent
+    with tempfile.TemporaryDirectory() as directory:
+        copy = pathlib.Path(directory) / "sandbox"
+        shutil.copytree(package, copy)
+        library = copy / "libsandbox.so"
+        whole = library.read_bytes()
+        assert b"\0libssl.so.3\0" in whole
+        library.write_bytes(whole.replace(b"\0libssl.so.3\0", b"\0libssl.so.9\0"))
+        program = f"import sys; sys.path.insert(0, {directory!r}); import sandbox"
+        told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60).stderr
+    assert "ImportError: libssl.so.9" in told and "OpenSSL 3" in told, told
+
+
+def main() -> None:
+    every_status_has_a_kind_and_a_class()
+    the_versions_agree()
+    handles_are_freed_by_their_last_user()
+    nothing_is_lost_right_after_a_call()
+    an_interrupted_start_of_a_thread_is_noticed()
+    help_tells_everything()
+    type_hints_are_there_at_runtime()
+    what_the_library_needs_is_named()
+    print("done")
+
+
+if __name__ == "__main__":
+    main()
