@@ -130,21 +130,21 @@ pub(super) unsafe fn bytes<'a>(data: *const u8, len: usize, name: &str) -> Resul
     }
 }
 
-/// Fills a buffer of C with what `read` puts into one of ours, and returns how much that is. Ours lies between because C's need
-/// not be initialised.
+/// Fills a buffer of C with what `read` puts into one of ours, of at most `at_once` bytes, and returns how much that is. Ours lies
+/// between because C's need not be initialised.
 ///
 /// # Safety
 /// `buffer` is NULL, or `capacity` bytes can be written there during the call.
 pub(super) unsafe fn fill(
     buffer: *mut u8,
     capacity: usize,
+    at_once: usize,
     read: impl FnOnce(&mut [u8]) -> Result<usize>,
 ) -> Result<usize> {
-    const AT_ONCE: usize = 64 << 10;
     if buffer.is_null() || capacity == 0 {
         return Err(invalid("buffer is NULL or has no room"));
     }
-    let mut ours = vec![0; capacity.min(AT_ONCE)];
+    let mut ours = vec![0; capacity.min(at_once)];
     let length = read(&mut ours)?;
     // SAFETY: the caller of this function vouches for the room, and ours is no longer than that.
     unsafe { ptr::copy_nonoverlapping(ours[..length].as_ptr(), buffer, length) };
