@@ -167,8 +167,7 @@ fn a_library_that_is_older_than_its_sources_is_not_installed() {
     let source = place.join("source");
     let install = |written: &str| {
         succeeded(Command::new("touch").args(["-d", written]).arg(&source));
-        let variables =
-            [format!("DESTDIR={}/staged", place.display()), format!("SOURCES={}", source.display())];
+        let variables = [format!("DESTDIR={}/staged", place.display()), format!("SOURCES={}", source.display())];
         output(making(&["install"], &variables).env("PATH", &tools))
     };
     let refused = install("1 hour");
