@@ -28,6 +28,9 @@ PROFILE = release
 HEADERS = include/sandbox.h $(wildcard bindings/cpp/*.hpp)
 PARTS = $(wildcard bindings/cpp/sandbox/*.hpp)
 BUILT = target/$(PROFILE)
+# Touched after each build: cargo does not always give the library a new time.
+BUILD_STAMP = $(BUILT)/libsandbox.stamp
+SOURCES = Cargo.toml Cargo.lock build.rs $(shell find src -type f)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION = $(shell sed -n 's/.*soname,libsandbox\.so\.\([0-9]*\).*/\1/p' build.rs)
 # What a program takes beside libsandbox.a.
@@ -35,7 +38,13 @@ STATIC_LIBS = -lssl -lcrypto -lz -lpthread -ldl -lm
 FILLED = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' \
 	-e 's|@VERSION@|$(VERSION)|g' -e 's|@MINOR@|$(basename $(VERSION))|g' -e 's|@SOVERSION@|$(SOVERSION)|g' \
 	-e 's|@STATIC_LIBS@|$(STATIC_LIBS)|g' \
-	-e "s|@INCLUDEDIR_FROM_HERE@|$$(realpath -m --relative-to=$(LIBDIR)/cmake/sandbox $(INCLUDEDIR))|g"
+	-e "s|@INCLUDEDIR_FROM_HERE@|$$(realpath -m --relative-to="$(LIBDIR)/cmake/sandbox" "$(INCLUDEDIR)")|g"
+PKGCONFIG_FILES = sandbox.pc sandbox-static.pc
+CMAKE_FILES = sandbox-config.cmake sandbox-config-version.cmake
+TO_INCLUDEDIR = "$(DESTDIR)$(INCLUDEDIR)"
+TO_LIBDIR = "$(DESTDIR)$(LIBDIR)"
+# The loader finds the library only by its cache, which is root's. What is staged is another machine's.
+LDCONFIG = test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || PATH="$$PATH:/sbin" ldconfig
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN_BUILD = --target $(HOST) --target-dir target/asan $(ASAN:%=--test %)
@@ -59,28 +68,40 @@ quickstart: own-image tools cluster-up ## uses a sandbox on a real Kubernetes, a
 
 library: ## builds libsandbox.so and libsandbox.a, in target/release
 	cargo build --lib $(if $(filter release,$(PROFILE)),--release)
+	@touch $(BUILD_STAMP)
 
-$(BUILT)/libsandbox.so:
+# Builds only what is missing or old, so that root needs no compiler.
+$(BUILD_STAMP): $(SOURCES)
+	@command -v cargo >/dev/null || { echo "$(BUILT) has no library of these sources, and there is no cargo: run" \
+		"make library first, as who has it"; exit 1; }
 	$(MAKE) library
 
-# Builds only what is missing, so that root needs no compiler.
-install: $(BUILT)/libsandbox.so ## installs headers and libraries for C and C++ in PREFIX=/usr/local, with pkg-config and CMake files
-	install -d $(DESTDIR)$(INCLUDEDIR)/sandbox $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(LIBDIR)/cmake/sandbox
-	install -m 644 $(HEADERS) $(DESTDIR)$(INCLUDEDIR)
-	install -m 644 $(PARTS) $(DESTDIR)$(INCLUDEDIR)/sandbox
-	install -m 755 $(BUILT)/libsandbox.so $(DESTDIR)$(LIBDIR)/libsandbox.so.$(VERSION)
-	ln -sf libsandbox.so.$(VERSION) $(DESTDIR)$(LIBDIR)/libsandbox.so.$(SOVERSION)
-	ln -sf libsandbox.so.$(SOVERSION) $(DESTDIR)$(LIBDIR)/libsandbox.so
-	install -m 644 $(BUILT)/libsandbox.a $(DESTDIR)$(LIBDIR)
-	@$(FILLED) bindings/c/sandbox.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/sandbox.pc
-	@for file in config config-version; do \
-		$(FILLED) bindings/c/sandbox-$$file.cmake.in > $(DESTDIR)$(LIBDIR)/cmake/sandbox/sandbox-$$file.cmake || exit 1; \
+install: $(BUILD_STAMP) ## installs headers and libraries for C and C++ in PREFIX=/usr/local, with pkg-config and CMake files
+	install -d $(TO_INCLUDEDIR)/sandbox $(TO_LIBDIR)/pkgconfig $(TO_LIBDIR)/cmake/sandbox
+	install -m 644 $(HEADERS) $(TO_INCLUDEDIR)
+	install -m 644 $(PARTS) $(TO_INCLUDEDIR)/sandbox
+	install -m 755 $(BUILT)/libsandbox.so $(TO_LIBDIR)/libsandbox.so.$(VERSION)
+	ln -sf libsandbox.so.$(VERSION) $(TO_LIBDIR)/libsandbox.so.$(SOVERSION)
+	ln -sf libsandbox.so.$(SOVERSION) $(TO_LIBDIR)/libsandbox.so
+	install -m 644 $(BUILT)/libsandbox.a $(TO_LIBDIR)
+	@for file in $(PKGCONFIG_FILES); do \
+		$(FILLED) bindings/c/$$file.in | install -m 644 /dev/stdin $(TO_LIBDIR)/pkgconfig/$$file || exit 1; \
 	done
+	@for file in $(CMAKE_FILES); do \
+		$(FILLED) bindings/c/$$file.in | install -m 644 /dev/stdin $(TO_LIBDIR)/cmake/sandbox/$$file || exit 1; \
+	done
+	@$(LDCONFIG)
 
+# Nothing else: the directories may have files of others too.
 uninstall: ## removes what was installed in PREFIX
-	rm -f $(addprefix $(DESTDIR)$(INCLUDEDIR)/,$(notdir $(HEADERS))) $(DESTDIR)$(LIBDIR)/libsandbox.* \
-		$(DESTDIR)$(LIBDIR)/pkgconfig/sandbox.pc
-	rm -rf $(DESTDIR)$(INCLUDEDIR)/sandbox $(DESTDIR)$(LIBDIR)/cmake/sandbox
+	rm -f $(addprefix $(TO_INCLUDEDIR)/,$(notdir $(HEADERS)) $(PARTS:bindings/cpp/%=%)) \
+		$(addprefix $(TO_LIBDIR)/libsandbox.,so so.$(SOVERSION) so.$(VERSION) a) \
+		$(addprefix $(TO_LIBDIR)/pkgconfig/,$(PKGCONFIG_FILES)) \
+		$(addprefix $(TO_LIBDIR)/cmake/sandbox/,$(CMAKE_FILES))
+	@for directory in $(TO_INCLUDEDIR)/sandbox $(TO_LIBDIR)/cmake/sandbox; do \
+		test ! -d "$$directory" || rmdir --ignore-fail-on-non-empty "$$directory"; \
+	done
+	@$(LDCONFIG)
 
 wheel: library $(RUFF) ## builds the Python package with the library in it, target/wheel/*.whl
 	rm -rf target/wheel target/python

@@ -28,12 +28,13 @@
  * Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else `*err` is
  * always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so free one before the
  * next call. Other results are written on success only and left as they were on failure. A handle's place must not be NULL
- * unless its function says so; the place of a number may always be NULL. Nothing is read from such a place.
+ * unless its function says so; a number's may be, but for the `len` of sbx_child_read_stdout() and its like, and the positions of
+ * sbx_detached_stream(). Nothing is read from a place but from those positions. Places must not overlap.
  *
  * Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL does
  * nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a function
  * returns are borrowed from its first argument: they stay until that is freed, are never freed themselves, and have a NUL
- * behind them. What is handed in is copied, or used only during the call.
+ * behind them, but for sbx_transferred_sha256(). What is handed in is copied, or used only during the call.
  *
  * NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not UTF-8.
  * Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself. Functions
@@ -74,9 +75,11 @@
 /** The version as a number that grows. */
 #define SBX_VERSION_NUMBER ((SBX_VERSION_MAJOR << 16) | (SBX_VERSION_MINOR << 8) | SBX_VERSION_PATCH)
 
-/** A status that nobody looks at is a mistake, which C++ compilers since C++17 say. */
-#if defined(__cplusplus) && __cplusplus >= 201703L
+/** A status that nobody looks at is a mistake, which compilers say. */
+#if (defined(__cplusplus) && __cplusplus >= 201703L) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L)
 #define SBX_NODISCARD [[nodiscard]]
+#elif defined(__GNUC__)
+#define SBX_NODISCARD __attribute__((warn_unused_result))
 #else
 #define SBX_NODISCARD
 #endif
@@ -643,11 +646,11 @@ typedef struct sbx_transferred sbx_transferred;
 typedef struct sbx_tree_report sbx_tree_report;
 
 /**
- * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a NUL behind them, in
- * pieces of any size. Returns 0 to go on; anything else ends the call.
+ * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a
+ * NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
  *
- * It is called on the thread that made the call, and only during it. It may call this library, also for
- * the same sandbox, but must not change or free the command that runs. It must not throw or longjmp.
+ * It is called on the thread that made the call, and only during it. It may call this library, also for the same sandbox, but must
+ * not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
  */
 typedef int32_t (*sbx_output_fn)(void *userdata,
                                  sbx_stream stream,
@@ -660,7 +663,7 @@ typedef int32_t (*sbx_output_fn)(void *userdata,
  * `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
  *
  * It is called on the thread that called the function it was given to, and only during that call. It may call this library, also
- * for the same sandbox. It must not throw or longjmp.
+ * for the same sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
  */
 typedef int32_t (*sbx_progress_fn)(void *userdata,
                                    const char *path,
@@ -669,7 +672,7 @@ typedef int32_t (*sbx_progress_fn)(void *userdata,
 
 /**
  * Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number to end the
- * transfer with SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
+ * transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_progress_fn.
  */
 typedef int64_t (*sbx_read_fn)(void *userdata,
                                uint8_t *buffer,
@@ -707,20 +710,24 @@ const char *sbx_child_id(const sbx_child *child);
  *
  * SBX_ERR_CLOSED if the input was closed or the command takes no more.
  */
+SBX_NODISCARD
 sbx_status sbx_child_write_stdin(const sbx_child *child,
                                  const uint8_t *data,
                                  size_t len,
                                  sbx_error **err);
 
 /**
- * Ends the command's standard input. Waits for a write of another thread.
+ * Ends the command's standard input. Does not wait; a write of another thread is finished first.
  */
 void sbx_child_close_stdin(const sbx_child *child);
 
 /**
  * Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
- * end, else 1 or more. Blocks until there are some.
+ * end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says so.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
  */
+SBX_NODISCARD
 sbx_status sbx_child_read_stdout(const sbx_child *child,
                                  uint8_t *buffer,
                                  size_t capacity,
@@ -730,6 +737,7 @@ sbx_status sbx_child_read_stdout(const sbx_child *child,
 /**
  * As sbx_child_read_stdout(), for the standard error.
  */
+SBX_NODISCARD
 sbx_status sbx_child_read_stderr(const sbx_child *child,
                                  uint8_t *buffer,
                                  size_t capacity,
@@ -737,7 +745,8 @@ sbx_status sbx_child_read_stderr(const sbx_child *child,
                                  sbx_error **err);
 
 /**
- * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+ * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not wait; a read
+ * of another thread finds the end.
  */
 void sbx_child_close_stdout(const sbx_child *child);
 
@@ -750,6 +759,7 @@ void sbx_child_close_stderr(const sbx_child *child);
  * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
  * sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
  */
+SBX_NODISCARD
 sbx_status sbx_child_wait(const sbx_child *child,
                           sbx_ending **ending,
                           sbx_error **err);
@@ -759,6 +769,7 @@ sbx_status sbx_child_wait(const sbx_child *child,
  * sbx_output_free(). It has what nobody read before, and of each stream at most the command's output limit. Both streams are closed
  * afterwards. Fails as sbx_command_output().
  */
+SBX_NODISCARD
 sbx_status sbx_child_wait_with_output(const sbx_child *child,
                                       sbx_output **output,
                                       sbx_error **err);
@@ -767,14 +778,18 @@ sbx_status sbx_child_wait_with_output(const sbx_child *child,
  * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
  * with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
  */
+SBX_NODISCARD
 sbx_status sbx_child_try_wait(const sbx_child *child,
                               bool *has_ended,
                               sbx_ending **ending,
                               sbx_error **err);
 
 /**
- * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended.
+ * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended needs none.
+ *
+ * SBX_ERR_FORKED in a forked child, and no other error.
  */
+SBX_NODISCARD
 sbx_status sbx_child_kill(const sbx_child *child,
                           sbx_error **err);
 
@@ -783,6 +798,7 @@ sbx_status sbx_child_kill(const sbx_child *child,
  *
  * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal.
  */
+SBX_NODISCARD
 sbx_status sbx_child_signal(const sbx_child *child,
                             const char *name,
                             sbx_error **err);
@@ -805,6 +821,7 @@ void sbx_child_free(sbx_child *child);
  *
  * SBX_ERR_CONFIG if a setting is not allowed, or no way to authenticate was found.
  */
+SBX_NODISCARD
 sbx_status sbx_client_new(const sbx_config *config,
                           sbx_client **client,
                           sbx_error **err);
@@ -826,6 +843,7 @@ uint64_t sbx_client_api_requests(const sbx_client *client);
  * SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT with the
  * last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
  */
+SBX_NODISCARD
 sbx_status sbx_client_create(const sbx_client *client,
                              const sbx_spec *spec,
                              sbx_sandbox **sandbox,
@@ -837,6 +855,7 @@ sbx_status sbx_client_create(const sbx_client *client,
  *
  * SBX_ERR_NOT_FOUND if there is none.
  */
+SBX_NODISCARD
 sbx_status sbx_client_attach(const sbx_client *client,
                              const char *name,
                              sbx_sandbox **sandbox,
@@ -845,7 +864,10 @@ sbx_status sbx_client_attach(const sbx_client *client,
 /**
  * Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
  * sbx_list_free().
+ *
+ * SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
  */
+SBX_NODISCARD
 sbx_status sbx_client_list(const sbx_client *client,
                            sbx_list **list,
                            sbx_error **err);
@@ -853,7 +875,10 @@ sbx_status sbx_client_list(const sbx_client *client,
 /**
  * Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
  * names are freed by the caller with sbx_names_free(); `names` may be NULL.
+ *
+ * Fails as sbx_client_list(), with the first error; what could be deleted is deleted all the same.
  */
+SBX_NODISCARD
 sbx_status sbx_client_reap(const sbx_client *client,
                            sbx_names **names,
                            sbx_error **err);
@@ -863,6 +888,7 @@ sbx_status sbx_client_reap(const sbx_client *client,
  *
  * SBX_ERR_NOT_FOUND if there is none of this name.
  */
+SBX_NODISCARD
 sbx_status sbx_client_delete_sandbox(const sbx_client *client,
                                      const char *name,
                                      sbx_error **err);
@@ -870,6 +896,7 @@ sbx_status sbx_client_delete_sandbox(const sbx_client *client,
 /**
  * The same as sbx_client_delete_sandbox(), under the name that some know.
  */
+SBX_NODISCARD
 sbx_status sbx_client_shutdown_sandbox(const sbx_client *client,
                                        const char *name,
                                        sbx_error **err);
@@ -878,6 +905,7 @@ sbx_status sbx_client_shutdown_sandbox(const sbx_client *client,
  * Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
  * caller frees the output with sbx_output_free().
  */
+SBX_NODISCARD
 sbx_status sbx_client_execute_command(const sbx_client *client,
                                       const char *name,
                                       const char *line,
@@ -887,6 +915,7 @@ sbx_status sbx_client_execute_command(const sbx_client *client,
 /**
  * Copies a local file into a sandbox by name: sbx_client_attach() and sbx_sandbox_upload_file() in one.
  */
+SBX_NODISCARD
 sbx_status sbx_client_upload_file(const sbx_client *client,
                                   const char *name,
                                   const char *local,
@@ -897,6 +926,7 @@ sbx_status sbx_client_upload_file(const sbx_client *client,
 /**
  * Copies a file out of a sandbox by name: sbx_client_attach() and sbx_sandbox_download_file() in one.
  */
+SBX_NODISCARD
 sbx_status sbx_client_download_file(const sbx_client *client,
                                     const char *name,
                                     const char *remote,
@@ -909,6 +939,7 @@ sbx_status sbx_client_download_file(const sbx_client *client,
  *
  * SBX_ERR_NOT_FOUND if there is none of this name.
  */
+SBX_NODISCARD
 sbx_status sbx_client_get_sandbox_info(const sbx_client *client,
                                        const char *name,
                                        sbx_info **info,
@@ -923,12 +954,14 @@ uint16_t sbx_client_ssh_port(const sbx_client *client,
 
 /**
  * Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
+ * The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds for what they do.
  */
 void sbx_client_free(sbx_client *client);
 
 /**
  * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
  */
+SBX_NODISCARD
 sbx_status sbx_command_add_arg(sbx_command *command,
                                const char *value,
                                sbx_error **err);
@@ -937,6 +970,7 @@ sbx_status sbx_command_add_arg(sbx_command *command,
  * Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if `len`
  * is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
  */
+SBX_NODISCARD
 sbx_status sbx_command_add_arg_bytes(sbx_command *command,
                                      const uint8_t *data,
                                      size_t len,
@@ -945,6 +979,7 @@ sbx_status sbx_command_add_arg_bytes(sbx_command *command,
 /**
  * Sets an environment variable for the command. Name and value are bytes; the name has no '='.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_env(sbx_command *command,
                                const char *name,
                                const char *value,
@@ -953,6 +988,7 @@ sbx_status sbx_command_set_env(sbx_command *command,
 /**
  * Sets the directory to run in; a relative one begins at the image's working directory.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_current_dir(sbx_command *command,
                                        const char *directory,
                                        sbx_error **err);
@@ -961,6 +997,7 @@ sbx_status sbx_command_set_current_dir(sbx_command *command,
  * Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another user than its
  * own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_user(sbx_command *command,
                                 const char *name,
                                 sbx_error **err);
@@ -969,6 +1006,7 @@ sbx_status sbx_command_set_user(sbx_command *command,
  * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
  * Default: no input.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_stdin(sbx_command *command,
                                  const uint8_t *data,
                                  size_t len,
@@ -979,6 +1017,7 @@ sbx_status sbx_command_set_stdin(sbx_command *command,
  * The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller may close its own at
  * once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_stdin_fd(sbx_command *command,
                                     int32_t fd,
                                     sbx_error **err);
@@ -986,18 +1025,21 @@ sbx_status sbx_command_set_stdin_fd(sbx_command *command,
 /**
  * Sends the standard output to /dev/null in the sandbox, so that none of it travels.
  */
+SBX_NODISCARD
 sbx_status sbx_command_discard_stdout(sbx_command *command,
                                       sbx_error **err);
 
 /**
  * Sends the standard error to /dev/null in the sandbox, so that none of it travels.
  */
+SBX_NODISCARD
 sbx_status sbx_command_discard_stderr(sbx_command *command,
                                       sbx_error **err);
 
 /**
  * Sends the standard error to where the standard output goes, in the order in which the command writes both.
  */
+SBX_NODISCARD
 sbx_status sbx_command_merge_stderr(sbx_command *command,
                                     sbx_error **err);
 
@@ -1005,6 +1047,7 @@ sbx_status sbx_command_merge_stderr(sbx_command *command,
  * Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
  * command_timeout.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_timeout(sbx_command *command,
                                    double seconds,
                                    sbx_error **err);
@@ -1013,6 +1056,7 @@ sbx_status sbx_command_set_timeout(sbx_command *command,
  * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
  * standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_terminal(sbx_command *command,
                                     const char *kind,
                                     uint16_t columns,
@@ -1023,6 +1067,7 @@ sbx_status sbx_command_set_terminal(sbx_command *command,
  * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
  * MiB.
  */
+SBX_NODISCARD
 sbx_status sbx_command_set_output_limit(sbx_command *command,
                                         size_t bytes,
                                         sbx_error **err);
@@ -1035,6 +1080,7 @@ sbx_status sbx_command_set_output_limit(sbx_command *command,
  * SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the sandbox can't
  * be reached.
  */
+SBX_NODISCARD
 sbx_status sbx_command_output(const sbx_command *command,
                               sbx_output **output,
                               sbx_error **err);
@@ -1043,6 +1089,7 @@ sbx_status sbx_command_output(const sbx_command *command,
  * Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending` may be
  * NULL. Fails as sbx_command_output().
  */
+SBX_NODISCARD
 sbx_status sbx_command_status(const sbx_command *command,
                               sbx_ending **ending,
                               sbx_error **err);
@@ -1053,6 +1100,7 @@ sbx_status sbx_command_status(const sbx_command *command,
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
  */
+SBX_NODISCARD
 sbx_status sbx_command_stream(const sbx_command *command,
                               sbx_output_fn receive,
                               void *userdata,
@@ -1064,6 +1112,7 @@ sbx_status sbx_command_stream(const sbx_command *command,
  *
  * Fails as sbx_command_output(), as far as the start is concerned; the rest comes from sbx_child_wait().
  */
+SBX_NODISCARD
 sbx_status sbx_command_spawn(const sbx_command *command,
                              sbx_child **child,
                              sbx_error **err);
@@ -1079,6 +1128,7 @@ sbx_status sbx_command_spawn(const sbx_command *command,
  * SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
  * sbx_command_output().
  */
+SBX_NODISCARD
 sbx_status sbx_command_detach(const sbx_command *command,
                               const char *key,
                               sbx_detached **detached,
@@ -1128,7 +1178,7 @@ const char *sbx_output_signal(const sbx_output *output);
 
 /**
  * The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
- * be NULL. NULL only for NULL.
+ * be NULL. NULL and 0 only for NULL.
  */
 const uint8_t *sbx_output_stdout(const sbx_output *output,
                                  size_t *len);
@@ -1148,6 +1198,7 @@ uint64_t sbx_output_truncated(const sbx_output *output);
  * SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last line of the
  * standard error, and the error has both streams.
  */
+SBX_NODISCARD
 sbx_status sbx_output_check(const sbx_output *output,
                             sbx_error **err);
 
@@ -1159,6 +1210,7 @@ void sbx_output_free(sbx_output *output);
 /**
  * Makes a configuration with the defaults, whatever the environment says. The caller frees it with sbx_config_free().
  */
+SBX_NODISCARD
 sbx_status sbx_config_new(sbx_config **config,
                           sbx_error **err);
 
@@ -1168,6 +1220,7 @@ sbx_status sbx_config_new(sbx_config **config,
  *
  * SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
  */
+SBX_NODISCARD
 sbx_status sbx_config_from_env(sbx_config **config,
                                sbx_error **err);
 
@@ -1177,6 +1230,7 @@ sbx_status sbx_config_from_env(sbx_config **config,
  *
  * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what is.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set(sbx_config *config,
                           const char *name,
                           const char *value,
@@ -1185,6 +1239,7 @@ sbx_status sbx_config_set(sbx_config *config,
 /**
  * Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_namespace(sbx_config *config,
                                     const char *value,
                                     sbx_error **err);
@@ -1193,6 +1248,7 @@ sbx_status sbx_config_set_namespace(sbx_config *config,
  * Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
  * ~/.kube/config.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_kubeconfig(sbx_config *config,
                                      const char *path,
                                      sbx_error **err);
@@ -1200,6 +1256,7 @@ sbx_status sbx_config_set_kubeconfig(sbx_config *config,
 /**
  * Context in the kubeconfig. Default: its current context.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_context(sbx_config *config,
                                   const char *value,
                                   sbx_error **err);
@@ -1207,6 +1264,7 @@ sbx_status sbx_config_set_context(sbx_config *config,
 /**
  * Image of new sandboxes whose spec names none.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_image(sbx_config *config,
                                 const char *value,
                                 sbx_error **err);
@@ -1214,6 +1272,7 @@ sbx_status sbx_config_set_image(sbx_config *config,
 /**
  * User name for SSH. Default: "sandbox".
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_ssh_user(sbx_config *config,
                                    const char *value,
                                    sbx_error **err);
@@ -1221,6 +1280,7 @@ sbx_status sbx_config_set_ssh_user(sbx_config *config,
 /**
  * Port of the SSH server in new sandboxes. Default: 22.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_ssh_port(sbx_config *config,
                                    uint16_t port,
                                    sbx_error **err);
@@ -1229,6 +1289,7 @@ sbx_status sbx_config_set_ssh_port(sbx_config *config,
  * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
  * memory for each client.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_ssh_key(sbx_config *config,
                                   const char *path,
                                   sbx_error **err);
@@ -1236,6 +1297,7 @@ sbx_status sbx_config_set_ssh_key(sbx_config *config,
 /**
  * The way to the sandboxes: an sbx_transport. Default: SBX_TRANSPORT_AUTO.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_transport(sbx_config *config,
                                     int32_t transport,
                                     sbx_error **err);
@@ -1243,6 +1305,7 @@ sbx_status sbx_config_set_transport(sbx_config *config,
 /**
  * Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_owner(sbx_config *config,
                                 const char *value,
                                 sbx_error **err);
@@ -1250,6 +1313,7 @@ sbx_status sbx_config_set_owner(sbx_config *config,
 /**
  * Seconds until a new sandbox expires; a negative number for never. Default: 3600.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_lifetime(sbx_config *config,
                                    double seconds,
                                    sbx_error **err);
@@ -1257,6 +1321,7 @@ sbx_status sbx_config_set_lifetime(sbx_config *config,
 /**
  * Seconds for creating a sandbox, up to its first login; a negative number for no limit. Default: 300.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_create_timeout(sbx_config *config,
                                          double seconds,
                                          sbx_error **err);
@@ -1264,6 +1329,7 @@ sbx_status sbx_config_set_create_timeout(sbx_config *config,
 /**
  * Seconds for one SSH connection with login; a negative number for no limit. Default: 30.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_connect_timeout(sbx_config *config,
                                           double seconds,
                                           sbx_error **err);
@@ -1271,6 +1337,7 @@ sbx_status sbx_config_set_connect_timeout(sbx_config *config,
 /**
  * Seconds for a command that sets none itself; a negative number for no limit. Default: 600.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_command_timeout(sbx_config *config,
                                           double seconds,
                                           sbx_error **err);
@@ -1278,6 +1345,7 @@ sbx_status sbx_config_set_command_timeout(sbx_config *config,
 /**
  * Seconds for a file transfer; a negative number for no limit. Default: 3600.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_transfer_timeout(sbx_config *config,
                                            double seconds,
                                            sbx_error **err);
@@ -1285,6 +1353,7 @@ sbx_status sbx_config_set_transfer_timeout(sbx_config *config,
 /**
  * Seconds after which an unused SSH session is closed; a negative number for never. Default: 300.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_idle_timeout(sbx_config *config,
                                        double seconds,
                                        sbx_error **err);
@@ -1292,6 +1361,7 @@ sbx_status sbx_config_set_idle_timeout(sbx_config *config,
 /**
  * SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_max_sessions(sbx_config *config,
                                        size_t sessions,
                                        sbx_error **err);
@@ -1299,6 +1369,7 @@ sbx_status sbx_config_set_max_sessions(sbx_config *config,
 /**
  * Level for sbx_config_init_logging(): an sbx_log_level. Default: SBX_LOG_WARN.
  */
+SBX_NODISCARD
 sbx_status sbx_config_set_log(sbx_config *config,
                               int32_t level,
                               sbx_error **err);
@@ -1309,6 +1380,7 @@ sbx_status sbx_config_set_log(sbx_config *config,
  *
  * SBX_ERR_CONFLICT if this was done before.
  */
+SBX_NODISCARD
 sbx_status sbx_config_init_logging(const sbx_config *config,
                                    sbx_error **err);
 
@@ -1330,6 +1402,7 @@ const char *sbx_detached_key(const sbx_detached *detached);
  * SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't be
  * reached.
  */
+SBX_NODISCARD
 sbx_status sbx_detached_try_wait(const sbx_detached *detached,
                                  bool *has_ended,
                                  sbx_ending **ending,
@@ -1341,6 +1414,7 @@ sbx_status sbx_detached_try_wait(const sbx_detached *detached,
  *
  * SBX_ERR_TIMED_OUT if it still runs; it goes on then. Else as sbx_detached_try_wait().
  */
+SBX_NODISCARD
 sbx_status sbx_detached_wait(const sbx_detached *detached,
                              double seconds,
                              sbx_ending **ending,
@@ -1352,6 +1426,7 @@ sbx_status sbx_detached_wait(const sbx_detached *detached,
  *
  * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
+SBX_NODISCARD
 sbx_status sbx_detached_read(const sbx_detached *detached,
                              int32_t stream,
                              uint64_t offset,
@@ -1366,6 +1441,7 @@ sbx_status sbx_detached_read(const sbx_detached *detached,
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
  */
+SBX_NODISCARD
 sbx_status sbx_detached_stream(const sbx_detached *detached,
                                uint64_t *stdout_position,
                                uint64_t *stderr_position,
@@ -1381,6 +1457,7 @@ sbx_status sbx_detached_stream(const sbx_detached *detached,
  * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its like if
  * the sandbox can't be reached.
  */
+SBX_NODISCARD
 sbx_status sbx_detached_kill(const sbx_detached *detached,
                              sbx_error **err);
 
@@ -1389,6 +1466,7 @@ sbx_status sbx_detached_kill(const sbx_detached *detached,
  *
  * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
  */
+SBX_NODISCARD
 sbx_status sbx_detached_signal(const sbx_detached *detached,
                                const char *name,
                                sbx_error **err);
@@ -1399,6 +1477,7 @@ sbx_status sbx_detached_signal(const sbx_detached *detached,
  * SBX_ERR_CONFLICT if it runs; SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be
  * reached.
  */
+SBX_NODISCARD
 sbx_status sbx_detached_remove(const sbx_detached *detached,
                                sbx_error **err);
 
@@ -1420,11 +1499,13 @@ size_t sbx_status_count(void);
 /**
  * The statuses one by one, for bindings that check that they know all: `index` counts from 0. SBX_OK beyond the last.
  */
+SBX_NODISCARD
 sbx_status sbx_status_at(size_t index);
 
 /**
  * The status that came with this error; SBX_OK for NULL.
  */
+SBX_NODISCARD
 sbx_status sbx_error_status(const sbx_error *error);
 
 /**
@@ -1475,7 +1556,7 @@ const char *sbx_error_verdict_message(const sbx_error *error);
 
 /**
  * What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the error,
- * their number in `*len`. NULL, and `*len` untouched, if the error has no output. `len` may be NULL.
+ * their number in `*len`. NULL and 0 if the error has no output. `len` may be NULL.
  */
 const uint8_t *sbx_error_stdout(const sbx_error *error,
                                 size_t *len);
@@ -1496,6 +1577,7 @@ void sbx_error_free(sbx_error *error);
  * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT
  * if a file is there that SBX_OPEN_CREATE_NEW was to create.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
                                  const char *path,
                                  int32_t flags,
@@ -1505,8 +1587,9 @@ sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
 
 /**
  * Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
- * or more, but not always as many as there are. Fails as sbx_sandbox_upload_file().
+ * or more, but not always as many as there are. Fails as sbx_sandbox_upload_file(); SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
  */
+SBX_NODISCARD
 sbx_status sbx_file_read(const sbx_file *file,
                          uint8_t *buffer,
                          size_t capacity,
@@ -1517,6 +1600,7 @@ sbx_status sbx_file_read(const sbx_file *file,
  * Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be NULL if `len`
  * is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
  */
+SBX_NODISCARD
 sbx_status sbx_file_write(const sbx_file *file,
                           const uint8_t *data,
                           size_t len,
@@ -1526,6 +1610,7 @@ sbx_status sbx_file_write(const sbx_file *file,
  * Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`, which may be
  * NULL. Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_file_seek(const sbx_file *file,
                          int64_t offset,
                          int32_t whence,
@@ -1535,6 +1620,7 @@ sbx_status sbx_file_seek(const sbx_file *file,
 /**
  * Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_file_metadata(const sbx_file *file,
                              sbx_metadata **metadata,
                              sbx_error **err);
@@ -1542,6 +1628,7 @@ sbx_status sbx_file_metadata(const sbx_file *file,
 /**
  * Cuts it off after `size` bytes, or fills it up with zeros. Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_file_set_size(const sbx_file *file,
                              uint64_t size,
                              sbx_error **err);
@@ -1549,6 +1636,7 @@ sbx_status sbx_file_set_size(const sbx_file *file,
 /**
  * Sets its permission bits, such as 0755. Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_file_set_permissions(const sbx_file *file,
                                     uint32_t mode,
                                     sbx_error **err);
@@ -1557,6 +1645,7 @@ sbx_status sbx_file_set_permissions(const sbx_file *file,
  * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
  * if the SFTP server can't do that, which OpenSSH's can.
  */
+SBX_NODISCARD
 sbx_status sbx_file_sync(const sbx_file *file,
                          sbx_error **err);
 
@@ -1564,11 +1653,12 @@ sbx_status sbx_file_sync(const sbx_file *file,
  * Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
  * as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
  */
+SBX_NODISCARD
 sbx_status sbx_file_close(const sbx_file *file,
                           sbx_error **err);
 
 /**
- * Frees a file, and closes it if it is open.
+ * Frees a file, and closes it if it is open, for which it waits up to 2 seconds.
  */
 void sbx_file_free(sbx_file *file);
 
@@ -1583,6 +1673,7 @@ void sbx_file_free(sbx_file *file);
  * transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
  * harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
                                    const char *local,
                                    const char *remote,
@@ -1592,6 +1683,7 @@ sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
 /**
  * Copies `remote` in the sandbox to the local file `local`; otherwise as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
                                      const char *remote,
                                      const char *local,
@@ -1602,6 +1694,7 @@ sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
  * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
  * 0. Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
                                   const char *remote,
                                   const uint8_t *data,
@@ -1612,14 +1705,15 @@ sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
  * Reads the file `remote` in the sandbox, of 1 GiB at most. The caller frees the bytes with sbx_bytes_free(). Fails as
  * sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
                                  const char *remote,
                                  sbx_bytes **bytes,
                                  sbx_error **err);
 
 /**
- * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
- * NULL.
+ * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL and 0 only
+ * for NULL.
  */
 const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
                               size_t *len);
@@ -1633,6 +1727,7 @@ void sbx_bytes_free(sbx_bytes *bytes);
  * Writes `len` bytes at `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
  * After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_append_file(const sbx_sandbox *sandbox,
                                    const char *remote,
                                    const uint8_t *data,
@@ -1643,6 +1738,7 @@ sbx_status sbx_sandbox_append_file(const sbx_sandbox *sandbox,
  * Tells what is known about a file; links are followed. The caller frees the answer with sbx_metadata_free(). Fails as
  * sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_file_metadata(const sbx_sandbox *sandbox,
                                      const char *path,
                                      sbx_metadata **metadata,
@@ -1651,6 +1747,7 @@ sbx_status sbx_sandbox_file_metadata(const sbx_sandbox *sandbox,
 /**
  * As sbx_sandbox_file_metadata(), of a link itself.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_symlink_metadata(const sbx_sandbox *sandbox,
                                         const char *path,
                                         sbx_metadata **metadata,
@@ -1660,6 +1757,7 @@ sbx_status sbx_sandbox_symlink_metadata(const sbx_sandbox *sandbox,
  * Puts into `*exists` whether there is such a file; links are followed, so a broken one is none. Fails as
  * sbx_sandbox_upload_file(), but not for a file that is not there.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
                                    const char *path,
                                    bool *exists,
@@ -1669,6 +1767,7 @@ sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
  * Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list with
  * sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of names.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
                                 const char *path,
                                 sbx_entries **entries,
@@ -1677,6 +1776,7 @@ sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
 /**
  * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something of that name is there.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
                                   const char *path,
                                   sbx_error **err);
@@ -1685,6 +1785,7 @@ sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
  * Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
  * SBX_ERR_CONFLICT if something else than a directory is in the way.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
                                       const char *path,
                                       sbx_error **err);
@@ -1692,6 +1793,7 @@ sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
 /**
  * Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for a directory.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
                                    const char *path,
                                    sbx_error **err);
@@ -1699,6 +1801,7 @@ sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
 /**
  * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if it is not empty, or no directory.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
                                   const char *path,
                                   sbx_error **err);
@@ -1707,6 +1810,7 @@ sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
  * Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
  * SBX_ERR_TRANSFER for something else than a directory. What could be removed is gone then.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
                                       const char *path,
                                       sbx_error **err);
@@ -1716,6 +1820,7 @@ sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
  * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the two are not on the same file system, or a directory is
  * in the way.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
                                    const char *from,
                                    const char *to,
@@ -1724,6 +1829,7 @@ sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
 /**
  * Sets the permission bits, such as 0755; links are followed. Fails as sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_set_file_permissions(const sbx_sandbox *sandbox,
                                             const char *path,
                                             uint32_t mode,
@@ -1733,6 +1839,7 @@ sbx_status sbx_sandbox_set_file_permissions(const sbx_sandbox *sandbox,
  * Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
  * SBX_ERR_CONFLICT if something of that name is there.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
                                       const char *original,
                                       const char *link,
@@ -1742,6 +1849,7 @@ sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
  * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
  * SBX_ERR_TRANSFER for what is no link.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
                                  const char *path,
                                  sbx_bytes **bytes,
@@ -1751,6 +1859,7 @@ sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
  * Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free(). Fails as
  * sbx_sandbox_upload_file().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_resolve_path(const sbx_sandbox *sandbox,
                                     const char *path,
                                     sbx_bytes **bytes,
@@ -1995,6 +2104,7 @@ void sbx_sandbox_session_counts(const sbx_sandbox *sandbox,
  *
  * SBX_ERR_NOT_FOUND if its Pod is gone, also if another one has its name now.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_info(const sbx_sandbox *sandbox,
                             sbx_info **info,
                             sbx_error **err);
@@ -2003,6 +2113,7 @@ sbx_status sbx_sandbox_info(const sbx_sandbox *sandbox,
  * Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free(). Short for
  * sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_execute(const sbx_sandbox *sandbox,
                                const char *line,
                                sbx_output **output,
@@ -2012,6 +2123,7 @@ sbx_status sbx_sandbox_execute(const sbx_sandbox *sandbox,
  * Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing runs yet.
  * The caller frees it with sbx_command_free().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_command(const sbx_sandbox *sandbox,
                                const char *program,
                                sbx_command **command,
@@ -2020,6 +2132,7 @@ sbx_status sbx_sandbox_command(const sbx_sandbox *sandbox,
 /**
  * Makes a command of a line for the sandbox's shell. Nothing runs yet. The caller frees it with sbx_command_free().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
                              const char *line,
                              sbx_command **command,
@@ -2031,6 +2144,7 @@ sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
  *
  * SBX_ERR_INVALID_ARGUMENT if this can't be a key.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
                                 const char *key,
                                 sbx_detached **detached,
@@ -2039,7 +2153,10 @@ sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
 /**
  * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
  * stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+ *
+ * SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as sbx_client_list().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
                              double seconds,
                              int64_t *unix_seconds,
@@ -2051,12 +2168,14 @@ sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
  *
  * SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_delete(const sbx_sandbox *sandbox,
                               sbx_error **err);
 
 /**
  * The same as sbx_sandbox_delete(), under the name that some know.
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
@@ -2069,6 +2188,7 @@ void sbx_sandbox_free(sbx_sandbox *sandbox);
  * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The caller frees
  * it with sbx_spec_free().
  */
+SBX_NODISCARD
 sbx_status sbx_spec_new(sbx_spec **spec,
                         sbx_error **err);
 
@@ -2076,6 +2196,7 @@ sbx_status sbx_spec_new(sbx_spec **spec,
  * Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16 random
  * hexadecimal digits.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_name(sbx_spec *spec,
                              const char *value,
                              sbx_error **err);
@@ -2084,6 +2205,7 @@ sbx_status sbx_spec_set_name(sbx_spec *spec,
  * Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
  * configured image.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_image(sbx_spec *spec,
                               const char *value,
                               sbx_error **err);
@@ -2091,6 +2213,7 @@ sbx_status sbx_spec_set_image(sbx_spec *spec,
 /**
  * An environment variable for everything that runs in the sandbox, on top of the image's own.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_env(sbx_spec *spec,
                             const char *name,
                             const char *value,
@@ -2099,6 +2222,7 @@ sbx_status sbx_spec_set_env(sbx_spec *spec,
 /**
  * A Kubernetes label on the Pod.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_label(sbx_spec *spec,
                               const char *name,
                               const char *value,
@@ -2107,6 +2231,7 @@ sbx_status sbx_spec_set_label(sbx_spec *spec,
 /**
  * A Kubernetes annotation on the Pod.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_annotation(sbx_spec *spec,
                                    const char *name,
                                    const char *value,
@@ -2115,6 +2240,7 @@ sbx_status sbx_spec_set_annotation(sbx_spec *spec,
 /**
  * The most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_cpu(sbx_spec *spec,
                             const char *value,
                             sbx_error **err);
@@ -2122,6 +2248,7 @@ sbx_status sbx_spec_set_cpu(sbx_spec *spec,
 /**
  * The CPU that the scheduler sets aside for it, as a Kubernetes quantity. Default: "10m".
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_cpu_request(sbx_spec *spec,
                                     const char *value,
                                     sbx_error **err);
@@ -2129,6 +2256,7 @@ sbx_status sbx_spec_set_cpu_request(sbx_spec *spec,
 /**
  * The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_memory(sbx_spec *spec,
                                const char *value,
                                sbx_error **err);
@@ -2136,6 +2264,7 @@ sbx_status sbx_spec_set_memory(sbx_spec *spec,
 /**
  * The memory that the scheduler sets aside for it, as a Kubernetes quantity. Default: "32Mi".
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_memory_request(sbx_spec *spec,
                                        const char *value,
                                        sbx_error **err);
@@ -2143,6 +2272,7 @@ sbx_status sbx_spec_set_memory_request(sbx_spec *spec,
 /**
  * The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_disk(sbx_spec *spec,
                              const char *value,
                              sbx_error **err);
@@ -2151,6 +2281,7 @@ sbx_status sbx_spec_set_disk(sbx_spec *spec,
  * Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left. sbx_sandbox_renew() moves
  * it. A negative number for never. Default: the configured lifetime.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_lifetime(sbx_spec *spec,
                                  double seconds,
                                  sbx_error **err);
@@ -2159,6 +2290,7 @@ sbx_status sbx_spec_set_lifetime(sbx_spec *spec,
  * Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24 hours, or
  * twice the lifetime if that is more; none for a sandbox that never expires.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
                                    double seconds,
                                    sbx_error **err);
@@ -2166,6 +2298,7 @@ sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
 /**
  * Runtime class, such as "gvisor" or "kata". Default: the cluster's.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,
                                       const char *value,
                                       sbx_error **err);
@@ -2173,6 +2306,7 @@ sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,
 /**
  * A label that the node must have.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_node_selector(sbx_spec *spec,
                                       const char *label,
                                       const char *value,
@@ -2181,6 +2315,7 @@ sbx_status sbx_spec_set_node_selector(sbx_spec *spec,
 /**
  * Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default: 10.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
                                             double seconds,
                                             sbx_error **err);
@@ -2192,6 +2327,7 @@ sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
  *
  * SBX_ERR_INVALID_ARGUMENT if the text is not a JSON object.
  */
+SBX_NODISCARD
 sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
                                      const char *json,
                                      sbx_error **err);
@@ -2204,6 +2340,7 @@ void sbx_spec_free(sbx_spec *spec);
 /**
  * Makes options for transfers to and from this sandbox. The caller frees them with sbx_transfer_free().
  */
+SBX_NODISCARD
 sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
                                 sbx_transfer **transfer,
                                 sbx_error **err);
@@ -2212,6 +2349,7 @@ sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
  * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
  * files. The sandbox needs sha256sum. Default: false.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
                                      bool checksum,
                                      sbx_error **err);
@@ -2220,6 +2358,7 @@ sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
  * Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the truth.
  * Default: false.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
                                  bool sync,
                                  sbx_error **err);
@@ -2229,6 +2368,7 @@ sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
  * with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what has arrived is
  * removed.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
                                    bool resume,
                                    sbx_error **err);
@@ -2236,6 +2376,7 @@ sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
 /**
  * How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_set_max_bytes(sbx_transfer *transfer,
                                       uint64_t max_bytes,
                                       sbx_error **err);
@@ -2243,6 +2384,7 @@ sbx_status sbx_transfer_set_max_bytes(sbx_transfer *transfer,
 /**
  * How many entries the download of a directory may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
                                         uint64_t max_entries,
                                         sbx_error **err);
@@ -2253,6 +2395,7 @@ sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
  *
  * Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback says so.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_upload(const sbx_transfer *transfer,
                                const char *local,
                                const char *remote,
@@ -2264,6 +2407,7 @@ sbx_status sbx_transfer_upload(const sbx_transfer *transfer,
 /**
  * Copies `remote` to the local file `local`; otherwise as sbx_transfer_upload().
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_download(const sbx_transfer *transfer,
                                  const char *remote,
                                  const char *local,
@@ -2276,6 +2420,7 @@ sbx_status sbx_transfer_download(const sbx_transfer *transfer,
  * Copies all that `read` gives to the file `remote`, with permissions rw-r--r--. `read` and `progress` get the same `userdata`. It
  * can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
                                     sbx_read_fn read,
                                     const char *remote,
@@ -2288,6 +2433,7 @@ sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
  * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be resumed:
  * SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
                                     const char *remote,
                                     sbx_write_fn write,
@@ -2307,6 +2453,7 @@ sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
  * Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something else than a directory is in the way, SBX_ERR_CANCELLED if the
  * callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
                                    const char *local,
                                    const char *remote,
@@ -2322,6 +2469,7 @@ sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
  * links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files below a link, and links to
  * files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
  */
+SBX_NODISCARD
 sbx_status sbx_transfer_download_dir(const sbx_transfer *transfer,
                                      const char *remote,
                                      const char *local,

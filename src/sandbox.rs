@@ -324,6 +324,11 @@ impl Sandbox {
         Ok(observed)
     }
 
+    /// For who has to take a lock first, which another thread may have held when this process was forked.
+    pub(crate) fn check_caller(&self) -> Result<()> {
+        self.core.runtime.check_caller()
+    }
+
     pub(crate) fn explain(&self, error: Error, operation: &'static str) -> Error {
         self.core.explain(error, operation, &self.endpoint)
     }

@@ -45,6 +45,34 @@ fn the_header_compiles_alone_and_twice_in_one_program_in_every_standard() {
     }
 }
 
+#[test]
+fn bytes_of_literals_and_arrays_are_counted() {
+    let place = Place::new("bytes");
+    let source = "#include <sandbox.hpp>
+#include <array>
+using sandbox::bytes_view;
+int main() {
+    char text[8] = \"abc\";
+    const char no_text[] = {'a', 'b'};
+    unsigned char raw[4] = {1};
+    const std::array<std::byte, 5> bytes{};
+    const char *pointer = text;
+    const std::size_t sizes[] = {bytes_view(\"a\\0b\").size(), bytes_view(u8\"a\\0b\").size(), bytes_view(\"\").size(),
+                                 bytes_view(text).size(),     bytes_view(no_text).size(),   bytes_view(raw).size(),
+                                 bytes_view(bytes).size(),    bytes_view(pointer).size()};
+    const std::size_t expected[] = {3, 3, 0, 8, 2, 4, 5, 3};
+    for (std::size_t i = 0; i < std::size(expected); i++)
+        if (sizes[i] != expected[i])
+            return static_cast<int>(i) + 1;
+}
+";
+    let (source, program) = (place.source("bytes.cpp", source), place.path("bytes"));
+    for standard in ["c++17", "c++20", "c++23"] {
+        succeeded(compiler(&place, standard).arg(&source).arg("-o").arg(&program));
+        succeeded(&mut Command::new(&program));
+    }
+}
+
 /// Doxygen, which `make docs-c` asks about everything else, has no warning for these.
 #[test]
 fn every_enumerator_is_documented() {

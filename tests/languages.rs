@@ -1,7 +1,7 @@
 //! The header serves the languages that it is for, and so do the examples. What each language can do is shown by `conformance.rs`.
 //!
 //! Run it where the cluster is reached: `tests/cluster/cluster.py run -- cargo test --test languages`.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod toolchain;
 
@@ -22,6 +22,37 @@ fn the_header_compiles_alone_and_twice_and_in_every_standard() {
             succeeded(command.arg("-o").arg(place.path("program")).args(place.libraries()));
         }
     }
+}
+
+#[test]
+fn a_status_that_nobody_looks_at_is_a_mistake() {
+    let place = Place::new("status");
+    let unit = "#include <sandbox.h>\nvoid f(sbx_sandbox *sandbox);\nvoid f(sbx_sandbox *sandbox) { sbx_sandbox_delete(sandbox, 0); }\n";
+    for (compiler, ending, standards) in [("cc", "c", ["c99", "c2x"]), ("c++", "cpp", ["c++11", "c++17"])] {
+        let source = place.source(&format!("status.{ending}"), unit);
+        for standard in standards {
+            let mut command = place.compiler(compiler, standard);
+            let refused = output(command.arg("-c").arg(&source).arg("-o").arg(place.path("status.o")));
+            let said = String::from_utf8_lossy(&refused.stderr);
+            assert!(!refused.status.success() && said.contains("-Werror=unused-result"), "{standard}: {said}");
+        }
+    }
+}
+
+#[test]
+fn the_guide_for_c_shows_code_that_compiles() {
+    let guide = std::fs::read_to_string(root().join("bindings/c/README.md")).unwrap();
+    let mut program = "#include <sandbox.h>\n#include <stdio.h>\n".to_owned();
+    // The first one is an example, which runs in another test.
+    let blocks: Vec<_> = guide.split("```c\n").skip(2).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert!(blocks.len() > 2);
+    for (number, block) in blocks.iter().enumerate() {
+        let function = format!("void block_{number}(sbx_sandbox *sandbox)");
+        program += &format!("{function};\n{function} {{\n{block}}}\n");
+    }
+    let place = Place::new("guide");
+    let source = place.source("guide.c", &program);
+    succeeded(place.compiler("cc", "c99").arg("-c").arg(&source).arg("-o").arg(place.path("guide.o")));
 }
 
 #[test]

@@ -24,7 +24,8 @@ fn shown(document: &str) -> Vec<String> {
     names
 }
 
-const GUIDES: [(&str, &str); 3] = [
+const GUIDES: [(&str, &str); 4] = [
+    ("bindings/c/README.md", "life.c"),
     ("bindings/cpp/README.md", "quickstart.cpp"),
     ("bindings/go/README.md", "quickstart.go"),
     ("bindings/python/README.md", "quickstart.py"),

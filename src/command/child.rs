@@ -42,11 +42,11 @@ pub struct Child {
 #[derive(Debug)]
 pub struct ChildStdin(End);
 
-/// The standard output of a [`Child`].
+/// The standard output of a [`Child`]. As with a socket, a shared reference is enough to read.
 #[derive(Debug)]
 pub struct ChildStdout(End);
 
-/// The standard error of a [`Child`].
+/// The standard error of a [`Child`]. As with a socket, a shared reference is enough to read.
 #[derive(Debug)]
 pub struct ChildStderr(End);
 
@@ -171,9 +171,14 @@ impl Child {
         self.collect(stdout, stderr)
     }
 
+    /// For who has to take a lock first, which another thread may have held when this process was forked.
+    pub(crate) fn check_process(&self) -> Result<()> {
+        self.shared.process.check()
+    }
+
     /// What [`Child::wait_with_output`] does, with streams that were taken.
-    pub(crate) fn collect(&self, stdout: Option<ChildStdout>, stderr: Option<ChildStderr>) -> Result<Output> {
-        self.shared.process.check()?;
+    pub(crate) fn collect(&self, stdout: Option<impl Read>, stderr: Option<impl Read + Send>) -> Result<Output> {
+        self.check_process()?;
         let limit = self.output_limit;
         let ((stdout, lost), (stderr, lost_too)) = thread::scope(|scope| {
             let reader = scope.spawn(|| read_all(stderr, limit));
@@ -269,13 +274,33 @@ impl Shared {
 }
 
 impl End {
-    fn here(&mut self) -> io::Result<&mut UnixStream> {
+    fn here(&self) -> io::Result<&UnixStream> {
         self.process.check()?;
-        Ok(&mut self.socket)
+        Ok(&self.socket)
+    }
+
+    /// Ends the stream, and with it the calls that are blocked there.
+    fn shut(&self, how: Shutdown) {
+        // In a forked child this would cut off the process that made it.
+        if self.process.is_current() {
+            let _ = self.socket.shutdown(how);
+        }
+    }
+}
+
+impl Read for &ChildStdout {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.0.here()?.read(buffer)
     }
 }
 
 impl Read for ChildStdout {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (&*self).read(buffer)
+    }
+}
+
+impl Read for &ChildStderr {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.here()?.read(buffer)
     }
@@ -283,7 +308,21 @@ impl Read for ChildStdout {
 
 impl Read for ChildStderr {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.here()?.read(buffer)
+        (&*self).read(buffer)
+    }
+}
+
+impl ChildStdout {
+    /// Lets go of the stream while other threads may be blocked in it, who find its end.
+    pub(crate) fn close(&self) {
+        self.0.shut(Shutdown::Both);
+    }
+}
+
+impl ChildStderr {
+    /// As [`ChildStdout::close`].
+    pub(crate) fn close(&self) {
+        self.0.shut(Shutdown::Both);
     }
 }
 
@@ -299,10 +338,7 @@ impl Write for ChildStdin {
 
 impl Drop for ChildStdin {
     fn drop(&mut self) {
-        // In a forked child this would end the input of the process that made it.
-        if self.0.process.is_current() {
-            let _ = self.0.socket.shutdown(Shutdown::Write);
-        }
+        self.0.shut(Shutdown::Write);
     }
 }
 

@@ -51,6 +51,20 @@ pub(super) fn get_text<H>(handle: Option<&H>, body: impl FnOnce(&H) -> Option<&C
     get(handle, ptr::null(), |handle| body(handle).map_or(ptr::null(), CStr::as_ptr))
 }
 
+/// Runs the body of a function that gives bytes out, borrowed from the handle, and their number in `*len`; NULL and 0 if there are
+/// none.
+pub(super) fn get_bytes<H>(
+    handle: Option<&H>,
+    len: Out<'_, usize>,
+    body: impl FnOnce(&H) -> Option<&Kept>,
+) -> *const u8 {
+    let (data, length) = get(handle, (ptr::null(), 0), |handle| {
+        body(handle).map_or((ptr::null(), 0), |bytes| (bytes.0.as_ptr(), bytes.as_slice().len()))
+    });
+    put(len, length);
+    data
+}
+
 /// Takes a handle back from C and drops it.
 pub(super) fn free<T>(handle: Option<Box<T>>) {
     // Nobody is there to be told: the panic hook has written its line.
@@ -130,21 +144,21 @@ pub(super) unsafe fn bytes<'a>(data: *const u8, len: usize, name: &str) -> Resul
     }
 }
 
-/// Fills a buffer of C with what `read` puts into one of ours, and returns how much that is. Ours lies between because C's need
-/// not be initialised.
+/// Fills a buffer of C with what `read` puts into one of ours, of at most `at_once` bytes, and returns how much that is. Ours lies
+/// between because C's need not be initialised.
 ///
 /// # Safety
 /// `buffer` is NULL, or `capacity` bytes can be written there during the call.
 pub(super) unsafe fn fill(
     buffer: *mut u8,
     capacity: usize,
+    at_once: usize,
     read: impl FnOnce(&mut [u8]) -> Result<usize>,
 ) -> Result<usize> {
-    const AT_ONCE: usize = 64 << 10;
     if buffer.is_null() || capacity == 0 {
         return Err(invalid("buffer is NULL or has no room"));
     }
-    let mut ours = vec![0; capacity.min(AT_ONCE)];
+    let mut ours = vec![0; capacity.min(at_once)];
     let length = read(&mut ours)?;
     // SAFETY: the caller of this function vouches for the room, and ours is no longer than that.
     unsafe { ptr::copy_nonoverlapping(ours[..length].as_ptr(), buffer, length) };
@@ -209,17 +223,14 @@ pub(super) struct Kept(Vec<u8>);
 
 impl Kept {
     pub(super) fn new(mut bytes: Vec<u8>) -> Self {
+        // Growing by itself, it would double.
+        bytes.reserve_exact(1);
         bytes.push(0);
         Self(bytes)
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.0[..self.0.len() - 1]
-    }
-
-    pub(super) fn lend(&self, len: Out<'_, usize>) -> *const u8 {
-        put(len, self.as_slice().len());
-        self.0.as_ptr()
     }
 }
 
@@ -330,8 +341,8 @@ mod tests {
     fn what_goes_out_ends_with_a_nul() {
         assert_eq!(c_text("a\0b").to_bytes_with_nul(), "a\u{fffd}b\0".as_bytes());
         let (kept, mut len) = (Kept::new(b"a\0b".to_vec()), MaybeUninit::uninit());
-        let data = kept.lend(Some(&mut len));
-        // SAFETY: `lend` has written the length, and has one byte more than that.
+        let data = get_bytes(Some(&kept), Some(&mut len), |kept| Some(kept));
+        // SAFETY: `get_bytes` has written the length, and there is one byte more than that.
         let lent = unsafe { std::slice::from_raw_parts(data, len.assume_init() + 1) };
         assert_eq!((lent, kept.as_slice()), (&b"a\0b\0"[..], &b"a\0b"[..]));
     }
@@ -340,6 +351,29 @@ mod tests {
     fn times_before_1970_are_negative() {
         assert_eq!(unix_time(UNIX_EPOCH + Duration::from_millis(1500)), 1);
         assert_eq!(unix_time(UNIX_EPOCH - Duration::from_secs(2)), -2);
+    }
+
+    #[test]
+    fn bytes_are_kept_without_room_for_more() {
+        let kept = Kept::new(vec![1; 1000]);
+        assert_eq!((kept.as_slice().len(), kept.0.len()), (1000, 1001));
+        assert!(kept.0.capacity() < 2000);
+    }
+
+    /// What C gets: whether there are bytes, and how many it is told.
+    fn got(handle: Option<&Kept>, body: impl FnOnce(&Kept) -> Option<&Kept>) -> (bool, usize) {
+        let mut len = MaybeUninit::new(7);
+        let data = get_bytes(handle, Some(&mut len), body);
+        // SAFETY: it was initialised.
+        (!data.is_null(), unsafe { len.assume_init() })
+    }
+
+    #[test]
+    fn where_no_bytes_are_their_number_is_0() {
+        let kept = Kept::new(b"some".to_vec());
+        assert_eq!(got(Some(&kept), |kept| Some(kept)), (true, 4));
+        assert_eq!(got(Some(&kept), |_| None), (false, 0));
+        assert_eq!(got(None, |kept| Some(kept)), (false, 0));
     }
 
     #[test]

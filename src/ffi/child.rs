@@ -3,6 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::io::{self, Read, Write};
 use std::mem::MaybeUninit;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
@@ -18,48 +19,73 @@ use crate::{Child, ChildStderr, ChildStdin, ChildStdout, Error, ErrorKind, Resul
 pub struct sbx_child {
     child: Child,
     id: CString,
-    stdin: Mutex<Option<ChildStdin>>,
-    stdout: Mutex<Option<ChildStdout>>,
-    stderr: Mutex<Option<ChildStderr>>,
+    /// Writes take turns.
+    stdin: Slot<Mutex<ChildStdin>>,
+    stdout: Slot<ChildStdout>,
+    stderr: Slot<ChildStderr>,
+}
+
+/// Bytes that a stream is read by: as many as a pipe of this machine holds.
+const AT_ONCE: usize = 64 << 10;
+
+/// A stream until it is closed. It is taken out to be used, so that nobody ever waits for the lock: not for a call that is blocked in
+/// the stream, and not in a forked child for a thread that is not there, since there the process is looked at first.
+type Slot<T> = Mutex<Option<Arc<T>>>;
+
+fn slot<T>(stream: Option<T>) -> Slot<T> {
+    Mutex::new(stream.map(Arc::new))
 }
 
 impl sbx_child {
     pub(super) fn new(mut child: Child) -> Self {
         Self {
             id: boundary::c_text(child.id()),
-            stdin: Mutex::new(child.stdin.take()),
-            stdout: Mutex::new(child.stdout.take()),
-            stderr: Mutex::new(child.stderr.take()),
+            stdin: slot(child.stdin.take().map(Mutex::new)),
+            stdout: slot(child.stdout.take()),
+            stderr: slot(child.stderr.take()),
             child,
         }
     }
 
+    fn taken<T>(&self, slot: &Slot<T>) -> Result<Option<Arc<T>>> {
+        self.child.check_process()?;
+        Ok(slot.lock().take())
+    }
+
+    /// A write that is under way is finished still: the input ends with the last who has it.
+    fn close_stdin(&self) -> Result<()> {
+        self.taken(&self.stdin).map(drop)
+    }
+
     fn write(&self, data: &[u8]) -> Result<()> {
         let closed = |what: &'static str| Error::new(ErrorKind::Closed, what);
-        let mut stdin = self.stdin.lock();
-        let stdin = stdin.as_mut().ok_or_else(|| closed("the command's input was closed"))?;
-        stdin.write_all(data).map_err(|e| ours(e, |_| closed("the command takes no more input")))
+        self.child.check_process()?;
+        let stdin = self.stdin.lock().clone().ok_or_else(|| closed("the command's input was closed"))?;
+        stdin.lock().write_all(data).map_err(|e| ours(e, |_| closed("the command takes no more input")))
+    }
+
+    fn read<T>(&self, slot: &Slot<T>, buffer: &mut [u8]) -> Result<usize>
+    where
+        for<'a> &'a T: Read,
+    {
+        self.child.check_process()?;
+        let Some(stream) = slot.lock().clone() else { return Ok(0) };
+        loop {
+            match (&*stream).read(buffer) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    let broken =
+                        |e| Error::new(ErrorKind::Disconnected, format!("the command's output can't be read: {e}"));
+                    return result.map_err(|e| ours(e, broken));
+                }
+            }
+        }
     }
 }
 
 /// This library's own error, or what another one means.
 fn ours(error: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(other)
-}
-
-fn read(stream: &Mutex<Option<impl Read>>, buffer: &mut [u8]) -> Result<usize> {
-    let mut stream = stream.lock();
-    let Some(stream) = &mut *stream else { return Ok(0) };
-    loop {
-        match stream.read(buffer) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            result => {
-                let broken =
-                    |e| Error::new(ErrorKind::Disconnected, format!("the command's output can't be read: {e}"));
-                return result.map_err(|e| ours(e, broken));
-            }
-        }
-    }
 }
 
 /// The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
@@ -85,14 +111,16 @@ pub unsafe extern "C" fn sbx_child_write_stdin(
     })
 }
 
-/// Ends the command's standard input. Waits for a write of another thread.
+/// Ends the command's standard input. Does not wait; a write of another thread is finished first.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_close_stdin(child: Option<&sbx_child>) {
-    boundary::get(child, (), |child| *child.stdin.lock() = None);
+    boundary::get(child, (), |child| drop(child.close_stdin()));
 }
 
 /// Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
-/// end, else 1 or more. Blocks until there are some.
+/// end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says so.
+///
+/// SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_child_read_stdout(
     child: Option<&sbx_child>,
@@ -104,7 +132,7 @@ pub unsafe extern "C" fn sbx_child_read_stdout(
     boundary::call(err, || {
         let (child, len) = (given(child, "child")?, given(len, "len")?);
         // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
-        let length = unsafe { boundary::fill(buffer, capacity, |buffer| read(&child.stdout, buffer)) }?;
+        let length = unsafe { boundary::fill(buffer, capacity, AT_ONCE, |buffer| child.read(&child.stdout, buffer)) }?;
         boundary::put(Some(len), length);
         Ok(())
     })
@@ -122,22 +150,31 @@ pub unsafe extern "C" fn sbx_child_read_stderr(
     boundary::call(err, || {
         let (child, len) = (given(child, "child")?, given(len, "len")?);
         // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
-        let length = unsafe { boundary::fill(buffer, capacity, |buffer| read(&child.stderr, buffer)) }?;
+        let length = unsafe { boundary::fill(buffer, capacity, AT_ONCE, |buffer| child.read(&child.stderr, buffer)) }?;
         boundary::put(Some(len), length);
         Ok(())
     })
 }
 
-/// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+/// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not wait; a read
+/// of another thread finds the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_close_stdout(child: Option<&sbx_child>) {
-    boundary::get(child, (), |child| *child.stdout.lock() = None);
+    boundary::get(child, (), |child| {
+        if let Ok(Some(stream)) = child.taken(&child.stdout) {
+            stream.close();
+        }
+    });
 }
 
 /// As sbx_child_close_stdout(), for the standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_close_stderr(child: Option<&sbx_child>) {
-    boundary::get(child, (), |child| *child.stderr.lock() = None);
+    boundary::get(child, (), |child| {
+        if let Ok(Some(stream)) = child.taken(&child.stderr) {
+            stream.close();
+        }
+    });
 }
 
 /// Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
@@ -150,7 +187,7 @@ pub extern "C" fn sbx_child_wait(
 ) -> sbx_status {
     boundary::call(err, || {
         let child = given(child, "child")?;
-        *child.stdin.lock() = None;
+        child.close_stdin()?;
         sbx_ending::give(ending, child.child.wait_shared()?);
         Ok(())
     })
@@ -167,9 +204,12 @@ pub extern "C" fn sbx_child_wait_with_output(
 ) -> sbx_status {
     boundary::call(err, || {
         let (child, place) = (given(child, "child")?, given(output, "output")?);
-        *child.stdin.lock() = None;
-        let (stdout, stderr) = (child.stdout.lock().take(), child.stderr.lock().take());
-        child.child.collect(stdout, stderr).map(|output| boundary::give(place, sbx_output::new(output)))
+        child.close_stdin()?;
+        let (stdout, stderr) = (child.taken(&child.stdout)?, child.taken(&child.stderr)?);
+        child
+            .child
+            .collect(stdout.as_deref(), stderr.as_deref())
+            .map(|output| boundary::give(place, sbx_output::new(output)))
     })
 }
 
@@ -192,7 +232,9 @@ pub extern "C" fn sbx_child_try_wait(
     })
 }
 
-/// Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended.
+/// Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended needs none.
+///
+/// SBX_ERR_FORKED in a forked child, and no other error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_kill(
     child: Option<&sbx_child>,

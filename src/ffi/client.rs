@@ -96,6 +96,8 @@ pub extern "C" fn sbx_client_attach(
 
 /// Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
 /// sbx_list_free().
+///
+/// SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_list(
     client: Option<&sbx_client>,
@@ -110,6 +112,8 @@ pub extern "C" fn sbx_client_list(
 
 /// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
 /// names are freed by the caller with sbx_names_free(); `names` may be NULL.
+///
+/// Fails as sbx_client_list(), with the first error; what could be deleted is deleted all the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_reap(
     client: Option<&sbx_client>,
@@ -222,6 +226,7 @@ pub extern "C" fn sbx_client_ssh_port(client: Option<&sbx_client>, name: Text) -
 }
 
 /// Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
+/// The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds for what they do.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_free(client: Option<Box<sbx_client>>) {
     boundary::free(client);

@@ -3,7 +3,6 @@
 use std::ffi::{CString, OsStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
-use std::ptr;
 
 use super::boundary::{self, Kept, Text, given};
 use super::child::sbx_child;
@@ -56,11 +55,11 @@ pub(super) const STREAMS: &[(i32, OutputStream)] = &[
     (sbx_stream::SBX_STREAM_STDERR as i32, OutputStream::Stderr),
 ];
 
-/// Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a NUL behind them, in
-/// pieces of any size. Returns 0 to go on; anything else ends the call.
+/// Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a
+/// NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
 ///
-/// It is called on the thread that made the call, and only during it. It may call this library, also for
-/// the same sandbox, but must not change or free the command that runs. It must not throw or longjmp.
+/// It is called on the thread that made the call, and only during it. It may call this library, also for the same sandbox, but must
+/// not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
 pub type sbx_output_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, stream: sbx_stream, data: *const u8, len: usize) -> i32>;
 
@@ -440,16 +439,16 @@ pub extern "C" fn sbx_output_signal(output: Option<&sbx_output>) -> *const c_cha
 }
 
 /// The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
-/// be NULL. NULL only for NULL.
+/// be NULL. NULL and 0 only for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_stdout(output: Option<&sbx_output>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
-    boundary::get(output, ptr::null(), |output| output.stdout.lend(len))
+    boundary::get_bytes(output, len, |output| Some(&output.stdout))
 }
 
 /// As sbx_output_stdout(), for the standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_stderr(output: Option<&sbx_output>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
-    boundary::get(output, ptr::null(), |output| output.stderr.lend(len))
+    boundary::get_bytes(output, len, |output| Some(&output.stderr))
 }
 
 /// How many bytes of both streams were beyond the limit and are lost.

@@ -2,7 +2,6 @@
 
 use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::OnceLock;
 
 use super::boundary::{self, Kept};
@@ -332,16 +331,16 @@ pub extern "C" fn sbx_error_verdict_message(error: Option<&sbx_error>) -> *const
 }
 
 /// What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the error,
-/// their number in `*len`. NULL, and `*len` untouched, if the error has no output. `len` may be NULL.
+/// their number in `*len`. NULL and 0 if the error has no output. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_stdout(error: Option<&sbx_error>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
-    boundary::get(error, ptr::null(), |error| error.output().map_or(ptr::null(), |(stdout, _)| stdout.lend(len)))
+    boundary::get_bytes(error, len, |error| error.output().map(|(stdout, _)| stdout))
 }
 
 /// As sbx_error_stdout(), for the standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_stderr(error: Option<&sbx_error>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
-    boundary::get(error, ptr::null(), |error| error.output().map_or(ptr::null(), |(_, stderr)| stderr.lend(len)))
+    boundary::get_bytes(error, len, |error| error.output().map(|(_, stderr)| stderr))
 }
 
 /// Frees an error and all that was borrowed from it.

@@ -3,25 +3,40 @@
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::boundary::{self, Text, given, invalid};
 use super::error::{sbx_error, sbx_status};
 use super::files::sbx_metadata;
 use super::sandbox::sbx_sandbox;
-use crate::{Error, ErrorKind, File, OpenOptions, Result};
+use crate::{Error, ErrorKind, File, OpenOptions, Result, Sandbox};
 
 /// An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed. May be used
 /// from several threads; their calls take turns. After a lost connection or a timeout it can only be freed. Freed with
 /// sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
 #[derive(Debug)]
-pub struct sbx_file(Mutex<Option<File>>);
+pub struct sbx_file {
+    sandbox: Sandbox,
+    file: Mutex<Option<File>>,
+}
 
 impl sbx_file {
-    fn with<T>(&self, run: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
-        let mut file = self.0.lock();
-        run(file.as_mut().ok_or_else(|| Error::new(ErrorKind::Closed, "the file was closed"))?)
+    fn lock(&self) -> Result<MutexGuard<'_, Option<File>>> {
+        // In a forked child, the thread that has the lock may not be there.
+        self.sandbox.check_caller()?;
+        Ok(self.file.lock())
     }
+
+    fn with<T>(&self, run: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+        run(self.lock()?.as_mut().ok_or_else(closed)?)
+    }
+}
+
+/// Bytes that a file is read by: as many as one round trip is enough for.
+const AT_ONCE: usize = 4 << 20;
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the file was closed")
 }
 
 /// The library's own error in one of the standard library.
@@ -86,14 +101,15 @@ pub extern "C" fn sbx_sandbox_open_file(
         if !(0..64).contains(&flags) {
             return Err(invalid(format!("{flags} are no flags for opening a file")));
         }
-        let opened = sandbox.sandbox.files().open_with(path, &options)?;
-        boundary::give(place, sbx_file(Mutex::new(Some(opened))));
+        let sandbox = sandbox.sandbox.clone();
+        let file = Mutex::new(Some(sandbox.files().open_with(path, &options)?));
+        boundary::give(place, sbx_file { sandbox, file });
         Ok(())
     })
 }
 
 /// Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
-/// or more, but not always as many as there are. Fails as sbx_sandbox_upload_file().
+/// or more, but not always as many as there are. Fails as sbx_sandbox_upload_file(); SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_read(
     file: Option<&sbx_file>,
@@ -106,7 +122,7 @@ pub unsafe extern "C" fn sbx_file_read(
         let (file, len) = (given(file, "file")?, given(len, "len")?);
         let read = |buffer: &mut [u8]| file.with(|file| file.read(buffer).map_err(ours));
         // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
-        let length = unsafe { boundary::fill(buffer, capacity, read) }?;
+        let length = unsafe { boundary::fill(buffer, capacity, AT_ONCE, read) }?;
         boundary::put(Some(len), length);
         Ok(())
     })
@@ -198,12 +214,12 @@ pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeU
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_close(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || {
-        let file = given(file, "file")?.0.lock().take();
-        file.ok_or_else(|| Error::new(ErrorKind::Closed, "the file was closed"))?.close()
+        let file = given(file, "file")?.lock()?.take();
+        file.ok_or_else(closed)?.close()
     })
 }
 
-/// Frees a file, and closes it if it is open.
+/// Frees a file, and closes it if it is open, for which it waits up to 2 seconds.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_free(file: Option<Box<sbx_file>>) {
     boundary::free(file);

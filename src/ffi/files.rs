@@ -92,11 +92,11 @@ impl sbx_bytes {
     }
 }
 
-/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL only for
-/// NULL.
+/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL and 0 only
+/// for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_bytes_data(bytes: Option<&sbx_bytes>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
-    boundary::get(bytes, ptr::null(), |bytes| bytes.0.lend(len))
+    boundary::get_bytes(bytes, len, |bytes| Some(&bytes.0))
 }
 
 /// Frees bytes.

@@ -25,12 +25,13 @@
 //! Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else `*err` is
 //! always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so free one before the
 //! next call. Other results are written on success only and left as they were on failure. A handle's place must not be NULL
-//! unless its function says so; the place of a number may always be NULL. Nothing is read from such a place.
+//! unless its function says so; a number's may be, but for the `len` of sbx_child_read_stdout() and its like, and the positions of
+//! sbx_detached_stream(). Nothing is read from a place but from those positions. Places must not overlap.
 //!
 //! Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL does
 //! nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a function
 //! returns are borrowed from its first argument: they stay until that is freed, are never freed themselves, and have a NUL
-//! behind them. What is handed in is copied, or used only during the call.
+//! behind them, but for sbx_transferred_sha256(). What is handed in is copied, or used only during the call.
 //!
 //! NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not UTF-8.
 //! Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself. Functions

@@ -181,6 +181,8 @@ pub extern "C" fn sbx_sandbox_detached(
 
 /// Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
 /// stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+///
+/// SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as sbx_client_list().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_renew(
     sandbox: Option<&sbx_sandbox>,

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-use super::boundary::{self, Text, given};
+use super::boundary::{self, Text, given, invalid};
 use super::error::{sbx_error, sbx_status};
 use super::sandbox::sbx_sandbox;
 use crate::{Error, Progress, Result, Sandbox, Transfer, Transferred, TreeReport};
@@ -58,12 +58,12 @@ fn go_on(answer: i32) -> Result<()> {
 /// `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
 ///
 /// It is called on the thread that called the function it was given to, and only during that call. It may call this library, also
-/// for the same sandbox. It must not throw or longjmp.
+/// for the same sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
 pub type sbx_progress_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, path: *const c_char, done: u64, total: i64) -> i32>;
 
 /// Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number to end the
-/// transfer with SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
+/// transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_progress_fn.
 pub type sbx_read_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
 
 /// Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
@@ -78,7 +78,8 @@ impl Read for Source {
         let length = unsafe { self.0(self.1, buffer.as_mut_ptr(), buffer.len()) };
         match usize::try_from(length) {
             Ok(length) if length <= buffer.len() => Ok(length),
-            _ => Err(Error::cancelled(format!("the callback returned {length}")).into()),
+            Ok(_) => Err(invalid(format!("the callback returned {length}, with room for {}", buffer.len())).into()),
+            Err(_) => Err(Error::cancelled(format!("the callback returned {length}")).into()),
         }
     }
 }

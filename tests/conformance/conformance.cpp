@@ -210,6 +210,7 @@ public:
         child.write_stdin("tail");
         std::array<char, 3> some;
         std::string rest;
+        CHECK(child.read_stdout(sandbox::buffer_view(some.data(), 0)) == 0);
         child.close_stdin();
         while (const std::size_t size = child.read_stdout(some))
             rest.append(some.data(), size);
@@ -352,6 +353,11 @@ public:
         CHECK(box().command("cat").set_stdin(all).output().out() == all);
         CHECK(box().command("cat").set_stdin(std::vector<std::uint8_t>(all.begin(), all.end())).output().out() == all);
         CHECK(box().command("cat").set_stdin("").output().out().empty());
+        CHECK(box().command("cat").set_stdin("a\0b").output().out() == "a\0b"s);
+        char array[] = {'a', '\0', 'b', '\0'};
+        const char no_text[] = {'a', 'b'};
+        CHECK(box().command("cat").set_stdin(array).output().out() == "a\0b\0"s);
+        CHECK(box().command("cat").set_stdin(no_text).output().out() == "ab");
         CHECK(box().command("cat").output().out().empty());
         std::istringstream in(all);
         CHECK(box().command("cat").set_stdin(in).output().out() == all);
@@ -405,6 +411,7 @@ public:
         file.write("hello, world");
         CHECK(file.seek(-5, sandbox::seek_from::end) == 7);
         std::array<std::byte, 64> buffer;
+        CHECK(file.read(sandbox::buffer_view(buffer.data(), 0)) == 0);
         CHECK(file.read(buffer) == 5 && buffer[0] == std::byte{'w'} && file.read(buffer) == 0);
         CHECK(file.seek(1) == 1 && file.seek(1, sandbox::seek_from::current) == 2);
         file.write(std::array{std::byte{'L'}});

@@ -59,7 +59,13 @@ pub fn empty(name: &str) -> PathBuf {
 
 /// What a person types, with the build that the tests have made.
 pub fn make(goals: &[&str], variables: &[String]) {
-    succeeded(Command::new("make").current_dir(root()).args(goals).arg("PROFILE=debug").args(variables));
+    succeeded(&mut making(goals, variables));
+}
+
+pub fn making(goals: &[&str], variables: &[String]) -> Command {
+    let mut make = Command::new("make");
+    make.current_dir(root()).args(goals).arg("PROFILE=debug").args(variables);
+    make
 }
 
 impl Place {

@@ -37,7 +37,7 @@ public:
     /// What the stream has read ahead, else what comes.
     std::size_t read_some(buffer_view buffer) {
         const auto ahead = static_cast<std::size_t>(egptr() - gptr());
-        if (ahead == 0)
+        if (ahead == 0 && buffer.size() > 0)
             return read(buffer.data(), buffer.size());
         const std::size_t size = std::min(ahead, buffer.size());
         std::copy_n(gptr(), size, buffer.data());
@@ -113,7 +113,8 @@ struct child_streams {
 } // namespace detail
 
 /// A command that runs, made by command::spawn(). May be used from several threads at once: one writes, two read, one
-/// waits. As with a process of this machine, a command whose output nobody reads stops when the buffers are full. When
+/// waits. Each of its streams is for one thread at a time, and so are in() with write_stdin(), out() with read_stdout(),
+/// and err() with read_stderr(). As with a process of this machine, a command whose output nobody reads stops when the buffers are full. When
 /// this object is destroyed, the command runs on to its end or its timeout, with its input closed and its output thrown
 /// away.
 class child : public handle<sbx_child> {
@@ -143,17 +144,19 @@ public:
     /// input was closed or the command takes no more.
     void write_stdin(bytes_view data) const { streams().sink.write(data); }
 
-    /// Ends the command's standard input. Waits for a write of another thread.
+    /// Ends the command's standard input. Does not wait; a write of another thread is finished first.
     void close_stdin() const { sbx_child_close_stdin(native_handle()); }
 
     /// Reads what there is of the command's standard output into `buffer`, and says how many bytes that is: 0 at the
-    /// end, else 1 or more. Blocks until there are some. Begins with what the stream out() has read ahead.
+    /// end or if `buffer` has no room, else 1 or more. Blocks until there are some. Begins with what the stream out()
+    /// has read ahead.
     std::size_t read_stdout(buffer_view buffer) const { return streams().out_source.read_some(buffer); }
 
     /// As read_stdout(), for the standard error.
     std::size_t read_stderr(buffer_view buffer) const { return streams().err_source.read_some(buffer); }
 
-    /// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it.
+    /// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does
+    /// not wait; a read of another thread finds the end.
     void close_stdout() const { sbx_child_close_stdout(native_handle()); }
 
     /// As close_stdout(), for the standard error.

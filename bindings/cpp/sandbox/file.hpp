@@ -27,11 +27,13 @@ class file : public handle<sbx_file> {
 public:
     using handle::handle;
 
-    /// Reads from the position on into `buffer`, and says how many bytes came: 0 at the file's end, else 1 or more, but
-    /// not always as many as there are.
+    /// Reads from the position on into `buffer`, and says how many bytes came: 0 at the file's end or if `buffer` has no
+    /// room, else 1 or more, but not always as many as there are.
     std::size_t read(buffer_view buffer) const {
         std::size_t size = 0;
-        detail::call(sbx_file_read, native_handle(), buffer.data(), buffer.size(), &size);
+        const sbx_file *native = native_handle();
+        if (buffer.size() > 0)
+            detail::call(sbx_file_read, native, buffer.data(), buffer.size(), &size);
         return size;
     }
 

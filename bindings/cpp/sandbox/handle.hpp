@@ -40,6 +40,11 @@ template <class T> constexpr bool is_byte = sizeof(T) == 1 && std::is_trivially_
 template <> inline constexpr bool is_byte<void> = false;
 template <> inline constexpr bool is_byte<const void> = false;
 
+template <class T> constexpr bool is_character = std::is_same_v<T, char>;
+#ifdef __cpp_char8_t
+template <> inline constexpr bool is_character<char8_t> = true;
+#endif
+
 template <class Container> constexpr bool is_byte_container = is_byte<typename element<Container>::type>;
 template <class Container>
 constexpr bool is_byte_buffer = is_byte_container<Container> && !std::is_const_v<typename element<Container>::type>;
@@ -48,6 +53,9 @@ constexpr bool is_byte_buffer = is_byte_container<Container> && !std::is_const_v
 
 /// Bytes that a function reads: those of a std::string, std::string_view, string literal, std::vector, std::array,
 /// std::span, … whose elements are one byte each. Like a std::string_view it does not own them.
+///
+/// An array has as many bytes as it has elements, also one of char that holds shorter text, as it has for std::span.
+/// Only of an array of const characters, which is a string literal, the NUL at its end is none of them.
 class bytes_view {
 public:
     /// No bytes.
@@ -56,6 +64,16 @@ public:
     /// `size` bytes at `data`.
     bytes_view(const void *data, std::size_t size) noexcept
         : data_(static_cast<const std::uint8_t *>(data)), size_(size) {}
+
+    /// The characters of a string literal, with every NUL among them but the last.
+    template <class Char, std::size_t Size, class = std::enable_if_t<detail::is_character<Char>>>
+    bytes_view(const Char (&literal)[Size]) noexcept
+        : bytes_view(static_cast<const void *>(literal), literal[Size - 1] == Char() ? Size - 1 : Size) {}
+
+    /// All elements of an array.
+    template <class Byte, std::size_t Size,
+              class = std::enable_if_t<detail::is_byte<Byte> && !std::is_const_v<Byte>>>
+    bytes_view(Byte (&array)[Size]) noexcept : bytes_view(static_cast<const void *>(array), Size) {}
 
     /// Those of text, or of a contiguous container.
     template <class Source, class = std::enable_if_t<std::is_convertible_v<const Source &, std::string_view> ||

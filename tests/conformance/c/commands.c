@@ -94,6 +94,78 @@ static void write_to_nobody(void) {
     sbx_child_free(child);
 }
 
+enum { LARGE = 16 << 20 };
+
+/* A call that may block, on a thread of its own. */
+struct blocked {
+    sbx_child *child;
+    sbx_file *file;
+    const uint8_t *data;
+    uint8_t buffer[8];
+    size_t len;
+    sbx_status status;
+    pthread_t thread;
+};
+
+static void *read_from_child(void *blocked_) {
+    struct blocked *blocked = blocked_;
+    uint8_t *buffer = blocked->buffer;
+    blocked->status = sbx_child_read_stdout(blocked->child, buffer, sizeof blocked->buffer, &blocked->len, NULL);
+    return NULL;
+}
+
+static void *read_from_file(void *blocked_) {
+    struct blocked *blocked = blocked_;
+    blocked->status = sbx_file_read(blocked->file, blocked->buffer, sizeof blocked->buffer, &blocked->len, NULL);
+    return NULL;
+}
+
+static void *write_to_child(void *blocked_) {
+    struct blocked *blocked = blocked_;
+    blocked->status = sbx_child_write_stdin(blocked->child, blocked->data, blocked->len, NULL);
+    return NULL;
+}
+
+/* Begins a call, and gives it the time to block. */
+static void begin(struct blocked *blocked, void *(*call)(void *)) {
+    CHECK(pthread_create(&blocked->thread, NULL, call, blocked) == 0);
+    for (int i = 0; i < 10; i++)
+        rest();
+}
+
+static void end_of(struct blocked *blocked) {
+    CHECK(pthread_join(blocked->thread, NULL) == 0 && blocked->status == SBX_OK);
+}
+
+/* Who closes a stream, or waits, does not wait for who is blocked in one. */
+static void close_what_is_used(void) {
+    struct blocked reader = {.child = child_of(program("sleep", "64", NULL)), .len = 7};
+    double begun = now();
+    begin(&reader, read_from_child);
+    sbx_child_close_stdout(reader.child);
+    end_of(&reader);
+    CHECK(reader.len == 0 && now() - begun < 10);
+    OK(sbx_child_read_stdout(reader.child, reader.buffer, sizeof reader.buffer, &reader.len, &err));
+    CHECK(reader.len == 0);
+    OK(sbx_child_kill(reader.child, &err));
+    sbx_child_free(reader.child);
+
+    /* Nobody reads what cat writes until its end is waited for, and what is written to it goes there whole. */
+    uint8_t *much = numbers(LARGE);
+    size_t len = 0;
+    sbx_output *output = NULL;
+    struct blocked writer = {.child = child_of(program("cat", NULL)), .data = much, .len = LARGE};
+    begin(&writer, write_to_child);
+    sbx_child_close_stdin(writer.child);
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_child_write_stdin(writer.child, much, 1, &err));
+    OK(sbx_child_wait_with_output(writer.child, &output, &err));
+    end_of(&writer);
+    CHECK(memcmp(sbx_output_stdout(output, &len), much, LARGE) == 0 && len == LARGE);
+    sbx_output_free(output);
+    sbx_child_free(writer.child);
+    free(much);
+}
+
 void streams(void) {
     sbx_output *output = NULL;
     sbx_ending *ending = NULL;
@@ -101,6 +173,7 @@ void streams(void) {
     size_t len = 0;
     talk_to_cat();
     write_to_nobody();
+    close_what_is_used();
 
     sbx_command *command = shell("for n in 1 2 3; do echo out $n; echo err $n >&2; done");
     OK(sbx_command_output(command, &output, &err));
@@ -354,8 +427,6 @@ void bytes(void) {
     sbx_command_free(command);
 }
 
-enum { LARGE = 16 << 20 };
-
 void large(void) {
     sbx_output *output = NULL;
     size_t len = 0;
@@ -419,8 +490,9 @@ void threads(void) {
 }
 
 /* In the forked child: how many calls are not refused. */
-static int allowed(sbx_child *child, sbx_file *file, sbx_detached *job) {
+static int allowed(sbx_child *child, sbx_file *file, sbx_file *stuck, sbx_detached *job) {
     sbx_output *output = NULL;
+    uint64_t position;
     sbx_list *list = NULL;
     sbx_bytes *read = NULL;
     uint8_t buffer[8];
@@ -432,41 +504,62 @@ static int allowed(sbx_child *child, sbx_file *file, sbx_detached *job) {
         sbx_sandbox_read_file(sandbox, "forked", &read, NULL),
         sbx_sandbox_delete(sandbox, NULL),
         sbx_file_read(file, buffer, sizeof buffer, &len, NULL),
+        sbx_file_read(stuck, buffer, sizeof buffer, &len, NULL),
+        sbx_file_seek(stuck, 0, SBX_SEEK_START, &position, NULL),
+        sbx_file_close(stuck, NULL),
         sbx_detached_kill(job, NULL),
         sbx_child_write_stdin(child, (const uint8_t *)"x", 1, NULL),
         sbx_child_read_stdout(child, buffer, sizeof buffer, &len, NULL),
         sbx_child_try_wait(child, &has_ended, NULL, NULL),
         sbx_child_kill(child, NULL),
         sbx_child_wait(child, NULL, NULL),
+        sbx_child_wait_with_output(child, &output, NULL),
     };
     int count = 0;
     for (size_t i = 0; i < sizeof answers / sizeof *answers; i++)
         count += answers[i] != SBX_ERR_FORKED;
+    sbx_child_close_stdin(child);
+    sbx_child_close_stdout(child);
+    sbx_child_close_stderr(child);
     sbx_child_free(child);
     sbx_file_free(file);
+    sbx_file_free(stuck);
     sbx_detached_free(job);
     return count;
 }
 
 void forks(void) {
-    sbx_file *file = NULL;
+    sbx_file *file = NULL, *stuck = NULL;
     sbx_detached *job = NULL;
     int status = -1;
     OK(sbx_sandbox_write_file(sandbox, "forked", (const uint8_t *)"text", 4, &err));
     OK(sbx_sandbox_open_file(sandbox, "forked", SBX_OPEN_READ, 0, &file, &err));
     OK(sbx_sandbox_detached(sandbox, "none", &job, &err));
+    OK(sbx_sandbox_open_file(sandbox, "forked", SBX_OPEN_READ, 0, &stuck, &err));
     sbx_child *child = child_of(program("cat", NULL));
+    /* What these threads have locked stays so in the child, where they are not. */
+    struct blocked of_child = {.child = child}, of_file = {.file = stuck};
+    sbx_output_free(execute("pkill -STOP -f internal-sft[p]"));
+    begin(&of_child, read_from_child);
+    begin(&of_file, read_from_file);
     pid_t pid = fork();
     CHECK(pid >= 0);
-    if (pid == 0)
-        _exit(allowed(child, file, job));
+    if (pid == 0) {
+        alarm(20);
+        _exit(allowed(child, file, stuck, job));
+    }
     CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0);
 
     /* What the child did and freed has changed nothing here. */
     uint8_t buffer[8];
     size_t len = 0;
     OK(sbx_child_write_stdin(child, (const uint8_t *)"line\n", 5, &err));
-    reads(child, "line\n");
+    end_of(&of_child);
+    CHECK(of_child.len == 5 && memcmp(of_child.buffer, "line\n", 5) == 0);
+    sbx_output_free(execute("pkill -CONT -f internal-sft[p]"));
+    end_of(&of_file);
+    CHECK(of_file.len == 4 && memcmp(of_file.buffer, "text", 4) == 0);
+    sbx_file_free(stuck);
     OK(sbx_child_wait(child, NULL, &err));
     OK(sbx_file_read(file, buffer, sizeof buffer, &len, &err));
     CHECK(len == 4 && memcmp(buffer, "text", 4) == 0);

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { SIZE = 16 << 20 };
+
 static void whole_files(void) {
     static const uint8_t contents[] = {'f', 0, 0xff, '\n'};
     sbx_bytes *read = NULL;
@@ -58,6 +60,27 @@ static void open_files(void) {
     /* One that is never closed is closed when it is freed. */
     OK(sbx_sandbox_open_file(sandbox, "opened", SBX_OPEN_APPEND, 0, &file, &err));
     sbx_file_free(file);
+}
+
+/* A large file comes in large pieces. */
+static void large_file(void) {
+    sbx_file *file = NULL;
+    uint8_t *many = numbers(SIZE), *read = malloc(SIZE);
+    size_t len = 1, had = 0, most = 0;
+    OK(sbx_sandbox_write_file(sandbox, "many", many, SIZE, &err));
+    OK(sbx_sandbox_open_file(sandbox, "many", SBX_OPEN_READ, 0, &file, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "no room", sbx_file_read(file, read, 0, &len, &err));
+    while (had < SIZE) {
+        OK(sbx_file_read(file, read + had, SIZE - had, &len, &err));
+        CHECK(len > 0);
+        had += len;
+        most = len > most ? len : most;
+    }
+    CHECK(memcmp(read, many, SIZE) == 0 && most > 64 << 10);
+    OK(sbx_file_close(file, &err));
+    sbx_file_free(file);
+    free(many);
+    free(read);
 }
 
 /* A path is a directory, a file, a link. */
@@ -128,6 +151,7 @@ static void names(void) {
 void files(void) {
     whole_files();
     open_files();
+    large_file();
     names();
 }
 
@@ -161,14 +185,17 @@ static int64_t read_some(void *userdata, uint8_t *buffer, size_t capacity) {
     return moved->answer ? -moved->answer : (int64_t)len;
 }
 
+static int64_t read_too_much(void *userdata, uint8_t *buffer, size_t capacity) {
+    (void)userdata, (void)buffer;
+    return (int64_t)capacity + 1;
+}
+
 static int32_t write_some(void *userdata, const uint8_t *data, size_t len) {
     struct moved *moved = userdata;
     memcpy(moved->target + moved->size, data, len);
     moved->size += len;
     return moved->answer;
 }
-
-enum { SIZE = 16 << 20 };
 
 static void paths(sbx_transfer *transfer, const uint8_t *many) {
     const char *there = in_directory("large"), *back = in_directory("large-back");
@@ -211,6 +238,8 @@ static void callbacks(sbx_transfer *transfer, const uint8_t *many, uint8_t *targ
     moved = (struct moved){.target = target, .answer = 3};
     FAILS(SBX_ERR_CANCELLED, "the callback returned 3",
           sbx_transfer_download_to(transfer, "numbers", write_some, NULL, &moved, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "with room for",
+          sbx_transfer_upload_from(transfer, read_too_much, "numbers", NULL, NULL, NULL, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "read is NULL",
           sbx_transfer_upload_from(transfer, NULL, "numbers", NULL, NULL, NULL, &err));
 }

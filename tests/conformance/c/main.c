@@ -191,8 +191,9 @@ static void clear_away(void) {
         return;
     for (size_t i = 0; i < sbx_list_count(list); i++) {
         const sbx_info *info = sbx_list_at(list, i);
-        if (strncmp(sbx_info_owner(info), owner, strlen(owner)) == 0)
-            sbx_client_delete_sandbox(client, sbx_info_name(info), NULL);
+        if (strncmp(sbx_info_owner(info), owner, strlen(owner)) == 0 &&
+            sbx_client_delete_sandbox(client, sbx_info_name(info), NULL) != SBX_OK)
+            fprintf(stderr, "%s is still there\n", sbx_info_name(info));
     }
     sbx_list_free(list);
 }

@@ -238,8 +238,9 @@ static void nothing_is_answered(void) {
     sbx_transferred_free(NULL);
     sbx_tree_report_free(NULL);
     sbx_error_free(NULL);
-    size_t len = 7;
-    CHECK(sbx_output_stdout(NULL, &len) == NULL && sbx_bytes_data(NULL, NULL) == NULL && len == 7);
+    size_t len = 7, errors_len = 7;
+    CHECK(sbx_output_stdout(NULL, &len) == NULL && sbx_bytes_data(NULL, NULL) == NULL && len == 0);
+    CHECK(sbx_error_stderr(NULL, &errors_len) == NULL && errors_len == 0);
     CHECK(sbx_sandbox_name(NULL) == NULL && sbx_list_at(NULL, 0) == NULL && sbx_list_count(NULL) == 0);
     CHECK(!sbx_output_exit_code(NULL, NULL) && sbx_client_ssh_port(NULL, NULL) == 0);
 }
