@@ -157,12 +157,7 @@ impl<'s> Running<'s> {
         let (mut eof_sent, mut last_words) = (false, None::<LastWords>);
         let mut kill_again = None;
         loop {
-            while let Some(order) = streams.order() {
-                if matches!(&order, Order::Signal(name) if name == "KILL") {
-                    kill_again = Some(Instant::now() + KILL_INTERVAL);
-                }
-                self.obey(&order, deadline)?;
-            }
+            self.obey_all(streams, &mut kill_again, deadline)?;
             if kill_again.is_some_and(|at| Instant::now() >= at) {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
                 self.obey(&Order::Signal("KILL".into()), deadline)?;
@@ -224,7 +219,7 @@ impl<'s> Running<'s> {
                 });
             }
             if last_words.is_none() && !eof_sent {
-                match self.feed(streams, deadline)? {
+                match self.feed(streams, &mut kill_again, deadline)? {
                     Fed::Some => continue,
                     Fed::Nothing => {}
                     Fed::All => {
@@ -249,7 +244,12 @@ impl<'s> Running<'s> {
     }
 
     /// Sends what there is of the input.
-    fn feed(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Fed> {
+    fn feed(&self, streams: &mut impl Streams, kill_again: &mut Option<Instant>, deadline: Deadline) -> Result<Fed> {
+        if matches!(streams.input()?, Input::Later) {
+            return Ok(Fed::Nothing);
+        }
+        // What was ordered before this input was written comes before it.
+        self.obey_all(streams, kill_again, deadline)?;
         let sent = match streams.input()? {
             Input::Later => return Ok(Fed::Nothing),
             Input::Bytes(bytes) => match self.attempt(deadline, || self.channel.write(bytes)) {
@@ -269,6 +269,17 @@ impl<'s> Running<'s> {
         };
         streams.sent(sent);
         Ok(Fed::Some)
+    }
+
+    /// Does what was ordered meanwhile. `kill_again` is when to repeat an order to kill.
+    fn obey_all(&self, streams: &mut impl Streams, kill_again: &mut Option<Instant>, deadline: Deadline) -> Result<()> {
+        while let Some(order) = streams.order() {
+            if matches!(&order, Order::Signal(name) if name == "KILL") {
+                *kill_again = Some(Instant::now() + KILL_INTERVAL);
+            }
+            self.obey(&order, deadline)?;
+        }
+        Ok(())
     }
 
     fn obey(&self, order: &Order, deadline: Deadline) -> Result<()> {
