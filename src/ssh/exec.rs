@@ -27,7 +27,7 @@ const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// repeated until the command has ended, and for others the group is awaited.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a killed command, and the close of a channel, may take to be confirmed. It takes milliseconds where the machine has time.
-const CONFIRMATION: Duration = Duration::from_secs(2);
+const CONFIRMATION: Duration = Duration::from_secs(5);
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
