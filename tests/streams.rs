@@ -146,7 +146,8 @@ fn what_is_discarded_does_not_travel() {
     assert_eq!(streams(&both.clone().discard_stderr()), ("out\n".into(), String::new(), 0));
     assert_eq!(streams(&both.clone().discard_stdout().merge_stderr()), (String::new(), String::new(), 0));
     assert_eq!(both.status().unwrap().code(), Some(4));
-    let line = "readlink /proc/$$/fd/1 /proc/$$/fd/2 > places; head -c 1000000000 /dev/zero";
+    let line =
+        "places=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$places\" > places; head -c 1000000000 /dev/zero";
     assert!(sandbox.shell(line).timeout(Duration::from_secs(300)).status().unwrap().success());
     assert_eq!(sandbox.files().read("places").unwrap(), b"/dev/null\n/dev/null\n");
     let error = sandbox.command("no-such-program").discard_stderr().discard_stdout().output().unwrap_err();
