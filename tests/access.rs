@@ -24,7 +24,7 @@ fn tour(namespace: &Namespace) -> sandbox::Output {
     let spec = SandboxSpec::new().pod_template(template).unwrap();
     let carrier = client.create(&spec).unwrap();
     carrier.upload_file(example("tour"), "tour").unwrap();
-    let output = carrier.command("./tour").env("SANDBOX_CREATE_TIMEOUT", "30").output().unwrap();
+    let output = carrier.command("./tour").env("SANDBOX_CREATE_TIMEOUT", "60").output().unwrap();
     carrier.delete().unwrap();
     output
 }

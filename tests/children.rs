@@ -88,7 +88,9 @@ fn what_can_not_start_says_so_and_what_never_ran_too() {
 #[test]
 fn a_timeout_and_a_lost_connection_reach_the_waiter() {
     over_every_transport(|_, sandbox| {
-        let mut child = sandbox.command("sleep").arg("1234").timeout(Duration::from_secs(1)).spawn().unwrap();
+        // A login is not part of what the time is for.
+        sandbox.execute("true").unwrap();
+        let mut child = sandbox.command("sleep").arg("1234").timeout(Duration::from_secs(5)).spawn().unwrap();
         let error = child.wait().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert_eq!(child.wait().unwrap_err().to_string(), error.to_string());
@@ -145,21 +147,45 @@ fn a_wait_ends_with_the_command_even_if_nobody_reads() {
     over_every_transport(|_, sandbox| {
         // Another process goes on writing, and its output fills all buffers.
         let mut child = sandbox.shell("yes & sleep 1000").spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(300));
+        await_that("both to run", || {
+            ["^ye[s]$", "^sleep 100[0]$"]
+                .iter()
+                .all(|pattern| sandbox.command("pgrep").args(["-f", pattern]).status().unwrap().success())
+        });
         let began = Instant::now();
         child.signal("TERM").unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some("TERM"));
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     });
 }
 
 #[test]
-fn a_kill_right_after_the_start_is_not_lost() {
+fn a_signal_right_after_the_start_is_not_lost() {
     over_every_transport(|_, sandbox| {
         for _ in 0..20 {
-            let mut child = sandbox.command("sleep").arg("100").spawn().unwrap();
-            child.kill().unwrap();
-            assert_eq!(child.wait().unwrap().signal(), Some("KILL"));
+            for name in ["KILL", "TERM", "INT"] {
+                let mut child = sandbox.command("sleep").arg("100").spawn().unwrap();
+                child.signal(name).unwrap();
+                assert_eq!(child.wait().unwrap().signal(), Some(name));
+            }
         }
+    });
+}
+
+#[test]
+fn a_size_given_before_an_input_is_there_when_that_is_read() {
+    over_every_transport(|_, sandbox| {
+        let line = "stty -echo; echo ready; while read -r line; do stty size; done";
+        let mut child = sandbox.shell(line).terminal("vt100", 90, 33).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        for columns in 100..200 {
+            child.resize(columns, 40);
+            writeln!(stdin).unwrap();
+            assert_eq!(lines.next().unwrap().unwrap(), format!("40 {columns}"));
+        }
+        child.kill().unwrap();
+        assert_eq!(child.wait().unwrap().signal(), Some("KILL"));
     });
 }

@@ -19,7 +19,7 @@ use common::Namespace;
 use toolchain::{LANGUAGES, Language, Place, output, root};
 
 /// Seconds that a program may take: one that hangs is to be seen, and not to hold up the others.
-const LIMIT: &str = "240";
+const LIMIT: &str = "600";
 
 /// What became of a program.
 struct Report {

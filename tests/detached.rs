@@ -132,7 +132,9 @@ fn a_receiver_that_fails_leaves_the_command_alone() {
     };
     assert!(detached.stream(&mut position, gather).unwrap().success());
     assert_eq!((text, position.stdout), (b"one\ntwo\n".to_vec(), 8));
-    assert_eq!(sandbox.execute("pgrep -fc 'tail -[c]|flock [-]s'").unwrap().stdout, b"0\n");
+    await_that("its readers to be gone", || {
+        sandbox.execute("pgrep -fc 'tail -[c]|flock [-]s'").unwrap().stdout == b"0\n"
+    });
 }
 
 #[test]
@@ -168,11 +170,11 @@ fn a_kill_reaches_all_and_a_signal_is_not_an_exit_code() {
 #[test]
 fn its_own_timeout_counts_without_anybody_there() {
     // The configured timeout does not count for it.
-    let client = Client::new(config().command_timeout(Duration::from_secs(2)).transport(Transport::Tunnel)).unwrap();
+    let client = Client::new(config().command_timeout(Duration::from_secs(8)).transport(Transport::Tunnel)).unwrap();
     let sandbox = create(&client);
     let line = "echo before; setsid sleep 1002 & sleep 1001";
-    let limited = sandbox.shell(line).timeout(Duration::from_millis(700)).detach("limited").unwrap();
-    let free = sandbox.shell("sleep 3; echo over").detach("free").unwrap();
+    let limited = sandbox.shell(line).timeout(Duration::from_secs(3)).detach("limited").unwrap();
+    let free = sandbox.shell("sleep 12; echo over").detach("free").unwrap();
     let error = limited.wait(MINUTE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert!(error.to_string().contains("reached its timeout"), "{error}");

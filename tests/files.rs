@@ -8,9 +8,9 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, Instant, UNIX_EPOCH};
+use std::time::{Duration, UNIX_EPOCH};
 
-use common::{Scratch, client, client_over, config, create, noise, over_every_transport, transports};
+use common::{Scratch, client, client_over, config, create, cut_at, noise, over_every_transport, transports};
 use sandbox::{Client, ErrorKind, OpenOptions, SandboxSpec};
 
 #[test]
@@ -362,29 +362,6 @@ fn a_file_is_read_here_and_there() {
 }
 
 #[test]
-fn a_small_file_costs_little_more_than_a_command() {
-    over_every_transport(|_, sandbox| {
-        let (files, contents) = (sandbox.files(), noise(1024));
-        let timed = |what: &dyn Fn()| {
-            let mut times: Vec<_> = (0..41)
-                .map(|_| {
-                    let began = Instant::now();
-                    what();
-                    began.elapsed()
-                })
-                .collect();
-            times.sort();
-            times[20]
-        };
-        let command = timed(&|| assert!(sandbox.command("true").status().unwrap().success()));
-        let write = timed(&|| files.write("small", &contents).unwrap());
-        let read = timed(&|| assert!(files.read("small").unwrap() == contents));
-        println!("true {command:?}, write {write:?}, read {read:?}");
-        assert!(write < 2 * command && read < 2 * command, "true {command:?}, write {write:?}, read {read:?}");
-    });
-}
-
-#[test]
 fn a_cut_upload_leaves_the_old_file_and_can_be_repeated() {
     for &transport in transports() {
         let client = client_over(transport);
@@ -392,14 +369,8 @@ fn a_cut_upload_leaves_the_old_file_and_can_be_repeated() {
         let local = scratch.path("file");
         std::fs::write(&local, noise(64 << 20)).unwrap();
         sandbox.files().write("file", "old").unwrap();
-        // Waits for the upload to begin, then ends the server's process that serves it.
-        let cut = "until ls -A | grep -q part; do sleep 0.01; done; pkill -9 -f 'sshd.*notty' ";
-        let error = std::thread::scope(|scope| {
-            let cutter = scope.spawn(|| sandbox.execute(cut));
-            let error = sandbox.upload_file(&local, "file").unwrap_err();
-            let _ = cutter.join().unwrap();
-            error
-        });
+        let mut cut = sandbox.files().transfer().progress(cut_at(&sandbox, 8 << 20));
+        let error = cut.upload(&local, "file").unwrap_err();
         assert!(matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Transfer), "{error}");
         assert_eq!(sandbox.files().read("file").unwrap(), b"old");
         assert_eq!(sandbox.upload_file(&local, "file").unwrap(), 64 << 20);
@@ -413,16 +384,7 @@ fn a_cut_download_leaves_the_old_file_and_can_be_repeated() {
     let local = scratch.path("file");
     std::fs::write(&local, "old").unwrap();
     sandbox.execute("head -c 200000000 /dev/zero > big").unwrap();
-    let error = std::thread::scope(|scope| {
-        let download = scope.spawn(|| sandbox.download_file("big", &local));
-        common::await_that("the download to begin", || {
-            scratch.names().iter().any(|name| {
-                name.contains("part") && std::fs::metadata(scratch.path(name)).is_ok_and(|part| part.len() > 1 << 20)
-            })
-        });
-        let _ = sandbox.execute("pkill -9 -f 'sshd.*notty'");
-        download.join().unwrap().unwrap_err()
-    });
+    let error = sandbox.files().transfer().progress(cut_at(&sandbox, 8 << 20)).download("big", &local).unwrap_err();
     assert!(matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Transfer), "{error}");
     assert_eq!(std::fs::read(&local).unwrap(), b"old");
     assert_eq!(scratch.names(), ["file"]);

@@ -27,7 +27,7 @@ use sshd::wire::*;
 /// time. What gets the truth may take the most.
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(20)];
 /// For tidying up, for the verdict of Kubernetes, and for a busy machine.
-const SLACK: Duration = Duration::from_secs(8);
+const SLACK: Duration = Duration::from_secs(20);
 /// Trials at the same time: most of them wait.
 const WORKERS: usize = 24;
 /// Bytes of the files here: four of libssh2's requests, the last one for less than the others.
@@ -949,16 +949,14 @@ fn with_starts(timeout: usize, starts: &[(&'static str, Tell)], check: impl Fn(&
     });
 }
 
-/// How many bytes the servers of a flood have sent.
-static SENT: AtomicU64 = AtomicU64::new(0);
-
-fn flood(client: &mut Connection, packet: &Message, count: usize) -> io::Result<()> {
+/// Sends this many packets at a time without end, and counts the bytes.
+fn flood(client: &mut Connection, packet: &Message, count: usize, sent: &AtomicU64) -> io::Result<()> {
     let packets = framed(packet).repeat(count);
     loop {
         client.transport.check_age()?;
         for piece in packets.chunks(30_000) {
             client.say(piece)?;
-            SENT.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            sent.fetch_add(piece.len() as u64, Ordering::Relaxed);
         }
     }
 }
@@ -966,8 +964,9 @@ fn flood(client: &mut Connection, packet: &Message, count: usize) -> io::Result<
 /// What nobody asked for has to be kept, since it may be asked for yet. So there is a limit, long before the time runs out.
 #[test]
 fn answers_to_nobody_fill_no_memory() {
+    static SENT: AtomicU64 = AtomicU64::new(0);
     const FLOODS: [Lie; 2] = [
-        lie("long ones", |c, r, _| flood(c, &Message::new(STATUS).u32(!r.id).raw(&[0; 200_000]), 1)),
+        lie("long ones", |c, r, _| flood(c, &Message::new(STATUS).u32(!r.id).raw(&[0; 200_000]), 1, &SENT)),
         true_or_failure("an honest one among them", |c, r, answer| {
             for _ in 0..20 {
                 c.answer(&Message::new(DATA).u32(!r.id).raw(&[0; 200_000]))?;
@@ -996,7 +995,8 @@ fn answers_to_nobody_fill_no_memory() {
 /// libssh2 looks through all that it keeps at each packet, so that a few MiB of short ones would take it minutes.
 #[test]
 fn short_answers_to_nobody_take_no_longer_than_the_time_allows() {
-    const FLOOD: Lie = lie("short ones", |c, r, _| flood(c, &Message::new(STATUS).u32(!r.id), 20_000));
+    static UNCOUNTED: AtomicU64 = AtomicU64::new(0);
+    const FLOOD: Lie = lie("short ones", |c, r, _| flood(c, &Message::new(STATUS).u32(!r.id), 20_000, &UNCOUNTED));
     let ground = Ground::new();
     for (name, kind) in [("metadata", STAT), ("read", READ), ("read_dir", READDIR), ("write", CLOSE)] {
         let (_, operation) = OPERATIONS.into_iter().find(|(of, _)| *of == name).unwrap();
@@ -1026,8 +1026,12 @@ fn a_file_without_end() {
         ("for ever", FOR_EVER, ErrorKind::TimedOut),
         ("to nobody", TO_NOBODY, ErrorKind::TimedOut),
     ] {
-        let index = if kind == ErrorKind::TimedOut { 1 } else { 2 };
-        let ended = ground.run_with(&ground.clients[index], TIMEOUTS[index], operation, Some((READ, ENDLESS)));
+        let lie = Some((READ, ENDLESS));
+        let ended = match kind {
+            // Done again with more time where the machine is too busy for it to get to the lie.
+            ErrorKind::TimedOut => ground.run(operation, lie),
+            _ => ground.run_with(&ground.clients[2], TIMEOUTS[2], operation, lie),
+        };
         let error = ended.outcome.as_ref().expect_err(what);
         assert!(error.kind() == kind && ended.took < ended.timeout + SLACK, "{what}: {error} after {:?}", ended.took);
         assert!(ended.is_told && ended.here[0] == ended.here[1] && ended.parts_here == 0, "{what}: something is done");

@@ -36,7 +36,7 @@ fn a_whole_life() {
 
         let began = Instant::now();
         client.shutdown_sandbox(&name).unwrap();
-        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(45), "{:?}", began.elapsed());
         assert_eq!(pods("team=blue").iter().filter(|one| **one == name).count(), 0);
         assert_eq!(client.delete_sandbox(&name).unwrap_err().kind(), ErrorKind::NotFound);
         assert_eq!(client.execute_command(&name, "true").unwrap_err().kind(), ErrorKind::NotFound);
@@ -85,7 +85,7 @@ fn fails(client: &Client, spec: SandboxSpec, kind: ErrorKind, cause: Cause) -> E
     let took = began.elapsed();
     assert_eq!(error.kind(), kind, "{error}");
     assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(cause), "{error}");
-    assert!(took < Duration::from_secs(15), "{took:?}: {error}");
+    assert!(took < Duration::from_secs(45), "{took:?}: {error}");
     assert!(error.operation() == "create sandbox" && error.sandbox().is_some(), "{error}");
     await_that("the Pod to go", || pods(&format!("doomed={label}")).is_empty());
     println!("{took:?}: {error}");
@@ -146,7 +146,7 @@ fn a_container_that_exits_at_once() {
 
 #[test]
 fn a_create_that_takes_too_long_says_where_it_stood() {
-    let client = Client::new(config().create_timeout(Duration::from_secs(2))).unwrap();
+    let client = Client::new(config().create_timeout(Duration::from_secs(10))).unwrap();
     let spec = SandboxSpec::new().node_selector("no", "where").unschedulable_grace(Duration::from_secs(60));
     let error = fails(&client, spec, ErrorKind::TimedOut, Cause::Unschedulable);
     assert!(error.to_string().contains("didn't match Pod's node affinity/selector"), "{error}");
@@ -161,10 +161,17 @@ fn a_namespace_that_does_not_exist() {
     assert!(client.list().unwrap().is_empty());
 }
 
+/// A client of this namespace: what one test reaps is no other's then.
+fn client_in(namespace: &Namespace) -> Client {
+    Client::new(config().namespace(namespace.name())).unwrap()
+}
+
 #[test]
 fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
-    let client = client();
-    let sandbox = create_from(&client, &SandboxSpec::new().lifetime(Duration::from_secs(3)));
+    let namespace = Namespace::new("expired");
+    let client = client_in(&namespace);
+    // It counts from before the creation.
+    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(10))).unwrap();
     let name = sandbox.name();
     await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
     assert_eq!(sandbox.info().unwrap().verdict.unwrap().cause, Cause::Expired);
@@ -176,11 +183,12 @@ fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
 
 #[test]
 fn renewing_moves_the_expiry_both_ways() {
-    let client = client();
-    let sandbox = create_from(&client, &SandboxSpec::new().lifetime(Duration::from_secs(8)));
+    let namespace = Namespace::new("renewed");
+    let client = client_in(&namespace);
+    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(20))).unwrap();
     let expiry = sandbox.renew(Duration::from_secs(300)).unwrap();
     assert_eq!(sandbox.info().unwrap().expires_at, Some(expiry));
-    let old_end = SystemTime::now() + Duration::from_secs(14);
+    let old_end = SystemTime::now() + Duration::from_secs(26);
     await_that("the old expiry to pass", || SystemTime::now() > old_end);
     assert!(sandbox.execute("true").unwrap().status.success());
     assert!(!client.reap().unwrap().iter().any(|reaped| reaped == sandbox.name()));
@@ -223,21 +231,21 @@ fn a_template_reaches_every_field_of_the_pod() {
 
 #[test]
 fn a_process_killed_in_the_middle_of_creates_leaves_nothing_that_reap_does_not_find() {
-    let owner = format!("crash-{}", unique());
-    let selector = format!("sandbox/owner={owner}");
+    let namespace = Namespace::new("crash");
+    let pods = || namespace.kubectl(&["get", "pods", "-o", "name"]).lines().count();
     let mut creator = Command::new(example("create_many"))
         .args(["10"])
-        .env("SANDBOX_OWNER", &owner)
-        .env("SANDBOX_LIFETIME", "6")
+        .env("SANDBOX_NAMESPACE", namespace.name())
+        .env("SANDBOX_LIFETIME", "10")
         .spawn()
         .unwrap();
-    await_that("some of ten Pods to be there", || pods(&selector).len() >= 3);
+    await_that("some of ten Pods to be there", || pods() >= 3);
     creator.kill().unwrap();
     creator.wait().unwrap();
-    let client = client();
+    let client = client_in(&namespace);
     await_that("reap to leave nothing", || {
         client.reap().unwrap();
-        pods(&selector).is_empty()
+        pods() == 0
     });
 }
 
@@ -280,7 +288,7 @@ fn sandboxes_are_listed_completely() {
     let pod = |name: &str| {
         serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {
             "app.kubernetes.io/managed-by": "sandbox", "sandbox/owner": "listed"}},
-            "spec": {"nodeName": "none", "containers": [{"name": "sandbox", "image": "x", "securityContext": {
+            "spec": {"schedulerName": "nobody", "containers": [{"name": "sandbox", "image": "x", "securityContext": {
                 "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}}})
     };

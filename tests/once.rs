@@ -59,7 +59,7 @@ fn stopped_before_the_request_nothing_was_asked() {
         let error = command.output().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("nothing was asked"), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
         beside(sandbox, &format!("pkill -CONT -f '{CONNECTIONS}'"));
         assert!(command.timeout(None).status().unwrap().success());
         assert_eq!(runs(sandbox), 1);
@@ -81,7 +81,8 @@ fn cut_while_a_long_line_is_on_its_way_no_part_of_it_runs() {
 fn stopped_while_a_long_line_is_on_its_way_no_part_of_it_runs() {
     for &transport in transports() {
         let sandbox = &create_with_slow_head(&client_over(transport));
-        let run = || sandbox.shell(long_line()).timeout(Duration::from_secs(2)).output().unwrap_err();
+        // Enough for the line to arrive in part and for the server to be stopped.
+        let run = || sandbox.shell(long_line()).timeout(Duration::from_secs(15)).output().unwrap_err();
         let stop = || drop(beside(sandbox, &format!("pkill -STOP -f '{CONNECTIONS}'")));
         let error = with_half_a_line(sandbox, run, stop);
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
@@ -105,13 +106,14 @@ fn cut_after_the_request_it_may_have_run() {
 #[test]
 fn stopped_after_the_request_it_is_told_apart_from_a_confirmed_end() {
     over_every_transport(|_, sandbox| {
+        sandbox.execute("true").unwrap();
         let began = Instant::now();
         let line = "echo run >> runs; kill -STOP $PPID; sleep 1000";
-        let error = sandbox.shell(line).timeout(Duration::from_millis(700)).output().unwrap_err();
+        let error = sandbox.shell(line).timeout(Duration::from_secs(5)).output().unwrap_err();
         let took = began.elapsed();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("did not confirm"), "{error}");
-        assert!(took < Duration::from_secs(6), "{took:?}");
+        assert!(took < Duration::from_secs(20), "{took:?}");
         // Other sessions are not affected.
         assert!(sandbox.execute("true").unwrap().status.success());
         assert_eq!(runs(sandbox), 1);

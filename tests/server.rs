@@ -11,17 +11,18 @@ use sandbox::{Client, ErrorKind};
 #[test]
 fn a_server_that_takes_no_new_connection_is_a_failed_connect() {
     for &transport in transports() {
-        let client = Client::new(config().transport(transport).connect_timeout(Duration::from_secs(2))).unwrap();
+        let client = Client::new(config().transport(transport).connect_timeout(Duration::from_secs(5))).unwrap();
         let sandbox = create(&client);
         await_that("the address to be known", || sandbox.info().unwrap().pod_ip.is_some());
         // The main process of the container is the server that listens. The second command needs a second session.
+        let line = "pkill -STOP -o sshd; touch stopped; until [ -e go ]; do sleep 0.05; done; pkill -CONT -o sshd";
         let error = std::thread::scope(|scope| {
-            let busy =
-                scope.spawn(|| sandbox.execute("pkill -STOP -o sshd; touch stopped; sleep 8; pkill -CONT -o sshd"));
+            let busy = scope.spawn(|| sandbox.execute(line));
             await_that("the server to be stopped", || {
                 beside(&sandbox, "ls stopped 2> /dev/null || true").contains("stopped")
             });
             let error = sandbox.execute("echo run >> runs").unwrap_err();
+            beside(&sandbox, "touch go");
             assert!(busy.join().unwrap().unwrap().status.success());
             error
         });

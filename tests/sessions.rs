@@ -18,6 +18,11 @@ fn seen_from(sandbox: &sandbox::Sandbox) -> String {
     sandbox.execute(line).unwrap().stdout_text().trim().to_owned()
 }
 
+/// A line that runs until this file is there.
+fn waiting_for(file: &str) -> String {
+    format!("until [ -e {file} ]; do sleep 0.02; done; echo done")
+}
+
 #[test]
 fn warm_operations_make_no_api_call() {
     for &transport in transports() {
@@ -31,11 +36,7 @@ fn warm_operations_make_no_api_call() {
         await_that("the address to be known", || sandbox.info().unwrap().pod_ip.is_some());
         sandbox.execute("true").unwrap();
         sandbox.upload_file(&local, "file").unwrap();
-        let mut before = client.stats().api_requests;
-        await_that("the background to be quiet", || {
-            std::thread::sleep(Duration::from_millis(300));
-            std::mem::replace(&mut before, client.stats().api_requests) == before
-        });
+        let before = client.stats().api_requests;
         assert!(before > 0);
         for _ in 0..20 {
             sandbox.execute("true").unwrap();
@@ -80,8 +81,9 @@ fn sessions_are_used_again_and_limited() {
     }
     assert_eq!(sandbox.session_counts(), (1, 0));
     std::thread::scope(|scope| {
-        let commands: Vec<_> = (0..12).map(|_| scope.spawn(|| sandbox.execute("sleep 0.2; echo done"))).collect();
+        let commands: Vec<_> = (0..12).map(|_| scope.spawn(|| sandbox.execute(waiting_for("one")))).collect();
         await_that("all sessions to be busy", || sandbox.session_counts() == (0, 3));
+        beside(&sandbox, "touch one");
         for command in commands {
             assert_eq!(command.join().unwrap().unwrap().stdout, b"done\n");
             assert!(sandbox.session_counts().1 <= 3);
@@ -89,9 +91,10 @@ fn sessions_are_used_again_and_limited() {
     });
     assert_eq!(sandbox.session_counts(), (3, 0));
     let error = std::thread::scope(|scope| {
-        let busy: Vec<_> = (0..3).map(|_| scope.spawn(|| sandbox.execute("sleep 2"))).collect();
+        let busy: Vec<_> = (0..3).map(|_| scope.spawn(|| sandbox.execute(waiting_for("two")))).collect();
         await_that("all sessions to be busy", || sandbox.session_counts() == (0, 3));
         let error = sandbox.shell("true").timeout(Duration::from_millis(200)).output().unwrap_err();
+        beside(&sandbox, "touch two");
         busy.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
         error
     });
@@ -101,13 +104,13 @@ fn sessions_are_used_again_and_limited() {
 
 #[test]
 fn idle_sessions_are_closed_in_the_background() {
-    let client = Client::new(config().idle_timeout(Duration::from_millis(500))).unwrap();
+    let client = Client::new(config().idle_timeout(Duration::from_secs(3))).unwrap();
     let sandbox = create(&client);
     sandbox.execute("true").unwrap();
     assert_eq!(sandbox.session_counts().0, 1);
     await_that("the session to be closed", || sandbox.session_counts() == (0, 0));
     // One that is busy is not idle, however long it takes.
-    assert_eq!(sandbox.execute("sleep 2; echo still here").unwrap().stdout, b"still here\n");
+    assert_eq!(sandbox.execute("sleep 6; echo still here").unwrap().stdout, b"still here\n");
 }
 
 #[test]
@@ -127,11 +130,13 @@ fn a_dead_session_is_replaced_unnoticed() {
 fn idle_sessions_that_died_are_replaced_before_anything_is_sent() {
     over_every_transport(|_, sandbox| {
         std::thread::scope(|scope| {
-            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| sandbox.execute("sleep 0.3"))).collect();
+            let all: Vec<_> = (0..4).map(|_| scope.spawn(|| sandbox.execute(waiting_for("go")))).collect();
+            await_that("all to run", || sandbox.session_counts() == (0, 4));
+            beside(sandbox, "touch go");
             all.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
         });
         let idle = sandbox.session_counts().0;
-        assert!(idle >= 2, "{idle}");
+        assert_eq!(idle, 4);
         // The runtime's own way in ends the server's connections, those in the pool too.
         let all_gone = "while pgrep -f 'ssh[d].*notty' > /dev/null; do sleep 0.01; done";
         beside(sandbox, &format!("pkill -9 -f '{CONNECTIONS}'; {all_gone}"));
@@ -231,6 +236,8 @@ fn blocking_calls_in_async_code_and_in_a_forked_child_are_errors() {
     let status = unsafe {
         match libc::fork() {
             0 => {
+                // One that hangs ends too, and says so by its status.
+                libc::alarm(30);
                 // Dropping what came from the parent must leave the parent's connections alone.
                 drop(only_copy.take());
                 let mut file = file.take().unwrap();

@@ -68,7 +68,7 @@ fn a_reader_that_blocks_delays_nobody() {
             let began = Instant::now();
             let output = sandbox.shell("head -c 0; echo over").stdin(input.clone()).output().unwrap();
             assert_eq!(output.stdout, b"over\n");
-            assert!(began.elapsed() < Duration::from_secs(10));
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
         }
         let (_mute, reader) = UnixStream::pair().unwrap();
         let waiting = sandbox.command("cat").stdin(Stdin::reader(reader)).timeout(Duration::from_millis(300));
@@ -112,7 +112,7 @@ fn a_gigabyte_of_input_needs_little_memory() {
     sandbox.execute("true").unwrap();
     let before = resident();
     let input = Stdin::reader(io::repeat(0).take(SIZE));
-    let output = sandbox.command("wc").arg("-c").stdin(input).timeout(Duration::from_secs(120)).output().unwrap();
+    let output = sandbox.command("wc").arg("-c").stdin(input).timeout(Duration::from_secs(300)).output().unwrap();
     assert_eq!(output.stdout_text().trim(), SIZE.to_string());
     // Other tests of this program run meanwhile.
     assert!(resident() < before + (SIZE >> 2), "{} bytes more", resident() - before);
@@ -146,10 +146,10 @@ fn what_is_discarded_does_not_travel() {
     assert_eq!(streams(&both.clone().discard_stderr()), ("out\n".into(), String::new(), 0));
     assert_eq!(streams(&both.clone().discard_stdout().merge_stderr()), (String::new(), String::new(), 0));
     assert_eq!(both.status().unwrap().code(), Some(4));
-    // Ten gigabytes would take long to get here.
-    assert!(
-        sandbox.shell("head -c 10000000000 /dev/zero").timeout(Duration::from_secs(60)).status().unwrap().success()
-    );
+    let line =
+        "places=$(readlink /proc/$$/fd/1 /proc/$$/fd/2); echo \"$places\" > places; head -c 1000000000 /dev/zero";
+    assert!(sandbox.shell(line).timeout(Duration::from_secs(300)).status().unwrap().success());
+    assert_eq!(sandbox.files().read("places").unwrap(), b"/dev/null\n/dev/null\n");
     let error = sandbox.command("no-such-program").discard_stderr().discard_stdout().output().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Command, "{error}");
 }
@@ -158,7 +158,8 @@ fn what_is_discarded_does_not_travel() {
 fn output_without_end_fills_no_memory_and_is_counted() {
     let client = client();
     let sandbox = create(&client);
-    let endless = sandbox.command("yes").output_limit(1 << 20).timeout(Duration::from_secs(2));
+    sandbox.execute("true").unwrap();
+    let endless = sandbox.command("yes").output_limit(1 << 20).timeout(Duration::from_secs(5));
     let error = endless.output().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
     assert_eq!(error.partial_output().unwrap().stdout.len(), 1 << 20);

@@ -173,7 +173,6 @@ fn thousands_of_files_are_one_stream() {
         assert_eq!(sandbox.files().download_dir("many", scratch.path("back")).unwrap().files, 5000);
         println!("5000 files: {up:?} up, {:?} down", began.elapsed() - up);
         assert_eq!(fs::read(scratch.path("back/d49/f99")).unwrap(), b"49/99");
-        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     });
 }
 
@@ -210,9 +209,10 @@ fn errors_name_what_is_wrong_and_leave_nothing() {
     }
     assert_eq!((leftovers(&sandbox), scratch.names().len()), (String::new(), 2));
     // A file that grows is read up to where it was.
-    sandbox.shell("mkdir log; while :; do echo line; done > log/growing").spawn().unwrap();
+    let writer = sandbox.shell("mkdir log; while :; do echo line; done > log/growing").spawn().unwrap();
     common::await_that("the file to grow", || files.metadata("log/growing").is_ok_and(|found| found.len() > 1 << 20));
     let report = files.download_dir("log", &back).unwrap();
+    writer.kill().unwrap();
     assert_eq!((report.files, fs::metadata(back.join("growing")).unwrap().len()), (1, report.bytes));
 }
 

@@ -1,5 +1,6 @@
 //! One command on one session: request it, move its three streams, and learn how it ended.
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -23,10 +24,10 @@ const MOST_AFTER_EXIT: usize = 2 << 20;
 /// How long the server may be silent then, although it was asked something.
 const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// sshd sends a signal to the process group that the command makes for itself, and one that comes before is lost. So a kill is
-/// repeated until the command has ended.
+/// repeated until the command has ended, and for others the group is awaited.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a killed command, and the close of a channel, may take to be confirmed. It takes milliseconds where the machine has time.
-const CONFIRMATION: Duration = Duration::from_secs(2);
+const CONFIRMATION: Duration = Duration::from_secs(5);
 
 /// How a command ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -112,6 +113,8 @@ pub(crate) trait Streams {
 pub(crate) struct Running<'s> {
     session: &'s Session,
     channel: Channel,
+    /// Known to have its process group.
+    has_group: Cell<bool>,
 }
 
 impl<'s> Running<'s> {
@@ -127,7 +130,7 @@ impl<'s> Running<'s> {
                 |e| if e.kind() == ErrorKind::TimedOut { e.context("nothing was asked of the sandbox") } else { e },
             )?;
         session.took_round_trip(began.elapsed());
-        Ok(Self { session, channel })
+        Ok(Self { session, channel, has_group: Cell::new(false) })
     }
 
     /// Requests the command (one round trip). A failure that is not `Command` leaves open whether it runs.
@@ -157,12 +160,7 @@ impl<'s> Running<'s> {
         let (mut eof_sent, mut last_words) = (false, None::<LastWords>);
         let mut kill_again = None;
         loop {
-            while let Some(order) = streams.order() {
-                if matches!(&order, Order::Signal(name) if name == "KILL") {
-                    kill_again = Some(Instant::now() + KILL_INTERVAL);
-                }
-                self.obey(&order, deadline)?;
-            }
+            self.obey_all(streams, &mut kill_again, deadline)?;
             if kill_again.is_some_and(|at| Instant::now() >= at) {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
                 self.obey(&Order::Signal("KILL".into()), deadline)?;
@@ -184,6 +182,7 @@ impl<'s> Running<'s> {
                         at_ends += usize::from(read.is_some());
                         break;
                     };
+                    self.has_group.set(true);
                     streams.output(stream, &buffer[..length])?;
                     moved = true;
                     if let Some(last_words) = &mut last_words {
@@ -224,7 +223,7 @@ impl<'s> Running<'s> {
                 });
             }
             if last_words.is_none() && !eof_sent {
-                match self.feed(streams, deadline)? {
+                match self.feed(streams, &mut kill_again, deadline)? {
                     Fed::Some => continue,
                     Fed::Nothing => {}
                     Fed::All => {
@@ -249,7 +248,12 @@ impl<'s> Running<'s> {
     }
 
     /// Sends what there is of the input.
-    fn feed(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Fed> {
+    fn feed(&self, streams: &mut impl Streams, kill_again: &mut Option<Instant>, deadline: Deadline) -> Result<Fed> {
+        if matches!(streams.input()?, Input::Later) {
+            return Ok(Fed::Nothing);
+        }
+        // What was ordered before this input was written comes before it.
+        self.obey_all(streams, kill_again, deadline)?;
         let sent = match streams.input()? {
             Input::Later => return Ok(Fed::Nothing),
             Input::Bytes(bytes) => match self.attempt(deadline, || self.channel.write(bytes)) {
@@ -271,7 +275,21 @@ impl<'s> Running<'s> {
         Ok(Fed::Some)
     }
 
+    /// Does what was ordered meanwhile. `kill_again` is when to repeat an order to kill.
+    fn obey_all(&self, streams: &mut impl Streams, kill_again: &mut Option<Instant>, deadline: Deadline) -> Result<()> {
+        while let Some(order) = streams.order() {
+            if matches!(&order, Order::Signal(name) if name == "KILL") {
+                *kill_again = Some(Instant::now() + KILL_INTERVAL);
+            }
+            self.obey(&order, deadline)?;
+        }
+        Ok(())
+    }
+
     fn obey(&self, order: &Order, deadline: Deadline) -> Result<()> {
+        if matches!(order, Order::Signal(name) if name != "KILL") && self.session.takes_signals() {
+            self.await_group(deadline);
+        }
         let result = match order {
             Order::Signal(name) if !self.session.takes_signals() => return self.signal_by_command(name, deadline),
             Order::Signal(name) => self.session.drive(deadline, "the signal", |_| self.channel.signal(name)),
@@ -286,13 +304,28 @@ impl<'s> Running<'s> {
         }
     }
 
+    /// Waits until the command has its process group, unless its output has shown that.
+    fn await_group(&self, deadline: Deadline) {
+        if self.has_group.replace(true) {
+            return;
+        }
+        let wait = "while kill -s 0 $one && ! kill -s 0 -- -$one; do sleep 0.01; done";
+        if self.ask_about_children(wait, deadline.within(CONFIRMATION)).is_err() {
+            self.session.spoil();
+        }
+    }
+
     /// Signals the process groups of the server's other children on this connection: the command's, and SFTP's if it was used.
     fn signal_by_command(&self, name: &str, deadline: Deadline) -> Result<()> {
         self.session.spoil();
+        self.ask_about_children(&format!("kill -s {name} -- -$one || kill -s {name} $one"), deadline)
+    }
+
+    /// Runs this for each of the server's children on this connection, `$one` by `$one`.
+    fn ask_about_children(&self, what: &str, deadline: Deadline) -> Result<()> {
         let line = format!(
             "for one in $(grep -lsx \"PPid:[[:space:]]*$PPID\" /proc/[0-9]*/status); do \
-             one=${{one#/proc/}}; one=${{one%/status}}; \
-             [ $one = $$ ] || kill -s {name} -- -$one || kill -s {name} $one; done 2> /dev/null"
+             one=${{one#/proc/}}; one=${{one%/status}}; [ $one = $$ ] || {{ {what}; }}; done 2> /dev/null"
         );
         Self::ask(self.session, &line, deadline).map(drop)
     }

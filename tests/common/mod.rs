@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use sandbox::{Client, Config, Sandbox, SandboxSpec, Transport};
+use sandbox::{Client, Config, Error, Progress, Sandbox, SandboxSpec, Transport};
 
 /// Where this process stands: in the cluster's network, or outside of it with only the API server in reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,6 +194,17 @@ impl Drop for Namespace {
 
 /// The server's processes for connections, not the one that listens, for `pkill -f`.
 pub const CONNECTIONS: &str = "ssh[d].*(notty|priv)";
+
+/// Cuts the connections once, when so many bytes have been moved: for a transfer's progress.
+pub fn cut_at<'a>(sandbox: &'a Sandbox, bytes: u64) -> impl FnMut(&Progress<'_>) -> Result<(), Error> + 'a {
+    let mut is_cut = false;
+    move |progress| {
+        if progress.done >= bytes && !std::mem::replace(&mut is_cut, true) {
+            let _ = sandbox.execute("pkill -KILL -f 'sshd.*notty'");
+        }
+        Ok(())
+    }
+}
 
 /// Runs a line in the sandbox without SSH.
 pub fn beside(sandbox: &Sandbox, line: &str) -> String {

@@ -16,7 +16,7 @@ use super::cipher::{CHACHA20, Keys, TAG};
 use super::wire::{Fields, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, Message, NEWKEYS};
 
 /// No connection lives longer without being renewed, whatever the client does or leaves undone.
-const LIFE: Duration = Duration::from_secs(20);
+const LIFE: Duration = Duration::from_secs(60);
 
 const LONGEST_PACKET: u32 = 1 << 20;
 const BLOCK: usize = 8;

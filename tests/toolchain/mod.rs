@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 const WARNINGS: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 const SANITIZERS: [&str; 3] = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"];
@@ -152,6 +152,9 @@ impl Place {
 
     /// A virtual environment with the wheel and nothing else.
     pub fn python(&self) -> PathBuf {
+        // Tests that share a place may ask at the same time.
+        static MAKING: Mutex<()> = Mutex::new(());
+        let _turn = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let environment = self.path("python");
         if !environment.exists() {
             let wheels = fs::read_dir(root().join("target/wheel")).into_iter().flatten();
