@@ -759,6 +759,26 @@ fn only_a_status() {
     assert_eq!(*waited.as_ref().unwrap(), Some(3));
 }
 
+/// As where the reader is slow: what fills the windows and the server's buffers comes after the status, and is not lost.
+#[test]
+fn much_output_after_the_status() {
+    const MUCH: usize = 6_000_000;
+    let command: Operation = |sandbox, _| {
+        let output = sandbox.shell("work").output()?;
+        assert_eq!(output.stdout.len(), MUCH);
+        Ok(output.status.code())
+    };
+    Trial::of_command(AFTER_LOGIN, command, |client| {
+        client.start()?;
+        client.exit_status(3)?;
+        vec![b'x'; MUCH].chunks(30_000).try_for_each(|piece| client.say(piece))?;
+        client.eof()?;
+        client.close_channel()?;
+        client.hold()
+    })
+    .ends_commands(Some(3));
+}
+
 #[test]
 fn a_status_and_a_cut() {
     Trial::of(AFTER_LOGIN, |client| {

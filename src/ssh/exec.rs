@@ -18,9 +18,10 @@ const LONG_LINK_WINDOW: u32 = 8 << 20;
 const SHORT_LINK: Duration = Duration::from_millis(10);
 /// One read: libssh2 hands over what has arrived, up to this many bytes.
 const READ_BUFFER: usize = 64 << 10;
-/// What the command wrote before its end may come after its status: it was in the server's pipe. That has 64 KiB, or what the
-/// command has set, 1 MiB at most. More than this is another process that keeps the output open.
-const MOST_AFTER_EXIT: usize = 2 << 20;
+/// What the command wrote before its end may come after its status: a window of it is here and not read yet, the server may have
+/// taken as much from each of the two pipes, and a pipe has 64 KiB, or what the command has set, 1 MiB at most. More than this many
+/// windows is another process that keeps the output open.
+const MOST_WINDOWS_AFTER_EXIT: usize = 4;
 /// How long the server may be silent then, although it was asked something.
 const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(5);
 /// sshd sends a signal to the process group that the command makes for itself, and one that comes before is lost. So a kill is
@@ -113,6 +114,7 @@ pub(crate) trait Streams {
 pub(crate) struct Running<'s> {
     session: &'s Session,
     channel: Channel,
+    window: u32,
     /// Known to have its process group.
     has_group: Cell<bool>,
 }
@@ -130,7 +132,7 @@ impl<'s> Running<'s> {
                 |e| if e.kind() == ErrorKind::TimedOut { e.context("nothing was asked of the sandbox") } else { e },
             )?;
         session.took_round_trip(began.elapsed());
-        Ok(Self { session, channel, has_group: Cell::new(false) })
+        Ok(Self { session, channel, window, has_group: Cell::new(false) })
     }
 
     /// Requests the command (one round trip). A failure that is not `Command` leaves open whether it runs.
@@ -197,7 +199,7 @@ impl<'s> Running<'s> {
             if let Some(ending) = self.ending() {
                 let last_words = last_words.get_or_insert_with(|| {
                     streams.ended(&ending);
-                    LastWords::default()
+                    LastWords::up_to(MOST_WINDOWS_AFTER_EXIT * self.window as usize)
                 });
                 kill_again = None;
                 let is_closed = at_ends == 2 && !moved;
@@ -391,19 +393,18 @@ impl<'s> Running<'s> {
 /// once nothing came between two answers, its pipe was empty.
 struct LastWords {
     length: usize,
+    most: usize,
     last: Instant,
     /// Output has come since the question.
     is_disturbed: bool,
     is_answered: bool,
 }
 
-impl Default for LastWords {
-    fn default() -> Self {
-        Self { length: 0, last: Instant::now(), is_disturbed: false, is_answered: false }
-    }
-}
-
 impl LastWords {
+    fn up_to(most: usize) -> Self {
+        Self { length: 0, most, last: Instant::now(), is_disturbed: false, is_answered: false }
+    }
+
     fn heard(&mut self, length: usize) {
         self.length += length;
         self.last = Instant::now();
@@ -412,7 +413,7 @@ impl LastWords {
 
     /// Looked at when all that has come is read; the next question is asked if they are not over.
     fn are_over(&mut self, moved: bool) -> bool {
-        if self.length > MOST_AFTER_EXIT {
+        if self.length > self.most {
             return true;
         }
         if !self.is_answered || moved {
