@@ -1,9 +1,10 @@
 //! What the tests against a real cluster share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
+use std::io::Write;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::{Client, Config, Error, Progress, Sandbox, SandboxSpec, Transport};
@@ -71,7 +72,8 @@ impl Deref for Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         // Its end is not waited for; the tests of `delete` are elsewhere.
-        let _ = kubectl(&["delete", "pod", self.0.name(), "--wait=false", "--grace-period=1", "--ignore-not-found"]);
+        let args = ["delete", "pod", self.0.name(), "--wait=false", "--grace-period=1", "--ignore-not-found"];
+        let _ = try_kubectl(&args, "");
     }
 }
 
@@ -147,19 +149,22 @@ pub fn kubectl(args: &[&str]) -> String {
 }
 
 pub fn kubectl_with_input(args: &[&str], input: &str) -> String {
-    use std::io::Write;
+    let output = try_kubectl(args, input).unwrap();
+    assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Also for what tidies up after a test that failed, where another panic would hide all results.
+fn try_kubectl(args: &[&str], input: &str) -> std::io::Result<Output> {
     let mut child = Command::new(repository().join("target/cluster/kubernetes"))
         .arg("kubectl")
         .args(args)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success(), "kubectl {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    child.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()))?;
+    child.wait_with_output()
 }
 
 /// A namespace under the restricted standard, which goes when the test does.
@@ -188,7 +193,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        kubectl(&["delete", "namespace", &self.0, "--wait=false"]);
+        let _ = try_kubectl(&["delete", "namespace", &self.0, "--wait=false"], "");
     }
 }
 
