@@ -18,7 +18,10 @@ CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
 COMMAND = --features cli
 # Most tests wait for the sandbox most of the time.
-export RUST_TEST_THREADS = 6
+export RUST_TEST_THREADS = 4
+TEST_INSIDE = $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(PROGRAMS:%=--test %)
+TEST_ASAN = $(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
+TEST_OUTSIDE = $(CLUSTER) run --outside -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
 
 # Where `make install` puts the library, and which build of it. The versions are said in Cargo.toml and build.rs only.
 PREFIX = /usr/local
@@ -55,7 +58,7 @@ export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
 export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 .NOTPARALLEL:
 .PHONY: help library install uninstall wheel quickstart test test-unit test-doc test-relay test-inside test-asan \
-	test-outside build-tests build-asan bench fmt lint \
+	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up cluster-down clean tools \
 	own-cluster own-image
 
@@ -110,7 +113,7 @@ wheel: library $(RUFF) ## builds the Python package with the library in it, targ
 	SANDBOX_LIBRARY=$(CURDIR)/target/python/libsandbox.so $(TOOLS)/bin/pip wheel --quiet --no-index --no-deps \
 		--no-build-isolation --wheel-dir target/wheel bindings/python
 
-test: test-unit test-doc test-relay test-inside test-asan test-outside ## runs all tests: on this machine, in the cluster's network, and outside of it
+test: test-unit test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
 
 test-unit: build-tests
 	$(CARGO_TEST) $(COMMAND) --lib --bins
@@ -121,14 +124,19 @@ test-doc: build-tests
 test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
+# All that follow, two at a time; the second one's output comes when both are done.
+test-cluster: own-cluster build-tests build-asan cluster-up
+	@{ $(TEST_ASAN); asan=$$?; $(TEST_OUTSIDE) && exit $$asan; } > target/test-second.log 2>&1 & second=$$!; \
+	$(TEST_INSIDE); status=$$?; wait $$second || status=$$?; cat target/test-second.log; exit $$status
+
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
-	$(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(PROGRAMS:%=--test %)
+	$(TEST_INSIDE)
 
 test-asan: own-cluster build-asan cluster-up ## runs tests/hostile*.rs under AddressSanitizer
-	$(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
+	$(TEST_ASAN)
 
 test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers
-	$(CLUSTER) run --outside -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
+	$(TEST_OUTSIDE)
 
 # There is no way from the cluster's networks to a package registry, so building comes first.
 build-tests: tools

@@ -124,7 +124,7 @@ struct Trial {
 /// Makes a trial with each case, some at the same time.
 fn with_each<C: Clone + Sync>(cases: &[C], make: impl Fn(C) + Sync) {
     let make = &make;
-    for some in cases.chunks(2) {
+    for some in cases.chunks(4) {
         thread::scope(|scope| some.iter().for_each(|case| drop(scope.spawn(|| make(case.clone())))));
     }
 }
