@@ -365,6 +365,15 @@ fn a_shell_on_a_terminal() {
     await_that("the terminal to be raw", || session.is_raw());
     session.types("echo $TERM $(stty size) $((40 + 2))\r");
     session.shows("vt220 30 100 42\r\n");
+    // Who waits for keys takes next to no processor time: here, less than a tenth of it.
+    let ticks = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", session.child.id())).unwrap();
+        let fields = stat.rsplit(')').next().unwrap().split_whitespace().skip(11);
+        fields.take(2).map(|field| field.parse::<u64>().unwrap()).sum::<u64>()
+    };
+    let before = ticks();
+    thread::sleep(Duration::from_secs(1));
+    assert!(ticks() - before < 10, "{} hundredths of a second", ticks() - before);
     // Not in the shell itself, which does not trap it before it has read a line.
     session.types("sh -c 'trap \"stty size; exit\" WINCH; echo se\"\"t; while :; do sleep 0.05; done'\r");
     session.shows("set\r\n");

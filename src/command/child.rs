@@ -454,9 +454,9 @@ impl Streams for Pipes {
         self.shared.orders.lock().pop_front()
     }
 
-    fn descriptors(&self) -> Vec<Awaited<'_>> {
+    fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
         let bell = Some(Awaited::to_read(self.heard.as_fd()));
-        let input = self.input.as_ref().and_then(Inflow::awaited);
+        let input = self.input.as_ref().filter(|_| takes_input).and_then(Inflow::awaited);
         let outputs = self.outputs.iter().map(OutputPipe::awaited);
         [bell, input].into_iter().chain(outputs).flatten().collect()
     }

@@ -102,9 +102,10 @@ impl<S: Streams> Streams for Fed<'_, S> {
         self.streams.order()
     }
 
-    fn descriptors(&self) -> Vec<Awaited<'_>> {
-        let mut all = self.streams.descriptors();
-        all.extend(self.input.awaited());
+    fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
+        // What is not read yet must not be waited for: it may be ready all the time.
+        let mut all = self.streams.descriptors(takes_input && self.input.is_at_end());
+        all.extend(self.input.awaited().filter(|_| takes_input));
         all
     }
 }

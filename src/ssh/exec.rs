@@ -101,8 +101,10 @@ pub(crate) trait Streams {
         None
     }
 
-    /// What to wait for beside the server: descriptors that become readable or writable.
-    fn descriptors(&self) -> Vec<Awaited<'_>> {
+    /// What to wait for beside the server: descriptors that become readable or writable. `takes_input` is whether more input would
+    /// be asked for.
+    fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
+        let _ = takes_input;
         Vec::new()
     }
 }
@@ -244,7 +246,8 @@ impl<'s> Running<'s> {
                     None if kill_again.is_some() => deadline.within(KILL_INTERVAL),
                     None => deadline,
                 };
-                self.session.wait_for_traffic(&streams.descriptors(), nap);
+                let takes_input = last_words.is_none() && !eof_sent;
+                self.session.wait_for_traffic(&streams.descriptors(takes_input), nap);
             }
         }
     }

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -183,6 +184,9 @@ def kubectl(arguments: list[str]) -> NoReturn:
 def become(command: list[str], **changes: str) -> NoReturn:
     """Replaces this process, so that signals, the terminal and the exit code are the command's."""
     sys.stdout.flush()
+    # A shell has what it starts in the background ignore these, and so the tests of Ctrl-C would.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     changed = environment(**changes)
     try:
         os.execvpe(command[0], command, changed)
