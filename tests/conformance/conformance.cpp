@@ -141,8 +141,8 @@ public:
         sandbox::spec spec;
         spec.set_name(name_).set_label("team", "blue").set_env("GREETING", "hello");
         box_.emplace(client_.create(spec));
-        // Commands run before the kubelet says so.
-        AWAIT(box().info().phase() == sandbox::phase::running && box().info().pod_ip());
+        // Commands run before the kubelet says so, and before the host key is noted.
+        AWAIT(box().info().phase() == sandbox::phase::running && box().info().pod_ip() && box().info().host_key());
         const auto info = box().info();
         CHECK(box().name() == name_ && info.name() == name_);
         CHECK(!box().uid().empty() && info.uid() == box().uid());

@@ -129,8 +129,11 @@ fn life(world: &World) {
     assert!(Duration::ZERO < timings.accepted && timings.accepted <= timings.started, "{timings:?}");
     assert!(timings.started <= timings.logged_in, "{timings:?}");
 
-    // The sandbox is faster than the node's report on it.
-    await_that("the Pod to be told to run", || sandbox.info().unwrap().phase == Phase::Running);
+    // The sandbox is faster than the node's report on it, and than the note of its host key.
+    await_that("the Pod to be told to run", || {
+        let info = sandbox.info().unwrap();
+        info.phase == Phase::Running && info.host_key.is_some()
+    });
     let info = sandbox.info().unwrap();
     assert_eq!((&*info.name, &*info.uid, &*info.namespace), (owner, sandbox.uid(), client.namespace()));
     assert_eq!((&*info.owner, &*info.labels["language"], &*info.ssh_user), (owner, "rust", "sandbox"));

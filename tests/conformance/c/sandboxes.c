@@ -29,6 +29,14 @@ static bool has_phase(sbx_phase phase) {
     return has;
 }
 
+static bool has_note_of_host_key(void) {
+    sbx_info *info = NULL;
+    OK(sbx_sandbox_info(sandbox, &info, &err));
+    bool has = sbx_info_host_key(info) != NULL;
+    sbx_info_free(info);
+    return has;
+}
+
 static void look_at_the_timings(void) {
     double accepted = 0, started = 0, logged_in = 0;
     CHECK(sbx_sandbox_timings(sandbox, &accepted, &started, &logged_in));
@@ -40,8 +48,8 @@ static void look_at_the_timings(void) {
 
 static void look_at_the_info(void) {
     sbx_info *info = NULL;
-    /* The sandbox is faster than the node's report on it. */
-    AWAIT(has_phase(SBX_PHASE_RUNNING));
+    /* The sandbox is faster than the node's report on it, and than the note of its host key. */
+    AWAIT(has_phase(SBX_PHASE_RUNNING) && has_note_of_host_key());
     OK(sbx_sandbox_info(sandbox, &info, &err));
     CHECK(strcmp(sbx_info_name(info), sbx_sandbox_name(sandbox)) == 0);
     CHECK(strcmp(sbx_info_uid(info), sbx_sandbox_uid(sandbox)) == 0);
