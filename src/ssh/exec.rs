@@ -101,10 +101,9 @@ pub(crate) trait Streams {
         None
     }
 
-    /// What to wait for beside the server: descriptors that become readable or writable. `takes_input` is whether more input would
+    /// What to wait for beside the server: descriptors that become readable or writable. The argument is whether more input would
     /// be asked for.
-    fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
-        let _ = takes_input;
+    fn descriptors(&self, _takes_input: bool) -> Vec<Awaited<'_>> {
         Vec::new()
     }
 }
