@@ -23,14 +23,14 @@ fn a_pulled_cable_while_a_command_runs_is_an_unknown_outcome() {
         });
         await_that("the command to run", || beside(&sandbox, "cat runs 2> /dev/null || true") == "run\n");
         let pulled = Instant::now();
-        cable.set("down");
+        cable.pull();
         let (error, at) = running.join().unwrap();
         (error, at - pulled)
     });
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     assert!(took < Duration::from_secs(60), "{took:?}");
     assert!(error.partial_output().unwrap().stdout.starts_with(b"x\n"));
-    cable.set("up");
+    cable.plug_in();
     assert_eq!(sandbox.execute("cat runs").unwrap().stdout, b"run\n");
 }
 
@@ -40,7 +40,7 @@ fn a_cable_pulled_between_commands_costs_none_of_them() {
     let client = Client::new(config).unwrap();
     let sandbox = create(&client);
     let cable = Cable::of(&sandbox);
-    cable.set("down");
+    cable.pull();
     // An idle session is there; nothing can be asked over it, and no new one be made.
     let began = Instant::now();
     let error = sandbox.execute("echo run >> runs").unwrap_err();
@@ -48,7 +48,7 @@ fn a_cable_pulled_between_commands_costs_none_of_them() {
     assert!(error.is_retryable() && began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
     let error = sandbox.execute("echo run >> runs").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
-    cable.set("up");
+    cable.plug_in();
     assert_eq!(sandbox.execute("echo run >> runs; cat runs").unwrap().stdout, b"run\n");
 }
 
@@ -61,12 +61,12 @@ fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
     let error = std::thread::scope(|scope| {
         let running = scope.spawn(|| sandbox.execute("echo run >> runs\n".repeat(200_000)).unwrap_err());
         await_that("the line to arrive in part", || beside("ls waits 2> /dev/null || true") == "waits\n");
-        cable.set("down");
+        cable.pull();
         running.join().unwrap()
     });
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     // The server learns of the end by the cable.
-    cable.set("up");
+    cable.plug_in();
     beside(&format!("pkill -9 -f '{CONNECTIONS}'; touch go; while pgrep -x head > /dev/null; do sleep 0.01; done"));
     assert_eq!(beside("cat runs 2> /dev/null || echo none"), "none\n");
 }
@@ -77,11 +77,11 @@ fn pulled(cable: &Cable, run: impl FnOnce(&mut dyn FnMut(u64)) -> sandbox::Resul
     let began = Instant::now();
     let error = run(&mut |done| {
         if done > 8 << 20 && !std::mem::replace(&mut is_pulled, true) {
-            cable.set("down");
+            cable.pull();
         }
     })
     .unwrap_err();
-    cable.set("up");
+    cable.plug_in();
     assert!(is_pulled && began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
     error
 }

@@ -95,7 +95,9 @@ fn a_timeout_and_a_lost_connection_reach_the_waiter() {
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert_eq!(child.wait().unwrap_err().to_string(), error.to_string());
         assert_eq!(sandbox.execute("pgrep -f 'sleep 123[4]'").unwrap().stdout, b"");
-        let mut child = sandbox.shell("kill -9 $PPID; sleep 5").spawn().unwrap();
+        // Not before this side knows that it runs.
+        let mut child = sandbox.shell("read -r go; kill -9 $PPID; sleep 5").spawn().unwrap();
+        writeln!(child.stdin.take().unwrap(), "go").unwrap();
         assert_eq!(child.wait().unwrap_err().kind(), ErrorKind::OutcomeUnknown);
     });
 }

@@ -388,7 +388,7 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
         println!("{} are held after {:?}", operations.len(), began.elapsed());
         let servers = format!("{CONNECTIONS}|ssh[d].*sftp");
         match &cable {
-            Some(cable) => cable.set("down"),
+            Some(cable) => cable.pull(),
             None if cut == Cut::Killed => drop(beside(&sandbox, &format!("pkill -9 -f '{servers}'"))),
             None => drop(beside(&sandbox, &format!("pkill -STOP -f '{servers}'"))),
         }
@@ -397,7 +397,7 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
             runs.into_iter().map(|run| run.join().unwrap()).map(|(result, at)| (result, at - began)).collect();
         println!("all have ended after {:?}", began.elapsed());
         if let Some(cable) = &cable {
-            cable.set("up");
+            cable.plug_in();
         }
         beside(&sandbox, &format!("pkill -CONT -f '{servers}' || true; mv /tmp/held /tmp/released"));
         results

@@ -2,9 +2,10 @@
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
 use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::{Client, Config, Error, Progress, Sandbox, SandboxSpec, Transport};
@@ -218,27 +219,43 @@ pub fn beside(sandbox: &Sandbox, line: &str) -> String {
 
 /// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
 #[derive(Debug)]
-pub struct Cable(String);
+pub struct Cable {
+    interface: String,
+    ssh: SocketAddr,
+}
 
 impl Cable {
     pub fn of(sandbox: &Sandbox) -> Self {
         assert_eq!(position(), Position::Inside, "only there the way to the Pod is a cable of its own");
-        let index = sandbox.execute("cat /sys/class/net/eth0/iflink").unwrap().check().unwrap();
+        let found = sandbox.execute("cat /sys/class/net/eth0/iflink; hostname -i").unwrap().check().unwrap();
+        let text = found.stdout_text();
+        let (index, address) = text.trim().split_once('\n').unwrap();
         let links = Command::new("ip").args(["-o", "link"]).output().unwrap().stdout;
         let links = String::from_utf8(links).unwrap();
-        let prefix = format!("{}: ", index.stdout_text().trim());
+        let prefix = format!("{index}: ");
         let line = links.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
-        Self(line.split(['@', ':']).next().unwrap().to_owned())
+        let interface = line.split(['@', ':']).next().unwrap().to_owned();
+        Self { interface, ssh: SocketAddr::new(address.parse().unwrap(), 22) }
     }
 
-    pub fn set(&self, state: &str) {
-        assert!(Command::new("ip").args(["link", "set", "dev", &self.0, state]).status().unwrap().success());
+    pub fn pull(&self) {
+        assert!(self.set("down").success());
+    }
+
+    /// Until the system has found the way again, whoever connects may be told that there is none.
+    pub fn plug_in(&self) {
+        assert!(self.set("up").success());
+        await_that("the cable to carry", || TcpStream::connect_timeout(&self.ssh, Duration::from_secs(5)).is_ok());
+    }
+
+    fn set(&self, state: &str) -> ExitStatus {
+        Command::new("ip").args(["link", "set", "dev", &self.interface, state]).status().unwrap()
     }
 }
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        let _ = Command::new("ip").args(["link", "set", "dev", &self.0, "up"]).status();
+        self.set("up");
     }
 }
 
