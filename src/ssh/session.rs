@@ -30,9 +30,9 @@ pub(super) const TURN: Duration = Duration::from_millis(100);
 /// What an answer of the SFTP server takes beside names and contents, with its packets.
 const ANSWER: u64 = 512;
 
-/// The only cipher that is offered. With the others of libssh2, AES in counter and in Galois mode, a server that sends a packet of
-/// an odd length makes an assertion fail, which ends this whole process.
-const CIPHER: &str = "chacha20-poly1305@openssh.com";
+/// The only cipher of a libssh2 from elsewhere that is offered. With its others, a server that sends a packet of an odd length makes
+/// an assertion fail, which ends this whole process.
+const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
 
 /// A byte stream to a sandbox's SSH server.
 #[derive(Debug)]
@@ -119,8 +119,8 @@ impl Session {
     pub(crate) fn log_in(stream: Stream, login: &Login<'_>, deadline: Deadline) -> Result<Self> {
         let unusable = |e: io::Error| Error::new(ErrorKind::Connect, format!("the socket can't be used: {e}"));
         stream.prepare().map_err(unusable)?;
-        if !cipher::link() {
-            let message = "this system's OpenSSL is not allowed to do ChaCha20, the only cipher that is used here";
+        if cipher::names().is_empty() {
+            let message = "this system's OpenSSL is allowed neither AES in Galois mode nor ChaCha20";
             return Err(Error::new(ErrorKind::Connect, message));
         }
         let mut ssh = ssh2::Session::new().map_err(|e| connect_error("begin", e.into()))?;
@@ -130,7 +130,10 @@ impl Session {
         let prefer = |method, names| ssh.method_pref(method, names).map_err(|e| connect_error("begin", e.into()));
         prefer(ssh2::MethodType::HostKey, "ssh-ed25519")?;
         for direction in [ssh2::MethodType::CryptCs, ssh2::MethodType::CryptSc] {
-            prefer(direction, CIPHER)?;
+            prefer(direction, SAFE_CIPHER)?;
+            if cipher::is_used() {
+                prefer(direction, cipher::names())?;
+            }
         }
         let waiter = ssh.clone();
         until_done(&waiter, &connection, deadline, "the SSH handshake", || ssh.handshake().map_err(Failure::from))
