@@ -12,14 +12,15 @@ use openssl::pkey::{Id, PKey, Private};
 use openssl::sign::Signer;
 use socket2::SockRef;
 
-use super::cipher::{CHACHA20, Keys, TAG};
+use super::cipher::{AES_128, Keys, TAG};
 use super::wire::{Fields, KEX_ECDH_INIT, KEX_ECDH_REPLY, KEXINIT, Message, NEWKEYS};
 
 /// No connection lives longer without being renewed, whatever the client does or leaves undone.
 const LIFE: Duration = Duration::from_secs(60);
 
 const LONGEST_PACKET: u32 = 1 << 20;
-const BLOCK: usize = 8;
+/// The largest of any cipher.
+pub const BLOCK: usize = 16;
 
 const VERSION: &str = "SSH-2.0-test";
 
@@ -27,7 +28,7 @@ const VERSION: &str = "SSH-2.0-test";
 #[derive(Debug)]
 pub struct Transport {
     socket: TcpStream,
-    /// The cipher that is offered at the next key exchange; only this one is known.
+    /// The cipher that is offered at the next key exchange.
     pub cipher: &'static str,
     reader: BufReader<TcpStream>,
     pub host_key: PKey<Private>,
@@ -73,7 +74,7 @@ impl Transport {
         Ok(Self {
             reader: BufReader::new(socket.try_clone()?),
             socket,
-            cipher: CHACHA20,
+            cipher: AES_128,
             host_key,
             client_version: Vec::new(),
             session: None,
@@ -141,9 +142,11 @@ impl Transport {
         self.send(&[NEWKEYS])?;
 
         let session = self.session.get_or_insert_with(|| digest.clone()).clone();
-        self.sending.keys = Some(Keys::derive(b'D', &secret, &digest, &session)?);
+        let keys = |letters| Keys::derive(self.cipher, letters, &secret, &digest, &session);
+        let (sending, receiving) = (keys(*b"BD")?, keys(*b"AC")?);
+        self.sending.keys = Some(sending);
         self.receive_for_exchange(NEWKEYS)?;
-        self.receiving.keys = Some(Keys::derive(b'C', &secret, &digest, &session)?);
+        self.receiving.keys = Some(receiving);
         Ok(())
     }
 
@@ -181,7 +184,7 @@ impl Transport {
         };
         let mut body = vec![0; body_length];
         self.reader.read_exact(&mut body)?;
-        if let Some(keys) = &self.receiving.keys {
+        if let Some(keys) = &mut self.receiving.keys {
             let mut tag = [0; TAG];
             self.reader.read_exact(&mut tag)?;
             body = keys.open(sequence, &[length, body].concat(), &tag)?;
@@ -210,7 +213,7 @@ impl Transport {
     pub fn seal(&mut self, packet: &Packet) -> io::Result<Vec<u8>> {
         let bytes = [&packet.length.to_be_bytes()[..], &[packet.padding], &packet.body].concat();
         let sequence = self.sending.next_sequence();
-        match &self.sending.keys {
+        match &mut self.sending.keys {
             Some(keys) => keys.seal(sequence, &bytes),
             None => Ok(bytes),
         }
