@@ -39,6 +39,13 @@ fn loads(program: &Path) -> bool {
     succeeded(Command::new("readelf").arg("-d").arg(program)).contains("[libsandbox.so.0]")
 }
 
+/// The order in which a linker takes things decides whose ciphers are in a program: libssh2's own are slow.
+fn has_our_ciphers(linked: &Path) {
+    let symbols = succeeded(Command::new("nm").arg(linked));
+    assert!(symbols.contains("ssh2_crypt_methods") && symbols.contains("ssh2_kex_exchange"), "{}", linked.display());
+    assert!(!symbols.contains("crypt_init_chacha20_poly"), "{} has libssh2's own ciphers", linked.display());
+}
+
 fn says_its_sandbox(program: &Path, prefix: &Path) {
     let said = succeeded(Command::new(program).env("LD_LIBRARY_PATH", prefix.join("lib")));
     assert!(said.contains(" says sandbox-"), "{said}");
@@ -50,13 +57,14 @@ fn programs_outside_build_with_pkg_config_and_cmake_shared_and_static() {
     let (first, prefix) = (place.join("first"), place.join("moved"));
     make(&["library", "install"], &[format!("PREFIX={}", first.display())]);
 
-    let program = place.join("with-pkg-config");
+    let (program, library) = (place.join("with-pkg-config"), first.join("lib/libsandbox.so"));
     for (module, is_shared) in [("sandbox", true), ("sandbox-static", false)] {
         for (compiler, source) in [("cc", "examples/quickstart.c"), ("c++", "examples/quickstart.cpp")] {
             let mut compiler = Command::new(compiler);
             compiler.arg(root().join(source)).arg("-o").arg(&program);
             succeeded(compiler.args(pkg_config(&first, &["--cflags", "--libs", module])));
             assert_eq!(loads(&program), is_shared);
+            has_our_ciphers(if is_shared { &library } else { &program });
             says_its_sandbox(&program, &first);
         }
         assert_eq!(pkg_config(&first, &["--modversion", module]), [env!("CARGO_PKG_VERSION")]);
@@ -70,6 +78,9 @@ fn programs_outside_build_with_pkg_config_and_cmake_shared_and_static() {
         for (library, is_shared) in [("sandbox", true), ("static", false)] {
             let program = build.join(format!("{language}-{library}"));
             assert_eq!(loads(&program), is_shared);
+            if !is_shared {
+                has_our_ciphers(&program);
+            }
             says_its_sandbox(&program, &prefix);
         }
     }

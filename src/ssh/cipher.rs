@@ -443,6 +443,16 @@ mod tests {
     }
 
     #[test]
+    fn libssh2_has_these_ciphers() {
+        let session = ssh2::Session::new().unwrap();
+        session.method_pref(ssh2::MethodType::CryptCs, names()).unwrap();
+        assert!(is_used());
+        let methods = METHODS.iter().flatten();
+        let ours: Vec<_> = methods.map(|method| method.name().to_str().unwrap()).collect();
+        assert_eq!(session.supported_algs(ssh2::MethodType::CryptCs).unwrap(), ours);
+    }
+
+    #[test]
     fn makes_the_key_stream_of_the_standard() {
         // RFC 8439, A.1, test vectors 1 and 2: blocks 0 and 1 of the key 0.
         let Keys::ChaCha20Poly1305 { mut stream, .. } = keys(&CHACHA20_POLY1305, true) else { unreachable!() };
