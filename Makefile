@@ -12,14 +12,14 @@ GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 ONCE = cable conformance cpp header install languages python readme settings storage untrusted
 # These too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile hostile_files
-PROGRAMS = $(filter-out $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
-BOTH = $(filter-out $(ONCE),$(PROGRAMS))
+BOTH = $(filter-out $(ONCE) $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
 COMMAND = --features cli
 # Most tests wait for the sandbox most of the time.
 export RUST_TEST_THREADS = 4
-TEST_INSIDE = $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(PROGRAMS:%=--test %)
+TEST_ONCE = $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(ONCE:%=--test %)
+TEST_BOTH = $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
 TEST_ASAN = $(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
 TEST_OUTSIDE = $(CLUSTER) run --outside -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
 
@@ -124,13 +124,16 @@ test-doc: build-tests
 test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
-# All that follow, two at a time; the second one's output comes when both are done.
+# All that follow, three at a time; the others' output comes when all are done.
 test-cluster: own-cluster build-tests build-asan cluster-up
-	@{ $(TEST_ASAN); asan=$$?; $(TEST_OUTSIDE) && exit $$asan; } > target/test-second.log 2>&1 & second=$$!; \
-	$(TEST_INSIDE); status=$$?; wait $$second || status=$$?; cat target/test-second.log; exit $$status
+	@{ $(TEST_ASAN); asan=$$?; $(TEST_ONCE) && exit $$asan; } > target/test-once.log 2>&1 & once=$$!; \
+	$(TEST_OUTSIDE) > target/test-outside.log 2>&1 & outside=$$!; \
+	$(TEST_BOTH); status=$$?; wait $$once || status=$$?; wait $$outside || status=$$?; \
+	cat target/test-once.log target/test-outside.log; exit $$status
 
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
-	$(TEST_INSIDE)
+	$(TEST_BOTH)
+	$(TEST_ONCE)
 
 test-asan: own-cluster build-asan cluster-up ## runs tests/hostile*.rs under AddressSanitizer
 	$(TEST_ASAN)
