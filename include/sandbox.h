@@ -45,8 +45,8 @@
  *
  * Threads. A function that takes its handle as const may be called with the same handle from several threads at once; one that
  * does not needs the handle to itself. A handle may be freed in another thread than it was made in. No function needs to be
- * called on a certain thread, and no state is kept by thread. Calls block; none must be made in a signal handler. In a child
- * of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
+ * called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait() registers. Calls block; none must be
+ * made in a signal handler. In a child of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
  *
  * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
  *
@@ -190,7 +190,7 @@ enum sbx_status
      */
     SBX_ERR_TRANSFER = 65,
     /**
-     * The caller's own callback asked to stop.
+     * The caller's own callback, or the function of sbx_thread_on_wait(), asked to stop.
      */
     SBX_ERR_CANCELLED = 66,
     /**
@@ -656,6 +656,16 @@ typedef int32_t (*sbx_output_fn)(void *userdata,
                                  sbx_stream stream,
                                  const uint8_t *data,
                                  size_t len);
+
+/**
+ * Says whether something has happened that is to end the call of this library that the thread waits in: 0 to go on; after anything
+ * else the call fails with SBX_ERR_CANCELLED, and until it has returned nothing is asked any more.
+ *
+ * It is called on the thread that waits, and is no signal handler: it may do what a function may. It may call this library, but
+ * must not change or free the objects whose call it is in; calls that it makes are not asked about, unless it registers a
+ * function for them with sbx_thread_on_wait(), which counts until it returns. It must not throw, longjmp or end its thread.
+ */
+typedef int32_t (*sbx_interrupted_fn)(void *userdata);
 
 /**
  * Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is the file
@@ -2336,6 +2346,23 @@ sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
  * Frees a spec.
  */
 void sbx_spec_free(sbx_spec *spec);
+
+/**
+ * Registers a function that the calls of this thread ask, with `userdata` as its argument, while they wait; NULL unregisters it.
+ * There is one at most: a new one takes the place of the one before. It must stay callable as long as it is registered.
+ *
+ * With it a signal, such as SIGINT from Ctrl-C, can end a call: its handler sets a flag, and the function says whether that is set.
+ * It is called about ten times a second while a call waits, whatever for, and in most waits as soon as a signal handler has run on
+ * this thread; not before a wait, and not by calls that need none. Calls of other threads, and what runs in the background, such
+ * as the command of an sbx_child, are not affected.
+ *
+ * A call that ends so undoes what it can, as it does when its time runs out. A command's process group is killed in the sandbox and
+ * its end awaited, the file that an upload would have replaced is as it was, a Pod that was to be created is deleted. That may take
+ * some seconds if the sandbox does not answer. Whether any other change was made is open, and the error's message says so. An
+ * sbx_file can only be freed then.
+ */
+void sbx_thread_on_wait(sbx_interrupted_fn is_interrupted,
+                        void *userdata);
 
 /**
  * Makes options for transfers to and from this sandbox. The caller frees them with sbx_transfer_free().

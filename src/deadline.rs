@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::error::{Error, ErrorKind, Result};
+use crate::interrupt;
 
 /// A point in time, or none at all.
 #[derive(Clone, Copy, Debug)]
@@ -38,9 +41,34 @@ impl Deadline {
         u32::try_from(left.as_millis()).unwrap_or(u32::MAX).max(1)
     }
 
-    /// `TimedOut` once the deadline has passed.
+    /// The moment until which to wait before the next [`Deadline::check`].
+    pub(crate) fn next_check(self) -> Self {
+        self.within(interrupt::tick())
+    }
+
+    /// `TimedOut` once the deadline has passed, `Cancelled` if the caller wants no more. Locks must not be held: it may ask the caller.
     pub(crate) fn check(self, waiting_for: &str) -> Result<()> {
-        if self.has_passed() { Err(Self::error(waiting_for)) } else { Ok(()) }
+        if self.has_passed() {
+            Err(Self::error(waiting_for))
+        } else if interrupt::has_come() {
+            Err(Error::cancelled(format!("interrupted while waiting for {waiting_for}")))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Takes a lock.
+    pub(crate) fn lock<'m, T>(self, mutex: &'m Mutex<T>, waiting_for: &str) -> Result<MutexGuard<'m, T>> {
+        loop {
+            let guard = match self.next_check().remaining() {
+                None => Some(mutex.lock()),
+                Some(left) => mutex.try_lock_for(left),
+            };
+            match guard {
+                Some(guard) => return Ok(guard),
+                None => self.check(waiting_for)?,
+            }
+        }
     }
 
     pub(crate) fn error(waiting_for: &str) -> Error {

@@ -179,18 +179,14 @@ impl Endpoint {
         result.map_err(|e| match e.kind() {
             // The time for connecting is over, not the caller's.
             ErrorKind::TimedOut if !deadline.has_passed() => e.with_kind(ErrorKind::Connect),
-            ErrorKind::TimedOut => e.context("nothing was asked of the sandbox"),
+            ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("nothing was asked of the sandbox"),
             _ => e,
         })
     }
 
     /// Makes the sandbox know this client's key: one thread asks, the others wait for it.
     fn authorize(&self, core: &Core, deadline: Deadline) -> Result<()> {
-        let _turn = match deadline.remaining() {
-            Some(time) => self.authorizing.try_lock_for(time),
-            None => Some(self.authorizing.lock()),
-        };
-        deadline.check("the sandbox's knowledge of this client's key")?;
+        let _turn = deadline.lock(&self.authorizing, "the sandbox's knowledge of this client's key")?;
         if !self.authorized.load(Ordering::Acquire) {
             let key = core.identity.public().as_str();
             core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
@@ -212,6 +208,7 @@ impl Endpoint {
                 };
                 match Stream::direct(address, deadline.within(PROBE)) {
                     Ok(stream) => self.log_in(stream, core, deadline),
+                    Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
                     Err(e) => {
                         log::debug!("sandbox {} goes back to the tunnel: {e}", self.name);
                         self.route.lock().direct = Direct::UnreachableSince(Instant::now());

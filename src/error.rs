@@ -98,7 +98,7 @@ pub enum ErrorKind {
     /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own. The target
     /// of a transfer is as it was before.
     Transfer,
-    /// The caller's own callback asked to stop.
+    /// The caller's own callback, or the question of [`interruptible`](crate::interruptible), asked to stop.
     Cancelled,
     /// A bug in this library: a panic was caught at its border. The handle stays usable.
     Panic,

@@ -17,6 +17,7 @@
 //! - [`Client`] creates, attaches to, lists, deletes and reaps sandboxes, and offers the operations by name.
 //! - [`SandboxSpec`] says what to create: image, environment, limits, lifetime, or any field of the Pod.
 //! - [`Sandbox`] is the handle: [`Command`]s after `std::process`, [`Files`] after `std::fs`, information, renewal, deletion.
+//! - [`interruptible`] ends calls from within, such as at Ctrl-C.
 //! - [`Error`] has an [`ErrorKind`] to branch on, and a [`Verdict`] where Kubernetes knows the cause.
 //!
 //! # What can be relied on
@@ -58,6 +59,7 @@ mod error;
 mod ffi;
 mod files;
 mod hex;
+mod interrupt;
 mod nonce;
 mod runtime;
 mod sandbox;
@@ -71,5 +73,6 @@ pub use command::{Command, ExitStatus, Output, OutputStream, Stdin};
 pub use config::{Config, Transport};
 pub use error::{Cause, Error, ErrorKind, PartialOutput, Result, Verdict};
 pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Transfer, Transferred, TreeReport};
+pub use interrupt::interruptible;
 pub use sandbox::{CreateTimings, Sandbox, SandboxInfo};
 pub use spec::SandboxSpec;

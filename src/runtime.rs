@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -80,16 +81,21 @@ impl Runtime {
         future: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         self.check_caller()?;
-        #[expect(clippy::disallowed_methods, reason = "the one place that blocks on the runtime")]
-        self.tokio()?.block_on(async {
-            match deadline.remaining() {
-                None => future.await,
-                Some(left) => match tokio::time::timeout(left, future).await {
-                    Ok(result) => result,
-                    Err(_) => Err(Deadline::error(waiting_for)),
-                },
+        let (tokio, mut future) = (self.tokio()?, pin!(future));
+        loop {
+            let turn = async {
+                match deadline.next_check().remaining() {
+                    None => Some(future.as_mut().await),
+                    Some(left) => tokio::time::timeout(left, future.as_mut()).await.ok(),
+                }
+            };
+            #[expect(clippy::disallowed_methods, reason = "the one place that blocks on the runtime")]
+            if let Some(result) = tokio.block_on(turn) {
+                return result;
             }
-        })
+            // Here and not in the runtime, where the caller could make no call of this library.
+            deadline.check(waiting_for)?;
+        }
     }
 
     /// Starts a task that runs beside the callers.
@@ -167,6 +173,15 @@ mod tests {
         let never = std::future::pending::<Result<()>>();
         let error = Runtime::shared().unwrap().block_on(deadline, "nothing", never).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn asks_the_caller_outside_of_async_code() {
+        let runtime = Runtime::shared().unwrap();
+        let own = runtime.clone();
+        let is_interrupted = move || own.block_on(Deadline::after(None), "nothing", async { Ok(true) }).unwrap();
+        let wait = || runtime.block_on(Deadline::after(None), "nothing", std::future::pending::<Result<()>>());
+        assert_eq!(crate::interruptible(is_interrupted, wait).unwrap_err().kind(), ErrorKind::Cancelled);
     }
 
     #[test]

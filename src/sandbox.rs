@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use parking_lot::{Mutex, MutexGuard};
+
 use crate::cluster::{self, Observed, Phase};
 use crate::command::{Command, Detached, Output};
 use crate::core::Core;
+use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::files::Files;
@@ -139,7 +142,7 @@ impl Sandbox {
     /// can't time a login otherwise.
     #[doc(hidden)]
     pub fn new_session(&self) -> Result<impl Sized + use<>> {
-        let deadline = crate::deadline::Deadline::after(self.core.config.connect_timeout);
+        let deadline = Deadline::after(self.core.config.connect_timeout);
         self.endpoint.new_session(&self.core, deadline).map_err(|e| self.explain(e, "open session"))
     }
 
@@ -292,7 +295,7 @@ impl Sandbox {
     pub fn delete(&self) -> Result<()> {
         let delete = || {
             // Waiting for the container's end is part of it, so this takes longer than other calls.
-            let deadline = crate::deadline::Deadline::after(Some(2 * crate::core::API_TIMEOUT));
+            let deadline = Deadline::after(Some(2 * crate::core::API_TIMEOUT));
             let deletion = self.core.cluster.delete(self.name(), self.uid());
             self.core.runtime.block_on(deadline, "the end of the Pod", deletion)
         };
@@ -300,12 +303,25 @@ impl Sandbox {
         match &result {
             Ok(()) => self.core.forget(&self.endpoint),
             Err(e) if e.kind() == ErrorKind::NotFound => self.core.forget(&self.endpoint),
+            Err(e) if e.kind() == ErrorKind::Cancelled => self.delete_soon(),
             Err(_) => {}
         }
         result.map_err(|e| {
             let e = if e.kind() == ErrorKind::TimedOut { e.with_kind(ErrorKind::Delete) } else { e };
             e.during("delete sandbox").on(self.name())
         })
+    }
+
+    /// Sees to it that a deletion whose caller does not wait any more has been asked for.
+    fn delete_soon(&self) {
+        let (cluster, endpoint) = (self.core.cluster.clone(), Arc::clone(&self.endpoint));
+        let deletion = async move {
+            if let Err(e) = cluster.delete_soon(endpoint.name(), endpoint.uid()).await {
+                log::warn!("sandbox {} may not be deleted: {e}", endpoint.name());
+            }
+        };
+        // It can't be refused in the middle of a call.
+        let _ = self.core.runtime.spawn_to_finish(deletion);
     }
 
     /// The same as [`Sandbox::delete`], under the name that some know.
@@ -324,9 +340,11 @@ impl Sandbox {
         Ok(observed)
     }
 
-    /// For who has to take a lock first, which another thread may have held when this process was forked.
-    pub(crate) fn check_caller(&self) -> Result<()> {
-        self.core.runtime.check_caller()
+    /// Waits for the turn of this thread.
+    pub(crate) fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
+        // In a forked child, the thread that has the lock may not be there.
+        self.core.runtime.check_caller()?;
+        Deadline::after(None).lock(mutex, "a call of another thread")
     }
 
     pub(crate) fn explain(&self, error: Error, operation: &'static str) -> Error {

@@ -3,16 +3,17 @@
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::thread;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::input::Inflow;
 use super::line::NEVER_RAN;
 use super::{Command, ExitStatus, Output};
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::nonce;
 use crate::runtime::Process;
@@ -61,11 +62,26 @@ struct End {
 #[derive(Debug)]
 struct Shared {
     process: Process,
-    result: Mutex<Option<Result<ExitStatus>>>,
-    ended: Condvar,
+    state: Mutex<State>,
+    changed: Condvar,
     orders: Mutex<VecDeque<Order>>,
     /// A byte written here makes the thread look for orders.
     bell: UnixStream,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    has_started: bool,
+    result: Option<Result<ExitStatus>>,
+}
+
+impl State {
+    fn result(&self) -> Option<Result<ExitStatus>> {
+        Some(match self.result.as_ref()? {
+            Ok(status) => Ok(status.clone()),
+            Err(e) => Err(e.again()),
+        })
+    }
 }
 
 impl Child {
@@ -75,16 +91,15 @@ impl Child {
         let unusable =
             |e: io::Error| Error::new(ErrorKind::Command, format!("this process can't start a command: {e}"));
         let [(bell, heard), (stdin, input), (stdout, out), (stderr, err)] = pairs().map_err(unusable)?;
-        for ours in [&bell, &heard, &out, &err] {
+        // Those of the caller too: it waits where it can be interrupted.
+        for ours in [&bell, &heard, &stdin, &out, &stdout, &err, &stderr] {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
-        let (result, orders) = (Mutex::new(None), Mutex::default());
+        let (state, changed, orders) = (Mutex::default(), Condvar::new(), Mutex::default());
         let process = Process::current();
-        let shared = Arc::new(Shared { process, result, ended: Condvar::new(), orders, bell });
-        let (started, start) = mpsc::sync_channel(1);
+        let shared = Arc::new(Shared { process, state, changed, orders, bell });
         let id = nonce::hex();
         let mut pipes = Pipes {
-            started: Some(started),
             shared: Arc::clone(&shared),
             heard,
             input: Some(Inflow::new(input)),
@@ -96,10 +111,17 @@ impl Child {
             pipes.end(result.map(ExitStatus).map_err(|e| command.explain(e)));
         };
         thread::Builder::new().name("sandbox-command".into()).spawn(run).map_err(unusable)?;
-        if start.recv().is_err() {
-            // The thread is gone without a start: its result says why.
-            return shared.wait().and_then(|_| Err(Error::new(ErrorKind::Command, "the command did not start")));
-        }
+        let started = shared.wait_until("the start of the command", |state| match state.has_started {
+            true => Some(Ok(())),
+            false => state.result().map(|result| result.map(drop)),
+        });
+        started.map_err(|e| match e.kind() {
+            ErrorKind::Cancelled => {
+                shared.give(Order::Signal("KILL".into()));
+                e.context("the command is killed as soon as it starts")
+            }
+            _ => e,
+        })?;
         let [stdin, stdout, stderr] = [stdin, stdout, stderr].map(|socket| End { socket, process });
         let (stdin, stdout, stderr) = (ChildStdin(stdin), ChildStdout(stdout), ChildStderr(stderr));
         Ok(Self { stdin: Some(stdin), stdout: Some(stdout), stderr: Some(stderr), id, output_limit, shared })
@@ -145,11 +167,7 @@ impl Child {
     /// As [`Child::wait`].
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         self.shared.process.check()?;
-        match &*self.shared.result.lock() {
-            None => Ok(None),
-            Some(Ok(status)) => Ok(Some(status.clone())),
-            Some(Err(e)) => Err(e.again()),
-        }
+        self.shared.state.lock().result().transpose()
     }
 
     /// Closes the input, reads both output streams to their ends, and waits. It keeps [`Command::output_limit`] bytes of each stream
@@ -167,8 +185,7 @@ impl Child {
     /// As [`Child::wait`].
     pub fn wait_with_output(mut self) -> Result<Output> {
         self.stdin = None;
-        let (stdout, stderr) = (self.stdout.take(), self.stderr.take());
-        self.collect(stdout, stderr)
+        self.collect(self.stdout.as_ref(), self.stderr.as_ref())
     }
 
     /// For who has to take a lock first, which another thread may have held when this process was forked.
@@ -176,16 +193,21 @@ impl Child {
         self.shared.process.check()
     }
 
-    /// What [`Child::wait_with_output`] does, with streams that were taken.
-    pub(crate) fn collect(&self, stdout: Option<impl Read>, stderr: Option<impl Read + Send>) -> Result<Output> {
+    /// Waits for the turn of this thread.
+    pub(crate) fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
         self.check_process()?;
-        let limit = self.output_limit;
-        let ((stdout, lost), (stderr, lost_too)) = thread::scope(|scope| {
-            let reader = scope.spawn(|| read_all(stderr, limit));
-            (read_all(stdout, limit), reader.join().unwrap_or_default())
-        });
-        match self.shared.wait() {
-            Ok(status) => Ok(Output { status, stdout, stderr, truncated: lost + lost_too }),
+        Deadline::after(None).lock(mutex, "a call of another thread")
+    }
+
+    /// What [`Child::wait_with_output`] does, with streams that were taken.
+    pub(crate) fn collect(&self, stdout: Option<&ChildStdout>, stderr: Option<&ChildStderr>) -> Result<Output> {
+        self.check_process()?;
+        let mut collected = Collector::up_to(self.output_limit);
+        let ends = [stdout.map(|end| (StreamId::Stdout, &end.0)), stderr.map(|end| (StreamId::Stderr, &end.0))];
+        let result = read_all(ends.into_iter().flatten().collect(), &mut collected).and_then(|()| self.shared.wait());
+        let Collector { stdout, stderr, dropped, .. } = collected;
+        match result {
+            Ok(status) => Ok(Output { status, stdout, stderr, truncated: dropped }),
             Err(e) => Err(e.with_output(stdout, stderr)),
         }
     }
@@ -226,18 +248,18 @@ impl Child {
     }
 }
 
-/// Reads a stream to its end: what is kept of it, and how many bytes are not. A lost connection ends the stream; the reason comes
-/// from `wait`.
-fn read_all(stream: Option<impl Read>, limit: usize) -> (Vec<u8>, u64) {
-    let (mut kept, mut lost, mut buffer) = (Vec::new(), 0, vec![0; 64 << 10]);
-    let Some(mut stream) = stream else { return (kept, lost) };
-    loop {
-        match stream.read(&mut buffer) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Ok(length @ 1..) => lost += Collector::keep(&mut kept, limit, &buffer[..length]),
-            _ => return (kept, lost),
-        }
+/// Reads streams to their ends. A lost connection is an end too; the reason comes from `wait`.
+fn read_all(mut open: Vec<(StreamId, &End)>, collected: &mut Collector) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    while !open.is_empty() {
+        let awaited: Vec<_> = open.iter().map(|(_, end)| Awaited::to_read(end.socket.as_fd())).collect();
+        Awaited::wait(&awaited, Deadline::after(None), "the command's output")?;
+        open.retain(|(stream, end)| match (&end.socket).read(&mut buffer) {
+            Ok(length) => length > 0 && collected.output(*stream, &buffer[..length]).is_ok(),
+            Err(e) => matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted),
+        });
     }
+    Ok(())
 }
 
 pub(super) fn check_signal(name: &str) -> Result<()> {
@@ -249,21 +271,34 @@ pub(super) fn check_signal(name: &str) -> Result<()> {
 
 impl Shared {
     fn wait(&self) -> Result<ExitStatus> {
+        self.wait_until("the command", State::result)
+    }
+
+    fn wait_until<T>(&self, waiting_for: &str, is_so: impl Fn(&State) -> Option<Result<T>>) -> Result<T> {
         self.process.check()?;
-        let mut result = self.result.lock();
+        let (deadline, mut state) = (Deadline::after(None), self.state.lock());
         loop {
-            match &*result {
-                None => self.ended.wait(&mut result),
-                Some(Ok(status)) => return Ok(status.clone()),
-                Some(Err(e)) => return Err(e.again()),
+            if let Some(result) = is_so(&state) {
+                return result;
             }
+            match deadline.next_check().remaining() {
+                None => self.changed.wait(&mut state),
+                Some(left) => drop(self.changed.wait_for(&mut state, left)),
+            }
+            MutexGuard::unlocked(&mut state, || deadline.check(waiting_for))?;
         }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock());
+        self.changed.notify_all();
     }
 
     /// Makes the result known; the first one counts.
     fn end(&self, result: Result<ExitStatus>) {
-        self.result.lock().get_or_insert(result);
-        self.ended.notify_all();
+        self.change(|state| {
+            state.result.get_or_insert(result);
+        });
     }
 
     fn give(&self, order: Order) {
@@ -279,6 +314,28 @@ impl End {
         Ok(&self.socket)
     }
 
+    /// Repeats `step` until it is done, waiting for the socket in between.
+    fn drive<'a>(
+        &'a self,
+        awaited: impl Fn(BorrowedFd<'a>) -> Awaited<'a>,
+        mut step: impl FnMut(&'a UnixStream) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let (socket, deadline) = (self.here()?, Deadline::after(None));
+        loop {
+            // Also where there is never anything to wait for.
+            deadline.check("the command")?;
+            match step(socket) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            Awaited::wait(&[awaited(socket.as_fd())], deadline, "the command")?;
+        }
+    }
+
+    fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.drive(Awaited::to_read, |mut socket| socket.read(buffer))
+    }
+
     /// Ends the stream, and with it the calls that are blocked there.
     fn shut(&self, how: Shutdown) {
         // In a forked child this would cut off the process that made it.
@@ -290,7 +347,7 @@ impl End {
 
 impl Read for &ChildStdout {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.here()?.read(buffer)
+        self.0.read(buffer)
     }
 }
 
@@ -302,7 +359,7 @@ impl Read for ChildStdout {
 
 impl Read for &ChildStderr {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.0.here()?.read(buffer)
+        self.0.read(buffer)
     }
 }
 
@@ -328,7 +385,7 @@ impl ChildStderr {
 
 impl Write for ChildStdin {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.here()?.write(bytes)
+        self.0.drive(Awaited::to_write, |mut socket| socket.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -344,7 +401,6 @@ impl Drop for ChildStdin {
 
 /// The thread's side of a child's streams.
 struct Pipes {
-    started: Option<mpsc::SyncSender<()>>,
     shared: Arc<Shared>,
     heard: UnixStream,
     /// `None` once it has ended.
@@ -391,8 +447,6 @@ impl Pipes {
     /// Makes the result known, then hands the rest of the output to whoever still reads.
     fn end(mut self, result: Result<ExitStatus>) {
         self.shared.end(result);
-        // `spawn` still waits if the command never started.
-        drop(self.started.take());
         self.input = None;
         loop {
             for output in &mut self.outputs {
@@ -404,16 +458,15 @@ impl Pipes {
             if awaited.is_empty() {
                 return;
             }
-            Awaited::wait(&awaited);
+            // Nobody can interrupt this thread.
+            let _ = Awaited::wait(&awaited, Deadline::after(None), "the reader");
         }
     }
 }
 
 impl Streams for Pipes {
     fn started(&mut self) {
-        if let Some(started) = self.started.take() {
-            let _ = started.send(());
-        }
+        self.shared.change(|state| state.has_started = true);
     }
 
     fn input(&mut self) -> Result<Input<'_>> {

@@ -268,6 +268,10 @@ impl Detached {
         loop {
             let began = Instant::now();
             let error = match attempt(deadline.remaining()) {
+                // What was killed is only what asked.
+                Err(e) if e.kind() == ErrorKind::Cancelled => {
+                    return Err(self.explain(Error::cancelled("interrupted; the command itself goes on")));
+                }
                 Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
                     e.with_kind(ErrorKind::Disconnected)
                 }

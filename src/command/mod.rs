@@ -383,7 +383,7 @@ impl Command {
                 running.run(streams, deadline)
             });
             let (is_reusable, result) = match result {
-                Err(e) if e.kind() == ErrorKind::TimedOut || streams.is_stopped() => {
+                Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) || streams.is_stopped() => {
                     let is_killed = running.kill(streams);
                     let is_swept =
                         is_killed && running.close().is_ok() && Running::sweep(&lease, &self.line(id).sweep());
@@ -432,7 +432,7 @@ impl Command {
             "it was told to end, but the sandbox did not confirm that all its processes are gone"
         };
         match self.limit() {
-            Some(timeout) if !is_stopped => Error::new(
+            Some(timeout) if error.kind() == ErrorKind::TimedOut && !is_stopped => Error::new(
                 ErrorKind::TimedOut,
                 format!("the command ran longer than {} s; {proof}", timeout.as_secs_f64()),
             ),

@@ -16,6 +16,7 @@ use std::ptr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{sbx_error, sbx_status};
+use super::thread;
 use crate::{Error, ErrorKind, Result};
 
 #[cfg(not(panic = "unwind"))]
@@ -23,7 +24,7 @@ compile_error!("the C ABI turns panics into errors, which needs panic = \"unwind
 
 /// Runs the body of a function that can fail, and answers C with its status and its error.
 pub(super) fn call(err: Out<'_, *mut sbx_error>, body: impl FnOnce() -> Result<()>) -> sbx_status {
-    match guarded(body).and_then(|result| result) {
+    match guarded(|| thread::asking(body)).and_then(|result| result) {
         Ok(()) => {
             put(err, ptr::null_mut());
             sbx_status::SBX_OK

@@ -61,7 +61,7 @@ impl sbx_child {
         let closed = |what: &'static str| Error::new(ErrorKind::Closed, what);
         self.child.check_process()?;
         let stdin = self.stdin.lock().clone().ok_or_else(|| closed("the command's input was closed"))?;
-        stdin.lock().write_all(data).map_err(|e| ours(e, |_| closed("the command takes no more input")))
+        self.child.lock(&stdin)?.write_all(data).map_err(|e| ours(e, |_| closed("the command takes no more input")))
     }
 
     fn read<T>(&self, slot: &Slot<T>, buffer: &mut [u8]) -> Result<usize>

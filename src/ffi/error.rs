@@ -67,7 +67,7 @@ pub enum sbx_status {
     /// A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The
     /// target of a transfer is as it was before.
     SBX_ERR_TRANSFER = 65,
-    /// The caller's own callback asked to stop.
+    /// The caller's own callback, or the function of sbx_thread_on_wait(), asked to stop.
     SBX_ERR_CANCELLED = 66,
 
     /// A bug in this library: a panic was caught at its border. The handles stay usable.

@@ -22,9 +22,7 @@ pub struct sbx_file {
 
 impl sbx_file {
     fn lock(&self) -> Result<MutexGuard<'_, Option<File>>> {
-        // In a forked child, the thread that has the lock may not be there.
-        self.sandbox.check_caller()?;
-        Ok(self.file.lock())
+        self.sandbox.lock(&self.file)
     }
 
     fn with<T>(&self, run: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {

@@ -42,8 +42,8 @@
 //!
 //! Threads. A function that takes its handle as const may be called with the same handle from several threads at once; one that
 //! does not needs the handle to itself. A handle may be freed in another thread than it was made in. No function needs to be
-//! called on a certain thread, and no state is kept by thread. Calls block; none must be made in a signal handler. In a child
-//! of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
+//! called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait() registers. Calls block; none must be
+//! made in a signal handler. In a child of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
 //!
 //! Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
 //!
@@ -68,6 +68,7 @@ mod files;
 mod info;
 mod sandbox;
 mod spec;
+mod thread;
 mod transfer;
 
 use std::ffi::{CStr, c_char};

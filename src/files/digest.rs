@@ -2,7 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
 
 use parking_lot::Mutex;
 
@@ -24,7 +25,7 @@ const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed 
 ///
 /// Dropping it ends the command: nobody wants the sum of a download that has failed.
 pub(super) struct Summing {
-    thread: Option<JoinHandle<Option<[u8; 32]>>>,
+    sum: Receiver<Option<[u8; 32]>>,
     state: Arc<Mutex<State>>,
 }
 
@@ -39,13 +40,15 @@ impl Summing {
         let command = files.tool(&whole(), &[path], deadline);
         let state = Arc::<Mutex<State>>::default();
         let shared = Arc::clone(&state);
+        let (give, take) = mpsc::sync_channel(1);
         let sum = move || {
             let summed = sum_up(&command, &shared).and_then(Output::check);
             let summed = summed.inspect_err(|e| log::debug!("a file could not be summed up beside its download: {e}"));
-            summed.ok().and_then(|output| digest_of(&output.stdout))
+            // Nobody may want it any more.
+            let _ = give.send(summed.ok().and_then(|output| digest_of(&output.stdout)));
         };
-        let thread = Some(thread::Builder::new().name("sandbox-digest".into()).spawn(sum)?);
-        Ok(Self { thread, state })
+        thread::Builder::new().name("sandbox-digest".into()).spawn(sum)?;
+        Ok(Self { sum: take, state })
     }
 
     /// Whether a file of this length is worth another session.
@@ -53,8 +56,19 @@ impl Summing {
         length >= WORTH_A_SESSION
     }
 
-    pub(super) fn end(mut self) -> Option<[u8; 32]> {
-        self.thread.take().and_then(|thread| thread.join().ok().flatten())
+    /// The sum, if it could be made.
+    pub(super) fn end(self, deadline: Deadline) -> Result<Option<[u8; 32]>> {
+        loop {
+            let sum = match deadline.next_check().remaining() {
+                None => self.sum.recv().map_err(RecvTimeoutError::from),
+                Some(left) => self.sum.recv_timeout(left),
+            };
+            match sum {
+                Ok(sum) => return Ok(sum),
+                Err(RecvTimeoutError::Disconnected) => return Ok(None),
+                Err(RecvTimeoutError::Timeout) => deadline.check("the sum of the file")?,
+            }
+        }
     }
 }
 
@@ -81,7 +95,7 @@ fn sum_up(command: &Command, state: &Mutex<State>) -> Result<Output> {
         }
         state.child = Some(Arc::clone(&child));
     }
-    child.collect(stdout, stderr)
+    child.collect(stdout.as_ref(), stderr.as_ref())
 }
 
 impl Files<'_> {

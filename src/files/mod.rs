@@ -611,14 +611,15 @@ impl<'a> Files<'a> {
 }
 
 fn tidying_time(e: &Error) -> Deadline {
-    Deadline::after(Some(if e.kind() == ErrorKind::TimedOut { TIDY_AFTER_SILENCE } else { TIDY }))
+    let was_silent = matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled);
+    Deadline::after(Some(if was_silent { TIDY_AFTER_SILENCE } else { TIDY }))
 }
 
-/// A lost connection, or a timeout, after a change was asked for.
+/// A lost connection, a timeout or an interruption after a change was asked for.
 fn may_be_done(e: Error) -> Error {
     let kind = match e.kind() {
         ErrorKind::Connect | ErrorKind::Disconnected => ErrorKind::OutcomeUnknown,
-        ErrorKind::TimedOut => ErrorKind::TimedOut,
+        kind @ (ErrorKind::TimedOut | ErrorKind::Cancelled) => kind,
         _ => return e,
     };
     e.with_kind(kind).context("it may have been done")

@@ -288,7 +288,8 @@ impl<'a> Transfer<'a> {
         let first_mode = if self.resume { mode | 0o600 } else { mode };
         let begun = files.begin(deadline, path, Repeat::Harmless, |client| client.open(part, how, first_mode, path));
         let (mut lease, opened) = begun.map_err(|e| {
-            if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut) {
+            if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut | ErrorKind::Cancelled)
+            {
                 files.tidy(part, &e);
             }
             files.with_reason(e, remote)
@@ -445,7 +446,8 @@ impl<'a> Transfer<'a> {
         meter.report(size)?;
         let sha256 = hash.map(Sha256::finish);
         if let Some(digest) = sha256 {
-            files.compare(path, digest, summing.and_then(Summing::end), path, deadline)?;
+            let theirs = summing.map(|summing| summing.end(deadline)).transpose()?.flatten();
+            files.compare(path, digest, theirs, path, deadline)?;
         }
         Ok((Transferred { bytes: size, resumed, sha256 }, mode & PERMISSIONS))
     }

@@ -402,7 +402,8 @@ enum Trouble {
 
 impl From<io::Error> for Trouble {
     fn from(e: io::Error) -> Self {
-        Self::There(e)
+        // This library's own is not from the stream.
+        e.downcast().map_or_else(Self::There, Self::Here)
     }
 }
 
@@ -458,6 +459,9 @@ fn stream(child: Child, work: impl FnOnce(&mut Child) -> Streamed<()>) -> Ended 
             let _ = child.kill();
         }
         let there = child.wait().map_err(Error::within_operation);
+        if there.as_ref().is_err_and(|e| e.kind() == ErrorKind::Cancelled) {
+            let _ = child.kill().and_then(|()| child.wait());
+        }
         Ended { here, there, said: listener.join().unwrap_or_default() }
     })
 }

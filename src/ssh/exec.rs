@@ -129,9 +129,10 @@ impl<'s> Running<'s> {
         let channel = session
             .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, window))
             .map_err(|stop| stop.into_error(|failure| lost_or("the SSH server opens no more channels", failure)))
-            .map_err(
-                |e| if e.kind() == ErrorKind::TimedOut { e.context("nothing was asked of the sandbox") } else { e },
-            )?;
+            .map_err(|e| match e.kind() {
+                ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("nothing was asked of the sandbox"),
+                _ => e,
+            })?;
         session.took_round_trip(began.elapsed());
         Ok(Self { session, channel, window, has_group: Cell::new(false) })
     }
@@ -269,7 +270,7 @@ impl<'s> Running<'s> {
             },
             // Some servers have closed the channel by now; then there is nobody to tell.
             Input::End => match self.attempt(deadline, || self.channel.send_eof()) {
-                Err(stop @ Stop::TimedOut(_)) => return Err(lost(stop)),
+                Err(stop @ Stop::Ended(_)) => return Err(lost(stop)),
                 // The server exchanges keys again, and nothing else may be sent meanwhile.
                 Ok(None) => return Ok(Fed::Nothing),
                 _ => return Ok(Fed::All),
@@ -487,7 +488,7 @@ impl Collector {
         Self { limit, ..Self::default() }
     }
 
-    pub(crate) fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
+    fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
         let room = limit.saturating_sub(kept.len()).min(bytes.len());
         kept.extend_from_slice(&bytes[..room]);
         (bytes.len() - room) as u64

@@ -9,12 +9,15 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, RawFd};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::time::Duration;
 
 use libssh2_sys as raw;
 use parking_lot::Mutex;
 
 use super::session::Stream;
 use crate::deadline::Deadline;
+use crate::error::Result;
+use crate::interrupt;
 
 /// libssh2's error number and message, copied before the next call overwrites them.
 #[derive(Debug)]
@@ -863,8 +866,13 @@ impl<'a> Awaited<'a> {
     }
 
     /// Waits until one of them is ready.
-    pub(crate) fn wait(awaited: &[Self]) {
-        poll(awaited, u32::MAX);
+    pub(crate) fn wait(awaited: &[Self], deadline: Deadline, waiting_for: &str) -> Result<()> {
+        loop {
+            deadline.check(waiting_for)?;
+            if poll(awaited, deadline.next_check().remaining_ms(Duration::MAX)) {
+                return Ok(());
+            }
+        }
     }
 
     /// Whether this one is ready now.
@@ -887,7 +895,11 @@ pub(super) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
     let milliseconds = c_int::try_from(milliseconds).unwrap_or(c_int::MAX);
     // SAFETY: the entries are ours and as many as said; the descriptors are borrowed and so open. A signal ends the wait early,
     // as it may: callers look again.
-    unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) > 0 }
+    let ready = unsafe { libc::poll(entries.as_mut_ptr(), entries.len() as libc::nfds_t, milliseconds) };
+    if ready < 0 && io::Error::last_os_error().kind() == io::ErrorKind::Interrupted {
+        interrupt::signalled();
+    }
+    ready > 0
 }
 
 /// Closes another descriptor of a file: some file systems report only then what they could not write, and `File` does not tell.

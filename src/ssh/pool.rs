@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::session::Session;
 use crate::deadline::Deadline;
@@ -68,16 +68,16 @@ impl<S> Pool<S> {
                 lease.session = Some(connect()?);
                 return Ok(lease);
             }
-            match deadline.remaining() {
+            match deadline.next_check().remaining() {
                 None => self.changed.wait(&mut state),
-                Some(left) if !left.is_zero() => drop(self.changed.wait_for(&mut state, left)),
-                Some(_) => {
-                    return Err(Error::new(
-                        ErrorKind::TimedOut,
-                        format!("all {} SSH sessions were busy until the time ran out (see max_sessions)", self.limit),
-                    ));
-                }
+                Some(left) => drop(self.changed.wait_for(&mut state, left)),
             }
+            MutexGuard::unlocked(&mut state, || deadline.check("an SSH session")).map_err(|e| {
+                // What this thread may have been told of is for another one.
+                self.changed.notify_one();
+                let message = format!("all {} SSH sessions were busy (see max_sessions)", self.limit);
+                e.context(message)
+            })?;
         }
     }
 
@@ -238,6 +238,20 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         drop(held);
         assert!(pool.lease(soon(), |_| true, || Ok(2)).is_ok());
+    }
+
+    #[test]
+    fn a_wait_can_be_interrupted_and_leaves_its_turn_to_others() {
+        let pool = Pool::new(1, None);
+        let held = pool.lease(soon(), |_| true, || Ok(1)).unwrap();
+        let own = Arc::clone(&pool);
+        // It may use what the wait is for.
+        let is_interrupted = move || own.counts() == (0, 1);
+        let wait = || pool.lease(Deadline::after(None), |_| true, || Ok(2));
+        let error = crate::interruptible(is_interrupted, wait).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Cancelled);
+        held.finish();
+        assert_eq!(*wait().unwrap(), 1);
     }
 
     #[test]

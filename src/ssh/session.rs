@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::cipher;
 use super::identity::{Identity, PublicKey};
@@ -47,11 +47,16 @@ impl Stream {
     /// Connects to the Pod's address.
     pub(crate) fn direct(address: SocketAddr, deadline: Deadline) -> Result<Self> {
         let attempt = || -> io::Result<TcpStream> {
-            let stream = match deadline.remaining() {
-                Some(Duration::ZERO) => return Err(io::ErrorKind::TimedOut.into()),
-                Some(left) => TcpStream::connect_timeout(&address, left)?,
-                None => TcpStream::connect(address)?,
-            };
+            let stream = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            stream.set_nonblocking(true)?;
+            match stream.connect(&address.into()) {
+                Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => return Err(e),
+                _ => Awaited::wait(&[Awaited::to_write(stream.as_fd())], deadline, "the connection")?,
+            }
+            if let Some(e) = stream.take_error()? {
+                return Err(e);
+            }
+            let stream = TcpStream::from(stream);
             // Without this a warm command costs 50 ms instead of 4: Nagle waits for an acknowledgement that is delayed.
             stream.set_nodelay(true)?;
             let keepalive =
@@ -61,9 +66,11 @@ impl Stream {
             socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
             Ok(stream)
         };
-        attempt()
-            .map(Self::Direct)
-            .map_err(|e| Error::new(ErrorKind::Connect, format!("no connection to {address}: {e}")).with_source(e))
+        attempt().map(Self::Direct).map_err(|e| {
+            let own = e.get_ref().and_then(|e| e.downcast_ref::<Error>()).map(Error::kind);
+            let kind = if own == Some(ErrorKind::Cancelled) { ErrorKind::Cancelled } else { ErrorKind::Connect };
+            Error::new(kind, format!("no connection to {address}: {e}")).with_source(e)
+        })
     }
 
     /// Until a session's first command, sshd sends its small packets with Nagle's algorithm: each waits for our kernel to
@@ -295,7 +302,7 @@ impl Session {
     /// Waits until something arrives, one of `others` is ready, or the deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write: false };
-        libssh2::poll(&[&[server], others].concat(), deadline.remaining_ms(LONGEST_WAIT));
+        libssh2::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
     }
 }
 
@@ -322,14 +329,15 @@ impl fmt::Debug for Session {
 #[derive(Debug)]
 pub(super) enum Stop {
     Failed(Failure),
-    TimedOut(Error),
+    /// The time is over, or the caller wants no more.
+    Ended(Error),
 }
 
 impl Stop {
     pub(super) fn into_error(self, convert: impl FnOnce(Failure) -> Error) -> Error {
         match self {
             Self::Failed(failure) => convert(failure),
-            Self::TimedOut(error) => error,
+            Self::Ended(error) => error,
         }
     }
 }
@@ -341,9 +349,9 @@ fn until_done<T>(
     waiting_for: &str,
     mut step: impl FnMut() -> Answer<T>,
 ) -> std::result::Result<T, Stop> {
-    connection.read_until(deadline);
     let mut has_waited = false;
     loop {
+        connection.read_until(deadline.next_check());
         match step() {
             Ok(value) => return Ok(value),
             Err(failure) if failure.would_block() => {
@@ -375,7 +383,7 @@ fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Stop
             (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends more than it was asked for");
         return Stop::Failed(Failure { code, message: message.to_owned(), ..failure });
     }
-    if connection.is_late() { Stop::TimedOut(Deadline::error(waiting_for)) } else { Stop::Failed(failure) }
+    if connection.is_late() { Stop::Ended(Deadline::error(waiting_for)) } else { Stop::Failed(failure) }
 }
 
 /// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
@@ -401,13 +409,11 @@ fn wait(
     deadline: Deadline,
     waiting_for: &str,
 ) -> std::result::Result<(), Stop> {
-    deadline.check(waiting_for).map_err(Stop::TimedOut)?;
     stream.acknowledge_quickly();
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
     let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };
-    libssh2::poll(&[server], deadline.remaining_ms(LONGEST_WAIT));
-    Ok(())
+    Awaited::wait(&[server], deadline, waiting_for).map_err(Stop::Ended)
 }
 
 fn connect_error(step: &str, failure: Failure) -> Error {

@@ -475,7 +475,7 @@ fn existing(path: &[u8]) -> Error {
 fn failed(name: &[u8], done: impl fmt::Display, stop: Stop) -> Error {
     let what = format!("{} can't be {done}", Quoted(name));
     let failure = match stop {
-        Stop::TimedOut(e) => return e.context(what),
+        Stop::Ended(e) => return e.context(what),
         Stop::Failed(failure) => failure,
     };
     let code = failure.sftp_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(failure.code);

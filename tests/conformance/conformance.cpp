@@ -293,6 +293,11 @@ public:
         FAILS(invalid_argument_error, polite.signal("NO-SUCH"));
         polite.signal("TERM");
         CHECK(polite.wait().exit_code() == 9);
+        {
+            const sandbox::on_wait interrupt([this] { return processes("sleep 60[.]55") == 1; });
+            FAILS(cancelled_error, box().command("sleep").add_arg("60.55").output());
+        }
+        CHECK(processes("sleep 60[.]55") == 0);
     }
 
     void terminal() {

@@ -2,17 +2,15 @@
 
 import asyncio
 import concurrent.futures
-import contextlib
-import json
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from typing import Callable
 
 import sandbox
@@ -55,11 +53,6 @@ def interrupted(work: Callable[[], object], when: Callable[[], object], then: Ca
         thread.join()
     else:
         raise AssertionError("there was no KeyboardInterrupt")
-
-
-def goes_on() -> bool:
-    """Whether something runs that the interpreter's end waits for."""
-    return any(thread.name == "sandbox-wait" and not thread.daemon for thread in threading.enumerate())
 
 
 class Endless:
@@ -127,60 +120,103 @@ def a_silent_command_is_killed() -> None:
     job.remove()
 
 
+def whatever_waits_in_the_library_is_interrupted() -> None:
+    up, big = machine.path("/tmp/up"), machine.path("/tmp/big/file")
+    # One that never waits, since there is always something to read.
+    for line in ("touch /tmp/up; exec yes", "touch /tmp/up; exec sleep 8765"):
+        for run in (machine.execute, partial(client.execute_command, machine.name)):
+            interrupted(partial(run, line), up.exists)
+            up.unlink()
+        assert not left("^yes") and not left("sleep 8765")
+    with machine.popen("touch /tmp/up; exec sleep 8765", shell=True) as child:
+        assert child.stdin and child.stdout
+        stdin, stdout = child.stdin, child.stdout
+        interrupted(lambda: stdout.read(1), up.exists)
+        interrupted(lambda: stdin.write(bytes(16 << 20)), up.exists)
+        child.kill()
+    up.unlink()
+    contents = bytes(1 << 30)
+    big.parent.mkdir()
+
+    def has_begun() -> bool:
+        return any(big.parent.iterdir())
+
+    interrupted(lambda: big.write_bytes(contents), has_begun)
+    assert not has_begun()
+    with tempfile.NamedTemporaryFile() as file:
+        file.truncate(1 << 30)
+        interrupted(lambda: machine.upload(file.name, big), has_begun)
+        assert not has_begun()
+
+    def write() -> None:
+        with big.open("wb") as opened:
+            opened.write(b"in the buffer")
+            opened.write(contents)
+
+    interrupted(write, lambda: has_begun() and big.stat().st_size)
+    big.parent.rmtree()
+
+
+def what_a_handler_does_is_done_meanwhile() -> None:
+    def handle(*_: object) -> None:
+        machine.path("/tmp/handled").touch()
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    own, up = threading.get_ident(), machine.path("/tmp/up")
+
+    def send() -> None:
+        until(up.exists, "the command does not begin")
+        signal.pthread_kill(own, signal.SIGUSR1)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        machine.run("touch /tmp/up; until [ -e /tmp/handled ]; do sleep 0.05; done", shell=True, check=True, timeout=60)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    thread.join()
+    machine.run(["rm", "/tmp/up", "/tmp/handled"], check=True)
+
+
 def an_interrupted_start_leaves_no_command() -> None:
+    def starts() -> bool:
+        threads = pathlib.Path("/proc/self/task").glob("*/comm")
+        return [thread.read_text() for thread in threads].count("sandbox-command\n") == 2
+
     config = sandbox.Config(max_sessions=1)
     with sandbox.Client(config) as single, single.attach(machine.name) as narrow:
         first = narrow.popen(["cat"])
-
-        # It waits for a session, and begins after the interrupt.
-        interrupted(lambda: narrow.popen(["sleep", "6543"]), goes_on, first.kill)
+        # It waits for a session, and would begin after the interrupt.
+        interrupted(lambda: narrow.popen(["sleep", "6543"]), starts, first.kill)
         first.close()
-        until(lambda: not goes_on(), "the start does not end")
-        until(lambda: not left("sleep 6543"), "the command runs")
         until(lambda: narrow.session_counts.busy == 0, "the session is busy")
-
-
-def a_wait_for_kubernetes_ends() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, tempfile.TemporaryDirectory() as directory:
-        accepted: list[socket.socket] = []
-        threading.Thread(target=lambda: accepted.append(server.accept()[0]), daemon=True).start()
-        kubeconfig = pathlib.Path(directory) / "kubeconfig"
-        address = f"http://127.0.0.1:{server.getsockname()[1]}"
-        kubeconfig.write_text(
-            json.dumps(
-                {
-                    "clusters": [{"name": "c", "cluster": {"server": address}}],
-                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-                    "users": [{"name": "u", "user": {}}],
-                    "current-context": "c",
-                }
-            )
-        )
-        silent = sandbox.Client(sandbox.Config(kubeconfig=kubeconfig))
-        interrupted(silent.list, lambda: accepted)
-        # The library itself still waits for the answer.
-        with accepted[0] as connection, contextlib.suppress(BlockingIOError):
-            connection.setblocking(False)
-            while True:
-                assert connection.recv(1 << 16), "the connection is closed"
+        assert not left("sleep 6543")
 
 
 def an_interrupted_creation_leaves_nothing() -> None:
-    name = f"interrupted-{os.getpid()}"
-    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
-    timer.start()
-    try:
-        client.create(sandbox.SandboxSpec(name=name, lifetime=120))
-    except KeyboardInterrupt:
-        pass
-    else:
-        raise AssertionError("there was no KeyboardInterrupt")
-    until(lambda: not goes_on(), "the creation does not end")
+    # When the request may be on its way, and when there is a Pod.
+    for moment in ("early", "late"):
+        name = f"interrupted-{os.getpid()}-{moment}"
+
+        def has_come(name: str = name, is_early: bool = moment == "early") -> bool:
+            return is_early or not is_gone(name)
+
+        interrupted(partial(client.create, sandbox.SandboxSpec(name=name, lifetime=120)), has_come)
+        until(partial(is_gone, name), f"{name} is left")
+
+
+def is_gone(name: str) -> bool:
     try:
         client.get_sandbox_info(name)
     except sandbox.SandboxNotFoundError:
-        return
-    raise AssertionError(f"{name} is left")
+        return True
+    return False
+
+
+def an_interrupted_deletion_goes_on() -> None:
+    gone = client.create(sandbox.SandboxSpec(lifetime=120))
+    interrupted(gone.delete, lambda: True)
+    until(lambda: is_gone(gone.name), f"{gone.name} is left")
 
 
 def what_is_killed_before_it_begins_never_runs() -> None:
@@ -252,9 +288,11 @@ def main() -> None:
         for test in (
             every_callback_may_be_interrupted,
             a_silent_command_is_killed,
+            whatever_waits_in_the_library_is_interrupted,
+            what_a_handler_does_is_done_meanwhile,
             an_interrupted_start_leaves_no_command,
-            a_wait_for_kubernetes_ends,
             an_interrupted_creation_leaves_nothing,
+            an_interrupted_deletion_goes_on,
             what_is_killed_before_it_begins_never_runs,
             commands_of_a_loop_need_no_executor,
             the_interpreter_ends_while_a_command_runs,

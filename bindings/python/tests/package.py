@@ -5,8 +5,11 @@ import dataclasses
 import enum
 import gc
 import inspect
+import json
 import pathlib
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +21,7 @@ from typing import Callable, Optional
 
 import sandbox
 from sandbox import _abi as abi
-from sandbox import _border, errors
+from sandbox import errors
 from sandbox._border import Conversation, Handle, background, interruptible, make
 
 
@@ -102,29 +105,61 @@ def nothing_is_lost_right_after_a_call() -> None:
     assert freed == [7], freed
 
 
-def an_interrupted_start_of_a_thread_is_noticed() -> None:
-    class Interrupted(threading.Thread):
-        def start(self) -> None:
-            super().start()
-            raise KeyboardInterrupt
+def signals_come_through_a_call_that_waits() -> None:
+    own = threading.get_ident()
+    handled: list[int] = []
 
-    ran: list[int] = []
-    discarded: list[int] = []
+    def answer() -> None:
+        connection, _ = server.accept()
+        with connection:
+            signal.pthread_kill(own, signal.SIGUSR1)
+            another, _ = server.accept()
+            with another:
+                another.recv(1 << 16)
+                another.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            until(lambda: bool(handled), "the handler does not end")
+            signal.pthread_kill(own, signal.SIGINT)
+            # The request is given up.
+            connection.settimeout(60)
+            while connection.recv(1 << 16):
+                pass
 
-    def work() -> int:
-        ran.append(7)
-        return 7
+    def handle(number: int, _frame: object) -> None:
+        # A handler may make calls itself.
+        try:
+            client.list()
+        except sandbox.PermissionDeniedError:
+            handled.append(number)
 
-    whole = threading.Thread
-    threading.Thread = Interrupted  # type: ignore[misc]
-    try:
-        _border.interruptible(work, discard=discarded.append)
-    except KeyboardInterrupt:
-        pass
-    finally:
-        threading.Thread = whole  # type: ignore[misc]
-    until(lambda: all(thread.daemon for thread in threading.enumerate()[1:]), "the thread does not end")
-    assert discarded == ran
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = client_of(server)
+        before = signal.signal(signal.SIGUSR1, handle)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            client.list()
+        except KeyboardInterrupt as interrupt:
+            assert interrupt.__context__ is None
+        else:
+            raise AssertionError("there was no KeyboardInterrupt")
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        thread.join()
+    assert handled == [signal.SIGUSR1]
+
+
+def client_of(server: socket.socket) -> sandbox.Client:
+    """A client that takes this for the API server."""
+    with tempfile.TemporaryDirectory() as directory:
+        kubeconfig = pathlib.Path(directory) / "kubeconfig"
+        parts = {
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{server.getsockname()[1]}"}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+            "users": [{"name": "u", "user": {}}],
+            "current-context": "c",
+        }
+        kubeconfig.write_text(json.dumps(parts))
+        return sandbox.Client(sandbox.Config(kubeconfig=kubeconfig))
 
 
 def classes() -> Iterator[type]:
@@ -169,7 +204,7 @@ def main() -> None:
     the_versions_agree()
     handles_are_freed_by_their_last_user()
     nothing_is_lost_right_after_a_call()
-    an_interrupted_start_of_a_thread_is_noticed()
+    signals_come_through_a_call_that_waits()
     help_tells_everything()
     type_hints_are_there_at_runtime()
     what_the_library_needs_is_named()

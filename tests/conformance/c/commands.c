@@ -266,6 +266,36 @@ static void *kill_soon(void *child) {
     return sbx_child_kill(child, NULL) == SBX_OK ? child : NULL;
 }
 
+/* Yes once the command runs: a question may make calls itself. */
+static int32_t runs(void *asked) {
+    sbx_output *output = NULL;
+    ++*(int *)asked;
+    if (sbx_sandbox_execute(sandbox, "pgrep -f 'slee[p] 63'", &output, NULL) != SBX_OK)
+        return 0;
+    bool found = sbx_output_success(output);
+    sbx_output_free(output);
+    return found;
+}
+
+static void interrupt(void) {
+    int asked = 0;
+    size_t len = 0;
+    sbx_output *output = NULL;
+    sbx_command *command = shell("echo so far; setsid sleep 63 & exec sleep 63");
+    sbx_thread_on_wait(runs, &asked);
+    sbx_status status = sbx_command_output(command, &output, &err);
+    int before = asked;
+    sbx_thread_on_wait(NULL, NULL);
+    FAILS_WITH(SBX_ERR_CANCELLED, "all its processes were killed: interrupted", status);
+    const uint8_t *data = sbx_error_stdout(err, &len);
+    IS("so far\n", data, len);
+    DONE;
+    sbx_command_free(command);
+    NOTHING_RUNS("slee[p] 63");
+    sbx_output_free(execute("sleep 0.3"));
+    CHECK(before > 0 && asked == before);
+}
+
 void cancel(void) {
     pthread_t thread;
     void *killed = NULL;
@@ -290,6 +320,8 @@ void cancel(void) {
     CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
     sbx_ending_free(ending);
     sbx_child_free(child);
+
+    interrupt();
 }
 
 /* Reads from the child what must be there next. */

@@ -58,7 +58,7 @@ class ErrorKind(enum.IntEnum):
     COMMAND_FAILED: The command ran and did not succeed. Only check=True or check_returncode() says this; by itself an exit code is data.
     OUTCOME_UNKNOWN: The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have happened, in part or whole. It is never asked twice.
     TRANSFER: A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The target of a transfer is as it was before.
-    CANCELLED: The caller's own callback asked to stop.
+    CANCELLED: The caller's own callback, or a signal handler, asked to stop.
     PANIC: A bug in this library: a panic was caught at its border. The handles stay usable.
     """
 
@@ -236,6 +236,7 @@ class Seek(enum.IntEnum):
 
 
 sbx_output_fn = CFUNCTYPE(c_int32, c_void_p, c_int32, c_void_p, c_size_t)
+sbx_interrupted_fn = CFUNCTYPE(c_int32, c_void_p)
 sbx_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_char_p, c_uint64, c_int64)
 sbx_read_fn = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)
 sbx_write_fn = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_size_t)
@@ -450,6 +451,7 @@ sbx_spec_set_node_selector: Callable[..., int] = _declared("sbx_spec_set_node_se
 sbx_spec_set_unschedulable_grace: Callable[..., int] = _declared("sbx_spec_set_unschedulable_grace", c_int32, c_void_p, c_double, c_void_p)
 sbx_spec_set_pod_template: Callable[..., int] = _declared("sbx_spec_set_pod_template", c_int32, c_void_p, c_char_p, c_void_p)
 sbx_spec_free: Callable[..., None] = _declared("sbx_spec_free", None, c_void_p)
+sbx_thread_on_wait: Callable[..., None] = _declared("sbx_thread_on_wait", None, c_void_p, c_void_p)
 sbx_sandbox_transfer: Callable[..., int] = _declared("sbx_sandbox_transfer", c_int32, c_void_p, c_void_p, c_void_p)
 sbx_transfer_set_checksum: Callable[..., int] = _declared("sbx_transfer_set_checksum", c_int32, c_void_p, c_bool, c_void_p)
 sbx_transfer_set_sync: Callable[..., int] = _declared("sbx_transfer_set_sync", c_int32, c_void_p, c_bool, c_void_p)

@@ -4,12 +4,13 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Generator
 from concurrent import futures
 from concurrent.futures import Future
 from ctypes import byref, c_void_p
 from functools import partial
 from queue import Empty, SimpleQueue
-from typing import Any, Callable, Optional, TypeVar, Union
+from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
 from . import _abi as abi
 from . import errors
@@ -45,6 +46,10 @@ class Handle:
     def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
         if self._as_parameter_ and self._pid == getpid():
             self._free(self._as_parameter_)
+
+    def __bool__(self) -> bool:
+        """Whether its place is filled."""
+        return bool(self._as_parameter_)
 
     @property
     def place(self) -> Any:
@@ -145,26 +150,119 @@ def ranged(number: int, end: int, begin: int = 0) -> int:
     return number
 
 
-def interruptible(
-    work: Callable[..., T], *arguments: Any, discard: Optional[Callable[[T], object]] = None, **options: Any
-) -> T:
-    """Does work that blocks in the library, so that a signal such as Ctrl-C ends the wait for it. The work goes on."""
-    return Conversation().hold(partial(work, *arguments, **options), discard=discard)
+def can_be_interrupted() -> bool:
+    """Whether this is where Python runs signal handlers."""
+    return threading.current_thread() is threading.main_thread() and not sys.is_finalizing()
 
 
-class Conversation:
+def interruptible(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
+    """Does work that waits in the library and calls nobody back. In the main thread, signal handlers run meanwhile, and
+    what one raises, such as KeyboardInterrupt, ends the work as its timeout would, and comes out of it.
+    """
+    if not can_be_interrupted():
+        return work(*arguments, **options)
+    # A handler may do such work too, in the middle of another.
+    outer, question = Question.current, Question.idle.pop() if Question.idle else Question()
+    try:
+        Question.current = question
+        abi.sbx_thread_on_wait(question.function, None)
+        return question.settled(partial(work, *arguments, **options))
+    finally:
+        Question.current = outer
+        abi.sbx_thread_on_wait(outer and outer.function, None)
+        if question.is_open:
+            Question.idle.append(question)
+
+
+def begun(
+    function: Callable[..., int],
+    free: Callable[..., None],
+    *arguments: object,
+    subject: "type[SandboxError]",
+    discard: Callable[[Handle], object],
+) -> Handle:
+    """make() as interruptible work. What was made, but not returned because of a signal, is discarded."""
+    handle = Handle(free)
+    try:
+        interruptible(call, function, *arguments, handle.place, subject=subject)
+    except BaseException:
+        if handle:
+            discard(handle)
+        raise
+    return handle
+
+
+class Settling:
+    """Work of which something else can come out than it raises itself."""
+
+    def __init__(self) -> None:
+        #: What a function or signal handler has raised during the work.
+        self.raised: Optional[BaseException] = None
+
+    def settled(self, work: Callable[[], T]) -> T:
+        """Does the work in this thread."""
+        try:
+            result = work()
+        except SandboxError:
+            if self.raised is None:
+                raise
+        raised, self.raised = self.raised, None
+        if raised is None:
+            return result
+        try:
+            raise raised
+        finally:
+            # The exception's traceback leads here, and from here to the exception.
+            del raised
+
+
+class Question(Settling):
+    """Lets signal handlers run when the library asks whether one has raised.
+
+    They run before the first step of whatever it calls: in a function that is before any `try`, and ctypes loses what
+    they raise. A generator goes on inside of its `try`.
+    """
+
+    #: That of the call that the main thread is in.
+    current: ClassVar["Optional[Question]"] = None
+    #: Those that can be used again.
+    idle: ClassVar["list[Question]"] = []
+    _functions: ClassVar[list[object]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: Whether none has.
+        self.is_open = True
+        answers = self._answers()
+        next(answers)
+        self.function = abi.sbx_interrupted_fn(answers.send)
+        # Never freed: a signal at the wrong moment could leave it with the library.
+        self._functions.append(self.function)
+
+    def _answers(self) -> Generator[int, Optional[int], None]:
+        try:
+            while True:
+                yield 0
+        except GeneratorExit:
+            return
+        except BaseException as raised:
+            self.is_open, self.raised = False, raised
+        # It is not asked any more, and so nothing can be raised here.
+        yield 1
+
+
+class Conversation(Settling):
     """A call of the library that Ctrl-C ends, and the caller's functions that it calls.
 
-    Python runs signal handlers in the main thread only, and only between its own steps: not during a call, and what
-    they raise at the first step of a callback is lost on its way through the library. So there, another thread makes
-    the call, and the main thread waits, and calls what that one asks for. In other threads there is no Ctrl-C.
+    Python runs signal handlers in the main thread only, and what they raise at the first step of a callback is lost on
+    its way through the library. So there, another thread makes the call, and the main thread waits, and calls what that
+    one asks for. In other threads there is no Ctrl-C.
     """
 
     def __init__(self, deliver: "Optional[Callable[..., object]]" = None) -> None:
+        super().__init__()
         #: Lets serve() be called with its arguments by the thread that the functions belong to.
         self.deliver: Callable[..., object] = deliver or self.serve
-        #: What a function has raised that serve() called.
-        self.raised: Optional[BaseException] = None
         self._is_halted = False
         self._requests: SimpleQueue[Optional[tuple[Callable[..., int], tuple[object, ...]]]] = SimpleQueue()
         self._answers: SimpleQueue[Optional[int]] = SimpleQueue()
@@ -202,24 +300,17 @@ class Conversation:
         self._is_halted = True
         self._answers.put(None)
 
-    def hold(
-        self,
-        work: Callable[[], T],
-        *,
-        stop: Optional[Callable[[], object]] = None,
-        discard: Optional[Callable[[T], object]] = None,
-    ) -> T:
+    def hold(self, work: Callable[[], T], *, stop: Optional[Callable[[], object]] = None) -> T:
         """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it. In the
-        main thread, `stop` is called then, which makes the work end soon; else it goes on, `discard` gets its result,
-        and the interpreter does not end before.
+        main thread, `stop` is called then, which makes the work end soon; else it goes on.
         """
-        if sys.is_finalizing() or threading.current_thread() is not threading.main_thread():
-            return self._settled(work)
+        if not can_be_interrupted():
+            return self.settled(work)
         self.deliver = lambda *request: self._requests.put(request)
         future: Future[T] = Future()
         future.add_done_callback(lambda _: self._requests.put(None))
         try:
-            background(work, is_daemon=discard is None, future=future)
+            background(work, future)
             while (request := self._request()) is not None:
                 function, arguments = request
                 self._answers.put(function(*arguments))
@@ -227,16 +318,12 @@ class Conversation:
         except BaseException:
             self.halt()
             # What has not begun won't.
-            if not future.cancel():
-                if discard is not None:
-                    use = discard
-                    future.add_done_callback(lambda done: None if done.exception() else use(done.result()))
-                if stop is not None and not future.done():
-                    stop()
-                    futures.wait([future], PATIENCE)
+            if not future.cancel() and stop is not None and not future.done():
+                stop()
+                futures.wait([future], PATIENCE)
             raise
         finally:
-            # The exception's traceback leads here, and from here to the exception.
+            # As above.
             del future
 
     def _request(self) -> "Optional[tuple[Callable[..., int], tuple[object, ...]]]":
@@ -245,33 +332,15 @@ class Conversation:
             with contextlib.suppress(Empty):
                 return self._requests.get(timeout=TICK)
 
-    def _settled(self, work: Callable[[], T]) -> T:
-        """Does the work in this thread."""
-        try:
-            result = work()
-        except SandboxError:
-            if self.raised is None:
-                raise
-        raised, self.raised = self.raised, None
-        if raised is None:
-            return result
-        try:
-            raise raised
-        finally:
-            del raised
-
 
 # What threads without work wait for: a thread of its own would take longer than many a call.
 _idle: "list[SimpleQueue[tuple[Future[Any], Callable[[], Any]]]]" = []
 os.register_at_fork(after_in_child=_idle.clear)
 
 
-def background(work: Callable[[], T], is_daemon: bool = True, future: "Optional[Future[T]]" = None) -> "Future[T]":
-    """Does the work in another thread, which the end of the interpreter waits for unless it is a daemon."""
+def background(work: Callable[[], T], future: "Optional[Future[T]]" = None) -> "Future[T]":
+    """Does the work in another thread, which the end of the interpreter does not wait for."""
     future = future or Future()
-    if not is_daemon:
-        threading.Thread(target=_fulfil, args=(future, work), name="sandbox-wait", daemon=False).start()
-        return future
     try:
         _idle.pop().put((future, work))
     except IndexError:

@@ -200,8 +200,7 @@ class _Input(io.RawIOBase):
             super().close()
         finally:
             if child is not None and not child.is_beyond_waiting:
-                # Waits for a write of another thread.
-                interruptible(abi.sbx_child_close_stdin, child)
+                abi.sbx_child_close_stdin(child)
 
 
 class _Output(io.RawIOBase):
@@ -223,11 +222,9 @@ class _Output(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         if not view:
             return 0
-        # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
-        place, length = (c_char * min(len(view), BUFFER))(), c_size_t()
+        place, length = (c_char * min(len(view), BUFFER)).from_buffer(view), c_size_t()
         work = (self._read, child, place, len(place), byref(length))
         interruptible(call, *work, subject=CommandExecutionError)
-        view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
     def readall(self) -> bytes:
@@ -240,8 +237,7 @@ class _Output(io.RawIOBase):
         child, self._child = self._child, None
         super().close()
         if child is not None and not child.is_beyond_waiting:
-            # Waits for a read of another thread.
-            interruptible(self._let_go, child)
+            self._let_go(child)
 
 
 def _wrapped(stream: Union[io.BufferedReader, io.BufferedWriter], text: Any) -> "IO[Any]":

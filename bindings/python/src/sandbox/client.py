@@ -5,7 +5,7 @@ from ctypes import byref, c_uint64
 from typing import Callable, Optional
 
 from . import _abi as abi
-from ._border import Closable, Handle, Text, call, decoded, encoded, interruptible, make
+from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make
 from .command import CompletedCommand, completed
 from .config import Config
 from .errors import CommandExecutionError, FileTransferError, SandboxCreationError, SandboxDeletionError
@@ -34,7 +34,8 @@ class Client(Closable):
         was found.
         """
         self._handle: Optional[Handle] = None
-        self._handle = make(abi.sbx_client_new, abi.sbx_client_free, config and config._handle())
+        work = (abi.sbx_client_new, abi.sbx_client_free, config and config._handle())
+        self._handle = interruptible(make, *work)
 
     def __repr__(self) -> str:
         name = f"sandbox.{type(self).__name__}"
@@ -52,7 +53,7 @@ class Client(Closable):
 
     def create(self, spec: Optional[SandboxSpec] = None) -> Machine:
         """Creates a sandbox and waits until it takes commands. One that fails to start is deleted again, and so is one
-        whose creation is interrupted (Ctrl-C), as soon as it is there.
+        whose creation is interrupted (Ctrl-C).
 
         `with client.create() as machine:` deletes it at the block's end; without `with` it stays until Machine.delete()
         or its expiry.
@@ -61,9 +62,7 @@ class Client(Closable):
         TimedOutError, PermissionDeniedError or UnavailableError if that is the reason.
         """
         work = (abi.sbx_client_create, abi.sbx_sandbox_free, self._open(), spec and spec._handle())
-        # The end is not waited for: nobody is there to be told.
-        handle = interruptible(make, *work, subject=SandboxCreationError, discard=_delete)
-        return Machine(handle, is_own=True)
+        return Machine(begun(*work, subject=SandboxCreationError, discard=_delete), is_own=True)
 
     def attach(self, name: str) -> Machine:
         """A handle of the sandbox of this name, from the cache without an API call, else with one. `with
@@ -102,9 +101,7 @@ class Client(Closable):
         interruptible(call, *work, subject=SandboxDeletionError)
 
     def execute_command(self, name: str, command: str) -> "CompletedCommand[bytes]":
-        """Runs a line in the shell of a sandbox by name: attach() and Machine.execute() in one; but Ctrl-C ends
-        the wait only, not the command.
-        """
+        """Runs a line in the shell of a sandbox by name: attach() and Machine.execute() in one."""
         work = (abi.sbx_client_execute_command, abi.sbx_output_free, self._open(), encoded(name), encoded(command))
         return completed(interruptible(make, *work, subject=CommandExecutionError), command)
 

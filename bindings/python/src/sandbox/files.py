@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ctypes import byref, c_bool, c_char, c_int64, c_size_t, c_uint64
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Callable, Literal, Optional, Union, overload
 
@@ -74,6 +75,7 @@ class SandboxFile(io.RawIOBase):
         self._file: Optional[Handle] = handle
         self.name = name
         self._flags = flags
+        self._interrupt: Optional[Callable[[], BaseException]] = None
 
     def _open(self) -> Handle:
         file = self._file
@@ -83,7 +85,18 @@ class SandboxFile(io.RawIOBase):
         return file
 
     def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
-        interruptible(call, function, self._open(), *arguments, subject=FileTransferError)
+        try:
+            interruptible(call, function, self._open(), *arguments, subject=FileTransferError)
+        except errors.ClosedError:
+            if self._interrupt is None:
+                raise
+            # The end of a `with` block, which writes what is in the buffer, must not hide what ended the file.
+            raise self._interrupt() from None
+        except errors.SandboxError:
+            raise
+        except BaseException as raised:
+            self._interrupt = partial(type(raised), *raised.args)
+            raise
 
     def readable(self) -> bool:
         """Whether it was opened for reading."""
@@ -105,10 +118,8 @@ class SandboxFile(io.RawIOBase):
         view = memoryview(buffer).cast("B")
         if not view:
             return 0
-        # A read that was interrupted goes on, and the caller's memory may be somebody else's then.
-        place, length = (c_char * min(len(view), MOST))(), c_size_t()
+        place, length = (c_char * min(len(view), MOST)).from_buffer(view), c_size_t()
         self._call(abi.sbx_file_read, place, len(place), byref(length))
-        view[: length.value] = memoryview(place).cast("B")[: length.value]
         return length.value
 
     def readall(self) -> bytes:
@@ -159,7 +170,11 @@ class SandboxFile(io.RawIOBase):
         file, self._file = self._file, None
         super().close()
         if file is not None and not file.is_of_parent:
-            interruptible(call, abi.sbx_file_close, file, subject=FileTransferError)
+            try:
+                interruptible(call, abi.sbx_file_close, file, subject=FileTransferError)
+            except errors.ClosedError:
+                if self._interrupt is None:
+                    raise
 
     def __repr__(self) -> str:
         return f"<sandbox.SandboxFile {self.name!r}{', closed' if self.closed else ''}>"

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, Optional, Union, overload
 
 from . import _abi as abi
-from ._border import Closable, Handle, Text, call, decoded, encoded, interruptible, make, seconds
+from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, seconds
 from ._types import ReadableBuffer, Unpack
 from .child import Child
 from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, RunOptions, prepared
@@ -52,11 +52,11 @@ class Machine(Closable):
     and `with client.attach(name) as machine:` does not. close() lets go of the handle and does nothing to the sandbox,
     which stays until delete(), or until it expires.
 
-    Ctrl-C (KeyboardInterrupt, in the main thread) ends every call that waits, at once or in a callback. run() and
-    execute() kill the command's process group and wait up to 10 seconds for its end, as they do when on_output raises;
-    what has left the group, and what a server that does not answer is not told, goes on to the command's timeout. A
-    command whose popen() is interrupted is killed too. Transfers leave the target as it was. Other calls go on to their
-    ends, and nobody is told what became of them.
+    Ctrl-C (KeyboardInterrupt, in the main thread) ends every call that waits, and so does whatever a signal handler
+    raises. run() and execute() kill the command and all its processes, as at its timeout, before the exception comes;
+    if on_output is called, only its process group, and its end is waited for up to 10 seconds. A command whose popen()
+    is interrupted is killed too. Transfers leave the target as it was, and a deletion goes on. Whether anything else
+    was done is open. Handlers that raise nothing run while a call waits, and it goes on.
 
     name: name of the sandbox and of its Pod.
     uid: Kubernetes' unique id of the Pod.
@@ -306,7 +306,7 @@ class Machine(Closable):
         """
         command = prepared(self._open(), args, **options)
         work = (abi.sbx_command_spawn, abi.sbx_child_free, command)
-        child = interruptible(make, *work, subject=CommandExecutionError, discard=kill)
+        child = begun(*work, subject=CommandExecutionError, discard=kill)
         has = (
             options.get("stdin") in (None, PIPE),
             options.get("stdout") != DEVNULL,

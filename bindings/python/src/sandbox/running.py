@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind, Stream
-from ._border import PATIENCE, Conversation, Handle, background, call, make
+from ._border import PATIENCE, Conversation, Handle, background, call, can_be_interrupted, interruptible, make
 from ._types import Unpack
 from .command import (
     BUFFER,
@@ -132,17 +132,20 @@ def run(
     command: Handle, args: Arguments, on_output: Optional[OnOutput], is_discarded: bool
 ) -> "CompletedCommand[bytes]":
     """Runs the command to its end. Where Ctrl-C can come, it kills the command."""
-    conversation, subject = Conversation(), CommandExecutionError
-    if threading.current_thread() is threading.main_thread():
+    subject = CommandExecutionError
+    if on_output is None and is_discarded:
+        status = (abi.sbx_command_status, abi.sbx_ending_free, command)
+        return without_output(interruptible(make, *status, subject=subject), args)
+    if on_output is None:
+        output = (abi.sbx_command_output, abi.sbx_output_free, command)
+        return completed(interruptible(make, *output, subject=subject), args)
+    conversation = Conversation()
+    if can_be_interrupted():
         running = Running(command, args, on_output, conversation)
         return conversation.hold(running.result, stop=running.kill)
-    if on_output is not None:
-        function, free = receiver(conversation, on_output), abi.sbx_ending_free
-        work = (abi.sbx_command_stream, free, command, function, None)
-        return without_output(conversation.hold(lambda: make(*work, subject=subject)), args)
-    if is_discarded:
-        return without_output(make(abi.sbx_command_status, abi.sbx_ending_free, command, subject=subject), args)
-    return completed(make(abi.sbx_command_output, abi.sbx_output_free, command, subject=subject), args)
+    function, free = receiver(conversation, on_output), abi.sbx_ending_free
+    stream = (abi.sbx_command_stream, free, command, function, None)
+    return without_output(conversation.hold(lambda: make(*stream, subject=subject)), args)
 
 
 async def run_async(command: Handle, args: Arguments, on_output: Optional[OnOutput]) -> "CompletedCommand[bytes]":

@@ -5,11 +5,10 @@ import io
 import os
 from ctypes import c_void_p, memmove, string_at
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Callable, Optional, Protocol, Union
 
 from . import _abi as abi
-from ._border import Conversation, Handle, Text, call, decoded, encoded, make, ranged
+from ._border import Conversation, Handle, Text, call, decoded, encoded, interruptible, make, ranged
 from .errors import FileTransferError
 
 #: Is told how far a transfer has come: the file that is read, the bytes that have arrived, in all files of a tree, and
@@ -108,12 +107,8 @@ class Transfer:
             if number is not None:
                 call(limit, self._options, ranged(number, 1 << 64))
 
-        def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> int:
-            return progress is not None and progress(decoded(path), done, None if total < 0 else total) is False
-
+        self._progress = progress
         self._conversation = Conversation()
-        # There is always one: what is to end sees it there.
-        self._progress = self._conversation.callback(abi.sbx_progress_fn, on_progress)
 
     def upload(self, source: Union[Text, Reader], remote: Text) -> Transferred:
         """Copies a local file, or what a reader gives."""
@@ -138,10 +133,17 @@ class Transfer:
         return self._tree(abi.sbx_transfer_download_dir, encoded(remote), encoded(local))
 
     def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", source: Any, target: Any) -> Handle:
-        arguments = (self._options, source, target, self._progress, None)
-        conversation = self._conversation
-        work = partial(make, function, free, *arguments, subject=FileTransferError)
-        return conversation.hold(work, stop=conversation.halt)
+        progress, conversation = self._progress, self._conversation
+        work = (function, free, self._options, source, target)
+        if progress is None and isinstance(source, bytes) and isinstance(target, bytes):
+            return interruptible(make, *work, None, None, subject=FileTransferError)
+
+        def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> int:
+            return progress is not None and progress(decoded(path), done, None if total < 0 else total) is False
+
+        # There is always one: what is to end sees it there.
+        told = conversation.callback(abi.sbx_progress_fn, on_progress)
+        return conversation.hold(lambda: make(*work, told, None, subject=FileTransferError), stop=conversation.halt)
 
     def _file(self, function: "Callable[..., int]", source: Any, target: Any) -> Transferred:
         told = self._make(function, abi.sbx_transferred_free, source, target)
