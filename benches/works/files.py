@@ -20,8 +20,8 @@ FLAT_MIB = 32
 BY_TUNNEL = 256 * MIB
 BY_TUNNEL_ROUNDS = 3
 BY_TUNNEL_WHY = (
-    "The processors are the limit. containerd takes two fifths of their time: 2.0 s for 256 MiB, of "
-    "which a third is its garbage collector and a sixth its reader of WebSockets. What kubectl "
+    "The processors are the limit. containerd takes two fifths of their time: 2.0 s for 256 MiB, "
+    "of which a third is its garbage collector and a sixth its reader of WebSockets. What kubectl "
     "sends comes there as SPDY and takes 0.8 s, but costs the API server 1.7 s instead of 0.6; by "
     "SPDY all the way there would be a quarter less to do than now, which is not enough either. "
     "Frames of 1 to 256 KiB were tried: the largest are the fastest."
