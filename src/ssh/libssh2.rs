@@ -83,6 +83,8 @@ pub(super) struct Connection {
 struct View {
     /// After this time, that nothing has arrived.
     read_until: Deadline,
+    /// The same, since there was nothing more: libssh2 asks several times for each packet that it sends.
+    is_drained: bool,
     /// That the connection is broken.
     is_over: bool,
     /// The first part of a packet is sent. libssh2 does nothing else before the rest is.
@@ -107,6 +109,7 @@ impl Connection {
     pub(super) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
         let view = View {
             read_until: Deadline::after(None),
+            is_drained: false,
             is_over: false,
             is_half_sent: false,
             has_news: false,
@@ -139,9 +142,10 @@ impl Connection {
         &self.stream
     }
 
-    /// After this time libssh2 is told that nothing has arrived.
+    /// After this time, and once there is nothing more, libssh2 is told that nothing has arrived.
     pub(super) fn read_until(&self, deadline: Deadline) {
-        self.view.lock().read_until = deadline;
+        let mut view = self.view.lock();
+        (view.read_until, view.is_drained) = (deadline, false);
     }
 
     /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
@@ -247,7 +251,7 @@ unsafe extern "C" fn receive(
     if view.is_over || view.answers_until.is_some_and(Deadline::has_passed) {
         return 0;
     }
-    if view.read_until.has_passed() {
+    if view.is_drained || view.read_until.has_passed() {
         return AGAIN;
     }
     // SAFETY: see above; the socket is the connection's and so open.
@@ -264,6 +268,7 @@ unsafe extern "C" fn receive(
     }
     // libssh2 hands over what came before the end only if it does not see the end at once.
     let had_news = std::mem::take(&mut view.has_news);
+    view.is_drained = received < 0;
     match error {
         _ if had_news => AGAIN,
         _ if received == 0 => 0,

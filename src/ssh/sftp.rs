@@ -14,9 +14,11 @@ use super::session::{Session, Stop, is_lost};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Bytes of an upload that may be unacknowledged, a little more than the 2 MiB that OpenSSH's server lets be on their way. libssh2
-/// cuts them into packets of 30 000 bytes.
-pub(crate) const WINDOW: usize = 80 * 30_000;
+/// Bytes that are added to an upload's window at a time, for one packet that was acknowledged: libssh2's packets have up to 30 000,
+/// and the server's system writes whole pages faster.
+const PIECE: usize = 6 * 4096;
+/// Bytes of an upload that may be unacknowledged, a little more than the 2 MiB that OpenSSH's server lets be on their way.
+pub(crate) const WINDOW: usize = 96 * PIECE;
 /// Bytes that an upload's window moves over before it goes back to the front, with what is in it.
 const BUFFER: usize = 4 * WINDOW;
 /// Bytes of one read; libssh2 asks ahead for four times as many.
@@ -344,7 +346,7 @@ impl<'s> Client<'s> {
         let (mut start, mut end, mut reached) = (0, 0, offset);
         let mut at_end = false;
         loop {
-            while !at_end && end - start < WINDOW {
+            while !at_end && end - start <= WINDOW - PIECE {
                 if buffer.len() - end < WINDOW / 2 {
                     if start > 0 {
                         buffer.copy_within(start..end, 0);
@@ -354,7 +356,8 @@ impl<'s> Client<'s> {
                     let wanted = (buffer.len() * 4).clamp(64 << 10, BUFFER);
                     buffer.resize(wanted.max(buffer.len()), 0);
                 }
-                let room = buffer.len().min(start + WINDOW);
+                let most = if end - start < WINDOW / 2 { start + WINDOW } else { end + PIECE };
+                let room = buffer.len().min(most);
                 match source(&mut buffer[end..room])? {
                     0 => at_end = true,
                     length => end += length,
