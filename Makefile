@@ -18,10 +18,15 @@ CARGO_TEST = cargo test --offline --no-fail-fast
 COMMAND = --features cli
 # Most tests wait for the sandbox most of the time.
 export RUST_TEST_THREADS = 4
-TEST_ONCE = $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(ONCE:%=--test %)
-TEST_BOTH = $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
-TEST_ASAN = $(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD)
-TEST_OUTSIDE = $(CLUSTER) run --outside -- $(CARGO_TEST) $(COMMAND) $(BOTH:%=--test %)
+# One program each: the inside ones where Pod addresses answer, the outside ones where only the API server does.
+TEST_ASAN = $(ASAN:%=run/asan/%)
+TEST_INSIDE = $(BOTH:%=run/inside/%) $(ONCE:%=run/inside/%)
+TEST_OUTSIDE = $(BOTH:%=run/outside/%)
+# So many programs at a time. The output of each comes when it is done.
+SIDE_BY_SIDE = 3
+# What a test calls make or cargo for is no part of that.
+ALONE = env -u MAKEFLAGS -u MFLAGS
+RUN_TOGETHER = $(MAKE) --no-print-directory --keep-going -j$(SIDE_BY_SIDE) -Otarget IS_TOGETHER=1
 
 # Where `make install` puts the library, and which build of it. The versions are said in Cargo.toml and build.rs only.
 PREFIX = /usr/local
@@ -50,13 +55,15 @@ TO_LIBDIR = "$(DESTDIR)$(LIBDIR)"
 LDCONFIG = test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || PATH="$$PATH:/sbin" ldconfig
 
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-ASAN_BUILD = --target $(HOST) --target-dir target/asan $(ASAN:%=--test %)
+ASAN_BUILD = --target $(HOST) --target-dir target/asan
 ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsanitize=address -fno-omit-frame-pointer -g' \
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sshd/leaks.supp:print_suppressions=0
 
 export RUFF_CACHE_DIR = $(CURDIR)/target/ruff
 export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
+ifndef IS_TOGETHER
 .NOTPARALLEL:
+endif
 .PHONY: help library install uninstall wheel quickstart test test-unit test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up cluster-down clean tools \
@@ -124,22 +131,27 @@ test-doc: build-tests
 test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
-# All that follow, three at a time; the others' output comes when all are done.
+# The longest first.
 test-cluster: own-cluster build-tests build-asan cluster-up
-	@{ $(TEST_ASAN); asan=$$?; $(TEST_ONCE) && exit $$asan; } > target/test-once.log 2>&1 & once=$$!; \
-	$(TEST_OUTSIDE) > target/test-outside.log 2>&1 & outside=$$!; \
-	$(TEST_BOTH); status=$$?; wait $$once || status=$$?; wait $$outside || status=$$?; \
-	cat target/test-once.log target/test-outside.log; exit $$status
+	@$(RUN_TOGETHER) $(TEST_ASAN) $(TEST_OUTSIDE) $(TEST_INSIDE)
 
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
-	$(TEST_BOTH)
-	$(TEST_ONCE)
+	@$(RUN_TOGETHER) $(TEST_INSIDE)
 
 test-asan: own-cluster build-asan cluster-up ## runs tests/hostile*.rs under AddressSanitizer
-	$(TEST_ASAN)
+	@$(RUN_TOGETHER) $(TEST_ASAN)
 
 test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers
-	$(TEST_OUTSIDE)
+	@$(RUN_TOGETHER) $(TEST_OUTSIDE)
+
+run/asan/%:
+	$(ALONE) $(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD) --test $*
+
+run/inside/%:
+	$(ALONE) $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) --test $*
+
+run/outside/%:
+	$(ALONE) $(CLUSTER) run --outside -- $(CARGO_TEST) $(COMMAND) --test $*
 
 # There is no way from the cluster's networks to a package registry, so building comes first.
 build-tests: tools
@@ -149,7 +161,7 @@ build-tests: tools
 
 # Of libssh2, which another compiler translates, it is checked that it is looked at as well.
 build-asan: tools
-	env $(ASAN_ENV) cargo test --no-run $(ASAN_BUILD)
+	env $(ASAN_ENV) cargo test --no-run $(ASAN_BUILD) $(ASAN:%=--test %)
 	@for library in target/asan/$(HOST)/debug/build/libssh2-sys-*/out/build/libssh2.a; do \
 		nm $$library 2>/dev/null | grep -q __asan_report_store || { echo "$$library is without AddressSanitizer"; exit 1; }; \
 	done

@@ -18,8 +18,8 @@ SLOW = {"paramiko", "asyncssh"}
 # then.
 FLAT_MIB = 32
 CHECKED_WHY = (
-    "The sandbox reads an upload again for its sum: 0.6 to 0.8 s for 1 GiB. While the file grows it "
-    "would have to go through a pipe, which takes as long where the processors are the limit."
+    "The sandbox reads an upload again for its sum: 0.6 to 0.8 s for 1 GiB. While the file grows "
+    "it would have to go through a pipe, which takes as long where processors are the limit."
 )
 BY_TUNNEL = 256 * MIB
 BY_TUNNEL_ROUNDS = 3
