@@ -1,7 +1,7 @@
 //! The ciphers of libssh2, by OpenSSL and for a whole packet at a time.
 //!
-//! libssh2's own take most of the time of a large transfer: its ChaCha20-Poly1305 is portable C, and its AES gives OpenSSL 16 bytes
-//! at a time. Nor does its AES get over a packet whose length is not a multiple of those: an assertion fails, and the process ends.
+//! libssh2's own take most of this side's time in a large transfer: its ChaCha20-Poly1305 is portable C, and its AES gives OpenSSL
+//! 16 bytes at a time. Nor does that get over a packet whose length is no multiple of those: an assertion fails, and the process ends.
 //!
 //! One function, which tells libssh2 what ciphers there are, replaces that of its `crypt.c`: from an archive, a linker takes only
 //! what nobody has defined before, and [`names`] sees to it that ours comes first. All that libssh2 has are here, for programs that
@@ -30,8 +30,8 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 
 /// The ciphers to offer: of those that guard what they encrypt, what this system's OpenSSL may do, the fastest first.
 ///
-/// Where processors have instructions for AES, its Galois mode is the faster one for servers too: OpenSSH does Poly1305 in portable
-/// C, which takes most of its time in a large transfer.
+/// Where processors have instructions for AES, its Galois mode is the faster one, for servers too: OpenSSH does Poly1305 in portable
+/// C. Large downloads had one and a half times the speed with it.
 pub(super) fn names() -> &'static str {
     static NAMES: OnceLock<String> = OnceLock::new();
     // Whoever comes here is linked with this and not with libssh2's.
