@@ -17,8 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 /// Bytes that are added to an upload's window at a time, for one packet that was acknowledged: libssh2's packets have up to 30 000,
 /// and the server's system writes whole pages faster.
 const PIECE: usize = 6 * 4096;
-/// Bytes of an upload that may be unacknowledged, a little more than the 2 MiB that OpenSSH's server lets be on their way.
-pub(crate) const WINDOW: usize = 96 * PIECE;
+/// Bytes of an upload that may be unacknowledged at first, in packets of 30 000. As many packets of one piece are 2.4 MB, a little
+/// more than the 2 MiB that OpenSSH's server lets be on their way.
+pub(crate) const WINDOW: usize = 120 * PIECE;
 /// Bytes that an upload's window moves over before it goes back to the front, with what is in it.
 const BUFFER: usize = 4 * WINDOW;
 /// Bytes of one read; libssh2 asks ahead for four times as many.
