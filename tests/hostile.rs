@@ -916,28 +916,20 @@ fn floods_after_a_command_without_a_timeout() {
 
 #[test]
 fn a_server_that_exchanges_keys_again() {
-    Trial::of(AFTER_LOGIN, |client| {
-        client.start()?;
-        for _ in 0..3 {
-            client.stdout("out")?;
-            client.transport.exchange_keys()?;
-            client.stderr("err")?;
-        }
-        client.until(|event| *event == Event::Eof)?;
-        client.exit_status(3)?;
-        client.eof()?;
-        client.close_channel()?;
-        client.hold()
-    })
-    .ends_commands(Some(3));
+    exchange_keys_for(&[AES_128; 3]);
 }
 
 /// What one cipher has set up must not be taken for another one's.
 #[test]
 fn a_server_that_exchanges_keys_for_another_cipher() {
-    Trial::of(AFTER_LOGIN, |client| {
+    exchange_keys_for(&[CHACHA20, AES_256, AES_128, AES_128, AES_256, CHACHA20]);
+}
+
+/// Exchanges keys in the midst of a command's output, for one cipher after the other. The first ones are for AES_128.
+fn exchange_keys_for(ciphers: &'static [&'static str]) {
+    Trial::of(AFTER_LOGIN, move |client| {
         client.start()?;
-        for cipher in CIPHERS.into_iter().rev().chain(CIPHERS) {
+        for cipher in ciphers {
             client.stdout("out")?;
             client.transport.cipher = cipher;
             client.transport.exchange_keys()?;
