@@ -334,6 +334,7 @@ impl Session {
 
     /// The exit code; the terminal has to be as it was.
     fn ends(&mut self) -> Option<i32> {
+        await_that("the end of the program", || self.child.try_wait().unwrap().is_some());
         let code = self.child.wait().unwrap().code();
         let (before, after) = (&self.before, tcgetattr(&self.terminal).unwrap());
         assert_eq!(after.local_modes, before.local_modes);
@@ -403,6 +404,13 @@ fn the_terminal_is_restored_however_it_ends() {
         signal(&session.child, sent);
         assert_eq!(session.ends(), Some(128 + 1), "what a terminal that is gone ends its shell with");
     }
+    // The first one is lost.
+    let deaf = "trap 'trap - HUP' HUP; echo ready; while :; do sleep 0.05; done";
+    let mut session = Session::start(&["run", "-t", sandbox.name(), "sh", "-c", deaf]);
+    session.shows("ready");
+    await_that("the terminal to be raw", || session.is_raw());
+    signal(&session.child, Signal::TERM);
+    assert_eq!(session.ends(), Some(128 + 1));
     let mut session = Session::start(&["run", "-t", sandbox.name(), "no-such-program"]);
     session.shows("there is no program no-such-program");
     assert_eq!(session.ends(), Some(127));

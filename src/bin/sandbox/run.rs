@@ -5,8 +5,9 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread;
+use std::time::Duration;
 
 use rustix::fs::{OFlags, fcntl_getfl};
 use sandbox::{Child, Client, Error, ErrorKind, ExitStatus};
@@ -22,6 +23,9 @@ const DID_NOT_RUN: u8 = 127;
 const FAILED: u8 = 255;
 /// One read of an output stream.
 const BUFFER: usize = 64 << 10;
+const HANG_UP: &str = "HUP";
+/// It is repeated: bash 5.2 loses one that comes after its prompt and before it waits for keys.
+const HANG_UP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What happens while a command runs.
 enum Event {
@@ -98,10 +102,15 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
     thread::spawn(move || listener.forever().try_for_each(|signal| sender.send(Event::Signal(signal))));
 
     let (mut open_outputs, mut interruptions, mut unwritten, mut result) = (2, 0, None, None);
-    while let Ok(event) = events.recv() {
-        match event {
-            Event::Signal(SIGWINCH) => resize(&child),
-            Event::Signal(signal) => {
+    loop {
+        let patience = if is_tty && interruptions == 1 { HANG_UP_INTERVAL } else { Duration::MAX };
+        match events.recv_timeout(patience) {
+            Err(RecvTimeoutError::Timeout) => child.signal(HANG_UP).map_err(failed)?,
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Failure::here("the threads of this command are gone").with_code(FAILED));
+            }
+            Ok(Event::Signal(SIGWINCH)) => resize(&child),
+            Ok(Event::Signal(signal)) => {
                 interruptions += 1;
                 match interruptions {
                     1 if result.is_none() => child.signal(asked(signal, is_tty)).map_err(failed)?,
@@ -109,14 +118,14 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
                     _ => return Ok(ExitCode::from(128 + signals::number(signals::name(signal)))),
                 }
             }
-            Event::Output(written) => {
+            Ok(Event::Output(written)) => {
                 open_outputs -= 1;
                 if let Err(e) = written {
                     child.kill().map_err(failed)?;
                     unwritten.get_or_insert(e);
                 }
             }
-            Event::Ended(ended) => result = Some(ended),
+            Ok(Event::Ended(ended)) => result = Some(ended),
         }
         if open_outputs == 0
             && let Some(result) = result.take()
@@ -124,7 +133,6 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
             return finish(result, unwritten);
         }
     }
-    Err(Failure::here("the threads of this command are gone").with_code(FAILED))
 }
 
 fn resize(child: &Child) {
@@ -135,7 +143,7 @@ fn resize(child: &Child) {
 /// What a command is asked with when this program is asked to end. A shell on a terminal ignores most signals, but not
 /// that the terminal is gone.
 fn asked(signal: i32, is_tty: bool) -> &'static str {
-    if is_tty { "HUP" } else { signals::name(signal) }
+    if is_tty { HANG_UP } else { signals::name(signal) }
 }
 
 fn finish(result: sandbox::Result<ExitStatus>, unwritten: Option<io::Error>) -> Result<ExitCode, Failure> {
