@@ -20,7 +20,7 @@ COMMAND = --features cli
 export RUST_TEST_THREADS = 4
 # One program each: the inside ones where Pod addresses answer, the outside ones where only the API server does.
 TEST_ASAN = $(ASAN:%=run/asan/%)
-TEST_INSIDE = $(BOTH:%=run/inside/%) $(ONCE:%=run/inside/%)
+TEST_INSIDE = $(ONCE:%=run/inside/%) $(BOTH:%=run/inside/%)
 TEST_OUTSIDE = $(BOTH:%=run/outside/%)
 # So many programs at a time. The output of each comes when it is done.
 SIDE_BY_SIDE = 3
@@ -76,8 +76,10 @@ quickstart: own-image tools cluster-up ## uses a sandbox on a real Kubernetes, a
 	cargo build --example life
 	$(CLUSTER) run -- cargo run --quiet --offline --example life
 
+# A debug build is the tests': one without them has other features of its dependencies and the same name, so each would have the
+# other one built again.
 library: ## builds libsandbox.so and libsandbox.a, in target/release
-	cargo build --lib $(if $(filter release,$(PROFILE)),--release)
+	cargo build --lib $(if $(filter release,$(PROFILE)),--release,$(COMMAND) --bins --tests --examples)
 	@touch $(BUILD_STAMP)
 
 # Builds only what is missing or old, so that root needs no compiler.
@@ -133,7 +135,7 @@ test-relay: tools
 
 # The longest first.
 test-cluster: own-cluster build-tests build-asan cluster-up
-	@$(RUN_TOGETHER) $(TEST_ASAN) $(TEST_OUTSIDE) $(TEST_INSIDE)
+	@$(RUN_TOGETHER) $(TEST_ASAN) $(TEST_INSIDE) $(TEST_OUTSIDE)
 
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
 	@$(RUN_TOGETHER) $(TEST_INSIDE)
@@ -155,8 +157,6 @@ run/outside/%:
 
 # There is no way from the cluster's networks to a package registry, so building comes first.
 build-tests: tools
-	cargo build $(COMMAND)
-	cargo test --no-run $(COMMAND)
 	$(MAKE) wheel PROFILE=debug
 
 # Of libssh2, which another compiler translates, it is checked that it is looked at as well.

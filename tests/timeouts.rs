@@ -1,4 +1,4 @@
-//! What a timeout does, in a program of its own: nothing else takes the machine's time meanwhile.
+//! What a timeout and an interruption do to a command's processes, and to a wait.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
