@@ -48,6 +48,9 @@
  * called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait() registers. Calls block; none must be
  * made in a signal handler. In a child of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
  *
+ * The end. A program may end while calls of other threads or an sbx_child are under way. Only if it has used OpenSSL itself, before
+ * its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
+ *
  * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
  *
  * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer

@@ -32,6 +32,8 @@ pub(crate) struct Core {
 impl Core {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>> {
         config.validate()?;
+        // Before its first use: otherwise OpenSSL takes itself down when the program ends, under threads that are in it still.
+        openssl::init();
         let runtime = Runtime::shared()?;
         let identity = match &config.ssh_key {
             Some(path) => Identity::read(path)?,

@@ -38,6 +38,9 @@
 //! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child or in async
 //! code are refused with an error of their own kind.
 //!
+//! A program may end while calls of other threads or a [`Child`] are under way. Only if it has used OpenSSL without the `openssl`
+//! crate, before its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
+//!
 //! # Logging
 //!
 //! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each

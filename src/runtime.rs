@@ -145,7 +145,7 @@ impl Drop for Shared {
             let finish = async { while tasks.join_next().await.is_some() {} };
             #[expect(clippy::disallowed_methods, reason = "the one file that blocks on the runtime")]
             let _ = tokio.block_on(async { tokio::time::timeout(TASKS_END, finish).await });
-            // A process that ends next takes OpenSSL down, and no worker must be in it still.
+            // A program that uses OpenSSL itself may take it down next, and no worker must be in it still.
             tokio.shutdown_timeout(WORKERS_END);
         }
     }

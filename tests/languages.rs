@@ -73,6 +73,28 @@ int main(void) {
     assert!(output.status.code() == Some(99) && report.contains("detected memory leaks"), "{report}");
 }
 
+/// A thread that runs a command may use it until the very end.
+#[test]
+fn a_program_that_ends_does_not_take_openssl_down() {
+    let place = Place::new("exit");
+    let source = "#include <dlfcn.h>
+#include <sandbox.h>
+#include <stdio.h>
+static void told(void) { puts(\"taken down\"); }
+int main(void) {
+    int (*at_its_end)(void (*)(void));
+    sbx_client *client = 0;
+    *(void **)&at_its_end = dlsym(dlopen(0, RTLD_LAZY), \"OPENSSL_atexit\");
+    if (sbx_client_new(0, &client, 0) != SBX_OK || at_its_end(told) != 1)
+        return 1;
+    sbx_client_free(client);
+    puts(\"over\");
+    return 0;
+}
+";
+    assert_eq!(succeeded(&mut place.program(Language::C, "exit", &[place.source("exit.c", source)])), "over\n");
+}
+
 #[test]
 fn the_shortest_example_in_every_language() {
     let place = Place::new("quickstart");
