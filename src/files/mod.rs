@@ -32,7 +32,7 @@ const DIRECTORY_MODE: u32 = 0o777;
 /// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A server that
 /// kept silent until the time was over is not given as much again.
 const TIDY: Duration = Duration::from_secs(10);
-const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(2);
+const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
 /// The files of a sandbox; made by [`Sandbox::files`].
 ///
