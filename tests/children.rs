@@ -141,7 +141,7 @@ fn a_command_whose_output_nobody_reads_waits_and_loses_nothing() {
     let began = Instant::now();
     let copied = std::io::copy(&mut stdout, &mut std::io::sink()).unwrap();
     assert_eq!((copied, child.wait().unwrap().code()), (30_000_000, Some(0)));
-    assert!(began.elapsed() < Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(60));
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_wait_ends_with_the_command_even_if_nobody_reads() {
         let began = Instant::now();
         child.signal("TERM").unwrap();
         assert_eq!(child.wait().unwrap().signal(), Some("TERM"));
-        assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     });
 }
 

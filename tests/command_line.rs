@@ -169,7 +169,8 @@ fn the_exit_code_is_that_of_the_command() {
     let (code, message) = failed(run(["run", sandbox.name(), "no-such-program"]));
     assert!(code == Some(127) && message.contains("no-such-program"), "{message}");
     assert_eq!(failed(run(["run", "-w", "/no/such/directory", sandbox.name(), "true"])).0, Some(127));
-    let (code, message) = failed(run(["run", "--timeout", "3s", sandbox.name(), "sleep", "4321"]));
+    // Its own process has to log in first, which is part of the time.
+    let (code, message) = failed(run(["run", "--timeout", "15s", sandbox.name(), "sleep", "4321"]));
     assert!(code == Some(124) && message.contains("killed"), "{message}");
     assert!(!has_process(&sandbox, "sleep 432[1]"));
     assert_eq!(failed(run(["run", "no-such-sandbox", "true"])).0, Some(255));
@@ -260,7 +261,7 @@ fn signals_are_passed_on_and_the_second_one_kills() {
     assert_eq!(child.try_wait().unwrap(), None);
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
     beside(&sandbox, &format!("pkill -CONT -f '{CONNECTIONS}'"));
 
     let line = format!("trap '' HUP; exec {PROGRAM} run {} sh -c 'echo ready; sleep 1; echo over'", sandbox.name());

@@ -173,7 +173,7 @@ fn its_own_timeout_counts_without_anybody_there() {
     let client = Client::new(config().command_timeout(Duration::from_secs(8)).transport(Transport::Tunnel)).unwrap();
     let sandbox = create(&client);
     let line = "echo before; setsid sleep 1002 & sleep 1001";
-    let limited = sandbox.shell(line).timeout(Duration::from_secs(3)).detach("limited").unwrap();
+    let limited = sandbox.shell(line).timeout(Duration::from_secs(5)).detach("limited").unwrap();
     let free = sandbox.shell("sleep 12; echo over").detach("free").unwrap();
     let error = limited.wait(MINUTE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");

@@ -171,7 +171,7 @@ fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
     let namespace = Namespace::new("expired");
     let client = client_in(&namespace);
     // It counts from before the creation.
-    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(10))).unwrap();
+    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(15))).unwrap();
     let name = sandbox.name();
     await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
     assert_eq!(sandbox.info().unwrap().verdict.unwrap().cause, Cause::Expired);

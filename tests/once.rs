@@ -59,7 +59,7 @@ fn stopped_before_the_request_nothing_was_asked() {
         let error = command.output().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("nothing was asked"), "{error}");
-        assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
         beside(sandbox, &format!("pkill -CONT -f '{CONNECTIONS}'"));
         assert!(command.timeout(None).status().unwrap().success());
         assert_eq!(runs(sandbox), 1);
@@ -113,7 +113,7 @@ fn stopped_after_the_request_it_is_told_apart_from_a_confirmed_end() {
         let took = began.elapsed();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.to_string().contains("did not confirm"), "{error}");
-        assert!(took < Duration::from_secs(20), "{took:?}");
+        assert!(took < Duration::from_secs(40), "{took:?}");
         // Other sessions are not affected.
         assert!(sandbox.execute("true").unwrap().status.success());
         assert_eq!(runs(sandbox), 1);

@@ -68,7 +68,7 @@ fn a_reader_that_blocks_delays_nobody() {
             let began = Instant::now();
             let output = sandbox.shell("head -c 0; echo over").stdin(input.clone()).output().unwrap();
             assert_eq!(output.stdout, b"over\n");
-            assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         }
         let (_mute, reader) = UnixStream::pair().unwrap();
         let waiting = sandbox.command("cat").stdin(Stdin::reader(reader)).timeout(Duration::from_millis(300));

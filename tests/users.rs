@@ -36,7 +36,7 @@ fn a_sandbox_that_runs_as_root_runs_commands_as_anybody() {
         assert_eq!(killed.status.signal(), Some("KILL"));
         for user in ["nobody", "root"] {
             let stubborn = sandbox.shell("trap '' TERM; setsid sleep 1001 & sleep 1002").user(user);
-            let error = stubborn.timeout(Duration::from_secs(3)).output().unwrap_err();
+            let error = stubborn.timeout(Duration::from_secs(5)).output().unwrap_err();
             assert!(error.to_string().contains("all its processes were killed"), "{error}");
         }
         assert_eq!(text(sandbox.shell("pgrep -c -u nobody sleep || true")), "0\n");

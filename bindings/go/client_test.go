@@ -38,7 +38,7 @@ func TestASandboxThatIsCreatedTooLateIsDeleted(t *testing.T) {
 func TestDetachedOutlivesItsContext(t *testing.T) {
 	box := box(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	detached, err := box.Shell(ctx, "echo one; sleep 2; echo two").Detach("outlives")
+	detached, err := box.Shell(ctx, "echo one; until [ -e go ]; do sleep 0.05; done; echo two").Detach("outlives")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,6 +55,9 @@ func TestDetachedOutlivesItsContext(t *testing.T) {
 	if _, err := detached.Stream(short, position, receive); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
+	if _, err := box.Execute(t.Context(), "touch go"); err != nil {
+		t.Error(err)
+	}
 	state, err := detached.Stream(t.Context(), position, receive)
 	if err != nil || !state.Success() || text != "one\ntwo\n" {
 		t.Error(state, err, text)
@@ -66,7 +69,7 @@ func TestDetachedOutlivesItsContext(t *testing.T) {
 		t.Error(err)
 	}
 	slow := box.Shell(t.Context(), "sleep 60")
-	slow.Timeout = 500 * time.Millisecond
+	slow.Timeout = time.Second
 	if detached, err = slow.Detach("slow"); err != nil {
 		t.Fatal(err)
 	}

@@ -172,7 +172,7 @@ func TestAContextKills(t *testing.T) {
 			mark := fmt.Sprintf("%d", 100000+time.Now().UnixNano()%100000)
 			ctx, cancel := context.WithCancel(t.Context())
 			if cause == context.DeadlineExceeded {
-				ctx, cancel = context.WithTimeout(t.Context(), 2*time.Second)
+				ctx, cancel = context.WithTimeout(t.Context(), 4*time.Second)
 			} else {
 				go func() {
 					await(t, "the command runs", func() bool { return runs(t, box, "sleep "+mark) })
@@ -191,7 +191,7 @@ func TestAContextKills(t *testing.T) {
 			if collects && (!errors.As(err, &e) || string(e.Stdout) != "before\n") {
 				t.Errorf("%s, %v: output %+v", name, cause, e)
 			}
-			if took := time.Since(began); took > 10*time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Errorf("%s, %v took %v", name, cause, took)
 			}
 			gone(t, box, "sleep "+mark)

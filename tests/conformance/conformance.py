@@ -59,7 +59,7 @@ def fails(kind: ErrorKind, *classes: type[BaseException]) -> Iterator[list[sandb
 
 def gone(pattern: str) -> None:
     """No process of this command line is left in the sandbox, or it is gone soon."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while machine.run(["pgrep", "-f", pattern]).returncode != 1:
         assert time.monotonic() < deadline, f"{pattern} is left"
 
@@ -207,8 +207,8 @@ def exit_status() -> None:
 def timeout() -> None:
     began = time.monotonic()
     with fails(ErrorKind.TIMED_OUT, sandbox.CommandExecutionError, TimeoutError) as seen:
-        machine.run("echo before; echo err >&2; exec sleep 1234", shell=True, timeout=0.5)
-    assert (seen[0].stdout, seen[0].stderr) == (b"before\n", b"err\n") and time.monotonic() - began < 10
+        machine.run("echo before; echo err >&2; exec sleep 1234", shell=True, timeout=4)
+    assert (seen[0].stdout, seen[0].stderr) == (b"before\n", b"err\n") and time.monotonic() - began < 60
     gone("sleep 1234")
 
     async def cut() -> None:
@@ -220,7 +220,7 @@ def timeout() -> None:
         pass
     else:
         raise AssertionError("asyncio's own timeout did not come")
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     gone("sleep 2345")
     with machine.popen(["sleep", "3456"]) as child:
         with fails(ErrorKind.TIMED_OUT, TimeoutError):
@@ -245,7 +245,7 @@ def cancel() -> None:
             began = time.monotonic()
             thread = threading.Thread(target=send, args=(child,))
             thread.start()
-            assert child.wait() == -number and time.monotonic() - began < 10
+            assert child.wait() == -number and time.monotonic() - began < 60
             thread.join()
     gone("sleep 4567")
 
@@ -266,7 +266,7 @@ def cancel() -> None:
         try:
             wait()
         except KeyboardInterrupt:
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 60
         else:
             raise AssertionError("there was no KeyboardInterrupt")
         timer.join()
@@ -314,7 +314,7 @@ def detached() -> None:
     with fails(ErrorKind.CONFLICT):
         long.remove()
     long.kill()
-    assert long.wait(10) == -signal.SIGKILL
+    assert long.wait(60) == -signal.SIGKILL
     gone("sleep 6789")
     soft = machine.detach(["sleep", "6789"], key=f"{key}.soft")
     soft.send_signal(signal.SIGTERM)

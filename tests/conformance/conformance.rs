@@ -97,9 +97,9 @@ fn fails<T: Debug>(kind: ErrorKind, text: &str, result: Result<T>) -> Error {
 
 #[track_caller]
 fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(60);
     while !condition() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
+        assert!(Instant::now() < deadline, "not within 60 s: {what}");
         thread::sleep(Duration::from_millis(20));
     }
 }
@@ -251,9 +251,9 @@ fn exit_status(world: &World) {
 
 fn timeout(world: &World) {
     let began = Instant::now();
-    let command = world.sandbox().shell("echo so far; sleep 60").timeout(millis(2000));
+    let command = world.sandbox().shell("echo so far; sleep 60").timeout(millis(4000));
     let error = fails(ErrorKind::TimedOut, "", command.output());
-    assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(error.partial_output().unwrap().stdout, b"so far\n");
     assert!(!world.runs("slee[p] 60"));
 }
@@ -267,7 +267,7 @@ fn cancel(world: &World) {
         scope.spawn(|| child.kill().unwrap());
         child.wait_shared().unwrap()
     });
-    assert!(began.elapsed() < Duration::from_secs(10) && status.signal() == Some("KILL"), "{status}");
+    assert!(began.elapsed() < Duration::from_secs(30) && status.signal() == Some("KILL"), "{status}");
     await_that("all its processes to be gone", || !world.runs("slee[p] 61") && !world.runs("^ye[s]"));
     let mut child = world.sandbox().command("sleep").arg("62").spawn().unwrap();
     fails(ErrorKind::InvalidArgument, "signal", child.signal("no such"));

@@ -144,7 +144,7 @@ static void close_what_is_used(void) {
     begin(&reader, read_from_child);
     sbx_child_close_stdout(reader.child);
     end_of(&reader);
-    CHECK(reader.len == 0 && now() - begun < 10);
+    CHECK(reader.len == 0 && now() - begun < 30);
     OK(sbx_child_read_stdout(reader.child, reader.buffer, sizeof reader.buffer, &reader.len, &err));
     CHECK(reader.len == 0);
     OK(sbx_child_kill(reader.child, &err));
@@ -251,9 +251,9 @@ void timeout(void) {
     size_t len = 0;
     double begun = now();
     sbx_command *command = shell("echo so far; sleep 60");
-    OK(sbx_command_set_timeout(command, 0.5, &err));
+    OK(sbx_command_set_timeout(command, 4, &err));
     FAILS_WITH(SBX_ERR_TIMED_OUT, "", sbx_command_output(command, &output, &err));
-    CHECK(now() - begun < 10);
+    CHECK(now() - begun < 30);
     const uint8_t *data = sbx_error_stdout(err, &len);
     IS("so far\n", data, len);
     DONE;
@@ -307,7 +307,7 @@ void cancel(void) {
     double begun = now();
     CHECK(pthread_create(&thread, NULL, kill_soon, child) == 0);
     OK(sbx_child_wait(child, &ending, &err));
-    CHECK(now() - begun < 10 && strcmp(sbx_ending_signal(ending), "KILL") == 0);
+    CHECK(now() - begun < 30 && strcmp(sbx_ending_signal(ending), "KILL") == 0);
     sbx_ending_free(ending);
     CHECK(pthread_join(thread, &killed) == 0 && killed != NULL);
     AWAIT(!matches("slee[p] 61") && !matches("^ye[s]"));

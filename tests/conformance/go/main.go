@@ -169,9 +169,9 @@ func fails(err error, wanted ...error) *sandbox.Error {
 }
 
 func await(what string, condition func() bool) {
-	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(60 * time.Second); !condition(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			fail("not within 30 s: %s", what)
+			fail("not within 60 s: %s", what)
 		}
 	}
 }
