@@ -166,17 +166,7 @@ impl Endpoint {
 
     fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
         let own_deadline = deadline.within(core.config.connect_timeout);
-        // Asked first: another thread may get the key in while this one is refused.
-        let was_authorized = self.authorized.load(Ordering::Acquire);
-        let result = match self.connect_once(core, own_deadline) {
-            // Another client made this sandbox: the API server decides whether we may have it.
-            Err(e) if e.kind() == ErrorKind::Authentication && !was_authorized => {
-                self.authorize(core, own_deadline)?;
-                self.connect_once(core, own_deadline)
-            }
-            result => result,
-        };
-        result.map_err(|e| match e.kind() {
+        self.connect_with_known_key(core, own_deadline).map_err(|e| match e.kind() {
             // The time for connecting is over, not the caller's.
             ErrorKind::TimedOut if !deadline.has_passed() => e.with_kind(ErrorKind::Connect),
             ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("nothing was asked of the sandbox"),
@@ -184,14 +174,30 @@ impl Endpoint {
         })
     }
 
+    fn connect_with_known_key(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
+        // Asked first: another thread may get the key in while this one is refused.
+        let was_authorized = self.authorized.load(Ordering::Acquire);
+        // A key from a file may have come with another client, one of this client's own can't.
+        if was_authorized || core.config.ssh_key.is_some() {
+            match self.connect_once(core, deadline) {
+                Err(e) if e.kind() == ErrorKind::Authentication && !was_authorized => {}
+                result => return result,
+            }
+        }
+        // Another client made this sandbox: the API server decides whether we may have it.
+        self.authorize(core, deadline)?;
+        self.connect_once(core, deadline)
+    }
+
     /// Makes the sandbox know this client's key: one thread asks, the others wait for it.
     fn authorize(&self, core: &Core, deadline: Deadline) -> Result<()> {
         let _turn = deadline.lock(&self.authorizing, "the sandbox's knowledge of this client's key")?;
         if !self.authorized.load(Ordering::Acquire) {
             let key = core.identity.public().as_str();
-            core.call_api(core.cluster.authorize(&self.name, key)).map_err(|refusal| {
-                refusal.context("this client did not create the sandbox, and its key can't be added")
-            })?;
+            let asked = core.cluster.authorize(&self.name, key);
+            core.runtime
+                .block_on(deadline, "the API server", asked)
+                .map_err(|e| no_way(e, "this client did not create the sandbox, and its key can't be added"))?;
             self.authorized.store(true, Ordering::Release);
         }
         Ok(())
@@ -234,9 +240,11 @@ impl Endpoint {
                 Err(e) if deadline.has_passed() || !is_silence(&e) => return Err(e),
                 Err(e) => {
                     // The address of a Pod that is gone answers nothing at all; Kubernetes knows.
-                    let verdict = core.call_api(core.cluster.verdict(&self.name, &self.uid))?;
-                    if let Some(verdict) = verdict {
-                        return Err(e.with_verdict(verdict));
+                    let asked = core.cluster.verdict(&self.name, &self.uid);
+                    match core.runtime.block_on(deadline, "the API server", asked) {
+                        Ok(Some(verdict)) => return Err(e.with_verdict(verdict)),
+                        Ok(None) => {}
+                        Err(unknown) => log::debug!("no verdict on sandbox {}: {unknown}", self.name),
                     }
                 }
             }
@@ -265,11 +273,11 @@ impl Endpoint {
     }
 
     fn connect_tunnel(&self, core: &Core, deadline: Deadline) -> Result<Session> {
-        let tunnel =
-            core.runtime.block_on(deadline, "the tunnel", core.cluster.tunnel(&self.name, self.port)).map_err(|e| {
-                let kind = if e.kind() == ErrorKind::Unavailable { ErrorKind::Connect } else { e.kind() };
-                e.context("no tunnel through the API server").with_kind(kind)
-            })?;
+        let asked = core.cluster.tunnel(&self.name, self.port);
+        let tunnel = core
+            .runtime
+            .block_on(deadline, "the tunnel", asked)
+            .map_err(|e| no_way(e, "no tunnel through the API server"))?;
         self.log_in(Stream::Tunnel(tunnel), core, deadline)
     }
 
@@ -280,6 +288,12 @@ impl Endpoint {
         self.pin(session.host_key());
         Ok(session)
     }
+}
+
+/// A failure of the API server on the way to the sandbox is one to connect: Kubernetes may know why.
+fn no_way(e: Error, what: &str) -> Error {
+    let kind = if e.kind() == ErrorKind::Unavailable { ErrorKind::Connect } else { e.kind() };
+    e.context(what).with_kind(kind)
 }
 
 /// True if a connection failed because nobody answered.

@@ -93,6 +93,12 @@ fn without_a_permission_the_error_says_which() {
     assert_eq!(output.status.code(), Some(1));
     let message = output.stderr_text();
     assert!(message.contains("PermissionDenied") && message.contains("cannot create resource"), "{message}");
+
+    namespace.kubectl(&["apply", "-f", repository().join("examples/role.yaml").to_str().unwrap()]);
+    let patch = r#"[{"op": "remove", "path": "/rules/1"}]"#;
+    namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", patch]);
+    let message = tour(&namespace).stderr_text().into_owned();
+    assert!(message.contains("PermissionDenied") && message.contains("pods/portforward"), "{message}");
 }
 
 #[test]

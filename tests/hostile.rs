@@ -10,10 +10,10 @@ use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Scratch, config, noise};
+use common::{Scratch, noise};
 use openssl::pkey::PKey;
 use parking_lot::RwLock;
-use sandbox::{Client, Error, ErrorKind, Result, Sandbox, Transport};
+use sandbox::{Error, ErrorKind, Result, Sandbox};
 use sshd::cipher::{AES_128, AES_256, CHACHA20};
 use sshd::connection::{Connection, Event};
 use sshd::transport::Packet;
@@ -206,10 +206,11 @@ type Answer = mpsc::Receiver<(Outcome, Duration)>;
 fn begin(limits: Limits, server: &Server, operations: &[Named]) -> Vec<(&'static str, Answer)> {
     let begin_one = |&(name, operation): &Named| {
         let (told, answer) = mpsc::channel();
-        let config = config().transport(Transport::Direct);
-        let config = config.connect_timeout(limits.connect);
-        let config = config.command_timeout(limits.operation).transfer_timeout(limits.transfer);
-        let sandbox = Client::new(config).unwrap().attach(server.name()).unwrap();
+        let client = sshd::client(|config| {
+            let config = config.connect_timeout(limits.connect);
+            config.command_timeout(limits.operation).transfer_timeout(limits.transfer)
+        });
+        let sandbox = client.attach(server.name()).unwrap();
         thread::spawn(move || {
             let (scratch, began) = (Scratch::new(), Instant::now());
             let outcome = operation(&sandbox, &scratch);

@@ -15,9 +15,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Scratch, config, noise};
+use common::{Scratch, noise};
 use openssl::sha::sha256;
-use sandbox::{Client, Error, ErrorKind, OpenOptions, Result, Sandbox, Transport};
+use sandbox::{Client, Error, ErrorKind, OpenOptions, Result, Sandbox};
 use sshd::Server;
 use sshd::connection::Connection;
 use sshd::sftp::*;
@@ -509,8 +509,7 @@ impl Ground {
 }
 
 fn client(timeout: Duration) -> Client {
-    let config = config().transport(Transport::Direct).max_sessions(2 * WORKERS);
-    Client::new(config.command_timeout(timeout).transfer_timeout(timeout)).unwrap()
+    sshd::client(|config| config.max_sessions(2 * WORKERS).command_timeout(timeout).transfer_timeout(timeout))
 }
 
 /// The trial that a request belongs to, if it names one.

@@ -173,10 +173,14 @@ fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
     // It counts from before the creation.
     let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(15))).unwrap();
     let name = sandbox.name();
+    let stranger = client_in(&namespace).attach(name).unwrap();
     await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
     assert_eq!(sandbox.info().unwrap().verdict.unwrap().cause, Cause::Expired);
-    let error = sandbox.execute("true").unwrap_err();
-    assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired), "{error}");
+    // The stranger's key was never there.
+    for one in [&sandbox, &stranger] {
+        let error = one.execute("true").unwrap_err();
+        assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired), "{error}");
+    }
     assert!(client.reap().unwrap().iter().any(|reaped| reaped == name));
     await_that("the Pod to go", || client.attach(name).is_err_and(|e| e.kind() == ErrorKind::NotFound));
 }
@@ -256,6 +260,7 @@ fn a_death_names_its_cause() {
         let sandbox = create(&client);
         sandbox.execute("true").unwrap();
         let name = sandbox.name().to_owned();
+        let stranger = client_over(transport).attach(&name).unwrap();
         let error = std::thread::scope(|scope| {
             let running = scope.spawn(|| sandbox.execute("touch here; sleep 60"));
             await_that("the command to run", || sandbox.execute("test -e here").unwrap().status.success());
@@ -264,6 +269,9 @@ fn a_death_names_its_cause() {
         });
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
         assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Deleted), "{error}");
+        await_that("the Pod to go", || stranger.info().is_err_and(|e| e.kind() == ErrorKind::NotFound));
+        let error = stranger.execute("true").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
     }
 }
 

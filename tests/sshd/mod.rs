@@ -11,6 +11,7 @@ pub mod sftp;
 pub mod transport;
 pub mod wire;
 
+use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -19,10 +20,11 @@ use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use openssl::pkey::PKey;
+use sandbox::{Client, Config};
 
 use self::connection::{Connection, Requests};
 use self::transport::{Transport, host_key_blob};
-use super::common::{Position, kubectl, kubectl_with_input, position, unique};
+use super::common::{Position, Scratch, config, kubectl, kubectl_with_input, position, unique};
 
 /// What a server does with a connection.
 pub trait Script: Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static {}
@@ -83,6 +85,15 @@ impl Drop for Server {
         drop(TcpStream::connect(self.address));
         kubectl(&["delete", "pod", &self.pod, "--wait=false", "--grace-period=0", "--force"]);
     }
+}
+
+/// A client for such servers. Its key is from a file, since a client brings a key of its own into the Pod before it uses it, and
+/// this Pod does not run.
+pub fn client(set: impl FnOnce(Config) -> Config) -> Client {
+    let scratch = Scratch::new();
+    let (key, path) = (PKey::generate_ed25519().unwrap(), scratch.path("key"));
+    fs::write(&path, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    Client::new(set(config().transport(sandbox::Transport::Direct)).ssh_key(path)).unwrap()
 }
 
 /// Creates a Pod as the library does, which no scheduler takes and which is said to run at this address.
