@@ -10,7 +10,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use common::{Scratch, client, client_over, config, create, cut_at, noise, over_every_transport, transports};
+use common::{
+    Scratch, await_that, client, client_over, config, create, cut_at, noise, over_every_transport, transports,
+};
 use sandbox::{Client, ErrorKind, OpenOptions, SandboxSpec};
 
 #[test]
@@ -110,7 +112,11 @@ fn a_full_disk_leaves_the_old_file() {
     assert_eq!(sandbox.files().read("/dev/shm/file").unwrap(), b"old");
     assert_eq!(sandbox.execute("find /dev/shm -name '*.part'").unwrap().stdout, b"");
     // Not only whole files: what is written piece by piece, and what is appended, says so too.
-    sandbox.execute("head -c 100000000 /dev/zero > /dev/shm/filler").unwrap();
+    let fills = |bytes: usize| {
+        sandbox.execute(format!("head -c {bytes} /dev/zero > /dev/shm/filler")).unwrap().status.success()
+    };
+    await_that("the server to let go of the part that is removed", || fills(60_000_000));
+    assert!(!fills(100_000_000));
     let error = sandbox.files().append("/dev/shm/file", noise(1 << 20)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
     let mut file = sandbox.files().open_with("/dev/shm/file", OpenOptions::new().write(true)).unwrap();
