@@ -98,7 +98,8 @@ def every_callback_may_be_interrupted() -> None:
 
 def a_silent_command_is_killed() -> None:
     endless, up = Endless(), machine.path("/tmp/up")
-    script = "touch /tmp/up; echo up; exec sleep 8765"
+    # One of them is not of the command's process group.
+    script = "touch /tmp/up; echo up; setsid sleep 8765 & exec sleep 8765"
     interrupted(lambda: machine.run(script, shell=True), up.exists)
     # Its end was waited for.
     assert not left("sleep 8765")
@@ -215,22 +216,23 @@ def is_gone(name: str) -> bool:
 
 def an_interrupted_deletion_goes_on() -> None:
     gone = client.create(sandbox.SandboxSpec(lifetime=120))
-    interrupted(gone.delete, lambda: True)
+
+    def is_asked_for() -> bool:
+        try:
+            return client.get_sandbox_info(gone.name).verdict is not None
+        except sandbox.SandboxNotFoundError:
+            return True
+
+    interrupted(gone.delete, is_asked_for)
     until(lambda: is_gone(gone.name), f"{gone.name} is left")
 
 
-def what_is_killed_before_it_begins_never_runs() -> None:
-    command = machine.path("/tmp/began")
-    plan = running.Plan(machine._open(), ["touch", str(command)], None, False, None)
-    unborn = running.Running(plan.command, "touch", None, Conversation())
-    unborn.kill()
-    try:
-        unborn.result()
-    except sandbox.OperationCancelledError:
-        pass
-    else:
-        raise AssertionError("it ran")
-    assert not command.exists()
+def what_is_halted_before_it_begins_never_runs() -> None:
+    began, conversation = machine.path("/tmp/began"), Conversation()
+    conversation.halt()
+    plan = running.Plan(machine._open(), ["touch", str(began)], None, False, None)
+    unborn = conversation.begin(partial(running.collected, plan.command, "touch"))
+    assert isinstance(unborn.exception(), sandbox.OperationCancelledError) and not began.exists()
 
 
 def commands_of_a_loop_need_no_executor() -> None:
@@ -260,7 +262,20 @@ def commands_of_a_loop_need_no_executor() -> None:
             pass
         else:
             raise AssertionError("False did not stop it")
-        assert not left("sleep 7654")
+        for receive in (None, on_output):
+            task = asyncio.ensure_future(
+                machine.run_async("setsid sleep 7654 & exec sleep 7654", shell=True, on_output=receive)
+            )
+            while not await loop.run_in_executor(None, left, "^sleep 7654"):
+                pass
+            task.cancel()
+            try:
+                await task
+            except asyncio.CancelledError:
+                pass
+            else:
+                raise AssertionError("it was not cancelled")
+            assert not left("sleep 7654")
 
     asyncio.run(both())
     machine.path("/tmp/other").unlink()
@@ -293,7 +308,7 @@ def main() -> None:
             an_interrupted_start_leaves_no_command,
             an_interrupted_creation_leaves_nothing,
             an_interrupted_deletion_goes_on,
-            what_is_killed_before_it_begins_never_runs,
+            what_is_halted_before_it_begins_never_runs,
             commands_of_a_loop_need_no_executor,
             the_interpreter_ends_while_a_command_runs,
         ):

@@ -256,7 +256,7 @@ class Conversation(Settling):
 
     Python runs signal handlers in the main thread only, and what they raise at the first step of a callback is lost on
     its way through the library. So there, another thread makes the call, and the main thread waits, and calls what that
-    one asks for. In other threads there is no Ctrl-C.
+    one asks for. In other threads there is no Ctrl-C. What is halted ends as its timeout would end it.
     """
 
     def __init__(self, deliver: "Optional[Callable[..., object]]" = None) -> None:
@@ -300,9 +300,24 @@ class Conversation(Settling):
         self._is_halted = True
         self._answers.put(None)
 
-    def hold(self, work: Callable[[], T], *, stop: Optional[Callable[[], object]] = None) -> T:
-        """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it. In the
-        main thread, `stop` is called then, which makes the work end soon; else it goes on.
+    def begin(self, work: Callable[[], T], future: "Optional[Future[T]]" = None) -> "Future[T]":
+        """Does the work, which may call callbacks, in another thread."""
+
+        def until_halted() -> T:
+            if self._is_halted:
+                raise errors.made(ErrorKind.CANCELLED, "it was cancelled before it began")
+            question = abi.sbx_interrupted_fn(lambda _: self._is_halted)
+            abi.sbx_thread_on_wait(question, None)
+            try:
+                return work()
+            finally:
+                abi.sbx_thread_on_wait(None, None)
+
+        return background(until_halted, future)
+
+    def hold(self, work: Callable[[], T]) -> T:
+        """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it once the
+        work has ended.
         """
         if not can_be_interrupted():
             return self.settled(work)
@@ -310,7 +325,7 @@ class Conversation(Settling):
         future: Future[T] = Future()
         future.add_done_callback(lambda _: self._requests.put(None))
         try:
-            background(work, future)
+            self.begin(work, future)
             while (request := self._request()) is not None:
                 function, arguments = request
                 self._answers.put(function(*arguments))
@@ -318,8 +333,7 @@ class Conversation(Settling):
         except BaseException:
             self.halt()
             # What has not begun won't.
-            if not future.cancel() and stop is not None and not future.done():
-                stop()
+            if not future.cancel():
                 futures.wait([future], PATIENCE)
             raise
         finally:

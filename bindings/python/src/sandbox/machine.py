@@ -3,6 +3,7 @@
 from ctypes import byref, c_double, c_int64, c_size_t
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal, Optional, Union, overload
 
@@ -15,7 +16,7 @@ from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
 from .files import SandboxPath
 from .info import SandboxInfo, point, told
-from .running import Plan, kill, run, run_async
+from .running import Plan, run, run_async
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
 
 
@@ -53,10 +54,9 @@ class Machine(Closable):
     which stays until delete(), or until it expires.
 
     Ctrl-C (KeyboardInterrupt, in the main thread) ends every call that waits, and so does whatever a signal handler
-    raises. run() and execute() kill the command and all its processes, as at its timeout, before the exception comes;
-    if on_output is called, only its process group, and its end is waited for up to 10 seconds. A command whose popen()
-    is interrupted is killed too. Transfers leave the target as it was, and a deletion goes on. Whether anything else
-    was done is open. Handlers that raise nothing run while a call waits, and it goes on.
+    raises. run() and execute() kill the command and all its processes, as at its timeout, before the exception comes.
+    A command whose popen() is interrupted is killed too. Transfers leave the target as it was, and a deletion goes on.
+    Whether anything else was done is open. Handlers that raise nothing run while a call waits, and it goes on.
 
     name: name of the sandbox and of its Pod.
     uid: Kubernetes' unique id of the Pod.
@@ -246,10 +246,10 @@ class Machine(Closable):
         **options: "Unpack[RunOptions]",
     ) -> Any:
         """run() for asyncio, with a thread of its own; on_output is called in the loop's thread. Cancelling the task
-        kills the command, and CancelledError comes when it has ended, or after 10 seconds.
+        kills the command and all its processes, and CancelledError comes when they have ended, or after 10 seconds.
         """
         plan = Plan(self._open(), args, input, text, encoding, **options)
-        return plan.result(await run_async(plan.command, args, plan.on_output))
+        return plan.result(await run_async(plan.command, args, plan.on_output, plan.is_discarded))
 
     def execute(self, line: str) -> "CompletedCommand[bytes]":
         """Runs a line in the sandbox's shell: short for run(line, shell=True)."""
@@ -306,7 +306,7 @@ class Machine(Closable):
         """
         command = prepared(self._open(), args, **options)
         work = (abi.sbx_command_spawn, abi.sbx_child_free, command)
-        child = begun(*work, subject=CommandExecutionError, discard=kill)
+        child = begun(*work, subject=CommandExecutionError, discard=partial(call, abi.sbx_child_kill))
         has = (
             options.get("stdin") in (None, PIPE),
             options.get("stdout") != DEVNULL,

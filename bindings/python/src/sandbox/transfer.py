@@ -141,9 +141,8 @@ class Transfer:
         def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> int:
             return progress is not None and progress(decoded(path), done, None if total < 0 else total) is False
 
-        # There is always one: what is to end sees it there.
-        told = conversation.callback(abi.sbx_progress_fn, on_progress)
-        return conversation.hold(lambda: make(*work, told, None, subject=FileTransferError), stop=conversation.halt)
+        told = progress and conversation.callback(abi.sbx_progress_fn, on_progress)
+        return conversation.hold(lambda: make(*work, told, None, subject=FileTransferError))
 
     def _file(self, function: "Callable[..., int]", source: Any, target: Any) -> Transferred:
         told = self._make(function, abi.sbx_transferred_free, source, target)
