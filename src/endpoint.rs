@@ -244,6 +244,8 @@ impl Endpoint {
                     match core.runtime.block_on(deadline, "the API server", asked) {
                         Ok(Some(verdict)) => return Err(e.with_verdict(verdict)),
                         Ok(None) => {}
+                        // It is said only once.
+                        Err(interruption) if interruption.kind() == ErrorKind::Cancelled => return Err(interruption),
                         Err(unknown) => log::debug!("no verdict on sandbox {}: {unknown}", self.name),
                     }
                 }
