@@ -36,7 +36,7 @@ fn a_pulled_cable_while_a_command_runs_is_an_unknown_outcome() {
 
 #[test]
 fn a_cable_pulled_between_commands_costs_none_of_them() {
-    let config = config().transport(Transport::Direct).connect_timeout(Duration::from_secs(10));
+    let config = config().transport(Transport::Direct).connect_timeout(Duration::from_secs(20));
     let client = Client::new(config).unwrap();
     let sandbox = create(&client);
     let cable = Cable::of(&sandbox);

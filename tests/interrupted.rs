@@ -20,6 +20,9 @@ use sandbox::{Client, Config, Error, ErrorKind, File, Files, OpenOptions, Sandbo
 /// More than one packet and less than all that may be on its way.
 const BIG: usize = 3_000_000;
 
+/// How many operations begin at a time: each may have to log in, and a busy machine takes longer for all of them than one may wait.
+const AT_A_TIME: usize = 8;
+
 /// What a lost connection means for an operation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Nature {
@@ -330,6 +333,23 @@ enum Cut {
     Pulled,
 }
 
+/// Waits until each of these operations is at its call.
+fn await_held(sandbox: &Sandbox, places: &[Place<'_>]) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let is_held = |held: &str, place: &Place<'_>| held.lines().any(|name| place.there.ends_with(name));
+    loop {
+        let held = beside(sandbox, "ls /tmp/held");
+        let missing: Vec<_> = places.iter().filter(|place| !is_held(&held, place)).map(|place| &place.there).collect();
+        if missing.is_empty() {
+            return;
+        }
+        if Instant::now() > deadline {
+            beside(sandbox, "mv /tmp/held /tmp/released");
+            panic!("not held within 60 s: {missing:?}");
+        }
+    }
+}
+
 /// Cuts all operations at once, `when` their calls are ("before" or "after" it), on sessions that have been used before or not.
 fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cut: Cut) {
     let sandbox = create_with_hold(&client_over(transport));
@@ -353,37 +373,27 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
         .collect();
     beside(&sandbox, &prepare);
     if is_used {
-        let open: Vec<_> = thread::scope(|scope| {
-            let openers: Vec<_> =
-                places.iter().map(|place| scope.spawn(|| place.files.open(place.at("file")))).collect();
-            openers.into_iter().map(|opener| opener.join().unwrap().unwrap()).collect()
-        });
-        drop(open);
+        let mut open = Vec::new();
+        for some in places.chunks(AT_A_TIME) {
+            thread::scope(|scope| {
+                let openers: Vec<_> =
+                    some.iter().map(|place| scope.spawn(|| place.files.open(place.at("file")))).collect();
+                open.extend(openers.into_iter().map(|opener| opener.join().unwrap().unwrap()));
+            });
+        }
     }
     let cable = (cut == Cut::Pulled).then(|| Cable::of(&sandbox));
     beside(&sandbox, "mkdir /tmp/held");
     let results: Vec<_> = thread::scope(|scope| {
-        let runs: Vec<_> = operations
-            .iter()
-            .zip(&places)
-            .map(|(operation, place)| {
+        let (mut runs, began) = (Vec::new(), Instant::now());
+        for (some, places) in operations.chunks(AT_A_TIME).zip(places.chunks(AT_A_TIME)) {
+            runs.extend(some.iter().zip(places).map(|(operation, place)| {
                 scope.spawn(|| {
                     let result = (operation.run)(place);
                     (result, Instant::now())
                 })
-            })
-            .collect();
-        let mut held = String::new();
-        let is_held = |held: &str, place: &Place<'_>| held.lines().any(|name| place.there.ends_with(name));
-        let began = Instant::now();
-        while !places.iter().all(|place| is_held(&held, place)) {
-            let missing: Vec<_> =
-                places.iter().filter(|place| !is_held(&held, place)).map(|place| &place.there).collect();
-            if began.elapsed() > Duration::from_secs(50) {
-                beside(&sandbox, "mv /tmp/held /tmp/released");
-                panic!("not held within 50 s: {missing:?}");
-            }
-            held = beside(&sandbox, "ls /tmp/held");
+            }));
+            await_held(&sandbox, places);
         }
         println!("{} are held after {:?}", operations.len(), began.elapsed());
         let servers = format!("{CONNECTIONS}|ssh[d].*sftp");
@@ -503,15 +513,13 @@ fn stopped_before_it_is_done() {
 #[test]
 fn pulled_before_it_is_done() {
     if position() == Position::Inside {
-        let config = config().connect_timeout(Duration::from_secs(15));
-        interrupt(config, Transport::Direct, "before", false, Cut::Pulled);
+        interrupt(config(), Transport::Direct, "before", false, Cut::Pulled);
     }
 }
 
 #[test]
 fn pulled_after_it_is_done() {
     if position() == Position::Inside {
-        let config = config().connect_timeout(Duration::from_secs(15));
-        interrupt(config, Transport::Direct, "after", true, Cut::Pulled);
+        interrupt(config(), Transport::Direct, "after", true, Cut::Pulled);
     }
 }

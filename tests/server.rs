@@ -11,7 +11,7 @@ use sandbox::{Client, ErrorKind};
 #[test]
 fn a_server_that_takes_no_new_connection_is_a_failed_connect() {
     for &transport in transports() {
-        let client = Client::new(config().transport(transport).connect_timeout(Duration::from_secs(10))).unwrap();
+        let client = Client::new(config().transport(transport).connect_timeout(Duration::from_secs(20))).unwrap();
         let sandbox = create(&client);
         await_that("the address to be known", || sandbox.info().unwrap().pod_ip.is_some());
         // The main process of the container is the server that listens. The second command needs a second session.
