@@ -171,7 +171,7 @@ fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
     let namespace = Namespace::new("expired");
     let client = client_in(&namespace);
     // It counts from before the creation.
-    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(15))).unwrap();
+    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(30))).unwrap();
     let name = sandbox.name();
     let stranger = client_in(&namespace).attach(name).unwrap();
     await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
@@ -189,10 +189,10 @@ fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
 fn renewing_moves_the_expiry_both_ways() {
     let namespace = Namespace::new("renewed");
     let client = client_in(&namespace);
-    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(20))).unwrap();
+    let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(40))).unwrap();
     let expiry = sandbox.renew(Duration::from_secs(300)).unwrap();
     assert_eq!(sandbox.info().unwrap().expires_at, Some(expiry));
-    let old_end = SystemTime::now() + Duration::from_secs(26);
+    let old_end = SystemTime::now() + Duration::from_secs(46);
     await_that("the old expiry to pass", || SystemTime::now() > old_end);
     assert!(sandbox.execute("true").unwrap().status.success());
     assert!(!client.reap().unwrap().iter().any(|reaped| reaped == sandbox.name()));

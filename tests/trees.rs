@@ -273,7 +273,7 @@ fn a_cut_stream_leaves_what_was_there_and_can_be_repeated() {
 fn a_frozen_server_ends_at_the_deadline() {
     for &transport in steady_transports() {
         let (patient, hasty) = (client_over(transport), config().transport(transport));
-        let hasty = Client::new(hasty.transfer_timeout(Duration::from_secs(3))).unwrap();
+        let hasty = Client::new(hasty.transfer_timeout(Duration::from_secs(6))).unwrap();
         let sandbox = create(&patient);
         let (scratch, frozen) = (Scratch::new(), hasty.attach(sandbox.name()).unwrap());
         let there = scratch.path("there");
@@ -297,7 +297,7 @@ fn a_frozen_server_ends_at_the_deadline() {
             };
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
             assert!(error.to_string().contains("beyond 'file'"), "{error}");
-            assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
             sandbox.execute(format!("kill -CONT {server}")).unwrap();
         }
         assert!(!sandbox.files().exists("new").unwrap() && scratch.names().len() == 1);

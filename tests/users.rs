@@ -56,7 +56,7 @@ fn a_sandbox_that_runs_as_root_runs_commands_as_anybody() {
         }
         sandbox.files().write("/tmp/file", "x").unwrap();
         let detached = sandbox.command("id").arg("-un").user("sandbox").detach("job").unwrap();
-        assert!(detached.wait(Duration::from_secs(30)).unwrap().success());
+        assert!(detached.wait(Duration::from_secs(60)).unwrap().success());
         assert_eq!(detached.read(sandbox::OutputStream::Stdout, 0, 100).unwrap(), b"sandbox\n");
         let error = sandbox.command("true").user("somebody-else").output().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Command);

@@ -763,7 +763,7 @@ public:
         big.set_pod_template(R"({"metadata": {"labels": {"tier": "gold"}}})");
         const sandbox::scoped_box first(client.create(big));
         const sandbox::scoped_box second(client.create());
-        const sandbox::scoped_box brief(client.create(sandbox::spec().set_lifetime(1s)));
+        const sandbox::scoped_box brief(client.create());
         const auto owned = [&] {
             std::set<std::string> names;
             for (const auto &one : client.list())
@@ -772,6 +772,7 @@ public:
             return names;
         };
         CHECK((owned() == std::set{first->name(), second->name(), brief->name()}));
+        brief->renew(1s);
         AWAIT(brief->info().phase() == sandbox::phase::succeeded);
         CHECK(brief->info().verdict() && brief->info().verdict()->cause == sandbox::cause::expired);
         const auto reaped = client.reap();

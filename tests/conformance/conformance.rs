@@ -321,12 +321,12 @@ fn detached(world: &World) {
     let killed = endless.detach("killed").unwrap();
     killed.kill().unwrap();
     assert!(!world.runs("slee[p] 63"));
-    assert_eq!(killed.wait(Duration::from_secs(10)).unwrap().signal(), Some("KILL"));
+    assert_eq!(killed.wait(Duration::from_secs(60)).unwrap().signal(), Some("KILL"));
     killed.remove().unwrap();
     let signalled = endless.detach("signalled").unwrap();
     fails(ErrorKind::InvalidArgument, "signal", signalled.signal("no such"));
     signalled.signal("TERM").unwrap();
-    assert_eq!(signalled.wait(Duration::from_secs(10)).unwrap().signal(), Some("TERM"));
+    assert_eq!(signalled.wait(Duration::from_secs(60)).unwrap().signal(), Some("TERM"));
     signalled.remove().unwrap();
     fails(ErrorKind::NotFound, "signalled", signalled.wait(millis(100)));
 }

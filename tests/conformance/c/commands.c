@@ -408,7 +408,7 @@ void detached(void) {
     OK(sbx_command_detach(command, "killed", &endless, &err));
     OK(sbx_detached_kill(endless, &err));
     NOTHING_RUNS("slee[p] 63");
-    OK(sbx_detached_wait(endless, 10, &ending, &err));
+    OK(sbx_detached_wait(endless, 60, &ending, &err));
     CHECK(strcmp(sbx_ending_signal(ending), "KILL") == 0);
     sbx_ending_free(ending);
     OK(sbx_detached_remove(endless, &err));
@@ -416,7 +416,7 @@ void detached(void) {
     OK(sbx_command_detach(command, "signalled", &endless, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "signal", sbx_detached_signal(endless, "no such", &err));
     OK(sbx_detached_signal(endless, "TERM", &err));
-    OK(sbx_detached_wait(endless, 10, &ending, &err));
+    OK(sbx_detached_wait(endless, 60, &ending, &err));
     CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
     sbx_ending_free(ending);
     OK(sbx_detached_remove(endless, &err));
