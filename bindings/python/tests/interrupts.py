@@ -14,7 +14,6 @@ from functools import partial
 from typing import Callable
 
 import sandbox
-from sandbox import running
 from sandbox._border import Conversation
 
 machine: sandbox.Machine
@@ -230,8 +229,7 @@ def an_interrupted_deletion_goes_on() -> None:
 def what_is_halted_before_it_begins_never_runs() -> None:
     began, conversation = machine.path("/tmp/began"), Conversation()
     conversation.halt()
-    plan = running.Plan(machine._open(), ["touch", str(began)], None, False, None)
-    unborn = conversation.begin(partial(running.collected, plan.command, "touch"))
+    unborn = conversation.begin(partial(machine.run, ["touch", str(began)]))
     assert isinstance(unborn.exception(), sandbox.OperationCancelledError) and not began.exists()
 
 

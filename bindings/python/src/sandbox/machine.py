@@ -16,7 +16,7 @@ from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
 from .files import SandboxPath
 from .info import SandboxInfo, point, told
-from .running import Plan, run, run_async
+from .running import Plan
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
 
 
@@ -193,8 +193,7 @@ class Machine(Closable):
         was killed at its timeout; OutcomeUnknownError if the connection was lost while it may have run;
         SSHConnectionError if the sandbox can't be reached.
         """
-        plan = Plan(self._open(), args, input, text, encoding, **options)
-        return plan.result(run(plan.command, args, plan.on_output, plan.is_discarded))
+        return Plan(self._open(), args, input, text, encoding, **options).run()
 
     @overload
     async def run_async(
@@ -248,8 +247,7 @@ class Machine(Closable):
         """run() for asyncio, with a thread of its own; on_output is called in the loop's thread. Cancelling the task
         kills the command and all its processes, and CancelledError comes when they have ended, or after 10 seconds.
         """
-        plan = Plan(self._open(), args, input, text, encoding, **options)
-        return plan.result(await run_async(plan.command, args, plan.on_output, plan.is_discarded))
+        return await Plan(self._open(), args, input, text, encoding, **options).run_async()
 
     def execute(self, line: str) -> "CompletedCommand[bytes]":
         """Runs a line in the sandbox's shell: short for run(line, shell=True)."""
