@@ -3,16 +3,22 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::io::Read;
 use std::time::{Duration, Instant};
 
 use common::{client, create, over_every_transport};
 use sandbox::{Error, ErrorKind, Sandbox, interruptible};
 
-/// What ends the work of a thread once the sandbox has a process like this.
+/// What ends the work of a thread once the sandbox has a process like this. It looks ten times, since what was written before has to
+/// arrive as well.
 fn once_there_is(sandbox: &Sandbox, pattern: &'static str) -> impl Fn() -> bool + 'static {
-    let sandbox = sandbox.clone();
-    move || sandbox.command("pgrep").args(["-f", pattern]).status().unwrap().success()
+    let (sandbox, seen) = (sandbox.clone(), Cell::new(0));
+    move || {
+        let is_there = sandbox.command("pgrep").args(["-f", pattern]).status().unwrap().success();
+        seen.set(seen.get() + u32::from(is_there));
+        seen.get() == 10
+    }
 }
 
 #[test]
