@@ -762,7 +762,7 @@ public:
         big.set_pod_template(R"({"metadata": {"labels": {"tier": "gold"}}})");
         const sandbox::scoped_box first(client.create(big));
         const sandbox::scoped_box second(client.create());
-        const sandbox::scoped_box brief(client.create());
+        const sandbox::scoped_box brief(client.create(sandbox::spec().set_lifetime(5min)));
         const auto owned = [&] {
             std::set<std::string> names;
             for (const auto &one : client.list())
@@ -771,6 +771,9 @@ public:
             return names;
         };
         CHECK((owned() == std::set{first->name(), second->name(), brief->name()}));
+        const auto told = brief->info();
+        const auto lifetime = told.expires_at().value() - told.created_at().value();
+        CHECK(lifetime > 290s && lifetime < 310s);
         brief->renew(1s);
         AWAIT(brief->info().phase() == sandbox::phase::succeeded);
         CHECK(brief->info().verdict() && brief->info().verdict()->cause == sandbox::cause::expired);

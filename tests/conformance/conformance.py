@@ -771,7 +771,7 @@ def fleet() -> None:
         labels={"fleet": "py"},
     )
     with sandbox.Client(dataclasses.replace(CONFIG, owner=owner)) as own:
-        short = own.create(spec)
+        short = own.create(dataclasses.replace(spec, lifetime=300))
         others = [own.create(spec) for _ in range(2)]
         try:
             assert others[0].info().labels["from"] == "template" and others[0].info().labels["fleet"] == "py"
@@ -779,6 +779,9 @@ def fleet() -> None:
             assert {other.name for other in others} <= mine, mine
             seen = others[0].run(["printenv", *told], text=True).stdout.splitlines()
             assert seen == ["300", "5", str(200 << 20), str(20 << 20), str(100 << 20), "of conformance", node], seen
+            info = short.info()
+            assert info.created_at is not None and info.expires_at is not None, info
+            assert timedelta(seconds=290) < info.expires_at - info.created_at < timedelta(seconds=310), info
             short.renew(1)
             reaped: set[str] = set()
 
