@@ -1,0 +1,6 @@
+//! The main process of a sandbox.
+
+pub mod process;
+pub mod sftp;
+pub mod ssh;
+pub mod sys;

@@ -1,0 +1,3 @@
+//! The program `sandbox-guest`.
+
+fn main() {}

@@ -1,0 +1,17 @@
+//! What the library and the guest say to each other beyond SSH: names, numbers and messages. Depends on nothing of ours.
+
+/// The protocol's number. Library and guest work together if theirs are equal; within one number, fields are only added, unknown
+/// ones are ignored and absent ones have defaults.
+pub const PROTOCOL: u32 = 1;
+
+/// The SSH subsystem in which commands run: one channel per connection, for one request after another.
+pub const COMMAND_SUBSYSTEM: &str = "command@sandbox";
+
+/// What the SSH version string of the library begins with. To such a client, the guest's SFTP server gives error numbers.
+pub const CLIENT_VERSION: &str = "SSH-2.0-sandbox_";
+
+/// An SFTP status code of the guest is this plus the error number of Linux, if the client is the library.
+pub const SFTP_ERRNO_BASE: u32 = 0x1_0000;
+
+/// A flag of SFTP's `open` beyond the standard ones: what passes through the handle in sequence is hashed.
+pub const SFTP_OPEN_DIGEST: u32 = 0x0100_0000;
