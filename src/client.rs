@@ -11,11 +11,13 @@ use futures_util::future::{Either, select};
 use crate::cluster::{self, Claim, Observed, Watch};
 use crate::command::Output;
 use crate::config::{Config, Transport};
-use crate::core::Core;
+use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
+use crate::link::Link;
 use crate::nonce;
+use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
 use crate::ssh::session::{Login, Session, Stream};
@@ -33,7 +35,8 @@ const UNDO: Duration = Duration::from_secs(10);
 /// sandboxes stay.
 #[derive(Clone)]
 pub struct Client {
-    core: Arc<Core>,
+    ctx: Arc<Context>,
+    registry: Arc<Registry>,
 }
 
 /// Counts of a client's work since it was made; see [`Client::stats`].
@@ -59,12 +62,17 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Config`] if a setting is not allowed, or no way to authenticate was found: the message says which were tried.
     pub fn new(config: Config) -> Result<Self> {
-        Core::new(config).map(|core| Self { core }).map_err(|e| e.during("make client"))
+        let make = || {
+            let ctx = Context::new(config)?;
+            let registry = Registry::new(&ctx)?;
+            Ok(Self { ctx, registry })
+        };
+        make().map_err(|e: Error| e.during("make client"))
     }
 
     /// The namespace of this client's sandboxes.
     pub fn namespace(&self) -> &str {
-        self.core.cluster.namespace()
+        self.ctx.cluster.namespace()
     }
 
     /// Counts of this client's work.
@@ -78,7 +86,7 @@ impl Client {
     /// # }
     /// ```
     pub fn stats(&self) -> Stats {
-        Stats { api_requests: self.core.cluster.api_requests() }
+        Stats { api_requests: self.ctx.cluster.api_requests() }
     }
 
     /// Creates a sandbox and waits until it takes commands. A sandbox that fails to start is deleted again.
@@ -102,7 +110,7 @@ impl Client {
     /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
     pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
         let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", nonce::hex()));
-        Creation { core: &self.core, spec, name: &name, began: Instant::now() }
+        Creation { ctx: &self.ctx, registry: &self.registry, spec, name: &name, began: Instant::now() }
             .run()
             .map_err(|e| e.during("create sandbox").on(&name))
     }
@@ -138,7 +146,7 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Unavailable`] from the API server.
     pub fn list(&self) -> Result<Vec<SandboxInfo>> {
-        let observed = self.core.call_api(self.core.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
+        let observed = self.ctx.call_api(self.ctx.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
         Ok(observed.into_iter().map(SandboxInfo::from).collect())
     }
 
@@ -157,13 +165,13 @@ impl Client {
     /// # Errors
     /// The first error of the API server; what could be deleted is deleted all the same.
     pub fn reap(&self) -> Result<Vec<String>> {
-        let cluster = &self.core.cluster;
+        let cluster = &self.ctx.cluster;
         let now = SystemTime::now();
-        let found = self.core.call_api(cluster.list()).map_err(|e| e.during("reap sandboxes"))?;
+        let found = self.ctx.call_api(cluster.list()).map_err(|e| e.during("reap sandboxes"))?;
         let expired = found.into_iter().filter(|one| one.expires_at.is_some_and(|expiry| expiry <= now));
         let (mut reaped, mut first_error) = (Vec::new(), None);
         for Observed { name, uid, .. } in expired {
-            match self.core.call_api(cluster.delete_soon(&name, &uid)) {
+            match self.ctx.call_api(cluster.delete_soon(&name, &uid)) {
                 Ok(()) => reaped.push(name),
                 Err(e) => drop(first_error.get_or_insert(e.during("reap sandboxes").on(&name))),
             }
@@ -254,21 +262,21 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::NotFound`] if no sandbox has this name.
     pub fn get_sandbox_info(&self, name: &str) -> Result<SandboxInfo> {
-        let info = self.core.call_api(self.core.cluster.get(name)).map(SandboxInfo::from);
+        let info = self.ctx.call_api(self.ctx.cluster.get(name)).map(SandboxInfo::from);
         info.map_err(|e| e.during("get sandbox info").on(name))
     }
 
     /// The SSH port of a sandbox by name, from the cache; the default port for one that the cache does not know.
     pub fn ssh_port(&self, name: &str) -> u16 {
-        self.core.cached(name).map_or(self.core.config.ssh_port, |endpoint| endpoint.port())
+        self.registry.find(name).map_or(self.ctx.config.ssh_port, |endpoint| endpoint.port())
     }
 
     /// Does `work` with the sandbox that has this name now: if the cache held one that is gone, and nothing was asked of that one,
     /// the work is done with its successor.
     fn by_name<T>(&self, name: &str, work: impl Fn(&Sandbox) -> Result<T>) -> Result<T> {
-        let was_cached = self.core.cached(name).is_some();
+        let was_cached = self.registry.find(name).is_some();
         match work(&self.attach(name)?) {
-            Err(e) if was_cached && e.kind() == ErrorKind::NotFound && self.core.cached(name).is_none() => {
+            Err(e) if was_cached && e.kind() == ErrorKind::NotFound && self.registry.find(name).is_none() => {
                 work(&self.attach(name)?)
             }
             result => result,
@@ -276,17 +284,17 @@ impl Client {
     }
 
     fn handle(&self, name: &str) -> Result<Sandbox> {
-        let endpoint = match self.core.cached(name) {
+        let endpoint = match self.registry.find(name) {
             Some(endpoint) => {
-                self.core.runtime.check_caller()?;
+                self.ctx.check_caller()?;
                 endpoint
             }
             None => {
-                let observed = self.core.call_api(self.core.cluster.get(name))?;
-                self.core.remember(Endpoint::new(&observed, &self.core, false))
+                let observed = self.ctx.call_api(self.ctx.cluster.get(name))?;
+                self.registry.insert(Endpoint::new(&self.ctx, &observed, false))
             }
         };
-        Ok(Sandbox { core: Arc::clone(&self.core), endpoint, timings: None })
+        Ok(Sandbox::new(&self.registry, Link::new(endpoint), None))
     }
 }
 
@@ -298,7 +306,8 @@ impl fmt::Debug for Client {
 
 /// One call of [`Client::create`].
 struct Creation<'a> {
-    core: &'a Arc<Core>,
+    ctx: &'a Arc<Context>,
+    registry: &'a Arc<Registry>,
     spec: &'a SandboxSpec,
     name: &'a str,
     began: Instant,
@@ -306,23 +315,23 @@ struct Creation<'a> {
 
 impl Creation<'_> {
     fn run(&self) -> Result<Sandbox> {
-        let Self { core, spec, name, .. } = self;
-        let config = &core.config;
+        let Self { ctx, spec, name, .. } = self;
+        let config = &ctx.config;
         let deadline = Deadline::after(config.create_timeout);
         let lifetime = spec.lifetime_or(config.lifetime);
         let claim = Claim {
             name: (*name).to_owned(),
             nonce: nonce::hex(),
-            public_key: core.identity.public().as_str(),
+            public_key: ctx.identity.public().as_str(),
             expires_at: lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime)),
             hard_limit: spec.hard_limit_for(lifetime),
         };
         let manifest = cluster::pod(spec, config, &claim)?;
         // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
-        let mut undo = Undo { core, name, nonce: &claim.nonce, armed: true };
-        let (observed, mut watch) = core.runtime.block_on(deadline, "the API server to take the Pod", async {
-            let observed = core.cluster.create(&manifest).await?;
-            let watch = core.cluster.watch(&observed, spec.unschedulable_grace);
+        let mut undo = CreateGuard { ctx, name, nonce: &claim.nonce, armed: true };
+        let (observed, mut watch) = ctx.runtime.block_on(deadline, "the API server to take the Pod", async {
+            let observed = ctx.cluster.create(&manifest).await?;
+            let watch = ctx.cluster.watch(&observed, spec.unschedulable_grace);
             Ok((observed, watch))
         })?;
         let accepted = self.began.elapsed();
@@ -331,22 +340,22 @@ impl Creation<'_> {
             _ => e,
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
-        let endpoint = core.remember(Endpoint::new(&observed, core, true));
-        endpoint.adopt(session, deadline)?;
+        let endpoint = self.registry.insert(Endpoint::new(ctx, &observed, true));
+        endpoint.add_session(session, deadline)?;
         if config.transport == Transport::Direct {
-            let address = core.runtime.block_on(deadline, "the Pod's address", watch.address())?;
-            endpoint.learn_address(address);
+            let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
+            endpoint.route().learn_address(address);
         }
-        self.settle(&endpoint, watch)?;
+        self.finish_in_background(&endpoint, watch)?;
         undo.armed = false;
-        Ok(Sandbox { core: Arc::clone(core), endpoint, timings: Some(timings) })
+        Ok(Sandbox::new(self.registry, Link::new(endpoint), Some(timings)))
     }
 
     /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
     /// is the Pod's, and it works before the Pod's address is known.
     fn log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
-        let core = self.core;
-        core.runtime.block_on(deadline, "the container to start", watch.started())?;
+        let ctx = self.ctx;
+        ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
         let started = self.began.elapsed();
         loop {
             match self.try_log_in(observed, watch, deadline) {
@@ -357,7 +366,7 @@ impl Creation<'_> {
                         tokio::time::sleep(SSHD_RETRY).await;
                         Ok(())
                     };
-                    core.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, pause))?;
+                    ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, pause))?;
                 }
                 Err(e) => return Err(e),
             }
@@ -365,61 +374,61 @@ impl Creation<'_> {
     }
 
     fn try_log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
-        let core = self.core;
-        let tunnel = unless_failed(watch, core.cluster.tunnel(self.name, observed.ssh_port));
-        let stream = Stream::Tunnel(core.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
-        let deadline = deadline.within(core.config.connect_timeout);
-        let login = Login { user: &observed.ssh_user, identity: &core.identity, host_key: None };
+        let ctx = self.ctx;
+        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, observed.ssh_port));
+        let stream = Stream::Tunnel(ctx.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
+        let deadline = deadline.within(ctx.config.connect_timeout);
+        let login = Login { user: &observed.ssh_user, identity: &ctx.identity, host_key: None };
         Session::log_in(stream, &login, deadline)
     }
 
     /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
     /// `auto` tries the Pod's address as soon as it has one.
-    fn settle(&self, endpoint: &Arc<Endpoint>, mut watch: Watch) -> Result<()> {
-        let (cluster, created) = (self.core.cluster.clone(), Arc::clone(endpoint));
-        self.core.runtime.spawn_to_finish(async move {
-            let host_key = created.host_key().map(|key| key.to_string());
-            let annotation = [(cluster::HOST_KEY, host_key)];
-            if let Err(e) = cluster.annotate(created.name(), created.uid(), &annotation).await {
-                log::warn!("the host key of sandbox {} is not in its annotation: {e}", created.name());
+    fn finish_in_background(&self, endpoint: &Endpoint, mut watch: Watch) -> Result<()> {
+        let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());
+        let annotation = [(cluster::HOST_KEY, endpoint.host_key().map(|key| key.to_string()))];
+        let cluster = self.ctx.cluster.clone();
+        self.ctx.runtime.spawn_to_finish(async move {
+            if let Err(e) = cluster.annotate(&name, &uid, &annotation).await {
+                log::warn!("the host key of sandbox {name} is not in its annotation: {e}");
             }
         })?;
-        if self.core.config.transport != Transport::Auto {
+        if self.ctx.config.transport != Transport::Auto {
             return Ok(());
         }
-        let endpoint = Arc::clone(endpoint);
-        self.core.runtime.spawn(async move {
+        let route = Arc::clone(endpoint.route());
+        self.ctx.runtime.spawn(async move {
             if let Ok(address) = watch.address().await {
-                endpoint.probe(address).await;
+                route.probe(address).await;
             }
         })
     }
 }
 
 /// Deletes the Pod of a creation that fails, in whatever way.
-struct Undo<'a> {
-    core: &'a Core,
+struct CreateGuard<'a> {
+    ctx: &'a Context,
     name: &'a str,
     nonce: &'a str,
     armed: bool,
 }
 
-impl Drop for Undo<'_> {
+impl Drop for CreateGuard<'_> {
     fn drop(&mut self) {
         if !self.armed {
             return;
         }
         let undo = async {
-            match self.core.cluster.get(self.name).await {
+            match self.ctx.cluster.get(self.name).await {
                 // Only ours: a conflict means that the name belongs to somebody else's.
-                Ok(found) if found.nonce == self.nonce => self.core.cluster.delete_soon(self.name, &found.uid).await,
+                Ok(found) if found.nonce == self.nonce => self.ctx.cluster.delete_soon(self.name, &found.uid).await,
                 Ok(_) => Ok(()),
                 Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
                 Err(e) => Err(e),
             }
         };
         let result: Result<()> =
-            self.core.runtime.block_on(Deadline::after(Some(UNDO)), "the deletion of the Pod", undo);
+            self.ctx.runtime.block_on(Deadline::after(Some(UNDO)), "the deletion of the Pod", undo);
         if let Err(e) = result {
             log::warn!(
                 "the Pod of the failed sandbox {} could not be deleted and stays until it expires: {e}",

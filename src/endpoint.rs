@@ -1,5 +1,4 @@
-//! One sandbox as a client knows it: who it is, the ways to its SSH server, its host key and its sessions. This is the cache
-//! that lets warm calls do without the API server.
+//! One sandbox as a client knows it: who it is, the ways to its SSH server, its host key and its sessions.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -10,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::cluster::Observed;
 use crate::config::Transport;
-use crate::core::Core;
+use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ssh::identity::PublicKey;
@@ -26,11 +25,12 @@ const STAY_ON_TUNNEL: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(crate) struct Endpoint {
+    ctx: Arc<Context>,
     name: String,
     uid: String,
     user: String,
     port: u16,
-    route: Mutex<Route>,
+    route: Arc<Route>,
     /// Whether the sandbox knows this client's key: it does from the start if this client created it.
     authorized: AtomicBool,
     /// Held by the thread that makes the sandbox know it.
@@ -38,8 +38,16 @@ pub(crate) struct Endpoint {
     pool: Arc<Pool>,
 }
 
+/// The way to a sandbox. Background tasks hold this and not the endpoint: they must not keep the runtime that they run on.
 #[derive(Debug)]
-struct Route {
+pub(crate) struct Route {
+    name: String,
+    port: u16,
+    state: Mutex<RouteState>,
+}
+
+#[derive(Debug)]
+struct RouteState {
     host_key: Option<PublicKey>,
     address: Option<IpAddr>,
     direct: Direct,
@@ -53,23 +61,48 @@ enum Direct {
     UnreachableSince(Instant),
 }
 
+impl Route {
+    pub(crate) fn learn_address(&self, address: IpAddr) {
+        self.state.lock().address = Some(address);
+    }
+
+    /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
+    pub(crate) async fn probe(&self, address: IpAddr) {
+        self.learn_address(address);
+        let attempt = tokio::net::TcpStream::connect(SocketAddr::new(address, self.port));
+        let answers = matches!(tokio::time::timeout(PROBE, attempt).await, Ok(Ok(_)));
+        log::debug!("sandbox {} {} at {address}", self.name, if answers { "answers" } else { "does not answer" });
+        self.state.lock().direct = if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) };
+    }
+}
+
 impl Endpoint {
-    pub(crate) fn new(observed: &Observed, core: &Core, authorized: bool) -> Self {
-        let route = Route {
+    pub(crate) fn new(ctx: &Arc<Context>, observed: &Observed, authorized: bool) -> Arc<Self> {
+        let state = RouteState {
             host_key: observed.host_key.as_deref().and_then(PublicKey::parse),
             address: observed.pod_ip,
             direct: Direct::Untried,
         };
-        Self {
+        let route = Route { name: observed.name.clone(), port: observed.ssh_port, state: Mutex::new(state) };
+        Arc::new(Self {
+            ctx: Arc::clone(ctx),
             name: observed.name.clone(),
             uid: observed.uid.clone(),
             user: observed.ssh_user.clone(),
             port: observed.ssh_port,
-            route: Mutex::new(route),
+            route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
             authorizing: Mutex::default(),
-            pool: Pool::new(core.config.max_sessions, core.config.idle_timeout),
-        }
+            pool: Pool::new(ctx.config.max_sessions, ctx.config.idle_timeout),
+        })
+    }
+
+    pub(crate) fn route(&self) -> &Arc<Route> {
+        &self.route
+    }
+
+    pub(crate) fn ctx(&self) -> &Arc<Context> {
+        &self.ctx
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -85,15 +118,21 @@ impl Endpoint {
     }
 
     pub(crate) fn host_key(&self) -> Option<PublicKey> {
-        self.route.lock().host_key.clone()
+        self.route.state.lock().host_key.clone()
     }
 
-    pub(crate) fn sweep(&self) {
-        self.pool.sweep();
+    /// Closes the sessions that have been idle for too long.
+    pub(crate) fn evict_idle(&self) {
+        self.pool.evict_idle();
     }
 
+    /// Closes the sessions of a Pod that is gone. What is asked of it afterwards fails with [`ErrorKind::Closed`].
     pub(crate) fn close(&self) {
         self.pool.close();
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.pool.is_closed()
     }
 
     /// Idle and busy sessions.
@@ -102,45 +141,32 @@ impl Endpoint {
     }
 
     /// A logged-in session for one operation.
-    pub(crate) fn lease(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Lease> {
-        core.runtime.check_caller()?;
-        let prefers_direct = self.reachable(core.config.transport).is_some();
+    pub(crate) fn lease(&self, deadline: Deadline) -> Result<Lease> {
+        self.ctx.check_caller()?;
+        let prefers_direct = self.reachable(self.ctx.config.transport).is_some();
         let usable = |session: &Session| session.is_alive() && !(prefers_direct && session.is_tunnel());
-        self.pool.lease(deadline, usable, || self.connect(core, deadline))
+        self.pool.lease(deadline, usable, || self.connect(deadline))
     }
 
     /// A logged-in session that the pool does not know.
-    pub(crate) fn new_session(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
-        core.runtime.check_caller()?;
-        self.connect(core, deadline)
+    pub(crate) fn new_session(&self, deadline: Deadline) -> Result<Session> {
+        self.ctx.check_caller()?;
+        self.connect(deadline)
     }
 
     /// Puts the session of a first login into the pool and pins its host key.
-    pub(crate) fn adopt(&self, session: Session, deadline: Deadline) -> Result<()> {
+    pub(crate) fn add_session(&self, session: Session, deadline: Deadline) -> Result<()> {
         self.pin(session.host_key());
         self.pool.lease(deadline, |_| false, || Ok(session)).map(Lease::finish)
     }
 
-    pub(crate) fn learn_address(&self, address: IpAddr) {
-        self.route.lock().address = Some(address);
-    }
-
-    /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
-    pub(crate) async fn probe(&self, address: IpAddr) {
-        self.learn_address(address);
-        let attempt = tokio::net::TcpStream::connect(SocketAddr::new(address, self.port));
-        let answers = matches!(tokio::time::timeout(PROBE, attempt).await, Ok(Ok(_)));
-        log::debug!("sandbox {} {} at {address}", self.name, if answers { "answers" } else { "does not answer" });
-        self.route.lock().direct = if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) };
-    }
-
     fn pin(&self, host_key: &PublicKey) {
-        self.route.lock().host_key.get_or_insert_with(|| host_key.clone());
+        self.route.state.lock().host_key.get_or_insert_with(|| host_key.clone());
     }
 
     /// The address that new sessions should go to, if any.
     fn reachable(&self, transport: Transport) -> Option<SocketAddr> {
-        let route = self.route.lock();
+        let route = self.route.state.lock();
         // Before the key is known, only the tunnel can vouch for the other side.
         let address = route.host_key.as_ref().and(route.address).map(|address| SocketAddr::new(address, self.port));
         match (transport, route.direct) {
@@ -150,8 +176,8 @@ impl Endpoint {
     }
 
     /// Starts a probe if `auto` knows an address that it has not tried lately.
-    fn probe_if_due(self: &Arc<Self>, core: &Core) -> Result<()> {
-        let mut route = self.route.lock();
+    fn probe_if_due(&self) -> Result<()> {
+        let mut route = self.route.state.lock();
         let due = match route.direct {
             Direct::Untried => true,
             Direct::Reachable => false,
@@ -160,13 +186,13 @@ impl Endpoint {
         let Some(address) = route.address.filter(|_| due) else { return Ok(()) };
         route.direct = Direct::UnreachableSince(Instant::now());
         drop(route);
-        let this = Arc::clone(self);
-        core.runtime.spawn(async move { this.probe(address).await })
+        let route = Arc::clone(&self.route);
+        self.ctx.runtime.spawn(async move { route.probe(address).await })
     }
 
-    fn connect(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
-        let own_deadline = deadline.within(core.config.connect_timeout);
-        self.connect_with_known_key(core, own_deadline).map_err(|e| match e.kind() {
+    fn connect(&self, deadline: Deadline) -> Result<Session> {
+        let own_deadline = deadline.within(self.ctx.config.connect_timeout);
+        self.connect_with_known_key(own_deadline).map_err(|e| match e.kind() {
             // The time for connecting is over, not the caller's.
             ErrorKind::TimedOut if !deadline.has_passed() => e.with_kind(ErrorKind::Connect),
             ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("nothing was asked of the sandbox"),
@@ -174,28 +200,29 @@ impl Endpoint {
         })
     }
 
-    fn connect_with_known_key(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
+    fn connect_with_known_key(&self, deadline: Deadline) -> Result<Session> {
         // Asked first: another thread may get the key in while this one is refused.
         let was_authorized = self.authorized.load(Ordering::Acquire);
         // A key from a file may have come with another client, one of this client's own can't.
-        if was_authorized || core.config.ssh_key.is_some() {
-            match self.connect_once(core, deadline) {
+        if was_authorized || self.ctx.config.ssh_key.is_some() {
+            match self.connect_once(deadline) {
                 Err(e) if e.kind() == ErrorKind::Authentication && !was_authorized => {}
                 result => return result,
             }
         }
         // Another client made this sandbox: the API server decides whether we may have it.
-        self.authorize(core, deadline)?;
-        self.connect_once(core, deadline)
+        self.authorize(deadline)?;
+        self.connect_once(deadline)
     }
 
     /// Makes the sandbox know this client's key: one thread asks, the others wait for it.
-    fn authorize(&self, core: &Core, deadline: Deadline) -> Result<()> {
+    fn authorize(&self, deadline: Deadline) -> Result<()> {
         let _turn = deadline.lock(&self.authorizing, "the sandbox's knowledge of this client's key")?;
         if !self.authorized.load(Ordering::Acquire) {
-            let key = core.identity.public().as_str();
-            let asked = core.cluster.authorize(&self.name, key);
-            core.runtime
+            let key = self.ctx.identity.public().as_str();
+            let asked = self.ctx.cluster.authorize(&self.name, key);
+            self.ctx
+                .runtime
                 .block_on(deadline, "the API server", asked)
                 .map_err(|e| no_way(e, "this client did not create the sandbox, and its key can't be added"))?;
             self.authorized.store(true, Ordering::Release);
@@ -203,45 +230,45 @@ impl Endpoint {
         Ok(())
     }
 
-    fn connect_once(self: &Arc<Self>, core: &Core, deadline: Deadline) -> Result<Session> {
-        match core.config.transport {
-            Transport::Direct => self.connect_direct(core, deadline),
-            Transport::Tunnel => self.connect_tunnel(core, deadline),
+    fn connect_once(&self, deadline: Deadline) -> Result<Session> {
+        match self.ctx.config.transport {
+            Transport::Direct => self.connect_direct(deadline),
+            Transport::Tunnel => self.connect_tunnel(deadline),
             Transport::Auto => {
                 let Some(address) = self.reachable(Transport::Auto) else {
-                    self.probe_if_due(core)?;
-                    return self.connect_tunnel(core, deadline);
+                    self.probe_if_due()?;
+                    return self.connect_tunnel(deadline);
                 };
                 match Stream::direct(address, deadline.within(PROBE)) {
-                    Ok(stream) => self.log_in(stream, core, deadline),
+                    Ok(stream) => self.log_in(stream, deadline),
                     Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
                     Err(e) => {
                         log::debug!("sandbox {} goes back to the tunnel: {e}", self.name);
-                        self.route.lock().direct = Direct::UnreachableSince(Instant::now());
-                        self.connect_tunnel(core, deadline)
+                        self.route.state.lock().direct = Direct::UnreachableSince(Instant::now());
+                        self.connect_tunnel(deadline)
                     }
                 }
             }
         }
     }
 
-    fn connect_direct(&self, core: &Core, deadline: Deadline) -> Result<Session> {
+    fn connect_direct(&self, deadline: Deadline) -> Result<Session> {
         if self.host_key().is_none() {
             // The session itself is of no use here; its host key is.
-            drop(self.connect_tunnel(core, deadline)?);
+            drop(self.connect_tunnel(deadline)?);
         }
         let address = match self.reachable(Transport::Direct) {
             Some(address) => address,
-            None => self.look_up_address(core, deadline)?,
+            None => self.look_up_address(deadline)?,
         };
         loop {
             match Stream::direct(address, deadline.within(PATIENCE)) {
-                Ok(stream) => return self.log_in(stream, core, deadline),
+                Ok(stream) => return self.log_in(stream, deadline),
                 Err(e) if deadline.has_passed() || !is_silence(&e) => return Err(e),
                 Err(e) => {
                     // The address of a Pod that is gone answers nothing at all; Kubernetes knows.
-                    let asked = core.cluster.verdict(&self.name, &self.uid);
-                    match core.runtime.block_on(deadline, "the API server", asked) {
+                    let asked = self.ctx.cluster.verdict(&self.name, &self.uid);
+                    match self.ctx.runtime.block_on(deadline, "the API server", asked) {
                         Ok(Some(verdict)) => return Err(e.with_verdict(verdict)),
                         Ok(None) => {}
                         // It is said only once.
@@ -254,10 +281,10 @@ impl Endpoint {
     }
 
     /// Asks until the Pod has an address, which it has about a second after its start.
-    fn look_up_address(&self, core: &Core, deadline: Deadline) -> Result<SocketAddr> {
-        let address = core.runtime.block_on(deadline, "the Pod's address", async {
+    fn look_up_address(&self, deadline: Deadline) -> Result<SocketAddr> {
+        let address = self.ctx.runtime.block_on(deadline, "the Pod's address", async {
             loop {
-                let observed = core.cluster.get(&self.name).await?;
+                let observed = self.ctx.cluster.get(&self.name).await?;
                 if observed.uid != self.uid {
                     return Err(Error::new(ErrorKind::NotFound, "the sandbox is gone; another one has its name now"));
                 }
@@ -270,22 +297,23 @@ impl Endpoint {
                 }
             }
         })?;
-        self.learn_address(address);
+        self.route.learn_address(address);
         Ok(SocketAddr::new(address, self.port))
     }
 
-    fn connect_tunnel(&self, core: &Core, deadline: Deadline) -> Result<Session> {
-        let asked = core.cluster.tunnel(&self.name, self.port);
-        let tunnel = core
+    fn connect_tunnel(&self, deadline: Deadline) -> Result<Session> {
+        let asked = self.ctx.cluster.tunnel(&self.name, self.port);
+        let tunnel = self
+            .ctx
             .runtime
             .block_on(deadline, "the tunnel", asked)
             .map_err(|e| no_way(e, "no tunnel through the API server"))?;
-        self.log_in(Stream::Tunnel(tunnel), core, deadline)
+        self.log_in(Stream::Tunnel(tunnel), deadline)
     }
 
-    fn log_in(&self, stream: Stream, core: &Core, deadline: Deadline) -> Result<Session> {
+    fn log_in(&self, stream: Stream, deadline: Deadline) -> Result<Session> {
         let pinned = self.host_key();
-        let login = Login { user: &self.user, identity: &core.identity, host_key: pinned.as_ref() };
+        let login = Login { user: &self.user, identity: &self.ctx.identity, host_key: pinned.as_ref() };
         let session = Session::log_in(stream, &login, deadline)?;
         self.pin(session.host_key());
         Ok(session)

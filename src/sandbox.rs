@@ -10,11 +10,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::cluster::{self, Observed, Phase};
 use crate::command::{Command, Detached, Output};
-use crate::core::Core;
+use crate::context::API_TIMEOUT;
 use crate::deadline::Deadline;
-use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::files::Files;
+use crate::link::Link;
+use crate::registry::Registry;
 
 /// A running sandbox: a Pod with an SSH server, ready for commands and files.
 ///
@@ -32,9 +33,10 @@ use crate::files::Files;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Sandbox {
-    pub(crate) core: Arc<Core>,
-    pub(crate) endpoint: Arc<Endpoint>,
-    pub(crate) timings: Option<CreateTimings>,
+    link: Link,
+    timings: Option<CreateTimings>,
+    /// Its background task closes this sandbox's idle sessions, also when the client is dropped before the sandbox.
+    _registry: Arc<Registry>,
 }
 
 /// How long each phase of a creation took, counted from the call.
@@ -108,24 +110,28 @@ impl From<Observed> for SandboxInfo {
 }
 
 impl Sandbox {
+    pub(crate) fn new(registry: &Arc<Registry>, link: Link, timings: Option<CreateTimings>) -> Self {
+        Self { link, timings, _registry: Arc::clone(registry) }
+    }
+
     /// Name of the sandbox and of its Pod.
     pub fn name(&self) -> &str {
-        self.endpoint.name()
+        self.link.name()
     }
 
     /// Kubernetes' unique id of the Pod.
     pub fn uid(&self) -> &str {
-        self.endpoint.uid()
+        self.link.endpoint().uid()
     }
 
     /// Port of the SSH server, from the cache.
     pub fn ssh_port(&self) -> u16 {
-        self.endpoint.port()
+        self.link.endpoint().port()
     }
 
     /// The SSH server's host key as it is pinned, in OpenSSH's form; `None` before the first connection.
     pub fn host_key(&self) -> Option<String> {
-        self.endpoint.host_key().map(|key| key.to_string())
+        self.link.endpoint().host_key().map(|key| key.to_string())
     }
 
     /// How long the creation took by phase; `None` if this handle was attached.
@@ -135,15 +141,15 @@ impl Sandbox {
 
     /// Idle and busy SSH sessions of this client to this sandbox, at this moment.
     pub fn session_counts(&self) -> (usize, usize) {
-        self.endpoint.session_counts()
+        self.link.endpoint().session_counts()
     }
 
     /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks, which
     /// can't time a login otherwise.
     #[doc(hidden)]
     pub fn new_session(&self) -> Result<impl Sized + use<>> {
-        let deadline = Deadline::after(self.core.config.connect_timeout);
-        self.endpoint.new_session(&self.core, deadline).map_err(|e| self.explain(e, "open session"))
+        let deadline = Deadline::after(self.link.ctx().config.connect_timeout);
+        self.link.call("open session", || self.link.new_session(deadline))
     }
 
     /// A command to run: `program` is looked up in the `PATH` of the image and gets its arguments exactly as given.
@@ -156,7 +162,7 @@ impl Sandbox {
     /// # }
     /// ```
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        Command::program(self.clone(), program.as_ref())
+        Command::program(self.link.clone(), program.as_ref())
     }
 
     /// A command line for the sandbox's shell.
@@ -168,7 +174,7 @@ impl Sandbox {
     /// # }
     /// ```
     pub fn shell(&self, line: impl AsRef<std::ffi::OsStr>) -> Command {
-        Command::shell(self.clone(), line.as_ref())
+        Command::shell(self.link.clone(), line.as_ref())
     }
 
     /// Runs a command line in the sandbox's shell and collects its output; short for `self.shell(line).output()`.
@@ -201,12 +207,12 @@ impl Sandbox {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if this can't be a key.
     pub fn detached(&self, key: impl Into<String>) -> Result<Detached> {
-        Detached::new(self.clone(), key.into())
+        Detached::new(self.link.clone(), key.into())
     }
 
     /// The sandbox's files.
     pub fn files(&self) -> Files<'_> {
-        Files::new(self)
+        Files::new(&self.link)
     }
 
     /// Copies a local file into the sandbox; short for `self.files().upload(local, remote)`.
@@ -253,7 +259,7 @@ impl Sandbox {
     /// # Errors
     /// [`ErrorKind::NotFound`] if its Pod is gone, also if another one has its name now.
     pub fn info(&self) -> Result<SandboxInfo> {
-        self.observe().map(SandboxInfo::from).map_err(|e| self.explain(e, "get sandbox info"))
+        self.link.call("get sandbox info", || self.observe().map(SandboxInfo::from))
     }
 
     /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec stays.
@@ -269,7 +275,7 @@ impl Sandbox {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] for less than a second, else as [`Sandbox::execute`] and of the API server.
     pub fn renew(&self, lifetime: Duration) -> Result<SystemTime> {
-        let renew = || {
+        self.link.call("renew sandbox", || {
             if lifetime < Duration::from_secs(1) {
                 return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is at least one second"));
             }
@@ -281,10 +287,10 @@ impl Sandbox {
             let text = cluster::time_text(expiry);
             self.shell(format!("echo {text} > /dev/shm/.sandbox/expires")).output()?.check()?;
             let annotation = (cluster::EXPIRES_AT, Some(text));
-            self.core.call_api(self.core.cluster.annotate(self.name(), self.uid(), &[annotation]))?;
+            let ctx = self.link.ctx();
+            ctx.call_api(ctx.cluster.annotate(self.name(), self.uid(), &[annotation]))?;
             Ok(expiry)
-        };
-        renew().map_err(|e| self.explain(e, "renew sandbox"))
+        })
     }
 
     /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards fails with
@@ -293,17 +299,15 @@ impl Sandbox {
     /// # Errors
     /// [`ErrorKind::NotFound`] if it was gone already, [`ErrorKind::Delete`] if its end could not be confirmed in time.
     pub fn delete(&self) -> Result<()> {
-        let delete = || {
-            // Waiting for the container's end is part of it, so this takes longer than other calls.
-            let deadline = Deadline::after(Some(2 * crate::core::API_TIMEOUT));
-            let deletion = self.core.cluster.delete(self.name(), self.uid());
-            self.core.runtime.block_on(deadline, "the end of the Pod", deletion)
-        };
-        let result = delete();
+        let ctx = self.link.ctx();
+        // Waiting for the container's end is part of it, so this takes longer than other calls.
+        let deadline = Deadline::after(Some(2 * API_TIMEOUT));
+        let deletion = ctx.cluster.delete(self.name(), self.uid());
+        let result = ctx.runtime.block_on(deadline, "the end of the Pod", deletion);
         match &result {
-            Ok(()) => self.core.forget(&self.endpoint),
-            Err(e) if e.kind() == ErrorKind::NotFound => self.core.forget(&self.endpoint),
-            Err(e) if e.kind() == ErrorKind::Cancelled => self.delete_soon(),
+            Ok(()) => self.link.endpoint().close(),
+            Err(e) if e.kind() == ErrorKind::NotFound => self.link.endpoint().close(),
+            Err(e) if e.kind() == ErrorKind::Cancelled => self.delete_in_background(),
             Err(_) => {}
         }
         result.map_err(|e| {
@@ -312,16 +316,18 @@ impl Sandbox {
         })
     }
 
-    /// Sees to it that a deletion whose caller does not wait any more has been asked for.
-    fn delete_soon(&self) {
-        let (cluster, endpoint) = (self.core.cluster.clone(), Arc::clone(&self.endpoint));
+    /// Sees to it that a deletion is requested whose caller does not wait any more.
+    fn delete_in_background(&self) {
+        let ctx = self.link.ctx();
+        // Not the endpoint: the task must not keep the runtime that it runs on.
+        let (cluster, name, uid) = (ctx.cluster.clone(), self.name().to_owned(), self.uid().to_owned());
         let deletion = async move {
-            if let Err(e) = cluster.delete_soon(endpoint.name(), endpoint.uid()).await {
-                log::warn!("sandbox {} may not be deleted: {e}", endpoint.name());
+            if let Err(e) = cluster.delete_soon(&name, &uid).await {
+                log::warn!("sandbox {name} may not be deleted: {e}");
             }
         };
         // It can't be refused in the middle of a call.
-        let _ = self.core.runtime.spawn_to_finish(deletion);
+        let _ = ctx.runtime.spawn_to_finish(deletion);
     }
 
     /// The same as [`Sandbox::delete`], under the name that some know.
@@ -333,7 +339,7 @@ impl Sandbox {
     }
 
     fn observe(&self) -> Result<Observed> {
-        let observed = self.core.call_api(self.core.cluster.get(self.name()))?;
+        let observed = self.link.ctx().call_api(self.link.ctx().cluster.get(self.name()))?;
         if observed.uid != self.uid() {
             return Err(Error::new(ErrorKind::NotFound, "it is gone; another sandbox has its name now"));
         }
@@ -342,12 +348,6 @@ impl Sandbox {
 
     /// Waits for the turn of this thread.
     pub(crate) fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
-        // In a forked child, the thread that has the lock may not be there.
-        self.core.runtime.check_caller()?;
-        Deadline::after(None).lock(mutex, "a call of another thread")
-    }
-
-    pub(crate) fn explain(&self, error: Error, operation: &'static str) -> Error {
-        self.core.explain(error, operation, &self.endpoint)
+        self.link.lock(mutex)
     }
 }

@@ -107,8 +107,8 @@ impl Child {
         };
         let (its_id, output_limit) = (id.clone(), command.output_limit);
         let run = move || {
-            let result = command.run(&its_id, &mut pipes);
-            pipes.end(result.map(ExitStatus).map_err(|e| command.explain(e)));
+            let result = command.call(|| command.run(&its_id, &mut pipes).map(ExitStatus));
+            pipes.end(result);
         };
         thread::Builder::new().name("sandbox-command".into()).spawn(run).map_err(unusable)?;
         let started = shared.wait_until("the start of the command", |state| match state.has_started {

@@ -7,7 +7,7 @@ use super::{Command, ExitStatus, Output, OutputStream};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::hex;
-use crate::sandbox::Sandbox;
+use crate::link::Link;
 use crate::ssh::exec::Ending;
 
 const SCRIPT: &str = include_str!("detached.sh");
@@ -19,7 +19,8 @@ const CONFLICT: i32 = 67;
 const LOSSES: u32 = 3;
 const SOON: Duration = Duration::from_secs(10);
 
-/// A command that was started by [`Command::detach`]; made there or by [`Sandbox::detached`].
+/// A command that was started by [`Command::detach`]; made there or by
+/// [`Sandbox::detached`](crate::Sandbox::detached).
 ///
 /// It runs in the sandbox whether anybody is connected or not, until it ends, is killed, or the sandbox goes. Its output and its
 /// status stay until [`Detached::remove`]. All methods may be called from many threads and processes, again and again; each is
@@ -27,7 +28,7 @@ const SOON: Duration = Duration::from_secs(10);
 /// repeated, which is harmless here. **Dropping this does nothing** to the command.
 #[derive(Clone, Debug)]
 pub struct Detached {
-    sandbox: Sandbox,
+    link: Link,
     key: String,
 }
 
@@ -52,7 +53,7 @@ impl Position {
 /// Starts a command under a key, unless the key has it already.
 pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
     let invalid = |message: &'static str| Error::new(ErrorKind::InvalidArgument, message);
-    let detached = Detached::new(command.sandbox.clone(), key.to_owned())?;
+    let detached = Detached::new(command.link.clone(), key.to_owned())?;
     if command.terminal.is_some() {
         return Err(invalid("a detached command has no terminal"));
     }
@@ -79,11 +80,11 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
 }
 
 impl Detached {
-    pub(crate) fn new(sandbox: Sandbox, key: String) -> Result<Self> {
+    pub(crate) fn new(link: Link, key: String) -> Result<Self> {
         let is_fit = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
         let begins_well = key.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
         if begins_well && key.len() <= 64 && key.bytes().all(is_fit) {
-            return Ok(Self { sandbox, key });
+            return Ok(Self { link, key });
         }
         Err(Error::new(
             ErrorKind::InvalidArgument,
@@ -104,7 +105,7 @@ impl Detached {
     /// and those of a connection.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         let output = self.ask(self.time(), &self.script("look", &[]))?;
-        self.status(&output).map_err(|e| self.explain(e))
+        self.status(&output).map_err(|e| self.named(e))
     }
 
     /// Waits until the command has ended, at most for `timeout`; `None` is for ever.
@@ -124,12 +125,12 @@ impl Detached {
         let output = self.ask(timeout.into(), &self.script("wait", &[]));
         let output = output.map_err(|e| match e.kind() {
             ErrorKind::TimedOut => {
-                self.explain(Error::new(ErrorKind::TimedOut, format!("the command '{}' still runs", self.key)))
+                self.named(Error::new(ErrorKind::TimedOut, format!("the command '{}' still runs", self.key)))
             }
             _ => e,
         })?;
-        let status = self.status(&output).map_err(|e| self.explain(e))?;
-        status.ok_or_else(|| self.explain(Error::new(ErrorKind::OutcomeUnknown, "the sandbox gave no status")))
+        let status = self.status(&output).map_err(|e| self.named(e))?;
+        status.ok_or_else(|| self.named(Error::new(ErrorKind::OutcomeUnknown, "the sandbox gave no status")))
     }
 
     /// What the command has written to a stream by now from the byte `offset` on, at most `limit` bytes. It does not wait: none
@@ -187,7 +188,7 @@ impl Detached {
             receive(stream, bytes).map_err(|e| Error::cancelled(stopped.insert(e).message().to_owned()))
         });
         // The command that hands the output over was killed, not this one.
-        stopped.map_or(result, |e| Err(self.explain(e.context("the command itself goes on"))))
+        stopped.map_or(result, |e| Err(self.named(e.context("the command itself goes on"))))
     }
 
     fn follow(
@@ -247,11 +248,11 @@ impl Detached {
     }
 
     fn time(&self) -> Option<Duration> {
-        self.sandbox.core.config.command_timeout
+        self.link.command_timeout()
     }
 
     fn script(&self, verb: &str, args: &[&str]) -> Command {
-        self.sandbox.shell(SCRIPT).args([verb, &self.key]).args(args)
+        Command::shell(self.link.clone(), SCRIPT.as_ref()).args([verb, &self.key]).args(args)
     }
 
     fn ask(&self, timeout: Option<Duration>, script: &Command) -> Result<Output> {
@@ -270,7 +271,7 @@ impl Detached {
             let error = match attempt(deadline.remaining()) {
                 // What was killed is only what asked.
                 Err(e) if e.kind() == ErrorKind::Cancelled => {
-                    return Err(self.explain(Error::cancelled("interrupted; the command itself goes on")));
+                    return Err(self.named(Error::cancelled("interrupted; the command itself goes on")));
                 }
                 Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
                     e.with_kind(ErrorKind::Disconnected)
@@ -295,7 +296,7 @@ impl Detached {
             Some(CONFLICT) => (ErrorKind::Conflict, format!("'{key}' runs, or is the key of another command")),
             _ => (ErrorKind::Command, format!("'{key}': {}: {}", output.status, output.stderr_text().trim())),
         };
-        Err(self.explain(Error::new(kind, message)))
+        Err(self.named(Error::new(kind, message)))
     }
 
     /// What the script's `look` says.
@@ -325,8 +326,8 @@ impl Detached {
         }
     }
 
-    fn explain(&self, error: Error) -> Error {
-        error.during("detached command").on(self.sandbox.name())
+    fn named(&self, error: Error) -> Error {
+        error.during("detached command").on(self.link.name())
     }
 }
 

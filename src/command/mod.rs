@@ -21,8 +21,8 @@ use streams::{Fed, Receiver};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::Link;
 use crate::nonce;
-use crate::sandbox::Sandbox;
 use crate::ssh::exec::{Collector, Ending, Running, Size, Streams};
 use crate::ssh::session::Session;
 
@@ -31,7 +31,8 @@ const OUTPUT_LIMIT: usize = 256 << 20;
 /// libssh2 puts a command line into one packet of about 32 kB; a longer one travels as input.
 const LONGEST_LINE: usize = 30_000;
 
-/// A command to run in a sandbox; made by [`Sandbox::command`] or [`Sandbox::shell`].
+/// A command to run in a sandbox; made by [`Sandbox::command`](crate::Sandbox::command) or
+/// [`Sandbox::shell`](crate::Sandbox::shell).
 ///
 /// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory, as with
 /// `docker run IMAGE COMMAND`; no start-up file of a shell runs. By default:
@@ -45,7 +46,7 @@ const LONGEST_LINE: usize = 30_000;
 /// out, its processes are killed in the sandbox, those that left its process group too, and the error has its output so far.
 #[derive(Clone)]
 pub struct Command {
-    sandbox: Sandbox,
+    link: Link,
     what: What,
     env: Vec<(OsString, OsString)>,
     directory: Option<OsString>,
@@ -66,17 +67,17 @@ struct Terminal {
 }
 
 impl Command {
-    pub(crate) fn program(sandbox: Sandbox, program: &OsStr) -> Self {
-        Self::new(sandbox, What::Program(vec![program.to_owned()]))
+    pub(crate) fn program(link: Link, program: &OsStr) -> Self {
+        Self::new(link, What::Program(vec![program.to_owned()]))
     }
 
-    pub(crate) fn shell(sandbox: Sandbox, line: &OsStr) -> Self {
-        Self::new(sandbox, What::Shell { line: line.to_owned(), args: Vec::new() })
+    pub(crate) fn shell(link: Link, line: &OsStr) -> Self {
+        Self::new(link, What::Shell { line: line.to_owned(), args: Vec::new() })
     }
 
-    fn new(sandbox: Sandbox, what: What) -> Self {
+    fn new(link: Link, what: What) -> Self {
         Self {
-            sandbox,
+            link,
             what,
             env: Vec::new(),
             directory: None,
@@ -232,12 +233,14 @@ impl Command {
     /// not an error; see [`Output::check`].
     pub fn output(&self) -> Result<Output> {
         let mut collected = Collector::up_to(self.output_limit);
-        let result = self.run(&nonce::hex(), &mut collected);
-        let Collector { stdout, stderr, dropped, .. } = collected;
-        match result {
-            Ok(ending) => Ok(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }),
-            Err(e) => Err(self.explain(e.with_output(stdout, stderr))),
-        }
+        self.call(|| {
+            let result = self.run(&nonce::hex(), &mut collected);
+            let Collector { stdout, stderr, dropped, .. } = collected;
+            match result {
+                Ok(ending) => Ok(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }),
+                Err(e) => Err(e.with_output(stdout, stderr)),
+            }
+        })
     }
 
     /// Runs the command and throws its output away, in the sandbox already unless it has a terminal.
@@ -283,8 +286,7 @@ impl Command {
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        let result = self.run(&nonce::hex(), &mut Receiver::new(receive));
-        result.map(ExitStatus).map_err(|e| self.explain(e))
+        self.call(|| self.run(&nonce::hex(), &mut Receiver::new(receive)).map(ExitStatus))
     }
 
     /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
@@ -307,7 +309,7 @@ impl Command {
     /// # Errors
     /// As [`Command::output`], as far as the start is concerned; the rest comes from [`Child::wait`].
     pub fn spawn(&self) -> Result<Child> {
-        Child::spawn(self.clone()).map_err(|e| self.explain(e))
+        self.call(|| Child::spawn(self.clone()))
     }
 
     /// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process,
@@ -332,15 +334,15 @@ impl Command {
     /// [`ErrorKind::InvalidArgument`] for what is said above; [`ErrorKind::Conflict`] if the key belongs to a command with another
     /// program, argument, input or setting; else as [`Command::output`].
     pub fn detach(&self, key: impl Into<String>) -> Result<Detached> {
-        detached::start(self, &key.into()).map_err(|e| self.sandbox.explain(e, "detach command"))
+        self.link.call("detach command", || detached::start(self, &key.into()))
     }
 
-    fn explain(&self, error: Error) -> Error {
-        self.sandbox.explain(error, "run command")
+    fn call<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.link.call("run command", work)
     }
 
     fn limit(&self) -> Option<Duration> {
-        self.timeout.unwrap_or(self.sandbox.core.config.command_timeout)
+        self.timeout.unwrap_or(self.link.command_timeout())
     }
 
     fn line<'a>(&'a self, id: &'a str) -> Line<'a> {
@@ -365,10 +367,9 @@ impl Command {
     }
 
     fn run_line(&self, line: &[u8], id: &str, streams: &mut impl Streams) -> Result<Ending> {
-        let Sandbox { core, endpoint, .. } = &self.sandbox;
         let deadline = Deadline::after(self.limit());
         loop {
-            let lease = endpoint.lease(core, deadline)?;
+            let lease = self.link.lease(deadline)?;
             let running = match Running::open(&lease, deadline) {
                 Ok(running) => running,
                 // An idle session whose peer went away unnoticed; nothing was asked of it yet.
@@ -445,7 +446,7 @@ impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The environment and the input may hold secrets.
         f.debug_struct("Command")
-            .field("sandbox", &self.sandbox.name())
+            .field("sandbox", &self.link.name())
             .field("what", &self.what)
             .field("directory", &self.directory)
             .field("timeout", &self.limit())

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::{Files, Metadata, Repeat, file_bytes_of, permission_bits};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::sandbox::Sandbox;
+use crate::link::Link;
 use crate::ssh::pool::Lease;
 use crate::ssh::sftp::{Attributes, Client, Opened, WINDOW, flags, is_refusal};
 
@@ -26,7 +26,7 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// connection or a timeout it can only be dropped. **[`close`](File::close) it**: some file systems report only then what they
 /// could not write. Dropping closes it too, with errors told to the log only.
 pub struct File {
-    sandbox: Sandbox,
+    link: Link,
     path: PathBuf,
     /// `None` once it is closed, or has failed in a way that leaves its session in disorder.
     open: Option<(Lease, Opened)>,
@@ -133,9 +133,9 @@ impl File {
         let mode = permission_bits(options.mode.unwrap_or(super::FILE_MODE))?;
         let repeat = if options.create_new { Repeat::Never } else { Repeat::Harmless };
         let open = files.begin(deadline, bytes, repeat, |client| client.open(bytes, flags, mode, bytes))?;
-        let (sandbox, path, appends) = (files.sandbox.clone(), path.to_owned(), options.append);
+        let (link, path, appends) = (files.link.clone(), path.to_owned(), options.append);
         let (is_stale, was_reading, is_at_end) = (false, false, false);
-        Ok(Self { sandbox, path, open: Some(open), position: 0, is_stale, was_reading, appends, is_at_end })
+        Ok(Self { link, path, open: Some(open), position: 0, is_stale, was_reading, appends, is_at_end })
     }
 
     /// The path that it was opened by.
@@ -208,11 +208,11 @@ impl File {
     /// See [`Files`].
     pub fn close(mut self) -> Result<()> {
         let closed = self.close_now(self.deadline());
-        closed.map_err(|e| self.explain(self.sandbox.files().with_reason(e, &self.path), "close file"))
+        closed.map_err(|e| self.link.report(self.files().with_reason(e, &self.path), "close file"))
     }
 
     pub(super) fn close_now(&mut self, deadline: Deadline) -> Result<()> {
-        self.sandbox.core.runtime.check_caller()?;
+        self.link.check_caller()?;
         let Some((mut lease, opened)) = self.open.take() else { return Err(closed()) };
         let closed = Client::new(&mut lease, deadline).and_then(|client| client.close_file(opened));
         closed.map_err(|e| self.or_done(e))?;
@@ -299,7 +299,7 @@ impl File {
         ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>,
     ) -> Result<T> {
         let answer = self.ask(self.deadline(), ask, is_refusal);
-        answer.map_err(|e| self.explain(self.sandbox.files().with_reason(e, &self.path), operation))
+        answer.map_err(|e| self.link.report(self.files().with_reason(e, &self.path), operation))
     }
 
     /// Moves contents. A failure in the middle leaves the session in disorder, also if the server just said no.
@@ -314,7 +314,7 @@ impl File {
         is_harmless: impl FnOnce(&Error) -> bool,
     ) -> Result<T> {
         // In a forked child the session is the parent's.
-        self.sandbox.core.runtime.check_caller()?;
+        self.link.check_caller()?;
         let Some((lease, opened)) = &mut self.open else { return Err(closed()) };
         let result = Client::new(lease, deadline).and_then(|client| ask(&client, opened));
         result.inspect_err(|e| {
@@ -329,15 +329,15 @@ impl File {
     }
 
     fn deadline(&self) -> Deadline {
-        Deadline::after(self.sandbox.core.config.transfer_timeout)
+        Deadline::after(self.link.transfer_timeout())
     }
 
-    fn explain(&self, e: Error, operation: &'static str) -> Error {
-        self.sandbox.explain(e, operation)
+    fn files(&self) -> Files<'_> {
+        Files::new(&self.link)
     }
 
     fn unwritten(&self, e: Error) -> io::Error {
-        self.explain(self.sandbox.files().with_reason(e, &self.path), "write file").into()
+        self.link.report(self.files().with_reason(e, &self.path), "write file").into()
     }
 }
 
@@ -347,7 +347,7 @@ fn closed() -> Error {
 
 impl Read for File {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.read_some(buffer).map_err(|e| self.explain(e, "read file").into())
+        self.read_some(buffer).map_err(|e| self.link.report(e, "read file").into())
     }
 }
 
@@ -368,18 +368,18 @@ impl Write for File {
 
 impl Seek for File {
     fn seek(&mut self, target: SeekFrom) -> io::Result<u64> {
-        self.seek_to(target).map_err(|e| self.explain(e, "seek file").into())
+        self.seek_to(target).map_err(|e| self.link.report(e, "seek file").into())
     }
 }
 
 impl Drop for File {
     fn drop(&mut self) {
         if let Some((mut lease, opened)) = self.open.take()
-            && self.sandbox.core.runtime.check_caller().is_ok()
+            && self.link.check_caller().is_ok()
         {
             match Client::new(&mut lease, Deadline::after(Some(CLOSING))).and_then(|client| client.close_file(opened)) {
                 Ok(()) => lease.finish(),
-                Err(e) => log::warn!("a dropped file of sandbox {}: {e}", self.sandbox.name()),
+                Err(e) => log::warn!("a dropped file of sandbox {}: {e}", self.link.name()),
             }
         }
     }

@@ -21,8 +21,8 @@ pub use tree::{Note, TreeReport};
 use crate::command::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::link::Link;
 use crate::nonce;
-use crate::sandbox::Sandbox;
 use crate::ssh::pool::Lease;
 use crate::ssh::sftp::{self, Attributes, Client, Quoted};
 
@@ -34,7 +34,7 @@ const DIRECTORY_MODE: u32 = 0o777;
 const TIDY: Duration = Duration::from_secs(10);
 const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
-/// The files of a sandbox; made by [`Sandbox::files`].
+/// The files of a sandbox; made by [`Sandbox::files`](crate::Sandbox::files).
 ///
 /// Paths in the sandbox are bytes without NUL, at most 4095 of them; relative ones begin at the image's working directory.
 ///
@@ -56,7 +56,7 @@ const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(5);
 /// removed, unless it is to be resumed. Where the sandbox can't be reached for that, a `.sandbox-….part` stays there.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
-    sandbox: &'a Sandbox,
+    link: &'a Link,
 }
 
 /// Whether a request may be made again when the connection is lost.
@@ -68,8 +68,8 @@ enum Repeat {
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(sandbox: &'a Sandbox) -> Self {
-        Self { sandbox }
+    pub(crate) fn new(link: &'a Link) -> Self {
+        Self { link }
     }
 
     /// Copies the local file `local` to `remote`, with its permission bits, and returns the number of bytes. Symbolic links are
@@ -129,8 +129,7 @@ impl<'a> Files<'a> {
     /// See [`Files`].
     pub fn write(&self, remote: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
         let (remote, contents) = (remote.as_ref(), contents.as_ref());
-        let written = self.transfer().put_bytes(contents, remote, FILE_MODE);
-        written.map_err(|e| self.sandbox.explain(e, "write file"))
+        self.link.call("write file", || self.transfer().put_bytes(contents, remote, FILE_MODE))
     }
 
     /// The contents of `remote`.
@@ -146,7 +145,7 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`]; [`ErrorKind::Transfer`] if it has more than 1 GiB, which is for [`Files::download`].
     pub fn read(&self, remote: impl AsRef<Path>) -> Result<Vec<u8>> {
-        self.transfer().get_bytes(remote.as_ref()).map_err(|e| self.sandbox.explain(e, "read file"))
+        self.link.call("read file", || self.transfer().get_bytes(remote.as_ref()))
     }
 
     /// Writes `contents` at the end of `remote`, which is created with permissions `rw-r--r--` if it is not there. Unlike
@@ -163,13 +162,12 @@ impl<'a> Files<'a> {
     /// See [`Files`].
     pub fn append(&self, remote: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> Result<()> {
         let (remote, contents) = (remote.as_ref(), contents.as_ref());
-        let append = || {
+        self.link.call("append to file", || {
             let deadline = self.deadline();
             let mut file = File::open(self, remote, OpenOptions::new().append(true).create(true), deadline)?;
             let written = file.write_whole(contents, deadline).and_then(|()| file.close_now(deadline));
             written.map_err(|e| self.with_reason(e, remote))
-        };
-        append().map_err(|e| self.sandbox.explain(e, "append to file"))
+        })
     }
 
     /// Opens a file for reading.
@@ -210,8 +208,8 @@ impl<'a> Files<'a> {
     /// See [`Files`]; [`ErrorKind::Conflict`] if a file is there that [`OpenOptions::create_new`] was to create.
     pub fn open_with(&self, path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
         let path = path.as_ref();
-        let opened = File::open(self, path, options, self.deadline()).map_err(|e| self.with_reason(e, path));
-        opened.map_err(|e| self.sandbox.explain(e, "open file"))
+        let open = || File::open(self, path, options, self.deadline()).map_err(|e| self.with_reason(e, path));
+        self.link.call("open file", open)
     }
 
     /// The entries of a directory but `.` and `..`, in no order: all of them, or an error. One round trip for each 100 entries.
@@ -228,12 +226,11 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`]; [`ErrorKind::Transfer`] for more than 1 048 576 entries or 64 MiB of names.
     pub fn read_dir(&self, path: impl AsRef<Path>) -> Result<Vec<DirEntry>> {
-        let list = || {
+        self.link.call("list directory", || {
             let path = bytes_of(path.as_ref())?;
             let entries = self.ask(path, self.deadline(), |client| client.list(path))?;
             Ok(entries.into_iter().map(|(name, found)| DirEntry::new(name, found)).collect())
-        };
-        list().map_err(|e| self.sandbox.explain(e, "list directory"))
+        })
     }
 
     /// What is known about a file; links are followed.
@@ -268,11 +265,10 @@ impl<'a> Files<'a> {
     }
 
     fn look(&self, path: &Path, ask: impl Fn(&Client<'_>, &[u8]) -> Result<Attributes>) -> Result<Metadata> {
-        let look = || {
+        self.link.call("get metadata", || {
             let path = bytes_of(path)?;
             self.ask(path, self.deadline(), |client| ask(client, path)).map(Metadata::new)
-        };
-        look().map_err(|e| self.sandbox.explain(e, "get metadata"))
+        })
     }
 
     /// Whether there is such a file; links are followed, so a broken one is none.
@@ -326,12 +322,11 @@ impl<'a> Files<'a> {
     /// See [`Files`]; [`ErrorKind::Conflict`] if something else than a directory is in the way.
     pub fn create_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let create = || {
+        self.link.call("create directory", || {
             let bytes = bytes_of(path)?;
             let created = self.ask(bytes, self.deadline(), |client| create_dir_all(client, bytes));
             created.map_err(|e| self.with_reason(e, path))
-        };
-        create().map_err(|e| self.sandbox.explain(e, "create directory"))
+        })
     }
 
     /// Removes a file, or a link itself.
@@ -377,7 +372,7 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`]; [`ErrorKind::Transfer`] for something else than a directory. What could be removed is gone then.
     pub fn remove_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
-        let remove = || {
+        self.link.call("remove directory", || {
             let deadline = self.deadline();
             let path = bytes_of(path.as_ref())?;
             let found = self.ask(path, deadline, |client| client.lstat(path))?;
@@ -385,8 +380,7 @@ impl<'a> Files<'a> {
                 return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(path))));
             }
             self.run("rm -rf -- \"$1\"", &[path], path, "removed", deadline).map(drop)
-        };
-        remove().map_err(|e| self.sandbox.explain(e, "remove directory"))
+        })
     }
 
     /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory
@@ -403,8 +397,8 @@ impl<'a> Files<'a> {
     /// See [`Files`]; [`ErrorKind::Transfer`] if the two are not on the same file system, or a directory is in the way.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
-        let renamed = bytes_of(to).map_err(|e| self.sandbox.explain(e, "rename file"));
-        renamed.and_then(|to| self.change("rename file", from, |client, from| client.rename(from, to)))
+        let to = bytes_of(to).map_err(|e| self.link.report(e, "rename file"))?;
+        self.change("rename file", from, |client, from| client.rename(from, to))
     }
 
     /// Sets the permission bits, such as `0o755`; links are followed.
@@ -419,13 +413,12 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`].
     pub fn set_permissions(&self, path: impl AsRef<Path>, mode: u32) -> Result<()> {
-        let set = || {
+        self.link.call("set permissions", || {
             let (path, mode) = (path.as_ref(), permission_bits(mode)?);
             let (bytes, mode) = (bytes_of(path)?, Attributes { mode: Some(mode), ..Attributes::default() });
             let set = self.ask(bytes, self.deadline(), |client| client.set_stat(bytes, mode));
             set.map_err(|e| self.with_reason(e, path))
-        };
-        set().map_err(|e| self.sandbox.explain(e, "set permissions"))
+        })
     }
 
     /// Makes the symbolic link `link` that points to `original`, which is text and need not exist.
@@ -441,8 +434,8 @@ impl<'a> Files<'a> {
     /// See [`Files`]; [`ErrorKind::Conflict`] if something of that name is there.
     pub fn symlink(&self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
         let (original, link) = (original.as_ref(), link.as_ref());
-        let made = checked(original).map_err(|e| self.sandbox.explain(e, "create link"));
-        made.and_then(|original| self.change("create link", link, |client, link| client.symlink(original, link)))
+        let original = checked(original).map_err(|e| self.link.report(e, "create link"))?;
+        self.change("create link", link, |client, link| client.symlink(original, link))
     }
 
     /// What a symbolic link points to.
@@ -485,20 +478,19 @@ impl<'a> Files<'a> {
         path: &Path,
         ask: impl Fn(&Client<'_>, &[u8]) -> Result<Vec<u8>>,
     ) -> Result<PathBuf> {
-        let read = || {
+        self.link.call(operation, || {
             let path = bytes_of(path)?;
             let name = self.ask(path, self.deadline(), |client| ask(client, path))?;
             Ok(PathBuf::from(OsString::from_vec(name)))
-        };
-        read().map_err(|e| self.sandbox.explain(e, operation))
+        })
     }
 
     fn deadline(&self) -> Deadline {
-        Deadline::after(self.sandbox.core.config.transfer_timeout)
+        Deadline::after(self.link.transfer_timeout())
     }
 
     fn lease(&self, deadline: Deadline) -> Result<Lease> {
-        self.sandbox.endpoint.lease(&self.sandbox.core, deadline)
+        self.link.lease(deadline)
     }
 
     /// Asks about the file `name` what may be asked twice.
@@ -515,15 +507,14 @@ impl<'a> Files<'a> {
         path: &Path,
         change: impl Fn(&Client<'_>, &[u8]) -> Result<()>,
     ) -> Result<()> {
-        let once = || {
+        self.link.call(operation, || {
             let bytes = bytes_of(path)?;
             let (lease, ()) = self
                 .begin(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))
                 .map_err(|e| if e.kind() == ErrorKind::Transfer { self.with_reason(e, path) } else { e })?;
             lease.finish();
             Ok(())
-        };
-        once().map_err(|e| self.sandbox.explain(e, operation))
+        })
     }
 
     /// Makes requests about the file `name` on a session that stays with the caller; on another one if the first was idle and its
@@ -565,11 +556,15 @@ impl<'a> Files<'a> {
         }
     }
 
+    fn shell(&self, line: &str) -> Command {
+        Command::shell(self.link.clone(), line.as_ref())
+    }
+
     /// A line of the sandbox's shell.
     fn tool(&self, line: &str, args: &[&[u8]], deadline: Deadline) -> Command {
         let args = args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg));
         // Messages that can be understood here.
-        let command = self.sandbox.shell(format!("export LC_ALL=C; {line}")).args(args);
+        let command = self.shell(&format!("export LC_ALL=C; {line}")).args(args);
         command.timeout(deadline.remaining()).output_limit(1 << 20)
     }
 
@@ -605,7 +600,7 @@ impl<'a> Files<'a> {
         match self.begin(tidying_time(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
             Ok((lease, ())) => lease.finish(),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.sandbox.name()),
+            Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.link.name()),
         }
     }
 }

@@ -167,7 +167,7 @@ impl<'a> Transfer<'a> {
     /// See [`Files`]; [`ErrorKind::Transfer`] if the checksums differ, [`ErrorKind::NotFound`] also for the local file.
     pub fn upload(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<Transferred> {
         let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
-        let mut upload = || {
+        files.link.call("upload file", || {
             // A named pipe would be waited for.
             let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(local);
             let file = opened.map_err(|e| at_local(local, "opened", e))?;
@@ -176,8 +176,7 @@ impl<'a> Transfer<'a> {
                 return Err(invalid(format!("'{}' on this machine is not a regular file", local.display())));
             }
             self.put(&mut Source::Local { file: &file, path: local, metadata: &metadata }, remote, metadata.mode())
-        };
-        upload().map_err(|e| files.sandbox.explain(e, "upload file"))
+        })
     }
 
     /// Copies all that `source` gives to `remote`, with permissions `rw-r--r--`. It can't be resumed.
@@ -192,8 +191,8 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// As [`Transfer::upload`], and [`ErrorKind::Transfer`] for what `source` says.
     pub fn upload_from(&mut self, mut source: impl Read, remote: impl AsRef<Path>) -> Result<Transferred> {
-        let put = self.put(&mut Source::Reader(&mut source), remote.as_ref(), super::FILE_MODE);
-        put.map_err(|e| self.files.sandbox.explain(e, "upload file"))
+        let (files, remote) = (self.files, remote.as_ref());
+        files.link.call("upload file", || self.put(&mut Source::Reader(&mut source), remote, super::FILE_MODE))
     }
 
     /// Copies `remote` to the local file `local`, as [`Files::download`].
@@ -202,7 +201,7 @@ impl<'a> Transfer<'a> {
     /// See [`Files`]; [`ErrorKind::Transfer`] if the checksums differ.
     pub fn download(&mut self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<Transferred> {
         let (files, remote, local) = (self.files, remote.as_ref(), local.as_ref());
-        let mut download = || {
+        files.link.call("download file", || {
             let (path, deadline) = (file_bytes_of(remote)?, self.files.deadline());
             let mut part = LocalPart::create(local, self.resume)?;
             let (resumed, hash) = match self.resume {
@@ -212,8 +211,7 @@ impl<'a> Transfer<'a> {
             let (transferred, mode) = self.get(remote, deadline, resumed, hash, &mut |bytes| part.write(bytes))?;
             part.put_in_place(mode, self.sync)?;
             Ok(transferred)
-        };
-        download().map_err(|e| files.sandbox.explain(e, "download file"))
+        })
     }
 
     /// Copies the contents of `remote` to `target`. What has been written when it fails stays written, and it can't be resumed.
@@ -228,7 +226,8 @@ impl<'a> Transfer<'a> {
     /// # Errors
     /// As [`Transfer::download`], and [`ErrorKind::Transfer`] for what `target` says.
     pub fn download_to(&mut self, remote: impl AsRef<Path>, mut target: impl Write) -> Result<Transferred> {
-        let mut download = || {
+        let files = self.files;
+        files.link.call("download file", || {
             if self.resume {
                 return Err(invalid("only a download to a file can be resumed"));
             }
@@ -242,9 +241,7 @@ impl<'a> Transfer<'a> {
             let (transferred, _) = self.get(remote, self.files.deadline(), 0, hash, &mut write)?;
             target.flush().map_err(unwritable)?;
             Ok(transferred)
-        };
-        let result = download();
-        result.map_err(|e| self.files.sandbox.explain(e, "download file"))
+        })
     }
 
     pub(super) fn put_bytes(&mut self, mut contents: &[u8], remote: &Path, mode: u32) -> Result<()> {

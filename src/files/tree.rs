@@ -116,7 +116,7 @@ impl Files<'_> {
         deadline: Deadline,
     ) -> Result<()> {
         let line = "export LC_ALL=C; cd -- \"$1\" && exec find . -type f -exec sha256sum {} +";
-        let command = self.sandbox.shell(line).arg(OsStr::from_bytes(tree)).timeout(deadline.remaining());
+        let command = self.shell(line).arg(OsStr::from_bytes(tree)).timeout(deadline.remaining());
         let (mut buffer, mut files) = (vec![0; BUFFER], 0);
         let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| {
             child.stdin = None;
@@ -148,7 +148,7 @@ impl Files<'_> {
         // It may be about to get its name: whole, or not any more.
         let line = format!("mv -T -- \"$1\" \"$1.gone\" 2> /dev/null && set -- \"$1.gone\"; {REMOVE}");
         if let Err(e) = self.run(&line, &[part], part, "removed", deadline) {
-            log::warn!("a partial directory is left in sandbox {}: {e}", self.sandbox.name());
+            log::warn!("a partial directory is left in sandbox {}: {e}", self.link.name());
         }
     }
 }
@@ -178,7 +178,7 @@ impl Transfer<'_> {
     /// merge itself fails, a part of it may be done.
     pub fn upload_dir(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<TreeReport> {
         let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
-        self.send_tree(local, remote).map_err(|e| files.sandbox.explain(e, "upload directory"))
+        files.link.call("upload directory", || self.send_tree(local, remote))
     }
 
     /// Copies the directory `remote` with all that is in it to the local directory `local`, as [`Transfer::upload_dir`] does in
@@ -200,7 +200,7 @@ impl Transfer<'_> {
     /// See [`Files`]; as [`Transfer::upload_dir`]. A file that grows while it is read gives its first bytes and a note.
     pub fn download_dir(&mut self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<TreeReport> {
         let (files, remote, local) = (self.files, remote.as_ref(), local.as_ref());
-        self.fetch_tree(remote, local).map_err(|e| files.sandbox.explain(e, "download directory"))
+        files.link.call("download directory", || self.fetch_tree(remote, local))
     }
 
     fn check_options(&self) -> Result<()> {
@@ -238,7 +238,7 @@ impl Transfer<'_> {
         let line = format!(
             "export LC_ALL=C; mkdir -- \"$1\" && {{ tar -xpof - -C \"$1\" || {{ code=$?; {REMOVE}; exit $code; }}; }}"
         );
-        let command = files.sandbox.shell(line).arg(OsStr::from_bytes(part)).timeout(deadline.remaining());
+        let command = files.shell(&line).arg(OsStr::from_bytes(part)).timeout(deadline.remaining());
         let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| match child.stdin.take() {
             Some(stdin) => moving.pack(BufWriter::with_capacity(BUFFER, stdin), local, &root),
             None => Ok(()),
@@ -283,7 +283,7 @@ impl Transfer<'_> {
         let (sync, mut attributes) = (self.sync, None);
         let mut moving = Moving::new(self.progress.as_deref_mut(), None);
         let line = "export LC_ALL=C; exec tar -cf - -C \"$1\" .";
-        let command = files.sandbox.shell(line).arg(OsStr::from_bytes(source)).timeout(deadline.remaining());
+        let command = files.shell(line).arg(OsStr::from_bytes(source)).timeout(deadline.remaining());
         let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| {
             child.stdin = None;
             let Some(stdout) = child.stdout.take() else { return Ok(()) };

@@ -86,7 +86,7 @@ impl<S> Pool<S> {
     }
 
     /// Closes the sessions that have been idle for too long.
-    pub(crate) fn sweep(&self) {
+    pub(crate) fn evict_idle(&self) {
         let Some(timeout) = self.idle_timeout else { return };
         let mut state = self.state.lock();
         let (old, kept): (Vec<_>, _) = state.idle.drain(..).partition(|idle| idle.since.elapsed() >= timeout);
@@ -105,6 +105,10 @@ impl<S> Pool<S> {
         drop(state);
         self.changed.notify_all();
         drop(idle);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.state.lock().closed
     }
 
     /// Idle and lent sessions.
@@ -278,15 +282,15 @@ mod tests {
     }
 
     #[test]
-    fn sweeps_the_old_and_keeps_the_young() {
+    fn evicts_the_old_and_keeps_the_young() {
         let pool = Pool::new(2, Some(Duration::from_millis(1)));
         pool.lease(soon(), |_| true, || Ok(1)).unwrap().finish();
         while pool.counts().0 > 0 {
-            pool.sweep();
+            pool.evict_idle();
         }
         let patient = Pool::new(2, Some(Duration::from_secs(3600)));
         patient.lease(soon(), |_| true, || Ok(1)).unwrap().finish();
-        patient.sweep();
+        patient.evict_idle();
         assert_eq!(patient.counts(), (1, 0));
     }
 

@@ -1,0 +1,128 @@
+//! What commands and files hold of a sandbox: the way to its SSH sessions and the client's timeouts, and nothing else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::context::Context;
+use crate::deadline::Deadline;
+use crate::endpoint::Endpoint;
+use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::ssh::pool::Lease;
+use crate::ssh::session::Session;
+
+/// How long after a lost connection Kubernetes may take to know that the Pod has ended: the kubelet reports the end of a
+/// container up to a second late.
+const VERDICT_DELAY: Duration = Duration::from_millis(1500);
+const VERDICT_RETRY: Duration = Duration::from_millis(250);
+
+/// A client's way to one sandbox. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    endpoint: Arc<Endpoint>,
+}
+
+impl Link {
+    pub(crate) fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self { endpoint }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    pub(crate) fn ctx(&self) -> &Arc<Context> {
+        self.endpoint.ctx()
+    }
+
+    /// The name of the sandbox.
+    pub(crate) fn name(&self) -> &str {
+        self.endpoint.name()
+    }
+
+    pub(crate) fn command_timeout(&self) -> Option<Duration> {
+        self.ctx().config.command_timeout
+    }
+
+    pub(crate) fn transfer_timeout(&self) -> Option<Duration> {
+        self.ctx().config.transfer_timeout
+    }
+
+    /// Fails if this thread must not block, or belongs to a forked child.
+    pub(crate) fn check_caller(&self) -> Result<()> {
+        self.ctx().check_caller()
+    }
+
+    /// A logged-in session for one operation.
+    pub(crate) fn lease(&self, deadline: Deadline) -> Result<Lease> {
+        self.endpoint.lease(deadline)
+    }
+
+    /// A logged-in session that the pool does not know.
+    pub(crate) fn new_session(&self, deadline: Deadline) -> Result<Session> {
+        self.endpoint.new_session(deadline)
+    }
+
+    /// Waits for the turn of this thread.
+    pub(crate) fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
+        // In a forked child the thread that holds the lock does not exist.
+        self.check_caller()?;
+        Deadline::after(None).lock(mutex, "a call of another thread")
+    }
+
+    /// Does the work of one public function. Its error gets the operation's name and the sandbox's, and what Kubernetes knows
+    /// if the connection failed.
+    pub(crate) fn call<T>(&self, operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.check_caller().and_then(|()| work()).map_err(|e| self.report(e, operation))
+    }
+
+    /// The error of a public function: named, and diagnosed unless a function below it has done that.
+    pub(crate) fn report(&self, error: Error, operation: &'static str) -> Error {
+        let error = error.during(operation);
+        if error.sandbox().is_some() {
+            return error;
+        }
+        self.diagnose(error.on(self.name()))
+    }
+
+    /// Asks Kubernetes why a connection failed, for up to twice [`VERDICT_DELAY`] and whatever the caller's deadline is. If the
+    /// Pod has ended, the endpoint is closed.
+    fn diagnose(&self, error: Error) -> Error {
+        let is_connection = matches!(
+            error.kind(),
+            ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::OutcomeUnknown | ErrorKind::HostKeyMismatch
+        );
+        if !is_connection || error.verdict().is_some() {
+            return error;
+        }
+        let (ctx, endpoint) = (self.ctx(), &self.endpoint);
+        let ask = async {
+            let end = tokio::time::Instant::now() + VERDICT_DELAY;
+            loop {
+                let verdict = ctx.cluster.verdict(endpoint.name(), endpoint.uid()).await?;
+                if verdict.is_some() || tokio::time::Instant::now() >= end {
+                    return Ok(verdict);
+                }
+                tokio::time::sleep(VERDICT_RETRY).await;
+            }
+        };
+        let deadline = Deadline::after(Some(2 * VERDICT_DELAY));
+        let verdict = match ctx.runtime.block_on(deadline, "the Kubernetes API server", ask) {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => return error,
+            Err(e) => {
+                log::debug!("no verdict on sandbox {}: {e}", endpoint.name());
+                return error;
+            }
+        };
+        if verdict.cause == Cause::Pending {
+            return error.with_verdict(verdict);
+        }
+        // A Pod that has ended never comes back under this uid.
+        endpoint.close();
+        let was_requested = error.kind() == ErrorKind::OutcomeUnknown;
+        let kind = if verdict.cause == Cause::Deleted && !was_requested { ErrorKind::NotFound } else { error.kind() };
+        error.with_kind(kind).with_verdict(verdict)
+    }
+}
