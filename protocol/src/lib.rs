@@ -1,4 +1,30 @@
 //! What the library and the guest say to each other beyond SSH: names, numbers and messages. Depends on nothing of ours.
+//!
+//! The whole is written down in `docs/guest-protocol.md`, so that somebody could write another guest or another client.
+
+mod bytes;
+mod control;
+mod exit;
+mod frame;
+mod request;
+mod response;
+mod signal;
+
+pub use bytes::Bytes;
+pub use control::{Authorized, ControlAnswer, ControlRequest, control_socket};
+pub use exit::ExitCode;
+pub use frame::{
+    Decoder, FrameError, FrameKind, HEADER_LENGTH, MAX_CONTROL_PAYLOAD, Piece, Resize, STDIN_WINDOW, header,
+};
+pub use request::{
+    DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, Input, Limit, Output,
+    Renew, Request, Run, SignalCommand, Stream, Terminal, User,
+};
+pub use response::{
+    Cause, CommandInfo, DetachedInfo, Digest, Ended, Expiry, Failure, FailureKind, Followed, Hello, NeverRan, Promises,
+    Response, Stage, Started, Status, StreamInfo, Usage,
+};
+pub use signal::{signal_name, signal_number};
 
 /// The protocol's number. Library and guest work together if theirs are equal; within one number, fields are only added, unknown
 /// ones are ignored and absent ones have defaults.
@@ -15,3 +41,6 @@ pub const SFTP_ERRNO_BASE: u32 = 0x1_0000;
 
 /// A flag of SFTP's `open` beyond the standard ones: what passes through the handle in sequence is hashed.
 pub const SFTP_OPEN_DIGEST: u32 = 0x0100_0000;
+
+/// The TCP port on which a guest listens if nothing else is said.
+pub const DEFAULT_PORT: u16 = 2222;

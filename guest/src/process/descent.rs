@@ -1,0 +1,1 @@
+//! Finding and killing the descendants of a command.

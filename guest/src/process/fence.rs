@@ -1,0 +1,1 @@
+//! What commands may not do to the guest: a seccomp filter.

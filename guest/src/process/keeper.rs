@@ -1,0 +1,1 @@
+//! The process that runs one command and answers for its descendants.

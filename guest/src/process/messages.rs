@@ -1,0 +1,1 @@
+//! What guest, zygote and keepers say to each other.
