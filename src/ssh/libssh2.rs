@@ -327,14 +327,7 @@ fn short(length: usize) -> Answer<c_uint> {
     })
 }
 
-/// One of the two output streams of a channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamId {
-    Stdout = 0,
-    Stderr = 1,
-}
-
-/// An SSH channel. Dropping it without a finished [`Channel::close`] leaves it to its session, which is then to be thrown away.
+/// An SSH channel. Dropping it leaves it to its session, which frees it at its own end.
 pub(super) struct Channel {
     session: ssh2::Session,
     channel: NonNull<raw::LIBSSH2_CHANNEL>,
@@ -365,38 +358,22 @@ impl Channel {
         locked(&self.session, |raw| f(raw, self.channel.as_ptr()))
     }
 
-    pub(super) fn request_pty(&self, kind: &str, columns: u16, rows: u16) -> Answer<()> {
-        let length = short(kind.len())?;
-        // SAFETY: see `with`; libssh2 copies the kind; no modes are given.
+    /// Starts a subsystem of the server.
+    pub(super) fn subsystem(&self, name: &str) -> Answer<()> {
+        let length = short(name.len())?;
+        // SAFETY: see `with`; "subsystem" and `name` outlive the call, and libssh2 copies both.
         self.with(|session, channel| unsafe {
-            let (kind, columns, rows) = (kind.as_ptr().cast(), columns.into(), rows.into());
-            let modes = ptr::null();
-            check(session, raw::libssh2_channel_request_pty_ex(channel, kind, length, modes, 0, columns, rows, 0, 0))
+            let (kind, name) = (c"subsystem".as_ptr(), name.as_ptr().cast());
+            check(session, raw::libssh2_channel_process_startup(channel, kind, 9, name, length))
         })
     }
 
-    pub(super) fn resize_pty(&self, columns: u16, rows: u16) -> Answer<()> {
-        // SAFETY: see `with`.
-        self.with(|session, channel| unsafe {
-            check(session, raw::libssh2_channel_request_pty_size_ex(channel, columns.into(), rows.into(), 0, 0))
-        })
-    }
-
-    pub(super) fn exec(&self, line: &[u8]) -> Answer<()> {
-        let length = short(line.len())?;
-        // SAFETY: see `with`; "exec" and `line` outlive the call, and libssh2 copies both.
-        self.with(|session, channel| unsafe {
-            let (kind, line) = (c"exec".as_ptr(), line.as_ptr().cast());
-            check(session, raw::libssh2_channel_process_startup(channel, kind, 4, line, length))
-        })
-    }
-
-    /// Bytes read into `buffer`; 0 means that nothing more will come.
-    pub(super) fn read(&self, stream: StreamId, buffer: &mut [u8]) -> Answer<usize> {
+    /// Bytes of the channel's data read into `buffer`; 0 means that nothing more will come.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> Answer<usize> {
         // SAFETY: see `with`; the buffer is ours and as long as said.
         self.with(|session, channel| unsafe {
             let (bytes, length) = (buffer.as_mut_ptr().cast(), buffer.len());
-            check_length(session, raw::libssh2_channel_read_ex(channel, stream as c_int, bytes, length))
+            check_length(session, raw::libssh2_channel_read_ex(channel, 0, bytes, length))
         })
     }
 
@@ -405,77 +382,6 @@ impl Channel {
         self.with(|session, channel| unsafe {
             check_length(session, raw::libssh2_channel_write_ex(channel, 0, bytes.as_ptr().cast(), bytes.len()))
         })
-    }
-
-    pub(super) fn send_eof(&self) -> Answer<()> {
-        // SAFETY: see `with`.
-        self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_send_eof(channel)) })
-    }
-
-    /// The server has closed its side of both streams, and everything that it sent has been read.
-    pub(super) fn at_eof(&self) -> bool {
-        // SAFETY: see `with`.
-        self.with(|_, channel| unsafe { raw::libssh2_channel_eof(channel) == 1 })
-    }
-
-    /// Waits for the server to close the channel; allowed once it is at its end.
-    pub(super) fn wait_closed(&self) -> Answer<()> {
-        // SAFETY: see `with`.
-        self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_wait_closed(channel)) })
-    }
-
-    /// Asks the server for something that it refuses once a command was requested. Its answer comes after all that it sent before: one
-    /// round trip.
-    pub(super) fn ping(&self) -> Answer<()> {
-        const NAME: &[u8] = b"SANDBOX_PING";
-        // SAFETY: see `with`; libssh2 copies the name, and the value is empty.
-        self.with(|session, channel| unsafe {
-            let (name, length) = (NAME.as_ptr().cast(), NAME.len() as c_uint);
-            match raw::libssh2_channel_setenv_ex(channel, name, length, name, 0) {
-                raw::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => Ok(()),
-                code => check(session, code),
-            }
-        })
-    }
-
-    /// The exit code, if the server really sent one.
-    pub(super) fn exit_code(&self) -> Option<i32> {
-        // SAFETY: see `with`.
-        self.with(|_, channel| unsafe {
-            (libssh2_channel_has_exit_status(channel) != 0).then(|| raw::libssh2_channel_get_exit_status(channel))
-        })
-    }
-
-    /// The name of the signal that ended the command, without `SIG`, if the server sent one.
-    pub(super) fn exit_signal(&self) -> Option<String> {
-        let (mut name, mut length) = (ptr::null_mut(), 0);
-        // SAFETY: see `with`; libssh2 allocates `length` bytes for the name, which are copied and given back to it here. The
-        // other outputs may be NULL.
-        self.with(|session, channel| unsafe {
-            let (name_out, length_out) = (&raw mut name, &raw mut length);
-            let (text, text_length) = (ptr::null_mut(), ptr::null_mut());
-            raw::libssh2_channel_get_exit_signal(channel, name_out, length_out, text, text_length, text, text_length);
-            if name.is_null() {
-                return None;
-            }
-            let text = String::from_utf8_lossy(std::slice::from_raw_parts(name.cast::<u8>(), length)).into_owned();
-            raw::libssh2_free(session, name.cast());
-            Some(text)
-        })
-    }
-
-    /// Asks the server to send the command's process group a signal, named without `SIG`. There is no answer.
-    pub(super) fn signal(&self, name: &str) -> Answer<()> {
-        // SAFETY: see `with`; libssh2 copies the name.
-        self.with(|session, channel| unsafe {
-            check(session, libssh2_channel_signal_ex(channel, name.as_ptr().cast(), name.len()))
-        })
-    }
-
-    /// Closes the channel on both sides. Done once this returns anything but `would_block`; the channel must not be used after.
-    pub(super) fn close(&mut self) -> Answer<()> {
-        // SAFETY: see `with`. libssh2 frees the channel if and only if it returns 0; the one caller forgets it then.
-        self.with(|session, channel| unsafe { check(session, raw::libssh2_channel_free(channel)) })
     }
 }
 

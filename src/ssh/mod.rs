@@ -1,7 +1,7 @@
 //! The SSH side: the only code that names ssh2 and libssh2. It runs on the caller's thread and is driven by deadlines.
 
 mod cipher;
-pub(crate) mod exec;
+pub(crate) mod commands;
 pub(crate) mod identity;
 mod libssh2;
 pub(crate) mod pool;

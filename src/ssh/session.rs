@@ -12,6 +12,7 @@ use std::time::Duration;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use super::cipher;
+use super::commands::CommandChannel;
 use super::identity::{Identity, PublicKey};
 use super::libssh2::{self, Answer, Awaited, Connection, Failure, Sftp};
 use crate::deadline::Deadline;
@@ -33,6 +34,9 @@ const ANSWER: u64 = 512;
 /// The only cipher of a libssh2 from elsewhere that is offered. With its others, a server that sends a packet of an odd length makes
 /// an assertion fail, which ends this whole process.
 const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
+
+/// What the session calls itself.
+const VERSION: &str = concat!("SSH-2.0-sandbox_", env!("CARGO_PKG_VERSION"));
 
 /// A byte stream to a sandbox's SSH server.
 #[derive(Debug)]
@@ -113,9 +117,10 @@ pub(crate) struct Session {
     connection: Arc<Connection>,
     host_key: PublicKey,
     sftp: Option<Sftp>,
-    takes_signals: bool,
-    /// Something else than its commands may have been hit.
-    is_spoilt: Cell<bool>,
+    /// `None` before its first use and during a request.
+    commands: Option<CommandChannel>,
+    /// Must not go back to the pool.
+    is_unusable: Cell<bool>,
     /// The shortest that was seen.
     round_trip: Cell<Option<Duration>>,
     pid: u32,
@@ -133,6 +138,8 @@ impl Session {
         let mut ssh = ssh2::Session::new().map_err(|e| connect_error("begin", e.into()))?;
         let connection = Connection::attach(&mut ssh, stream);
         ssh.set_blocking(false);
+        // By this name the guest knows that SFTP may answer with error numbers.
+        ssh.set_banner(VERSION).map_err(|e| connect_error("begin", e.into()))?;
         // The start script makes an ed25519 key; anything else is not our server.
         let prefer = |method, names| ssh.method_pref(method, names).map_err(|e| connect_error("begin", e.into()));
         prefer(ssh2::MethodType::HostKey, "ssh-ed25519")?;
@@ -158,10 +165,9 @@ impl Session {
                 ),
             ));
         }
-        // Without a monitor process, which a login as root does not get, sshd ignores all requests to signal.
-        let takes_signals = login.user != "root";
-        let (is_spoilt, round_trip, pid) = (Cell::new(false), Cell::new(None), std::process::id());
-        let mut session = Self { ssh, connection, host_key, sftp: None, takes_signals, is_spoilt, round_trip, pid };
+        let (is_unusable, round_trip, pid) = (Cell::new(false), Cell::new(None), std::process::id());
+        let (sftp, commands) = (None, None);
+        let mut session = Self { ssh, connection, host_key, sftp, commands, is_unusable, round_trip, pid };
         session.authenticate(login, deadline)?;
         if session.is_tunnel() {
             // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
@@ -206,19 +212,26 @@ impl Session {
         matches!(self.connection.stream(), Stream::Tunnel(_))
     }
 
-    /// Whether the server passes signals on to commands.
-    pub(super) fn takes_signals(&self) -> bool {
-        self.takes_signals
+    /// Keeps the session from being used again.
+    pub(super) fn mark_unusable(&self) {
+        self.is_unusable.set(true);
     }
 
-    /// Sees to it that the session is not used again.
-    pub(super) fn spoil(&self) {
-        self.is_spoilt.set(true);
+    /// The command channel, for one request; opened at its first use.
+    pub(super) fn take_commands(&mut self, deadline: Deadline) -> Result<CommandChannel> {
+        match self.commands.take() {
+            Some(commands) => Ok(commands),
+            None => CommandChannel::open(self, deadline),
+        }
+    }
+
+    pub(super) fn keep_commands(&mut self, commands: CommandChannel) {
+        self.commands = Some(commands);
     }
 
     /// False once the peer has closed the connection. One system call, no traffic.
     pub(crate) fn is_alive(&self) -> bool {
-        if self.is_spoilt.get() {
+        if self.is_unusable.get() {
             return false;
         }
         match libssh2::peek(self.connection.stream().as_fd(), &mut [0]) {
@@ -314,7 +327,7 @@ impl Drop for Session {
             let _ = SockRef::from(self.connection.stream()).shutdown(std::net::Shutdown::Both);
         } else {
             // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
-            std::mem::forget((self.ssh.clone(), self.sftp.take()));
+            std::mem::forget((self.ssh.clone(), self.sftp.take(), self.commands.take()));
         }
     }
 }

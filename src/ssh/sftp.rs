@@ -86,7 +86,7 @@ impl<'s> Client<'s> {
     /// Makes one request about the file of this name.
     fn ask<T>(&self, name: &[u8], done: impl fmt::Display, mut step: impl FnMut(&Sftp) -> Answer<T>) -> Result<T> {
         self.drive("the SFTP server's answer", || step(&self.sftp))
-            .map_err(|stop| self.spoiling(failed(name, done, stop)))
+            .map_err(|stop| self.discarding(failed(name, done, stop)))
     }
 
     fn drive<T>(&self, waiting_for: &str, mut step: impl FnMut() -> Answer<T>) -> std::result::Result<T, Stop> {
@@ -95,9 +95,9 @@ impl<'s> Client<'s> {
 
     /// Sees to it that the session is not used again, unless the server just said no: libssh2 would take the next request of the
     /// same kind for the one that is not answered.
-    fn spoiling(&self, e: Error) -> Error {
+    fn discarding(&self, e: Error) -> Error {
         if !is_refusal(&e) {
-            self.session.spoil();
+            self.session.mark_unusable();
         }
         e
     }
@@ -192,7 +192,7 @@ impl<'s> Client<'s> {
         let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
         let listed = self.list_opened(&mut directory, path);
         match listed {
-            Err(e) if !is_refusal(&e) => Err(self.spoiling(e)),
+            Err(e) if !is_refusal(&e) => Err(self.discarding(e)),
             // After the server's own "no" the session is used again.
             _ => self.close(&mut directory, path).and(listed),
         }
@@ -274,7 +274,7 @@ impl<'s> Client<'s> {
         let is_closed = self
             .session
             .await_answer(self.deadline, close)
-            .map_err(|stop| self.spoiling(failed(name, "closed", stop)))?
+            .map_err(|stop| self.discarding(failed(name, "closed", stop)))?
             .is_some();
         let found = self.ask(name, "looked at", |sftp| sftp.lstat(path));
         if !is_closed {
@@ -309,7 +309,7 @@ impl<'s> Client<'s> {
                 return self.read_cautiously(opened, buffer, offset);
             }
             read => read
-                .map_err(|stop| self.spoiling(failed(&opened.name, format_args!("read beyond byte {offset}"), stop)))?,
+                .map_err(|stop| self.discarding(failed(&opened.name, format_args!("read beyond byte {offset}"), stop)))?,
         };
         opened.ahead.set(opened.ahead.get().saturating_sub(length as u64));
         self.session.allow(length as u64 + length as u64 / CONTENTS);

@@ -1,0 +1,478 @@
+//! The command channel of a session: requests to the guest, one after another, each with the frames that belong to it.
+//!
+//! The channel stays open for as long as the session, so a warm command costs one round trip: its request goes out, its result
+//! comes back. What `docs/guest-protocol.md` describes is spoken here and nowhere else.
+
+use std::time::{Duration, Instant};
+
+use sandbox_protocol::{
+    COMMAND_SUBSYSTEM, Decoder, FrameKind, HEADER_LENGTH, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header,
+};
+
+use super::libssh2::{Awaited, Channel, Failure};
+use super::session::{Session, Stop, lost_or};
+use crate::deadline::Deadline;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
+/// this gains nothing, and takes its way through memory instead of the processor's cache.
+const WINDOW: u32 = 2 << 20;
+const LONG_LINK_WINDOW: u32 = 8 << 20;
+/// A round trip that takes longer than this makes a link long.
+const SHORT_LINK: Duration = Duration::from_millis(10);
+/// One read: libssh2 hands over what has arrived, up to this many bytes.
+const READ_BUFFER: usize = 64 << 10;
+/// What an idle session keeps of a buffer.
+const SMALL: usize = 4 << 10;
+/// The standard input that one frame carries at most.
+const INPUT_PIECE: usize = 128 << 10;
+/// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes milliseconds
+/// where the machine has time.
+const CONFIRMATION: Duration = Duration::from_secs(5);
+
+/// One of the two output streams of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamId {
+    Stdout = 0,
+    Stderr = 1,
+}
+
+/// What there is to send to the command's input.
+#[derive(Debug)]
+pub(crate) enum Input<'a> {
+    Bytes(&'a [u8]),
+    /// Nothing now; a descriptor of [`Streams::descriptors`] will tell.
+    Later,
+    End,
+}
+
+/// What the caller wants of a running command beside its streams.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// Send the process group this signal, named without `SIG`.
+    Signal(String),
+    /// Kill the command and its descendants.
+    Kill,
+    /// The terminal has another size now.
+    Resize(Size),
+}
+
+/// The size of a terminal in characters.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Size {
+    pub(crate) columns: u16,
+    pub(crate) rows: u16,
+}
+
+/// The caller's side of a command's streams. An error from any method stops the command. Nothing here may block.
+pub(crate) trait Streams {
+    /// The program has been executed.
+    fn started(&mut self) {}
+
+    fn input(&mut self) -> Result<Input<'_>>;
+
+    /// So many bytes of the last input are sent.
+    fn sent(&mut self, length: usize);
+
+    /// Whether [`Streams::output`] may be called for this stream.
+    fn has_room(&mut self, _stream: StreamId) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()>;
+
+    /// True once `output` has failed: the command is not wanted any more, and what it still writes is thrown away.
+    fn is_stopped(&self) -> bool {
+        false
+    }
+
+    fn control(&mut self) -> Option<Control> {
+        None
+    }
+
+    /// What to wait for beside the guest: descriptors that become readable or writable. The argument is whether more input would
+    /// be asked for.
+    fn descriptors(&self, _takes_input: bool) -> Vec<Awaited<'_>> {
+        Vec::new()
+    }
+}
+
+/// The command channel of a session.
+#[derive(Debug)]
+pub(crate) struct CommandChannel {
+    channel: Channel,
+    decoder: Decoder,
+    /// What was read and not decoded yet: `buffer[start..end]`.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// Frames to send, of which `written` bytes have been handed over.
+    outgoing: Vec<u8>,
+    written: usize,
+}
+
+impl CommandChannel {
+    /// Opens the channel: 2 round trips. Nothing has been asked of the sandbox when this fails.
+    pub(super) fn open(session: &Session, deadline: Deadline) -> Result<Self> {
+        let is_short = session.round_trip().is_some_and(|time| time <= SHORT_LINK);
+        let window = if is_short { WINDOW } else { LONG_LINK_WINDOW };
+        let refused = |stop: Stop, what: &str| {
+            let error = stop.into_error(|failure| lost_or(what, failure));
+            match error.kind() {
+                ErrorKind::TimedOut | ErrorKind::Cancelled => error.context("nothing was asked of the sandbox"),
+                _ => error,
+            }
+        };
+        let began = Instant::now();
+        let channel = session
+            .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, window))
+            .map_err(|stop| refused(stop, "the SSH server opens no more channels"))?;
+        session.took_round_trip(began.elapsed());
+        session
+            .drive(deadline, "the command channel", |_| channel.subsystem(COMMAND_SUBSYSTEM))
+            .map_err(|stop| refused(stop, "the SSH server runs no commands for this library"))?;
+        let (decoder, buffer, outgoing) = (Decoder::default(), Vec::new(), Vec::new());
+        Ok(Self { channel, decoder, buffer, start: 0, end: 0, outgoing, written: 0 })
+    }
+
+    fn push(&mut self, kind: FrameKind, payload: &[u8]) -> Result<()> {
+        let length = u32::try_from(payload.len())
+            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "the request is longer than 4 GiB"))?;
+        self.outgoing.extend_from_slice(&header(kind, length));
+        self.outgoing.extend_from_slice(payload);
+        Ok(())
+    }
+}
+
+/// How a request ended.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    /// Why it was cancelled, if it was: the caller's own error, or that the time ran out.
+    pub(crate) cancelled: Option<Error>,
+}
+
+/// Asks the guest for something, and moves the streams that belong to it until the result is there. The session can be used
+/// again if this succeeds. [`ErrorKind::Disconnected`] if the connection was lost before the guest had the request as a whole,
+/// so that it was not begun; [`ErrorKind::OutcomeUnknown`] if it was lost after that.
+pub(crate) fn request(
+    session: &mut Session,
+    request: &Request,
+    streams: &mut impl Streams,
+    deadline: Deadline,
+) -> Result<Answer> {
+    let mut commands = session.take_commands(deadline)?;
+    let answer = Conversation::begin(session, &mut commands, request, deadline)?.run(streams, deadline)?;
+    session.keep_commands(commands);
+    Ok(answer)
+}
+
+/// One request under way.
+struct Conversation<'s> {
+    session: &'s Session,
+    commands: &'s mut CommandChannel,
+    /// Bytes of standard input that the guest takes now.
+    credit: usize,
+    input_ended: bool,
+    has_started: bool,
+    received: [u64; 2],
+    response: Option<Response>,
+}
+
+impl<'s> Conversation<'s> {
+    /// Writes the request. The guest begins only when it has it as a whole, so a failure here means that nothing was begun.
+    fn begin(
+        session: &'s Session,
+        commands: &'s mut CommandChannel,
+        request: &Request,
+        deadline: Deadline,
+    ) -> Result<Self> {
+        let text = serde_json::to_vec(request)
+            .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the request can't be encoded: {e}")))?;
+        let mut this = Self {
+            session,
+            commands,
+            credit: STDIN_WINDOW,
+            input_ended: false,
+            has_started: false,
+            received: [0; 2],
+            response: None,
+        };
+        this.commands.push(FrameKind::Request, &text)?;
+        while !this.flush(deadline).map_err(not_begun)? {
+            deadline.check("the request").map_err(|e| e.context("nothing was asked of the sandbox"))?;
+            this.session.wait_for_traffic(&[], deadline);
+        }
+        Ok(this)
+    }
+
+    /// Moves the frames until the result is there. When the deadline passes, or the caller's side fails or is interrupted, the
+    /// request is cancelled, and the guest's answer to that is waited for.
+    fn run(mut self, streams: &mut impl Streams, deadline: Deadline) -> Result<Answer> {
+        match self.converse(streams, deadline) {
+            Ok(response) => Ok(Answer { response, cancelled: None }),
+            Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) || streams.is_stopped() => {
+                match self.cancel(streams) {
+                    Ok(response) => Ok(Answer { response, cancelled: Some(e) }),
+                    Err(silence) => Err(unconfirmed(e, &silence)),
+                }
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Hands over what is to be sent; true if nothing is left.
+    fn flush(&mut self, deadline: Deadline) -> Result<bool> {
+        let CommandChannel { channel, outgoing, written, .. } = &mut *self.commands;
+        while *written < outgoing.len() {
+            let rest = &outgoing[*written..];
+            match self.session.attempt(deadline, "the sandbox", || channel.write(rest)).map_err(lost)? {
+                Some(length) => *written += length,
+                None => return Ok(false),
+            }
+        }
+        outgoing.clear();
+        outgoing.shrink_to(SMALL);
+        *written = 0;
+        Ok(true)
+    }
+
+    fn converse(&mut self, streams: &mut impl Streams, deadline: Deadline) -> Result<Response> {
+        loop {
+            while let Some(control) = streams.control() {
+                self.obey(&control)?;
+            }
+            self.take_input(streams)?;
+            let arrivals = self.session.arrivals();
+            let all_sent = self.flush(deadline)?;
+            let read = self.receive(streams, deadline)?;
+            if let Some(response) = self.response.take() {
+                return self.complete(response);
+            }
+            deadline.check("the command")?;
+            if read == Read::Some || self.session.arrivals() != arrivals {
+                continue;
+            }
+            let takes_input = all_sent && !self.input_ended && self.credit > 0;
+            let descriptors = streams.descriptors(takes_input);
+            match read {
+                // The caller has no room: what comes from the guest must wait for that.
+                Read::NoRoom => Awaited::wait_any(&descriptors, deadline),
+                _ => self.session.wait_for_traffic(&descriptors, deadline),
+            }
+        }
+    }
+
+    fn obey(&mut self, control: &Control) -> Result<()> {
+        match control {
+            Control::Signal(name) => self.commands.push(FrameKind::Signal, name.as_bytes()),
+            Control::Kill => self.commands.push(FrameKind::Cancel, &[]),
+            Control::Resize(Size { columns, rows }) => {
+                let size = Resize { columns: *columns, rows: *rows };
+                let text = serde_json::to_vec(&size)
+                    .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the size can't be encoded: {e}")))?;
+                self.commands.push(FrameKind::Resize, &text)
+            }
+        }
+    }
+
+    /// Makes a frame of the next input, if the guest takes it and the last one is sent.
+    fn take_input(&mut self, streams: &mut impl Streams) -> Result<()> {
+        if self.input_ended || !self.commands.outgoing.is_empty() || self.credit == 0 {
+            return Ok(());
+        }
+        let room = self.credit.min(INPUT_PIECE);
+        let length = match streams.input()? {
+            Input::Later => return Ok(()),
+            Input::End => {
+                self.input_ended = true;
+                return self.commands.push(FrameKind::StdinEof, &[]);
+            }
+            Input::Bytes(bytes) => {
+                let piece = &bytes[..bytes.len().min(room)];
+                self.commands.outgoing.extend_from_slice(&header(FrameKind::Stdin, piece.len() as u32));
+                self.commands.outgoing.extend_from_slice(piece);
+                piece.len()
+            }
+        };
+        self.credit -= length;
+        streams.sent(length);
+        Ok(())
+    }
+
+    /// Reads once and hands on what came.
+    fn receive(&mut self, streams: &mut impl Streams, deadline: Deadline) -> Result<Read> {
+        let CommandChannel { channel, buffer, start, end, .. } = &mut *self.commands;
+        if *start == *end {
+            buffer.resize(READ_BUFFER, 0);
+            match self.session.attempt(deadline, "the sandbox", || channel.read(buffer)).map_err(lost)? {
+                None => return Ok(Read::Nothing),
+                Some(0) => return Err(closed()),
+                Some(length) => (*start, *end) = (0, length),
+            }
+        }
+        self.decode(streams)
+    }
+
+    fn decode(&mut self, streams: &mut impl Streams) -> Result<Read> {
+        let CommandChannel { decoder, buffer, start, end, .. } = &mut *self.commands;
+        let mut input = &buffer[*start..*end];
+        while self.response.is_none() {
+            let has_room = streams.has_room(StreamId::Stdout)? && streams.has_room(StreamId::Stderr)?;
+            if !has_room && !streams.is_stopped() {
+                *start = *end - input.len();
+                return Ok(Read::NoRoom);
+            }
+            let piece = decoder.next(&mut input).map_err(|e| protocol_error(&e.to_string()))?;
+            let result = match piece {
+                None => break,
+                Some(Piece::Bytes(FrameKind::Stdout, bytes)) => {
+                    self.received[0] += bytes.len() as u64;
+                    streams.output(StreamId::Stdout, bytes)
+                }
+                Some(Piece::Bytes(FrameKind::Stderr, bytes)) => {
+                    self.received[1] += bytes.len() as u64;
+                    streams.output(StreamId::Stderr, bytes)
+                }
+                Some(Piece::Frame(FrameKind::Started, text)) => {
+                    serde_json::from_slice::<Started>(text).map_err(|e| protocol_error(&e.to_string()))?;
+                    self.has_started = true;
+                    streams.started();
+                    Ok(())
+                }
+                Some(Piece::Frame(FrameKind::StdinCredit, bytes)) => {
+                    let bytes = bytes.try_into().map_err(|_| protocol_error("a credit is four bytes"))?;
+                    // More than the window is never credited; a guest that says so gets no more than that.
+                    self.credit = (self.credit + u32::from_be_bytes(bytes) as usize).min(STDIN_WINDOW);
+                    Ok(())
+                }
+                Some(Piece::Frame(FrameKind::Result, text)) => {
+                    self.response =
+                        Some(serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?);
+                    Ok(())
+                }
+                Some(_) => Err(protocol_error("a frame that only a client sends")),
+            };
+            if let Err(e) = result {
+                *start = *end - input.len();
+                return Err(e);
+            }
+        }
+        *start = *end - input.len();
+        if *start == *end && self.response.is_some() {
+            // An idle session keeps no buffer.
+            *buffer = Vec::new();
+        }
+        Ok(Read::Some)
+    }
+
+    /// The result, if all output that belongs to it has come and nothing else has.
+    fn complete(&mut self, response: Response) -> Result<Response> {
+        let commands = &mut *self.commands;
+        if commands.written == 0 {
+            commands.outgoing.clear();
+        }
+        if commands.start != commands.end || !commands.decoder.is_at_boundary() {
+            // Something comes that belongs to no request.
+            self.session.mark_unusable();
+        }
+        if let Response::Ended(ended) = &response
+            && [ended.stdout, ended.stderr] != self.received
+        {
+            let message = format!(
+                "the sandbox says that it sent {} and {} bytes of output, {} and {} have come",
+                ended.stdout, ended.stderr, self.received[0], self.received[1]
+            );
+            return Err(Error::new(ErrorKind::OutcomeUnknown, message));
+        }
+        Ok(response)
+    }
+
+    /// Asks for the end of the request and waits for the result. What was written before the end still arrives, and is kept.
+    fn cancel(&mut self, streams: &mut impl Streams) -> Result<Response> {
+        let deadline = Deadline::after(Some(CONFIRMATION));
+        self.input_ended = true;
+        self.commands.push(FrameKind::Cancel, &[])?;
+        self.converse(&mut Last { streams }, deadline)
+    }
+}
+
+/// How a read ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Some,
+    Nothing,
+    NoRoom,
+}
+
+/// The streams of a command that is being killed: its output still counts, its input does not.
+struct Last<'a, S> {
+    streams: &'a mut S,
+}
+
+impl<S: Streams> Streams for Last<'_, S> {
+    fn started(&mut self) {
+        self.streams.started();
+    }
+
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::Later)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        // A reader without room, or one that has stopped the command, loses it.
+        if !self.streams.is_stopped() && self.streams.has_room(stream).unwrap_or(false) {
+            let _ = self.streams.output(stream, bytes);
+        }
+        Ok(())
+    }
+}
+
+/// The streams of a request that has none.
+#[derive(Debug)]
+pub(crate) struct NoStreams;
+
+impl Streams for NoStreams {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, _: StreamId, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A failure before the request was complete.
+fn not_begun(e: Error) -> Error {
+    match e.kind() {
+        ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected).context("nothing was asked of the sandbox"),
+        _ => e,
+    }
+}
+
+/// A failure after the request was written.
+fn lost(stop: Stop) -> Error {
+    stop.into_error(|failure: Failure| {
+        let message =
+            format!("the connection was lost after the request was sent, it may have been carried out: {}", failure.message);
+        Error::new(ErrorKind::OutcomeUnknown, message).with_ssh_code(failure.code)
+    })
+}
+
+fn closed() -> Error {
+    let message = "the sandbox closed the command channel without a result: the request may have been carried out";
+    Error::new(ErrorKind::OutcomeUnknown, message)
+}
+
+fn protocol_error(what: &str) -> Error {
+    Error::new(ErrorKind::OutcomeUnknown, format!("the sandbox's answer is not understood ({what}): it may have been changed"))
+}
+
+/// The guest did not answer in time that the request has ended.
+fn unconfirmed(e: Error, silence: &Error) -> Error {
+    e.context(format!("the sandbox did not confirm that all its processes are gone: {}", silence.message()))
+}
