@@ -4,11 +4,12 @@ use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-pub(crate) use super::libssh2::{Awaited, StreamId};
-use super::libssh2::{Channel, Failure};
+pub(crate) use super::raw::StreamId;
+use super::raw::{Answer, Channel, Failure};
 use super::session::{Session, Stop, TURN, is_lost, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fd::Awaited;
 
 /// What the server may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
 /// this gains nothing, and takes its way through memory instead of the processor's cache.
@@ -367,11 +368,7 @@ impl<'s> Running<'s> {
         Ok((ending, said.stdout))
     }
 
-    fn attempt<T>(
-        &self,
-        deadline: Deadline,
-        step: impl FnMut() -> super::libssh2::Answer<T>,
-    ) -> std::result::Result<Option<T>, Stop> {
+    fn attempt<T>(&self, deadline: Deadline, step: impl FnMut() -> Answer<T>) -> std::result::Result<Option<T>, Stop> {
         self.session.attempt(deadline, "the command", step)
     }
 
