@@ -20,7 +20,8 @@ use crate::nonce;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
-use crate::ssh::session::{Login, Session, Stream};
+use crate::ssh::session::{Login, Session};
+use crate::ssh::stream::Stream;
 
 /// Pause before sshd is tried again. It starts within some ten milliseconds after its container.
 const SSHD_RETRY: Duration = Duration::from_millis(15);

@@ -14,7 +14,8 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
-use crate::ssh::session::{Login, Session, Stream};
+use crate::ssh::session::{Login, Session};
+use crate::ssh::stream::Stream;
 
 /// How long `auto` waits for an answer from the Pod's address before it stays on the tunnel.
 const PROBE: Duration = Duration::from_secs(1);

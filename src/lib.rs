@@ -59,6 +59,7 @@ mod context;
 mod deadline;
 mod endpoint;
 mod error;
+mod fd;
 mod ffi;
 mod files;
 mod hex;

@@ -15,9 +15,10 @@ use super::line::NEVER_RAN;
 use super::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fd::Awaited;
 use crate::nonce;
 use crate::runtime::Process;
-use crate::ssh::exec::{Awaited, Collector, Ending, Input, Order, Size, StreamId, Streams};
+use crate::ssh::exec::{Collector, Ending, Input, Order, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///

@@ -11,7 +11,8 @@ use std::thread;
 use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ssh::exec::{Awaited, Input};
+use crate::fd::Awaited;
+use crate::ssh::exec::Input;
 
 /// One read of a source.
 const BUFFER: usize = 64 << 10;

@@ -3,7 +3,8 @@
 use super::input::Taken;
 use super::output::OutputStream;
 use crate::error::Result;
-use crate::ssh::exec::{Awaited, Ending, Input, Order, StreamId, Streams};
+use crate::fd::Awaited;
+use crate::ssh::exec::{Ending, Input, Order, StreamId, Streams};
 
 /// Hands output over until the caller wants no more.
 pub(super) struct Receiver<F> {

@@ -14,7 +14,7 @@ use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
 use super::transfer::PERMISSIONS;
-use crate::ssh::sftp::close_one_of;
+use crate::fd::close_one_of;
 
 /// A directory that things are written below.
 pub(super) struct Root {

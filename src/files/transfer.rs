@@ -14,9 +14,10 @@ use super::digest::{Summing, is_mismatch};
 use super::{Files, Repeat, beside, file_bytes_of, invalid};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fd::close_one_of;
 use crate::hex;
 use crate::ssh::pool::Lease;
-use crate::ssh::sftp::{Attributes, Client, DIRECTORY, Opened, Quoted, REGULAR, close_one_of, flags};
+use crate::ssh::sftp::{Attributes, Client, DIRECTORY, Opened, Quoted, REGULAR, flags};
 
 /// Permission bits; set-user-id and its like do not travel.
 pub(super) const PERMISSIONS: u32 = 0o777;

@@ -9,10 +9,11 @@ use sandbox_protocol::{
     COMMAND_SUBSYSTEM, Decoder, FrameKind, HEADER_LENGTH, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header,
 };
 
-use super::libssh2::{Awaited, Channel, Failure};
+use super::raw::{Channel, Failure};
 use super::session::{Session, Stop, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fd::{self, Awaited};
 
 /// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
 /// this gains nothing, and takes its way through memory instead of the processor's cache.
@@ -26,6 +27,8 @@ const READ_BUFFER: usize = 64 << 10;
 const SMALL: usize = 4 << 10;
 /// The standard input that one frame carries at most.
 const INPUT_PIECE: usize = 128 << 10;
+/// The longest single wait for the caller's side; the loop around it looks at the deadline again.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes milliseconds
 /// where the machine has time.
 const CONFIRMATION: Duration = Duration::from_secs(5);
@@ -257,7 +260,7 @@ impl<'s> Conversation<'s> {
             let descriptors = streams.descriptors(takes_input);
             match read {
                 // The caller has no room: what comes from the guest must wait for that.
-                Read::NoRoom => Awaited::wait_any(&descriptors, deadline),
+                Read::NoRoom => drop(fd::poll(&descriptors, deadline.next_check().remaining_ms(LONGEST_WAIT))),
                 _ => self.session.wait_for_traffic(&descriptors, deadline),
             }
         }

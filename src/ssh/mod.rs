@@ -3,7 +3,8 @@
 mod cipher;
 pub(crate) mod commands;
 pub(crate) mod identity;
-mod libssh2;
 pub(crate) mod pool;
+mod raw;
 pub(crate) mod session;
 pub(crate) mod sftp;
+pub(crate) mod stream;

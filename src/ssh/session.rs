@@ -3,24 +3,20 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
+use socket2::SockRef;
 
 use super::cipher;
 use super::commands::CommandChannel;
 use super::identity::{Identity, PublicKey};
-use super::libssh2::{self, Answer, Awaited, Connection, Failure, Sftp};
+use super::raw::{self, Answer, Connection, Failure, Sftp};
+use super::stream::Stream;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-
-/// How long a silent peer may leave data unacknowledged before the kernel gives the connection up. The peer's kernel answers,
-/// so a command that is silent for hours does not matter.
-const DEAD_PEER: Duration = Duration::from_secs(30);
+use crate::fd::{self, Awaited};
 
 /// The longest single wait for the socket; the loops around it look at the deadline again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -37,70 +33,6 @@ const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
 
 /// What the session calls itself.
 const VERSION: &str = concat!("SSH-2.0-sandbox_", env!("CARGO_PKG_VERSION"));
-
-/// A byte stream to a sandbox's SSH server.
-#[derive(Debug)]
-pub(crate) enum Stream {
-    /// A connection to the Pod's address.
-    Direct(TcpStream),
-    /// Our end of a pair whose other end a task pumps through the API server.
-    Tunnel(UnixStream),
-}
-
-impl Stream {
-    /// Connects to the Pod's address.
-    pub(crate) fn direct(address: SocketAddr, deadline: Deadline) -> Result<Self> {
-        let attempt = || -> io::Result<TcpStream> {
-            let stream = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-            stream.set_nonblocking(true)?;
-            match stream.connect(&address.into()) {
-                Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => return Err(e),
-                _ => Awaited::wait(&[Awaited::to_write(stream.as_fd())], deadline, "the connection")?,
-            }
-            if let Some(e) = stream.take_error()? {
-                return Err(e);
-            }
-            let stream = TcpStream::from(stream);
-            // Without this a warm command costs 50 ms instead of 4: Nagle waits for an acknowledgement that is delayed.
-            stream.set_nodelay(true)?;
-            let keepalive =
-                TcpKeepalive::new().with_time(DEAD_PEER / 2).with_interval(Duration::from_secs(5)).with_retries(3);
-            let socket = SockRef::from(&stream);
-            socket.set_tcp_keepalive(&keepalive)?;
-            socket.set_tcp_user_timeout(Some(DEAD_PEER))?;
-            Ok(stream)
-        };
-        attempt().map(Self::Direct).map_err(|e| {
-            let own = e.get_ref().and_then(|e| e.downcast_ref::<Error>()).map(Error::kind);
-            let kind = if own == Some(ErrorKind::Cancelled) { ErrorKind::Cancelled } else { ErrorKind::Connect };
-            Error::new(kind, format!("no connection to {address}: {e}")).with_source(e)
-        })
-    }
-
-    /// Until a session's first command, sshd sends its small packets with Nagle's algorithm: each waits for our kernel to
-    /// acknowledge the one before, which by default it delays by 40 ms. The kernel forgets this setting again and again.
-    fn acknowledge_quickly(&self) {
-        if let Self::Direct(stream) = self {
-            let _ = SockRef::from(stream).set_tcp_quickack(true);
-        }
-    }
-
-    fn prepare(&self) -> io::Result<()> {
-        match self {
-            Self::Direct(stream) => stream.set_nonblocking(true),
-            Self::Tunnel(stream) => stream.set_nonblocking(true),
-        }
-    }
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Direct(stream) => stream.as_fd(),
-            Self::Tunnel(stream) => stream.as_fd(),
-        }
-    }
-}
 
 /// Who logs in, and to whom.
 #[derive(Clone, Copy, Debug)]
@@ -234,7 +166,7 @@ impl Session {
         if self.is_unusable.get() {
             return false;
         }
-        match libssh2::peek(self.connection.stream().as_fd(), &mut [0]) {
+        match fd::peek(self.connection.stream().as_fd(), &mut [0]) {
             Ok(length) => length > 0,
             Err(e) => e.kind() == io::ErrorKind::WouldBlock,
         }
@@ -295,7 +227,7 @@ impl Session {
                 Err(failure) if !failure.would_block() => {
                     return Err(stopped(&self.connection, failure, waiting_for));
                 }
-                Err(_) if !libssh2::waits_for(&self.ssh).1 => return Ok(None),
+                Err(_) if !raw::waits_for(&self.ssh).1 => return Ok(None),
                 Err(_) => {
                     if let Err(stop) = wait(self.connection.stream(), (false, true), deadline, waiting_for) {
                         forget_half_sent(&self.connection, step);
@@ -315,7 +247,7 @@ impl Session {
     /// Waits until something arrives, one of `others` is ready, or the deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write: false };
-        libssh2::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
+        fd::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
     }
 }
 
@@ -368,7 +300,7 @@ fn until_done<T>(
         match step() {
             Ok(value) => return Ok(value),
             Err(failure) if failure.would_block() => {
-                let directions = libssh2::waits_for(ssh);
+                let directions = raw::waits_for(ssh);
                 if has_waited && !directions.1 {
                     acknowledge_from_afar(ssh);
                 }

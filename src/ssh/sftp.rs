@@ -8,8 +8,8 @@ use std::ffi::c_ulong;
 use std::fmt;
 use std::time::Duration;
 
-use super::libssh2::{Answer, Sftp, SftpFile};
-pub(crate) use super::libssh2::{Attributes, close_one_of};
+pub(crate) use super::raw::Attributes;
+use super::raw::{Answer, Sftp, SftpFile};
 use super::session::{Session, Stop, is_lost};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};

@@ -1,0 +1,226 @@
+//! The stream of a session as libssh2 sees it: callbacks that send and receive within our limits.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
+
+use libssh2_sys as sys;
+use parking_lot::Mutex;
+
+use super::locked;
+use crate::deadline::Deadline;
+use crate::ssh::stream::Stream;
+
+#[expect(unsafe_code, reason = "declarations of C functions")]
+unsafe extern "C" {
+    fn libssh2_session_callback_set2(
+        session: *mut sys::LIBSSH2_SESSION,
+        kind: c_int,
+        callback: *mut c_void,
+    ) -> *mut c_void;
+    fn libssh2_session_set_read_timeout(session: *mut sys::LIBSSH2_SESSION, seconds: c_long);
+}
+
+/// A stream that belongs to a session, as libssh2 sees it. None of libssh2's own loops looks at the time, and a hostile server can
+/// keep each of them busy for ever; nor does libssh2 get over a packet that it can't send to its end: it can't even be freed then.
+pub(in crate::ssh) struct Connection {
+    stream: Stream,
+    view: Mutex<View>,
+}
+
+/// What libssh2 is told.
+struct View {
+    /// After this time, that nothing has arrived.
+    read_until: Deadline,
+    /// The same, since there was nothing more: libssh2 asks several times for each packet that it sends.
+    is_drained: bool,
+    /// That the connection is broken.
+    is_over: bool,
+    /// The first part of a packet is sent. libssh2 does nothing else before the rest is.
+    is_half_sent: bool,
+    /// Something has arrived since libssh2 was last told that there is nothing.
+    has_news: bool,
+    /// How often something has arrived.
+    arrivals: u64,
+    /// While the answers of an SFTP server are awaited, the time until which they are.
+    answers_until: Option<Deadline>,
+    /// How many bytes more it may send than it was asked for.
+    surplus: u64,
+}
+
+/// libssh2 keeps what an SFTP server says to nobody, and at each of its packets looks through all of that. Nothing honest is near this
+/// limit: at most 8 MiB are on their way that were asked for.
+const SURPLUS: u64 = 16 << 20;
+
+impl Connection {
+    /// Gives the session its stream, before the handshake.
+    #[expect(unsafe_code, reason = "sets callbacks")]
+    pub(in crate::ssh) fn attach(session: &mut ssh2::Session, stream: Stream) -> Arc<Self> {
+        let view = View {
+            read_until: Deadline::after(None),
+            is_drained: false,
+            is_over: false,
+            is_half_sent: false,
+            has_news: false,
+            arrivals: 0,
+            answers_until: None,
+            surplus: SURPLUS,
+        };
+        let connection = Arc::new(Self { stream, view: Mutex::new(view) });
+        session.set_tcp_stream(Arc::clone(&connection));
+        locked(session, |raw| {
+            // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the session itself
+            // holds until it has been freed. The callbacks have the types that the numbers ask for, which libssh2 restores.
+            unsafe {
+                *sys::libssh2_session_abstract(raw) = Arc::as_ptr(&connection).cast_mut().cast();
+                libssh2_session_callback_set2(raw, CALLBACK_RECV, receive as *const () as *mut c_void);
+                libssh2_session_callback_set2(raw, CALLBACK_SEND, send as *const () as *mut c_void);
+                // Deadlines are ours. By itself libssh2 gives an answer up after a minute.
+                libssh2_session_set_read_timeout(raw, c_int::MAX.into());
+            }
+        });
+        connection
+    }
+
+    /// Grows with everything that libssh2 takes off the socket.
+    pub(in crate::ssh) fn arrivals(&self) -> u64 {
+        self.view.lock().arrivals
+    }
+
+    pub(in crate::ssh) fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// After this time, and once there is nothing more, libssh2 is told that nothing has arrived.
+    pub(in crate::ssh) fn read_until(&self, deadline: Deadline) {
+        let mut view = self.view.lock();
+        (view.read_until, view.is_drained) = (deadline, false);
+    }
+
+    /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
+    /// arrived by then may be more than libssh2 can go through. `None` ends this.
+    pub(in crate::ssh) fn await_answers(&self, until: Option<Deadline>) {
+        self.view.lock().answers_until = until;
+    }
+
+    /// Whether the answer of an SFTP server is awaited that should have come.
+    pub(in crate::ssh) fn is_late(&self) -> bool {
+        self.view.lock().answers_until.is_some_and(Deadline::has_passed)
+    }
+
+    /// Takes so many bytes, which were asked for, off what the server has sent beyond that.
+    pub(in crate::ssh) fn allow(&self, bytes: u64) {
+        let mut view = self.view.lock();
+        if view.surplus > 0 {
+            view.surplus = view.surplus.saturating_add(bytes).min(SURPLUS);
+        }
+    }
+
+    /// Whether the connection was ended because an SFTP server sent more than it was asked for.
+    pub(in crate::ssh) fn is_flooded(&self) -> bool {
+        self.view.lock().surplus == 0
+    }
+
+    /// From now on nothing is sent or read.
+    pub(in crate::ssh) fn end(&self) {
+        self.view.lock().is_over = true;
+    }
+}
+
+// What ssh2 asks of a stream.
+impl AsRawFd for Connection {
+    fn as_raw_fd(&self) -> RawFd {
+        self.stream.as_fd().as_raw_fd()
+    }
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+/// `LIBSSH2_CALLBACK_SEND` and `LIBSSH2_CALLBACK_RECV`
+const CALLBACK_SEND: c_int = 5;
+const CALLBACK_RECV: c_int = 6;
+
+const AGAIN: isize = -(libc::EAGAIN as isize);
+
+/// Sends for libssh2: the number of bytes, or a negative error number.
+///
+/// # Safety
+/// As libssh2 calls it: `buffer` has `length` bytes, and `context` points to what `Connection::attach` set.
+#[expect(unsafe_code, reason = "called from C")]
+unsafe extern "C" fn send(
+    socket: c_int,
+    buffer: *const c_void,
+    length: usize,
+    flags: c_int,
+    context: *mut *mut c_void,
+) -> isize {
+    // SAFETY: see above.
+    let connection = unsafe { &*(*context).cast::<Connection>() };
+    let mut view = connection.view.lock();
+    let number = if view.is_over {
+        libc::EPIPE
+    } else {
+        // SAFETY: see above; the socket is the connection's and so open.
+        let sent = unsafe { libc::send(socket, buffer, length, flags) };
+        if let Ok(sent) = usize::try_from(sent) {
+            view.is_half_sent = sent < length;
+            return sent.cast_signed();
+        }
+        io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+    };
+    if matches!(number, libc::EAGAIN | libc::EINTR) {
+        view.is_half_sent = true;
+        return AGAIN;
+    }
+    // The rest of a packet counts as sent, and the next read tells.
+    if std::mem::take(&mut view.is_half_sent) { length.cast_signed() } else { -(number as isize) }
+}
+
+/// Reads for libssh2: bytes, 0 at the end, or a negative error number.
+///
+/// # Safety
+/// As libssh2 calls it: `buffer` has `length` bytes, and `context` points to what `Connection::attach` set.
+#[expect(unsafe_code, reason = "called from C")]
+unsafe extern "C" fn receive(
+    socket: c_int,
+    buffer: *mut c_void,
+    length: usize,
+    flags: c_int,
+    context: *mut *mut c_void,
+) -> isize {
+    // SAFETY: see above.
+    let connection = unsafe { &*(*context).cast::<Connection>() };
+    let mut view = connection.view.lock();
+    if view.is_over || view.answers_until.is_some_and(Deadline::has_passed) {
+        return 0;
+    }
+    if view.is_drained || view.read_until.has_passed() {
+        return AGAIN;
+    }
+    // SAFETY: see above; the socket is the connection's and so open.
+    let received = unsafe { libc::recv(socket, buffer, length, flags) };
+    let error = io::Error::last_os_error().raw_os_error();
+    if received > 0 {
+        view.has_news = true;
+        view.arrivals += 1;
+        if view.answers_until.is_some() {
+            view.surplus = view.surplus.saturating_sub(received.unsigned_abs() as u64);
+            view.is_over |= view.surplus == 0;
+        }
+        return received;
+    }
+    // libssh2 hands over what came before the end only if it does not see the end at once.
+    let had_news = std::mem::take(&mut view.has_news);
+    view.is_drained = received < 0;
+    match error {
+        _ if had_news => AGAIN,
+        _ if received == 0 => 0,
+        Some(libc::EAGAIN | libc::EINTR) => AGAIN,
+        number => -(number.unwrap_or(libc::EIO) as isize),
+    }
+}
