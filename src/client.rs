@@ -4,17 +4,18 @@ use std::fmt;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use futures_util::future::{Either, select};
+use sandbox_protocol::Request;
 
-use crate::cluster::{self, Claim, Observed, Watch};
+use crate::cluster::{self, Claim, Observed, Phase, Watch};
 use crate::command::Output;
-use crate::config::{Config, Transport};
+use crate::config::{self, Config, Transport};
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::link::Link;
 use crate::nonce;
 use crate::registry::Registry;
@@ -23,8 +24,11 @@ use crate::spec::SandboxSpec;
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
 
-/// Pause before sshd is tried again. It starts within some ten milliseconds after its container.
-const SSHD_RETRY: Duration = Duration::from_millis(15);
+/// The pauses before the guest is tried again. It answers some ten milliseconds after its container has started.
+const FIRST_LOGIN_RETRY: Duration = Duration::from_millis(15);
+const LAST_LOGIN_RETRY: Duration = Duration::from_secs(1);
+/// How long after its expiry a sandbox that still exists is deleted by somebody else.
+const REAP_MARGIN: Duration = Duration::from_secs(5);
 /// Time for deleting the Pod of a failed creation.
 const UNDO: Duration = Duration::from_secs(10);
 
@@ -152,7 +156,8 @@ impl Client {
     }
 
     /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of the Pods
-    /// is not waited for.
+    /// is not waited for. What has expired is decided by the API server's clock, not this machine's; a sandbox that is renewed
+    /// meanwhile stays.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -167,13 +172,19 @@ impl Client {
     /// The first error of the API server; what could be deleted is deleted all the same.
     pub fn reap(&self) -> Result<Vec<String>> {
         let cluster = &self.ctx.cluster;
-        let now = SystemTime::now();
-        let found = self.ctx.call_api(cluster.list()).map_err(|e| e.during("reap sandboxes"))?;
-        let expired = found.into_iter().filter(|one| one.expires_at.is_some_and(|expiry| expiry <= now));
+        let (found, now) = self
+            .ctx
+            .call_api(async { Ok((cluster.list().await?, cluster.now().await?)) })
+            .map_err(|e| e.during("reap sandboxes"))?;
+        // The sandbox counts the time itself; what it says there is rounded, and so is the API server's clock.
+        let is_over = |one: &Observed| one.expires_at.is_some_and(|expiry| expiry + REAP_MARGIN <= now);
+        let expired = found.into_iter().filter(|one| is_over(one) && one.phase != Phase::Terminating);
         let (mut reaped, mut first_error) = (Vec::new(), None);
-        for Observed { name, uid, .. } in expired {
-            match self.ctx.call_api(cluster.delete_soon(&name, &uid)) {
-                Ok(()) => reaped.push(name),
+        for Observed { name, uid, resource_version, .. } in expired {
+            match self.ctx.call_api(cluster.delete_unchanged(&name, &uid, &resource_version)) {
+                Ok(true) => reaped.push(name),
+                // Renewed, or gone, since it was listed.
+                Ok(false) => {}
                 Err(e) => drop(first_error.get_or_insert(e.during("reap sandboxes").on(&name))),
             }
         }
@@ -320,12 +331,20 @@ impl Creation<'_> {
         let config = &ctx.config;
         let deadline = Deadline::after(config.create_timeout);
         let lifetime = spec.lifetime_or(config.lifetime);
+        let names_image = spec.image.as_deref().is_some_and(|image| image != config::DEFAULT_IMAGE)
+            || config.image != config::DEFAULT_IMAGE;
+        let guest = config.guest.resolve(names_image, || ctx.call_api(ctx.cluster.has_image_volumes()))?;
+        let expires_at = lifetime
+            .map(|lifetime| ctx.call_api(async { cluster::after(ctx.cluster.now().await?, lifetime) }))
+            .transpose()?;
         let claim = Claim {
             name: (*name).to_owned(),
             nonce: nonce::hex(),
             public_key: ctx.identity.public().as_str(),
-            expires_at: lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime)),
+            lifetime,
+            expires_at,
             hard_limit: spec.hard_limit_for(lifetime),
+            guest,
         };
         let manifest = cluster::pod(spec, config, &claim)?;
         // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
@@ -338,18 +357,24 @@ impl Creation<'_> {
         let accepted = self.began.elapsed();
         let (session, started) = self.log_in(&observed, &mut watch, deadline).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
+            // The image has no guest, or the cluster can't mount one.
+            _ if e.verdict().is_some_and(|verdict| verdict.cause == Cause::Configuration) => {
+                e.context(format!("the guest came by the way '{guest}' ({})", guest.other_way()))
+            }
             _ => e,
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
         let endpoint = self.registry.insert(Endpoint::new(ctx, &observed, true));
         endpoint.add_session(session, deadline)?;
+        let sandbox = Sandbox::new(self.registry, Link::new(Arc::clone(&endpoint)), Some(timings));
+        sandbox.link().greet(deadline)?;
         if config.transport == Transport::Direct {
             let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
             endpoint.route().learn_address(address);
         }
-        self.finish_in_background(&endpoint, watch)?;
+        self.finish_in_background(&sandbox, watch)?;
         undo.armed = false;
-        Ok(Sandbox::new(self.registry, Link::new(endpoint), Some(timings)))
+        Ok(sandbox)
     }
 
     /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
@@ -358,16 +383,18 @@ impl Creation<'_> {
         let ctx = self.ctx;
         ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
         let started = self.began.elapsed();
+        let mut pause = FIRST_LOGIN_RETRY;
         loop {
             match self.try_log_in(observed, watch, deadline) {
                 Ok(session) => return Ok((session, started)),
                 Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
                     log::debug!("sandbox {} does not answer yet: {e}", self.name);
-                    let pause = async {
-                        tokio::time::sleep(SSHD_RETRY).await;
+                    let wait = async {
+                        tokio::time::sleep(pause).await;
                         Ok(())
                     };
-                    ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, pause))?;
+                    ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, wait))?;
+                    pause = LAST_LOGIN_RETRY.min(pause * 3 / 2);
                 }
                 Err(e) => return Err(e),
             }
@@ -384,13 +411,24 @@ impl Creation<'_> {
     }
 
     /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
-    /// `auto` tries the Pod's address as soon as it has one.
-    fn finish_in_background(&self, endpoint: &Endpoint, mut watch: Watch) -> Result<()> {
+    /// `auto` tries the Pod's address as soon as it has one. The expiry there is corrected: the sandbox's time began with its start,
+    /// not with its creation.
+    fn finish_in_background(&self, sandbox: &Sandbox, mut watch: Watch) -> Result<()> {
+        let endpoint = sandbox.link().endpoint();
         let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());
-        let annotation = [(cluster::HOST_KEY, endpoint.host_key().map(|key| key.to_string()))];
+        let host_key = endpoint.host_key().map(|key| key.to_string());
+        let remaining = sandbox.remaining(&Request::Expiry)?;
         let cluster = self.ctx.cluster.clone();
         self.ctx.runtime.spawn_to_finish(async move {
-            if let Err(e) = cluster.annotate(&name, &uid, &annotation).await {
+            let annotate = async {
+                let mut annotations = vec![(cluster::HOST_KEY, host_key)];
+                if let Some(remaining) = remaining {
+                    let expiry = cluster::after(cluster.now().await?, remaining)?;
+                    annotations.push((cluster::EXPIRES_AT, Some(cluster::time_text(expiry))));
+                }
+                cluster.annotate(&name, &uid, &annotations).await
+            };
+            if let Err(e) = annotate.await {
                 log::warn!("the host key of sandbox {name} is not in its annotation: {e}");
             }
         })?;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::guest::Guest;
 
 const PREFIX: &str = "SANDBOX_";
 
@@ -24,8 +25,10 @@ const PREFIX: &str = "SANDBOX_";
 /// | `context` | context in the kubeconfig | its current context |
 /// | `image` | image of new sandboxes | `localhost/sandbox:dev` |
 /// | `ssh_user` | user name for SSH | `sandbox` |
-/// | `ssh_port` | port of the SSH server, 1 to 65535 | 22 |
+/// | `ssh_port` | port of the SSH server, 1 to 65535; one below 1024 takes a sysctl in the Pod | 2222 |
 /// | `ssh_key` | path of an unencrypted ed25519 private key in PEM (PKCS#8) form | a new key in memory for each client |
+/// | `guest` | how the guest, the main process of a sandbox, gets into its Pod: `image`, `volume`, `copy` or `auto`, see [`Guest`] | `auto` |
+/// | `guest_image` | the image that has it, for `volume` and `copy` | `localhost/sandbox-guest:dev` |
 /// | `transport` | `direct` (Pod address), `tunnel` (through the API server), or `auto` | `auto` |
 /// | `owner` | label value that tells whose sandboxes these are | `default` |
 /// | `lifetime` | seconds until a new sandbox expires, or `none` | 3600 |
@@ -55,6 +58,8 @@ pub struct Config {
     pub(crate) ssh_user: String,
     pub(crate) ssh_port: u16,
     pub(crate) ssh_key: Option<PathBuf>,
+    pub(crate) guest: Guest,
+    pub(crate) guest_image: String,
     pub(crate) transport: Transport,
     pub(crate) owner: String,
     pub(crate) lifetime: Option<Duration>,
@@ -81,6 +86,9 @@ pub enum Transport {
 }
 
 /// Every setting: its name, and how a text becomes its value. The error text says what is allowed.
+/// The image of new sandboxes; the guest is in it.
+pub(crate) const DEFAULT_IMAGE: &str = "localhost/sandbox:dev";
+
 type Apply = fn(&mut Config, &str) -> std::result::Result<(), &'static str>;
 const SETTINGS: &[(&str, Apply)] = &[
     ("namespace", |c, v| text(v).map(|v| c.namespace = Some(v))),
@@ -90,6 +98,8 @@ const SETTINGS: &[(&str, Apply)] = &[
     ("ssh_user", |c, v| text(v).map(|v| c.ssh_user = v)),
     ("ssh_port", |c, v| port(v).map(|v| c.ssh_port = v)),
     ("ssh_key", |c, v| text(v).map(|v| c.ssh_key = Some(v.into()))),
+    ("guest", |c, v| v.parse().map(|v| c.guest = v).map_err(|_| "auto, image, volume or copy")),
+    ("guest_image", |c, v| text(v).map(|v| c.guest_image = v)),
     ("transport", |c, v| transport(v).map(|v| c.transport = v)),
     ("owner", |c, v| label(v).map(|v| c.owner = v)),
     ("lifetime", |c, v| seconds(v).map(|v| c.lifetime = v)),
@@ -108,10 +118,12 @@ impl Default for Config {
             namespace: None,
             kubeconfig: None,
             context: None,
-            image: "localhost/sandbox:dev".into(),
+            image: DEFAULT_IMAGE.into(),
             ssh_user: "sandbox".into(),
-            ssh_port: 22,
+            ssh_port: sandbox_protocol::DEFAULT_PORT,
             ssh_key: None,
+            guest: Guest::Auto,
+            guest_image: "localhost/sandbox-guest:dev".into(),
             transport: Transport::Auto,
             owner: "default".into(),
             lifetime: Some(Duration::from_secs(3600)),
@@ -217,6 +229,18 @@ impl Config {
         self
     }
 
+    /// How the guest, the main process of a sandbox, gets into its Pod. Default: [`Guest::Auto`].
+    pub fn guest(mut self, guest: Guest) -> Self {
+        self.guest = guest;
+        self
+    }
+
+    /// The image that has the guest, for [`Guest::Volume`] and [`Guest::Copy`]. Default: `localhost/sandbox-guest:dev`.
+    pub fn guest_image(mut self, image: impl Into<String>) -> Self {
+        self.guest_image = image.into();
+        self
+    }
+
     /// The way to the sandboxes.
     pub fn transport(mut self, transport: Transport) -> Self {
         self.transport = transport;
@@ -294,6 +318,7 @@ impl Config {
         let wrong = [
             ("namespace", self.namespace.as_deref() == Some(""), TEXT),
             ("image", self.image.is_empty(), TEXT),
+            ("guest_image", self.guest_image.is_empty(), TEXT),
             ("ssh_user", self.ssh_user.is_empty(), TEXT),
             ("ssh_port", self.ssh_port == 0, PORT),
             ("owner", label(&self.owner).is_err(), LABEL),

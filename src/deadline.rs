@@ -26,6 +26,11 @@ impl Deadline {
         })
     }
 
+    /// This deadline, so much later.
+    pub(crate) fn later(self, time: Duration) -> Self {
+        Self(self.0.and_then(|at| at.checked_add(time)))
+    }
+
     /// The time left: zero once it has passed, `None` without a deadline.
     pub(crate) fn remaining(self) -> Option<Duration> {
         self.0.map(|at| at.saturating_duration_since(Instant::now()))

@@ -30,6 +30,8 @@ pub(crate) struct Endpoint {
     name: String,
     uid: String,
     user: String,
+    /// The guest's file in the sandbox.
+    guest: String,
     port: u16,
     route: Arc<Route>,
     /// Whether the sandbox knows this client's key: it does from the start if this client created it.
@@ -90,6 +92,7 @@ impl Endpoint {
             name: observed.name.clone(),
             uid: observed.uid.clone(),
             user: observed.ssh_user.clone(),
+            guest: observed.guest.clone(),
             port: observed.ssh_port,
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
@@ -134,6 +137,12 @@ impl Endpoint {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.pool.is_closed()
+    }
+
+    /// Whether every session that there may be is in use.
+    pub(crate) fn is_busy(&self) -> bool {
+        let (idle, lent) = self.pool.counts();
+        idle == 0 && lent >= self.ctx.config.max_sessions
     }
 
     /// Idle and busy sessions.
@@ -221,7 +230,7 @@ impl Endpoint {
         let _turn = deadline.lock(&self.authorizing, "the sandbox's knowledge of this client's key")?;
         if !self.authorized.load(Ordering::Acquire) {
             let key = self.ctx.identity.public().as_str();
-            let asked = self.ctx.cluster.authorize(&self.name, key);
+            let asked = self.ctx.cluster.authorize(&self.name, &self.guest, key);
             self.ctx
                 .runtime
                 .block_on(deadline, "the API server", asked)

@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
+use sandbox_protocol::{PROTOCOL, Promises, Request, Response};
 
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::ssh::commands::{self, Answer, NoStreams, Streams};
 use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
 
@@ -64,6 +66,57 @@ impl Link {
         self.endpoint.new_session(deadline)
     }
 
+    /// Asks the guest for something, on a session of the pool; see [`commands::request`].
+    pub(crate) fn request(&self, request: &Request, streams: &mut impl Streams, deadline: Deadline) -> Result<Answer> {
+        loop {
+            let mut lease = self.lease(deadline)?;
+            match commands::request(&mut lease, request, streams, deadline) {
+                // An idle session whose peer went away unnoticed: nothing was begun.
+                Err(e) if e.kind() == ErrorKind::Disconnected && lease.is_reused() => {}
+                answer => {
+                    let answer = answer?;
+                    lease.finish();
+                    return Ok(answer);
+                }
+            }
+        }
+    }
+
+    /// Asks the guest who it is. The error of another protocol says both versions; promises that do not hold here are logged.
+    pub(crate) fn greet(&self, deadline: Deadline) -> Result<()> {
+        let answer = self.request(&Request::Hello, &mut NoStreams, deadline)?;
+        if let Some(e) = answer.cancelled {
+            return Err(e);
+        }
+        let Response::Hello(hello) = answer.response else { return Err(commands::not_an_answer()) };
+        if hello.protocol != PROTOCOL {
+            let message = format!(
+                "the sandbox's guest is version {} with protocol {}, this library is version {} with protocol {PROTOCOL}: take a \
+                 guest image of the library's version (guest_image)",
+                hello.version,
+                hello.protocol,
+                env!("CARGO_PKG_VERSION")
+            );
+            return Err(Error::new(ErrorKind::Create, message));
+        }
+        for promise in broken(hello.promises) {
+            log::warn!("sandbox {}: {promise}", self.name());
+        }
+        Ok(())
+    }
+
+    /// Asks the guest for something on an idle session, or on a new one if all are busy and no more may be opened.
+    pub(crate) fn request_aside(&self, request: &Request, deadline: Deadline) -> Result<Response> {
+        let answer = match self.endpoint.is_busy() {
+            true => commands::request(&mut self.new_session(deadline)?, request, &mut NoStreams, deadline)?,
+            false => self.request(request, &mut NoStreams, deadline)?,
+        };
+        match answer.cancelled {
+            Some(e) => Err(e),
+            None => Ok(answer.response),
+        }
+    }
+
     /// Waits for the turn of this thread.
     pub(crate) fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
         // In a forked child the thread that holds the lock does not exist.
@@ -88,7 +141,7 @@ impl Link {
 
     /// Asks Kubernetes why a connection failed, for up to twice [`VERDICT_DELAY`] and whatever the caller's deadline is. If the
     /// Pod has ended, the endpoint is closed.
-    fn diagnose(&self, error: Error) -> Error {
+    pub(crate) fn diagnose(&self, error: Error) -> Error {
         let is_connection = matches!(
             error.kind(),
             ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::OutcomeUnknown | ErrorKind::HostKeyMismatch
@@ -125,4 +178,17 @@ impl Link {
         let kind = if verdict.cause == Cause::Deleted && !was_requested { ErrorKind::NotFound } else { error.kind() };
         error.with_kind(kind).with_verdict(verdict)
     }
+}
+
+/// What does not hold of the promises about a sandbox.
+fn broken(promises: Promises) -> impl Iterator<Item = &'static str> {
+    [
+        (promises.first_process, "its guest is not process 1, so code in it can stop or forge what the guest does"),
+        (promises.not_dumpable, "code in it can read and change its guest's memory"),
+        (promises.fenced, "code in it can change its guest's resource limits"),
+        (promises.descent, "processes of a command that left it may survive a kill"),
+        (promises.untampered, "the resource limits of its guest were changed"),
+    ]
+    .into_iter()
+    .filter_map(|(holds, text)| (!holds).then_some(text))
 }

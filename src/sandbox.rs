@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
+use sandbox_protocol::{Expiry, Renew, Request, Response};
 
 use crate::cluster::{self, Observed, Phase};
 use crate::command::{Command, Detached, Output};
@@ -16,6 +17,7 @@ use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::files::Files;
 use crate::link::Link;
 use crate::registry::Registry;
+use crate::ssh::commands;
 
 /// A running sandbox: a Pod with an SSH server, ready for commands and files.
 ///
@@ -262,8 +264,9 @@ impl Sandbox {
         self.link.call("get sandbox info", || self.observe().map(SandboxInfo::from))
     }
 
-    /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec stays.
-    /// One command in the sandbox and one API call.
+    /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec stays, and
+    /// cuts this short. The sandbox counts the time itself, whatever clocks say; what is returned is the end by the API server's
+    /// clock. One request to the sandbox and one API call.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -276,21 +279,36 @@ impl Sandbox {
     /// [`ErrorKind::InvalidArgument`] for less than a second, else as [`Sandbox::execute`] and of the API server.
     pub fn renew(&self, lifetime: Duration) -> Result<SystemTime> {
         self.link.call("renew sandbox", || {
+            let invalid = |message: &'static str| Error::new(ErrorKind::InvalidArgument, message);
             if lifetime < Duration::from_secs(1) {
-                return Err(Error::new(ErrorKind::InvalidArgument, "a lifetime is at least one second"));
+                return Err(invalid("a lifetime is at least one second"));
             }
-            let expiry = SystemTime::now()
-                .checked_add(lifetime)
-                .map(cluster::whole_second)
-                .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lifetime ends beyond the clock's range"))?;
+            let lifetime_ms = u64::try_from(lifetime.as_millis()).map_err(|_| invalid("the lifetime is too long"))?;
             // The sandbox first: if the second step fails, it lives on and nothing deletes it too early.
-            let text = cluster::time_text(expiry);
-            self.shell(format!("echo {text} > /dev/shm/.sandbox/expires")).output()?.check()?;
-            let annotation = (cluster::EXPIRES_AT, Some(text));
+            let renew = Request::Renew(Renew { lifetime_ms: Some(lifetime_ms), shorten: true });
+            let remaining = self.remaining(&renew)?.unwrap_or(lifetime);
             let ctx = self.link.ctx();
-            ctx.call_api(ctx.cluster.annotate(self.name(), self.uid(), &[annotation]))?;
-            Ok(expiry)
+            ctx.call_api(async {
+                let expiry = cluster::after(ctx.cluster.now().await?, remaining)?;
+                let annotation = (cluster::EXPIRES_AT, Some(cluster::time_text(expiry)));
+                ctx.cluster.annotate(self.name(), self.uid(), &[annotation]).await?;
+                Ok(expiry)
+            })
         })
+    }
+
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What the guest answers to a question for the expiry: the time that is left, `None` for ever.
+    pub(crate) fn remaining(&self, request: &Request) -> Result<Option<Duration>> {
+        let deadline = Deadline::after(self.link.command_timeout());
+        // Not one of the pool's sessions: a sandbox must not expire because all of them are busy.
+        match self.link.request_aside(request, deadline)? {
+            Response::Expiry(Expiry { remaining_ms, .. }) => Ok(remaining_ms.map(Duration::from_millis)),
+            _ => Err(commands::not_an_answer()),
+        }
     }
 
     /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards fails with

@@ -54,6 +54,9 @@ pub enum Request {
 pub struct Run {
     /// The program and its arguments, as data. A name without a slash is looked up in the `PATH` of the command's environment.
     pub argv: Vec<Bytes>,
+    /// Runs a tool of the guest itself, whose words `argv` are: nothing of the image is needed.
+    #[serde(skip_serializing_if = "is_false")]
+    pub guest_tool: bool,
     /// Variables that are set beside those of the guest's environment, or instead of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<(Bytes, Bytes)>,
@@ -313,6 +316,7 @@ mod tests {
     fn a_run_round_trips() {
         let run = Run {
             argv: vec!["sh".into(), vec![0xff, 0xfe].into()],
+            guest_tool: true,
             env: vec![("A".into(), vec![0x80].into())],
             clear_env: true,
             cwd: Some("/".into()),

@@ -3,14 +3,15 @@
 use std::error::Error as StdError;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Request;
-use http::header::RETRY_AFTER;
+use http::header::{DATE, HeaderMap, RETRY_AFTER};
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::Client;
 use kube::client::{AuthError, Body};
 use kube::core::Status;
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -27,6 +28,27 @@ pub(super) struct Api {
     pub(super) namespace: String,
     pub(super) server: String,
     pub(super) requests: Arc<AtomicU64>,
+    pub(super) clock: Arc<Clock>,
+}
+
+/// The API server's clock, as its last answer told it. Clients' clocks may be hours off, and what is compared with a time in the
+/// cluster is compared with this one.
+#[derive(Default)]
+pub(super) struct Clock(Mutex<Option<(SystemTime, Instant)>>);
+
+impl Clock {
+    /// `None` before the first answer.
+    pub(super) fn now(&self) -> Option<SystemTime> {
+        let (time, since) = (*self.0.lock())?;
+        time.checked_add(since.elapsed())
+    }
+
+    fn set(&self, headers: &HeaderMap) {
+        let date = headers.get(DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        if let Some(date) = date {
+            *self.0.lock() = Some((date, Instant::now()));
+        }
+    }
 }
 
 /// Why a request had no success.
@@ -71,6 +93,7 @@ impl Api {
         log::debug!("{} {}", request.method(), request.uri().path());
         let exchange = async {
             let response = self.client.send(request.clone().map(Body::from)).await?;
+            self.clock.set(response.headers());
             let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
             Ok::<_, kube::Error>((response.status(), retry_after, response.into_body().collect_bytes().await?))
         };

@@ -10,11 +10,13 @@ use serde_json::{Map, Value, json};
 use super::pod::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER, time_text};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
+use crate::guest::{self, Guest};
 use crate::spec::SandboxSpec;
 
 /// Prefix of the labels and annotations that are ours.
 const OURS: &str = "sandbox/";
-const START_SCRIPT: &str = include_str!("start.sh");
+/// The container that brings the guest along, and the volume in which it is.
+const GUEST: &str = "sandbox-guest";
 const USER_ID: u32 = 1000;
 
 /// What the client adds to a spec.
@@ -25,9 +27,13 @@ pub(crate) struct Claim<'a> {
     pub(crate) nonce: String,
     /// One line in OpenSSH's form.
     pub(crate) public_key: &'a str,
-    /// `None` for never.
+    /// How long it lives; `None` for ever.
+    pub(crate) lifetime: Option<Duration>,
+    /// The end of that by the API server's clock, for those who look at the Pod.
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) hard_limit: Option<Duration>,
+    /// How the guest gets in, resolved.
+    pub(crate) guest: Guest,
 }
 
 /// A Pod that can be created.
@@ -46,6 +52,7 @@ pub(crate) fn pod(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Res
         merge_pod(&mut pod, template)?;
     }
     insist(&mut pod, config, claim)?;
+    add_guest(&mut pod, config, claim)?;
     Ok(Manifest { name: claim.name.clone(), nonce: claim.nonce.clone(), pod })
 }
 
@@ -112,10 +119,9 @@ fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
             },
         }],
         "securityContext": pod_security,
-        // The pause process reaps what is orphaned in the sandbox.
-        "shareProcessNamespace": true,
         "automountServiceAccountToken": false,
         "enableServiceLinks": false,
+        // A container that is started again would have another host key, and a lifetime that begins anew.
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
     });
@@ -191,8 +197,6 @@ fn merge(target: &mut Value, patch: Value) {
 /// Sets what makes the Pod one of ours, whatever the template says.
 fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
     let expiry = claim.expires_at.map(time_text);
-    let command = ["/bin/sh", "-c", START_SCRIPT, "sandbox", claim.public_key].map(literal);
-    let arguments = [config.ssh_port.to_string(), config.ssh_user.clone(), expiry.clone().unwrap_or("never".into())];
     let annotations = [
         (NONCE, Some(claim.nonce.clone())),
         (EXPIRES_AT, expiry),
@@ -201,8 +205,13 @@ fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
     ];
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");
+    if pod["spec"]["restartPolicy"] != "Never" {
+        return Err(invalid(
+            "the Pod template's restartPolicy is not Never: a sandbox that has ended does not come back",
+        ));
+    }
     let container = &mut pod["spec"]["containers"][0];
-    container["command"] = json!(command.into_iter().chain(arguments.map(|text| literal(&text))).collect::<Vec<_>>());
+    container["command"] = json!(guest_command(config, claim));
     object(container, "the sandbox's container")?.remove("args");
     if pod["metadata"].is_null() {
         pod["metadata"] = json!({});
@@ -222,6 +231,60 @@ fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How the guest is started.
+fn guest_command(config: &Config, claim: &Claim<'_>) -> Vec<String> {
+    let mut words = vec![claim.guest.program().to_owned(), "serve".to_owned()];
+    let mut option = |name: &str, value: String| words.extend([name.to_owned(), literal(&value)]);
+    option("--port", config.ssh_port.to_string());
+    option("--user", config.ssh_user.clone());
+    option("--key", claim.public_key.to_owned());
+    if let Some(lifetime) = claim.lifetime {
+        option("--lifetime", lifetime.as_secs_f64().to_string());
+    }
+    if let Some(limit) = claim.hard_limit {
+        option("--hard-limit", limit.as_secs_f64().to_string());
+    }
+    words
+}
+
+/// Adds the volume with the guest, and the container that fills it.
+fn add_guest(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
+    let image = &config.guest_image;
+    let volume = match claim.guest {
+        Guest::Auto | Guest::Image => return Ok(()),
+        Guest::Volume => json!({"name": GUEST, "image": {"reference": image}}),
+        Guest::Copy => json!({"name": GUEST, "emptyDir": {"sizeLimit": "64Mi"}}),
+    };
+    push(&mut pod["spec"]["volumes"], "spec.volumes", volume)?;
+    let container = &mut pod["spec"]["containers"][0];
+    let resources = container["resources"].clone();
+    let security = container["securityContext"].clone();
+    // Read-only: what is in there is the sandbox's main process.
+    let mount = json!({"name": GUEST, "mountPath": guest::MOUNT, "readOnly": true});
+    push(&mut container["volumeMounts"], "the sandbox's volumeMounts", mount)?;
+    if claim.guest == Guest::Copy {
+        let copier = json!({
+            "name": GUEST,
+            "image": image,
+            "command": [guest::IN_IMAGE, "install", guest::MOUNT],
+            "resources": resources,
+            "securityContext": security,
+            "volumeMounts": [{"name": GUEST, "mountPath": guest::MOUNT}],
+        });
+        push(&mut pod["spec"]["initContainers"], "spec.initContainers", copier)?;
+    }
+    Ok(())
+}
+
+fn push(list: &mut Value, name: &str, value: Value) -> Result<()> {
+    if list.is_null() {
+        *list = json!([]);
+    }
+    let list = list.as_array_mut().ok_or_else(|| invalid(format!("the Pod template's {name} is not a list")))?;
+    list.push(value);
+    Ok(())
+}
+
 fn object<'a>(value: &'a mut Value, name: &str) -> Result<&'a mut Map<String, Value>> {
     value.as_object_mut().ok_or_else(|| invalid(format!("the Pod template's {name} is not an object")))
 }
@@ -237,8 +300,10 @@ mod tests {
             name: "box".into(),
             nonce: "n1".into(),
             public_key: "ssh-ed25519 AAAA",
+            lifetime: Some(Duration::from_secs(60)),
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             hard_limit: Some(Duration::from_millis(1500)),
+            guest: Guest::Image,
         }
     }
 
@@ -263,8 +328,9 @@ mod tests {
         assert_eq!(expanded(container["env"][0]["value"].as_str().unwrap()), "$(HOME) $$ $");
         let command: Vec<_> =
             container["command"].as_array().unwrap().iter().map(|v| expanded(v.as_str().unwrap())).collect();
-        let arguments = ["sandbox", "ssh-ed25519 AAAA", "22", "sandbox", "1800000000"];
-        assert_eq!(command, [&["/bin/sh", "-c", START_SCRIPT], arguments.as_slice()].concat());
+        let identity = ["--port", "2222", "--user", "sandbox", "--key", "ssh-ed25519 AAAA"];
+        let limits = ["--lifetime", "60", "--hard-limit", "1.5"];
+        assert_eq!(command, [&["/sandbox-guest", "serve"][..], &identity, &limits].concat());
     }
 
     #[test]
@@ -277,9 +343,33 @@ mod tests {
         assert_eq!(container["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
         assert_eq!(spec["automountServiceAccountToken"], false);
         assert_eq!(spec["activeDeadlineSeconds"], 2);
-        assert!(spec["securityContext"]["sysctls"].is_array());
-        let high_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(2222), &claim()).unwrap().pod;
-        assert!(high_port["spec"]["securityContext"]["sysctls"].is_null());
+        assert!(spec["securityContext"]["sysctls"].is_null());
+        let low_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(22), &claim()).unwrap().pod;
+        assert!(low_port["spec"]["securityContext"]["sysctls"].is_array());
+    }
+
+    #[test]
+    fn brings_the_guest_along() {
+        let with = |guest, template: &Value| {
+            let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
+            pod(&spec, &Config::new(), &Claim { guest, ..claim() }).map(|manifest| manifest.pod)
+        };
+        let volumes = json!({"spec": {"volumes": [{"name": "mine"}]}});
+        let pod = with(Guest::Volume, &volumes).unwrap();
+        assert_eq!(pod["spec"]["volumes"][0]["name"], "mine");
+        assert_eq!(pod["spec"]["volumes"][1]["image"]["reference"], "localhost/sandbox-guest:dev");
+        assert!(pod["spec"]["initContainers"].is_null());
+        let own = &pod["spec"]["containers"][0];
+        assert_eq!((&own["command"][0], &own["volumeMounts"][0]["readOnly"]), (&json!(guest::MOUNTED), &json!(true)));
+
+        let pod = with(Guest::Copy, &volumes).unwrap();
+        let copier = &pod["spec"]["initContainers"][0];
+        assert_eq!(copier["command"], json!([guest::IN_IMAGE, "install", guest::MOUNT]));
+        assert_eq!(copier["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
+        assert_eq!(copier["resources"], pod["spec"]["containers"][0]["resources"]);
+
+        let error = with(Guest::Copy, &json!({"spec": {"volumes": {}}})).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
     }
 
     #[test]
@@ -305,7 +395,7 @@ mod tests {
         assert_eq!(pod["spec"]["securityContext"]["runAsUser"], USER_ID);
         let [own, helper] = pod["spec"]["containers"].as_array().unwrap().as_slice() else { panic!("{pod}") };
         assert_eq!((own["name"].as_str(), helper["name"].as_str()), (Some(CONTAINER), Some("helper")));
-        assert_eq!(own["command"][0], "/bin/sh");
+        assert_eq!(own["command"][0], "/sandbox-guest");
         assert!(own["args"].is_null() && own["resources"]["limits"]["memory"].is_null());
         assert_eq!(own["resources"]["limits"]["cpu"], "1");
     }
@@ -317,6 +407,8 @@ mod tests {
             json!({"spec": {"containers": {}}}),
             json!({"spec": {"containers": [{"name": "sandbox", "env": 1}, 7]}, "metadata": []}),
             json!({"metadata": {"labels": 5}}),
+            json!({"spec": {"restartPolicy": "Always"}}),
+            json!({"spec": {"restartPolicy": null}}),
         ] {
             assert_eq!(templated(&template).unwrap_err().kind(), ErrorKind::InvalidArgument, "{template}");
         }

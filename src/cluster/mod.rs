@@ -13,10 +13,11 @@ mod watch;
 
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::Request as HttpRequest;
 use k8s_openapi::api::core::v1::{Event, Pod};
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::Resource;
 use kube::api::{Api as KubeApi, AttachParams, ObjectList};
 use kube::core::Request;
@@ -32,7 +33,7 @@ use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 pub(crate) use self::manifest::{Claim, Manifest, pod};
 pub use self::pod::Phase;
-pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, Observed, time_text, whole_second};
+pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, Observed, after, time_text};
 pub(crate) use self::watch::Watch;
 
 /// How long a request is tried again while the API server can't answer.
@@ -42,13 +43,8 @@ const LONG_PATIENCE: Duration = Duration::from_secs(30);
 /// Time for the processes to end after they are asked to.
 const GRACE_S: u32 = 1;
 const PAGE: u32 = 500;
-/// Runs in the Pod: adds the key given as its argument unless it is there.
-const AUTHORIZE: &str = r#"file=/dev/shm/.sandbox/authorized_keys
-[ -f "$file" ] || { echo "$file is not there" >&2; exit 1; }
-while IFS= read -r line; do
-    if [ "$line" = "$1" ]; then exit 0; fi
-done < "$file"
-printf '%s\n' "$1" >> "$file""#;
+/// The first minor version of Kubernetes 1 whose image volumes are on by default.
+const IMAGE_VOLUMES: u32 = 35;
 
 /// A connection to one namespace of a Kubernetes. Cheap to clone.
 #[derive(Clone)]
@@ -65,7 +61,7 @@ impl Cluster {
         let namespace = config.namespace.clone().unwrap_or(access.default_namespace.clone());
         let server = connect::server(&access);
         log::debug!("using the API server {server}, namespace {namespace}");
-        Ok(Self { api: Api { client, namespace, server, requests }, runtime: Handle::current() })
+        Ok(Self { api: Api { client, namespace, server, requests, clock: Arc::default() }, runtime: Handle::current() })
     }
 
     pub(crate) fn namespace(&self) -> &str {
@@ -185,7 +181,7 @@ impl Cluster {
 
     /// Deletes the Pod with this uid and waits until it is gone; `NotFound` if it was before.
     pub(crate) async fn delete(&self, name: &str, uid: &str) -> Result<()> {
-        if !self.request_delete(name, uid).await? {
+        if !self.request_delete(name, uid, None).await? {
             return Err(absent("there is no such sandbox"));
         }
         watch::until_gone(&self.api, name, uid).await;
@@ -195,21 +191,33 @@ impl Cluster {
 
     /// Asks for the same and does not wait. If the Pod is gone, all is well.
     pub(crate) async fn delete_soon(&self, name: &str, uid: &str) -> Result<()> {
-        self.request_delete(name, uid).await.map(drop)
+        self.request_delete(name, uid, None).await.map(drop)
     }
 
-    /// False if the Pod was gone before.
-    async fn request_delete(&self, name: &str, uid: &str) -> Result<bool> {
+    /// Asks for the end of the Pod unless it has changed since this version; false if it has, or is gone.
+    pub(crate) async fn delete_unchanged(&self, name: &str, uid: &str, resource_version: &str) -> Result<bool> {
+        self.request_delete(name, uid, Some(resource_version)).await
+    }
+
+    /// False if the Pod was gone before, or is not of this version.
+    async fn request_delete(&self, name: &str, uid: &str, resource_version: Option<&str>) -> Result<bool> {
         let params = DeleteParams {
             grace_period_seconds: Some(GRACE_S),
-            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: resource_version.map(str::to_owned),
+            }),
             ..DeleteParams::default()
         };
         let request = built(self.pods().delete(name, &params))?;
         match self.api.send::<Pod>(&request, LONG_PATIENCE).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.code() == Some(404) => Ok(false),
-            Err(failure) if failure.code() == Some(409) && !self.is_there(name, uid).await? => Ok(false),
+            Err(failure) if failure.code() == Some(409) => match resource_version {
+                Some(_) => Ok(false),
+                None if !self.is_there(name, uid).await? => Ok(false),
+                None => Err(self.api.error(failure)),
+            },
             Err(failure) => Err(self.api.error(failure)),
         }
     }
@@ -224,11 +232,36 @@ impl Cluster {
         tunnel::open(&self.api, name, port).await
     }
 
-    /// Lets the holder of `public_key` (one line in OpenSSH's form) log in. Doing it twice does no harm.
-    pub(crate) async fn authorize(&self, name: &str, public_key: &str) -> Result<()> {
+    /// Now, by the API server's clock.
+    pub(crate) async fn now(&self) -> Result<SystemTime> {
+        if self.api.clock.now().is_none() {
+            self.version().await?;
+        }
+        self.api.clock.now().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("the API server {} does not tell the time", self.api.server))
+        })
+    }
+
+    /// Whether Pods may have images as volumes. The container runtime's part can't be asked for.
+    pub(crate) async fn has_image_volumes(&self) -> Result<bool> {
+        let version = self.version().await?;
+        let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+        Ok(version.major == "1" && digits.parse::<u32>().is_ok_and(|minor| minor >= IMAGE_VOLUMES))
+    }
+
+    async fn version(&self) -> Result<Info> {
+        let request = http::Request::get("/version")
+            .body(Vec::new())
+            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("no request can be made: {e}")))?;
+        self.api.send(&request, PATIENCE).await.map_err(|failure| self.api.error(failure))
+    }
+
+    /// Lets the holder of `public_key` (one line in OpenSSH's form) log in, by the sandbox's guest, whose file is `guest`. Doing it
+    /// twice does no harm.
+    pub(crate) async fn authorize(&self, name: &str, guest: &str, public_key: &str) -> Result<()> {
         log::debug!("authorizing a key in the Pod {name}");
         let pods: KubeApi<Pod> = KubeApi::namespaced(self.api.client.clone(), self.namespace());
-        let command = ["/bin/sh", "-c", AUTHORIZE, "authorize", public_key.trim()];
+        let command = [guest, "control", "authorize", public_key.trim()];
         let params = AttachParams::default().container(pod::CONTAINER).stdout(false).stderr(true);
         let work = async {
             let mut process = pods.exec(name, command, &params).await?;

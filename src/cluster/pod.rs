@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use k8s_openapi::api::core::v1::Pod;
 
 use super::verdict::{self, Fate};
-use crate::error::Verdict;
+use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::guest;
 
 pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(crate) const MANAGER: &str = "sandbox";
@@ -53,6 +54,8 @@ pub(crate) struct Observed {
     pub(crate) pod_ip: Option<IpAddr>,
     pub(crate) ssh_port: u16,
     pub(crate) ssh_user: String,
+    /// The file of the guest, the sandbox's main process.
+    pub(crate) guest: String,
     /// In OpenSSH's form, `ssh-ed25519 AAAA…`.
     pub(crate) host_key: Option<String>,
     pub(crate) created_at: Option<SystemTime>,
@@ -83,7 +86,10 @@ impl Observed {
             image: container.and_then(|container| container.image.clone()).unwrap_or_default(),
             node: spec.and_then(|spec| spec.node_name.clone()),
             pod_ip: address(pod),
-            ssh_port: annotation(SSH_PORT).and_then(|port| port.parse().ok()).unwrap_or(22),
+            guest: container
+                .and_then(|container| container.command.as_ref()?.first().cloned())
+                .unwrap_or_else(|| guest::IN_IMAGE.into()),
+            ssh_port: annotation(SSH_PORT).and_then(|port| port.parse().ok()).unwrap_or(sandbox_protocol::DEFAULT_PORT),
             ssh_user: annotation(SSH_USER).unwrap_or_else(|| "sandbox".into()),
             host_key: annotation(HOST_KEY),
             created_at: meta.creation_timestamp.as_ref().map(|time| time.0.into()),
@@ -116,6 +122,13 @@ pub(crate) fn whole_second(time: SystemTime) -> SystemTime {
 /// A time as it stands in an annotation: seconds since 1970 as text.
 pub(crate) fn time_text(time: SystemTime) -> String {
     whole_second(time).duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().to_string()
+}
+
+/// A time so much later.
+pub(crate) fn after(time: SystemTime, span: Duration) -> Result<SystemTime> {
+    time.checked_add(span)
+        .map(whole_second)
+        .ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "the lifetime ends beyond the clock's range"))
 }
 
 fn time(text: &str) -> Option<SystemTime> {
@@ -155,14 +168,14 @@ mod tests {
     fn reads_what_is_there_and_bears_what_is_not() {
         let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
         let observed = Observed::of(&bare);
-        assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 22, "sandbox"));
+        assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 2222, "sandbox"));
         assert!(!is_ours(&bare));
 
         let full: Pod = serde_json::from_value(json!({
             "metadata": {
                 "name": "a", "namespace": "n", "uid": "u", "creationTimestamp": "2026-01-02T03:04:05Z",
                 "labels": {MANAGED_BY: MANAGER, OWNER: "me"},
-                "annotations": {SSH_PORT: "2222", SSH_USER: "worker", EXPIRES_AT: "1800000000", HOST_KEY: "ssh-ed25519 A"},
+                "annotations": {SSH_PORT: "2200", SSH_USER: "worker", EXPIRES_AT: "1800000000", HOST_KEY: "ssh-ed25519 A"},
             },
             "spec": {"containers": [{"name": "other"}, {"name": "sandbox", "image": "i"}], "nodeName": "node"},
             "status": {"phase": "Running", "podIP": "10.0.0.7"},
@@ -170,7 +183,7 @@ mod tests {
         .unwrap();
         let observed = Observed::of(&full);
         assert!(is_ours(&full));
-        assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2222, "worker", "i"));
+        assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2200, "worker", "i"));
         assert_eq!((observed.phase, observed.owner.as_str()), (Phase::Running, "me"));
         assert_eq!(observed.pod_ip, Some([10, 0, 0, 7].into()));
         assert_eq!(observed.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));

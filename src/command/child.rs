@@ -9,16 +9,20 @@ use std::sync::Arc;
 use std::thread;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use sandbox_protocol::Started;
 
 use super::input::Inflow;
-use super::line::NEVER_RAN;
+use super::streams::Collector;
 use super::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
-use crate::nonce;
 use crate::runtime::Process;
-use crate::ssh::exec::{Collector, Ending, Input, Order, Size, StreamId, Streams};
+use crate::ssh::commands::{Control, Input, Size, StreamId, Streams};
+
+/// Output that is kept for a slow reader, of each stream, beside what the sockets hold: so much a command may write and end, though
+/// nobody reads it yet.
+const AHEAD: usize = 2 << 20;
 
 /// A command that was started by [`Command::spawn`].
 ///
@@ -65,14 +69,15 @@ struct Shared {
     process: Process,
     state: Mutex<State>,
     changed: Condvar,
-    orders: Mutex<VecDeque<Order>>,
-    /// A byte written here makes the thread look for orders.
+    controls: Mutex<VecDeque<Control>>,
+    /// A byte written here makes the thread look for them.
     bell: UnixStream,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    has_started: bool,
+    /// The command's number in the sandbox, once its program has been executed.
+    id: Option<u64>,
     result: Option<Result<ExitStatus>>,
 }
 
@@ -96,29 +101,29 @@ impl Child {
         for ours in [&bell, &heard, &stdin, &out, &stdout, &err, &stderr] {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
-        let (state, changed, orders) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let (state, changed, controls) = (Mutex::default(), Condvar::new(), Mutex::default());
         let process = Process::current();
-        let shared = Arc::new(Shared { process, state, changed, orders, bell });
-        let id = nonce::hex();
+        let shared = Arc::new(Shared { process, state, changed, controls, bell });
         let mut pipes = Pipes {
             shared: Arc::clone(&shared),
             heard,
             input: Some(Inflow::new(input)),
             outputs: [OutputPipe::new(out), OutputPipe::new(err)],
         };
-        let (its_id, output_limit) = (id.clone(), command.output_limit);
+        let (output_limit, command) = (command.output_limit, command.with_more_input());
         let run = move || {
-            let result = command.call(|| command.run(&its_id, &mut pipes).map(ExitStatus));
+            let result = command.call(|| command.run(&mut pipes));
             pipes.end(result);
         };
         thread::Builder::new().name("sandbox-command".into()).spawn(run).map_err(unusable)?;
-        let started = shared.wait_until("the start of the command", |state| match state.has_started {
-            true => Some(Ok(())),
-            false => state.result().map(|result| result.map(drop)),
+        let started = shared.wait_until("the start of the command", |state| match state.id {
+            Some(id) => Some(Ok(id.to_string())),
+            // A result without a start is a failure.
+            None => state.result().map(|result| result.map(|_| String::new())),
         });
-        started.map_err(|e| match e.kind() {
+        let id = started.map_err(|e| match e.kind() {
             ErrorKind::Cancelled => {
-                shared.give(Order::Signal("KILL".into()));
+                shared.give(Control::Kill);
                 e.context("the command is killed as soon as it starts")
             }
             _ => e,
@@ -130,7 +135,7 @@ impl Child {
 }
 
 impl Child {
-    /// The value of `SANDBOX_COMMAND_ID` in the environment of the command's processes.
+    /// The command's number in the sandbox, as text.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -213,12 +218,14 @@ impl Child {
         }
     }
 
-    /// Sends the command's process group the signal `KILL`. [`Child::wait`] tells when it has ended.
+    /// Kills the command and all processes that it started. [`Child::wait`] returns when they are gone.
     ///
     /// # Errors
     /// [`ErrorKind::Forked`]; a command that has ended needs no signal.
     pub fn kill(&self) -> Result<()> {
-        self.signal("KILL")
+        self.shared.process.check()?;
+        self.shared.give(Control::Kill);
+        Ok(())
     }
 
     /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`.
@@ -237,14 +244,14 @@ impl Child {
     pub fn signal(&self, name: &str) -> Result<()> {
         check_signal(name)?;
         self.shared.process.check()?;
-        self.shared.give(Order::Signal(name.to_owned()));
+        self.shared.give(Control::Signal(name.to_owned()));
         Ok(())
     }
 
     /// Tells the command that its terminal has another size, in characters.
     pub fn resize(&self, columns: u16, rows: u16) {
         if self.shared.process.is_current() {
-            self.shared.give(Order::Resize(Size { columns, rows }));
+            self.shared.give(Control::Resize(Size { columns, rows }));
         }
     }
 }
@@ -302,9 +309,9 @@ impl Shared {
         });
     }
 
-    fn give(&self, order: Order) {
-        self.orders.lock().push_back(order);
-        // A full bell rings already; a thread that is gone needs no order.
+    fn give(&self, control: Control) {
+        self.controls.lock().push_back(control);
+        // A full socket wakes the thread anyway; one that is gone needs no request.
         let _ = (&self.bell).write(&[0]);
     }
 }
@@ -466,8 +473,8 @@ impl Pipes {
 }
 
 impl Streams for Pipes {
-    fn started(&mut self) {
-        self.shared.change(|state| state.has_started = true);
+    fn started(&mut self, started: &Started) {
+        self.shared.change(|state| state.id = Some(started.id));
     }
 
     fn input(&mut self) -> Result<Input<'_>> {
@@ -486,7 +493,8 @@ impl Streams for Pipes {
     }
 
     fn has_room(&mut self, stream: StreamId) -> Result<bool> {
-        Ok(self.outputs[stream as usize].flush())
+        let output = &mut self.outputs[stream as usize];
+        Ok(output.flush() || output.pending.len() < AHEAD)
     }
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
@@ -494,18 +502,11 @@ impl Streams for Pipes {
         Ok(())
     }
 
-    fn ended(&mut self, ending: &Ending) {
-        // What this code means is only known once the sandbox has been asked.
-        if *ending != Ending::Code(NEVER_RAN) {
-            self.shared.end(Ok(ExitStatus(ending.clone())));
-        }
-    }
-
-    fn order(&mut self) -> Option<Order> {
-        // First the bell: an order given in between rings again.
+    fn control(&mut self) -> Option<Control> {
+        // First the bell: a request that comes in between rings again.
         let mut rings = [0; 64];
         while matches!(self.heard.read(&mut rings), Ok(1..)) {}
-        self.shared.orders.lock().pop_front()
+        self.shared.controls.lock().pop_front()
     }
 
     fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {

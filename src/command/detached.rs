@@ -1,31 +1,35 @@
-//! Commands that outlive their connection, found again by key. `detached.sh` and `runner.sh` do the work in the sandbox.
+//! Commands that outlive their connection, found again by key. The guest keeps them.
 
 use std::time::{Duration, Instant};
 
-use super::line::NEVER_RAN;
-use super::{Command, ExitStatus, Output, OutputStream};
-use crate::deadline::Deadline;
-use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::hex;
-use crate::link::Link;
-use crate::ssh::exec::Ending;
+use sandbox_protocol::{
+    Cause, DetachedFollow, DetachedInfo, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait,
+    Request, Response, Stream,
+};
 
-const SCRIPT: &str = include_str!("detached.sh");
-const RUNNER: &str = include_str!("runner.sh");
-/// Its exit codes.
-const NO_SUCH_COMMAND: i32 = 66;
-const CONFLICT: i32 = 67;
+use super::request::{milliseconds, never_ran};
+use super::streams::{Collector, Fed, Receiver};
+use super::{Command, ExitStatus, NOT_PROVED, OutputStream, Stdin, failed, is_gone};
+use crate::deadline::Deadline;
+use crate::error::{self, Error, ErrorKind, Result};
+use crate::link::Link;
+use crate::ssh::commands::{self, Answer, NoStreams, Streams};
+
 /// Connections that may be lost soon after they were made before a call gives up.
 const LOSSES: u32 = 3;
 const SOON: Duration = Duration::from_secs(10);
+/// How long the guest's answer to a wait may take beyond the wait.
+const ANSWER: Duration = Duration::from_secs(5);
+const OPERATION: &str = "detached command";
 
 /// A command that was started by [`Command::detach`]; made there or by
 /// [`Sandbox::detached`](crate::Sandbox::detached).
 ///
 /// It runs in the sandbox whether anybody is connected or not, until it ends, is killed, or the sandbox goes. Its output and its
 /// status stay until [`Detached::remove`]. All methods may be called from many threads and processes, again and again; each is
-/// one command in the sandbox, under the configured `command_timeout` where nothing else is said. One whose connection is lost is
-/// repeated, which is harmless here. **Dropping this does nothing** to the command.
+/// one request to the sandbox, under the configured `command_timeout` where nothing else is said. What only asks is repeated where
+/// the connection is lost; [`Detached::signal`] and [`Detached::remove`] are not: then the error is
+/// [`ErrorKind::OutcomeUnknown`]. **Dropping this does nothing** to the command.
 #[derive(Clone, Debug)]
 pub struct Detached {
     link: Link,
@@ -62,20 +66,16 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
             "the input of a detached command is bytes; write other input to a file in the sandbox first",
         ));
     };
-    let line = command.line(key);
-    let text = line.text()?;
-    let limit = command.timeout.flatten().map_or_else(String::new, |limit| limit.as_secs_f64().to_string());
-    let mut digest = openssl::sha::Sha256::new();
-    for part in [&text, input, limit.as_bytes()] {
-        digest.update(&(part.len() as u64).to_be_bytes());
-        digest.update(part);
-    }
-    let digest = hex::encode(&digest.finish());
-    let (text_length, input_length) = (text.len().to_string(), input.len().to_string());
-    let sweep = line.sweep();
-    let upload = [&text, input].concat();
-    let args = [&text_length, &input_length, &digest, &sweep, RUNNER, &limit];
-    detached.ask(detached.time(), &detached.script("start", &args).stdin(upload))?;
+    let input = Stdin::from(input);
+    let request = Request::DetachedStart(DetachedStart {
+        key: key.to_owned(),
+        run: command.request(command.timeout.flatten())?,
+        output_limit: Some(command.output_limit as u64),
+    });
+    detached.repeatedly(detached.time(), |deadline| {
+        let mut streams = NoStreams;
+        detached.ask(&request, &mut Fed::new(input.take()?, &mut streams), deadline).map(drop)
+    })?;
     Ok(detached)
 }
 
@@ -104,8 +104,7 @@ impl Detached {
     /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if what watches over it in the sandbox was killed;
     /// and those of a connection.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
-        let output = self.ask(self.time(), &self.script("look", &[]))?;
-        self.status(&output).map_err(|e| self.named(e))
+        self.link.call(OPERATION, || self.status(&self.info(&Request::DetachedStatus(self.named()))?))
     }
 
     /// Waits until the command has ended, at most for `timeout`; `None` is for ever.
@@ -122,15 +121,21 @@ impl Detached {
     /// # Errors
     /// As [`Detached::try_wait`], and [`ErrorKind::TimedOut`] if it still runs; it goes on then.
     pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> Result<ExitStatus> {
-        let output = self.ask(timeout.into(), &self.script("wait", &[]));
-        let output = output.map_err(|e| match e.kind() {
-            ErrorKind::TimedOut => {
-                self.named(Error::new(ErrorKind::TimedOut, format!("the command '{}' still runs", self.key)))
-            }
-            _ => e,
-        })?;
-        let status = self.status(&output).map_err(|e| self.named(e))?;
-        status.ok_or_else(|| self.named(Error::new(ErrorKind::OutcomeUnknown, "the sandbox gave no status")))
+        let timeout = timeout.into();
+        self.link.call(OPERATION, || {
+            let info = self.repeatedly(timeout, |deadline| {
+                let timeout_ms = deadline.remaining().map(milliseconds);
+                let request = Request::DetachedWait(DetachedWait { key: self.key.clone(), timeout_ms });
+                // The guest answers at the timeout by itself.
+                let answer = deadline.later(ANSWER);
+                match self.ask(&request, &mut NoStreams, answer)? {
+                    Response::Detached(info) => Ok(*info),
+                    _ => Err(commands::not_an_answer()),
+                }
+            })?;
+            self.status(&info)?
+                .ok_or_else(|| Error::new(ErrorKind::TimedOut, format!("the command '{}' still runs", self.key)))
+        })
     }
 
     /// What the command has written to a stream by now from the byte `offset` on, at most `limit` bytes. It does not wait: none
@@ -150,14 +155,22 @@ impl Detached {
     /// # Errors
     /// [`ErrorKind::NotFound`] if no command has this key, and those of a connection.
     pub fn read(&self, stream: OutputStream, offset: u64, limit: usize) -> Result<Vec<u8>> {
-        let name = match stream {
-            OutputStream::Stdout => "stdout",
-            OutputStream::Stderr => "stderr",
+        let stream = match stream {
+            OutputStream::Stdout => Stream::Stdout,
+            OutputStream::Stderr => Stream::Stderr,
         };
-        let (from, length) = (from(offset), limit.to_string());
-        let script = self.script("read", &[name, &from, &length]).output_limit(limit);
-        let output = self.ask(self.time(), &script)?;
-        Ok(output.stdout)
+        let request =
+            Request::DetachedRead(DetachedRead { key: self.key.clone(), stream, offset, limit: Some(limit as u64) });
+        self.link.call(OPERATION, || {
+            self.repeatedly(self.time(), |deadline| {
+                let mut read = Collector::up_to(limit);
+                self.ask(&request, &mut read, deadline)?;
+                Ok(match stream {
+                    Stream::Stdout => read.stdout,
+                    Stream::Stderr => read.stderr,
+                })
+            })
+        })
     }
 
     /// Hands the output over as it comes, from `position` on, until the command has ended, and moves `position` along: after an
@@ -183,41 +196,28 @@ impl Detached {
         position: &mut Position,
         mut receive: impl FnMut(OutputStream, &[u8]) -> Result<()>,
     ) -> Result<ExitStatus> {
-        let mut stopped = None;
-        let result = self.follow(position, |stream, bytes| {
-            receive(stream, bytes).map_err(|e| Error::cancelled(stopped.insert(e).message().to_owned()))
-        });
-        // The command that hands the output over was killed, not this one.
-        stopped.map_or(result, |e| Err(self.named(e.context("the command itself goes on"))))
-    }
-
-    fn follow(
-        &self,
-        position: &mut Position,
-        mut receive: impl FnMut(OutputStream, &[u8]) -> Result<()>,
-    ) -> Result<ExitStatus> {
-        let mut hand_over = |position: &mut Position, stream, bytes: &[u8]| {
-            receive(stream, bytes)?;
-            *position.of(stream) += bytes.len() as u64;
-            Ok(())
-        };
-        self.patiently(None, |timeout| {
-            let command = self.script("follow", &[&from(position.stdout), &from(position.stderr)]).timeout(timeout);
-            let status = command.stream(|stream, bytes| hand_over(position, stream, bytes))?;
-            self.judge(Output { status, stdout: Vec::new(), stderr: Vec::new(), truncated: 0 })
-        })?;
-        // What came at the very end.
-        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
-            loop {
-                const PIECE: usize = 16 << 20;
-                let bytes = self.read(stream, *position.of(stream), PIECE)?;
-                if bytes.is_empty() {
-                    break;
+        self.link.call(OPERATION, || {
+            let mut has_failed = false;
+            let info = self.repeatedly(None, |deadline| {
+                let request = Request::DetachedFollow(DetachedFollow {
+                    key: self.key.clone(),
+                    stdout: position.stdout,
+                    stderr: position.stderr,
+                });
+                let mut receiver = Receiver::new(|stream, bytes: &[u8]| {
+                    receive(stream, bytes).inspect_err(|_| has_failed = true)?;
+                    *position.of(stream) += bytes.len() as u64;
+                    Ok(())
+                });
+                match self.ask(&request, &mut receiver, deadline)? {
+                    Response::Followed(followed) => Ok(followed.command),
+                    _ => Err(commands::not_an_answer()),
                 }
-                hand_over(position, stream, &bytes)?;
-            }
-        }
-        self.wait(self.time())
+            });
+            // What ended is the request that hands the output over, not the command.
+            let info = info.map_err(|e| if has_failed { e.context("the command itself goes on") } else { e })?;
+            self.status(&info)?.ok_or_else(|| Error::new(ErrorKind::OutcomeUnknown, "the sandbox gave no status"))
+        })
     }
 
     /// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that
@@ -227,7 +227,15 @@ impl Detached {
     /// [`ErrorKind::NotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
     /// connection.
     pub fn kill(&self) -> Result<()> {
-        self.ask(self.time(), &self.script("kill", &[])).map(drop)
+        self.link.call(OPERATION, || {
+            let info = self.info(&Request::DetachedKill(self.named()))?;
+            match &info.ended {
+                Some(ended) if ended.cause == Cause::Cancelled && !is_gone(ended) => {
+                    Err(Error::new(ErrorKind::Command, format!("'{}' was killed; {NOT_PROVED}", self.key)))
+                }
+                _ => Ok(()),
+            }
+        })
     }
 
     /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`. One that has ended needs none.
@@ -236,7 +244,8 @@ impl Detached {
     /// [`ErrorKind::InvalidArgument`] if this is no name of a signal, else as [`Detached::try_wait`].
     pub fn signal(&self, name: &str) -> Result<()> {
         super::child::check_signal(name)?;
-        self.ask(self.time(), &self.script("signal", &[name])).map(drop)
+        let signal = DetachedSignal { key: self.key.clone(), signal: name.to_owned(), all: false };
+        self.once(&Request::DetachedSignal(signal))
     }
 
     /// Removes the output and the status of a command that has ended. Its key is free again.
@@ -244,41 +253,58 @@ impl Detached {
     /// # Errors
     /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::NotFound`] if no command has this key; and those of a connection.
     pub fn remove(&self) -> Result<()> {
-        self.ask(self.time(), &self.script("remove", &[])).map(drop)
+        self.once(&Request::DetachedRemove(self.named()))
+    }
+
+    fn named(&self) -> DetachedKey {
+        DetachedKey { key: self.key.clone() }
     }
 
     fn time(&self) -> Option<Duration> {
         self.link.command_timeout()
     }
 
-    fn script(&self, verb: &str, args: &[&str]) -> Command {
-        Command::shell(self.link.clone(), SCRIPT.as_ref()).args([verb, &self.key]).args(args)
+    /// Asks once, for what must not be done twice.
+    fn once(&self, request: &Request) -> Result<()> {
+        let deadline = Deadline::after(self.time());
+        self.link.call(OPERATION, || self.ask(request, &mut NoStreams, deadline).map(drop))
     }
 
-    fn ask(&self, timeout: Option<Duration>, script: &Command) -> Result<Output> {
-        self.patiently(timeout, |left| self.judge(script.clone().timeout(left).output()?))
+    /// Asks for what tells how the command is.
+    fn info(&self, request: &Request) -> Result<DetachedInfo> {
+        self.repeatedly(self.time(), |deadline| match self.ask(request, &mut NoStreams, deadline)? {
+            Response::Detached(info) => Ok(*info),
+            _ => Err(commands::not_an_answer()),
+        })
+    }
+
+    fn ask(&self, request: &Request, streams: &mut impl Streams, deadline: Deadline) -> Result<Response> {
+        let Answer { response, cancelled } = self.link.request(request, streams, deadline)?;
+        if let Some(e) = cancelled {
+            return Err(match e.kind() {
+                ErrorKind::Cancelled if !streams.is_stopped() => e.context("the command itself goes on"),
+                _ => e,
+            });
+        }
+        match response {
+            Response::NeverRan(reason) => Err(never_ran(&reason)),
+            Response::Failed(failure) => Err(failed(&failure)),
+            response => Ok(response),
+        }
     }
 
     /// Repeats what lost its connection.
-    fn patiently<T>(
-        &self,
-        timeout: Option<Duration>,
-        mut attempt: impl FnMut(Option<Duration>) -> Result<T>,
-    ) -> Result<T> {
+    fn repeatedly<T>(&self, timeout: Option<Duration>, mut attempt: impl FnMut(Deadline) -> Result<T>) -> Result<T> {
         let (deadline, mut losses) = (Deadline::after(timeout), 0);
         loop {
             let began = Instant::now();
-            let error = match attempt(deadline.remaining()) {
-                // What was killed is only what asked.
-                Err(e) if e.kind() == ErrorKind::Cancelled => {
-                    return Err(self.named(Error::cancelled("interrupted; the command itself goes on")));
-                }
+            let error = match attempt(deadline) {
                 Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
-                    e.with_kind(ErrorKind::Disconnected)
+                    self.link.diagnose(e.with_kind(ErrorKind::Disconnected).on(self.link.name()))
                 }
                 result => return result,
             };
-            let has_ended = error.verdict().is_some_and(|verdict| verdict.cause != Cause::Pending);
+            let has_ended = error.verdict().is_some_and(|verdict| verdict.cause != error::Cause::Pending);
             losses = if began.elapsed() < SOON { losses + 1 } else { 1 };
             if has_ended || losses >= LOSSES || deadline.has_passed() {
                 return Err(error);
@@ -287,51 +313,17 @@ impl Detached {
         }
     }
 
-    /// The output of a script that did what it should.
-    fn judge(&self, output: Output) -> Result<Output> {
-        let key = &self.key;
-        let (kind, message) = match output.status.code() {
-            Some(0) => return Ok(output),
-            Some(NO_SUCH_COMMAND) => (ErrorKind::NotFound, format!("there is no detached command '{key}'")),
-            Some(CONFLICT) => (ErrorKind::Conflict, format!("'{key}' runs, or is the key of another command")),
-            _ => (ErrorKind::Command, format!("'{key}': {}: {}", output.status, output.stderr_text().trim())),
-        };
-        Err(self.named(Error::new(kind, message)))
-    }
-
-    /// What the script's `look` says.
-    fn status(&self, output: &Output) -> Result<Option<ExitStatus>> {
-        let text = output.stdout_text();
-        let (before, last) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim_end()));
-        let before = before.trim();
-        let ending = match last.split_once(' ') {
-            None if last == "running" => return Ok(None),
-            Some(("code", code)) => code.parse().ok().map(Ending::Code),
-            Some(("signal", name)) => Some(Ending::Signal(name.to_owned())),
-            _ => None,
-        };
-        match ending {
-            Some(Ending::Code(NEVER_RAN)) if !before.is_empty() => {
-                Err(Error::new(ErrorKind::Command, format!("the command did not run: {before}")))
+    fn status(&self, info: &DetachedInfo) -> Result<Option<ExitStatus>> {
+        match &info.ended {
+            None => Ok(None),
+            Some(ended) if ended.cause == Cause::TimeLimit => {
+                let proof = match is_gone(ended) {
+                    true => "it was killed with all its processes".to_owned(),
+                    false => format!("it was killed; {NOT_PROVED}"),
+                };
+                Err(Error::new(ErrorKind::TimedOut, format!("the command reached its timeout; {proof}")))
             }
-            Some(Ending::Signal(_)) if before == "expired" => Err(Error::new(
-                ErrorKind::TimedOut,
-                "the command reached its timeout and was killed with all its processes",
-            )),
-            Some(ending) => Ok(Some(ExitStatus(ending))),
-            None => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                format!("how the command '{}' ended is lost: what watched over it in the sandbox was killed", self.key),
-            )),
+            Some(ended) => ExitStatus::new(ended).map(Some),
         }
     }
-
-    fn named(&self, error: Error) -> Error {
-        error.during("detached command").on(self.link.name())
-    }
-}
-
-/// As `tail` counts.
-fn from(offset: u64) -> String {
-    offset.saturating_add(1).to_string()
 }

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
-use crate::ssh::exec::Input;
+use crate::ssh::commands::Input;
 
 /// One read of a source.
 const BUFFER: usize = 64 << 10;

@@ -3,8 +3,8 @@
 mod child;
 mod detached;
 mod input;
-mod line;
 mod output;
+mod request;
 mod streams;
 
 use std::ffi::{OsStr, OsString};
@@ -16,20 +16,21 @@ pub use detached::{Detached, Position};
 pub use input::Stdin;
 pub use output::{ExitStatus, Output, OutputStream};
 
-use line::{Line, NEVER_RAN, Way, What};
-use streams::{Fed, Receiver};
+use sandbox_protocol::{Cause, Ended, Failure, FailureKind, Request, Response};
+
+use request::{OutputMode, Program};
+use streams::{Collector, Fed, Receiver};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
-use crate::nonce;
-use crate::ssh::exec::{Collector, Ending, Running, Size, Streams};
-use crate::ssh::session::Session;
+use crate::ssh::commands::{self, Answer, Size, Streams};
 
+/// What is said of a killed command if code of the same user has killed its keeper in the sandbox.
+const NOT_PROVED: &str =
+    "that all its processes are gone is not proved: something in the sandbox killed what kept them";
 /// Bytes of each output stream that are kept in memory unless [`Command::output_limit`] says otherwise.
 const OUTPUT_LIMIT: usize = 256 << 20;
-/// libssh2 puts a command line into one packet of about 32 kB; a longer one travels as input.
-const LONGEST_LINE: usize = 30_000;
 
 /// A command to run in a sandbox; made by [`Sandbox::command`](crate::Sandbox::command) or
 /// [`Sandbox::shell`](crate::Sandbox::shell).
@@ -47,13 +48,15 @@ const LONGEST_LINE: usize = 30_000;
 #[derive(Clone)]
 pub struct Command {
     link: Link,
-    what: What,
+    program: Program,
     env: Vec<(OsString, OsString)>,
     directory: Option<OsString>,
     user: Option<String>,
     input: Stdin,
-    stdout: Way,
-    stderr: Way,
+    /// More input may come than `input` says: that of a child.
+    takes_input: bool,
+    stdout: OutputMode,
+    stderr: OutputMode,
     /// As configured unless it was set.
     timeout: Option<Option<Duration>>,
     output_limit: usize,
@@ -68,23 +71,29 @@ struct Terminal {
 
 impl Command {
     pub(crate) fn program(link: Link, program: &OsStr) -> Self {
-        Self::new(link, What::Program(vec![program.to_owned()]))
+        Self::new(link, Program::Words(vec![program.to_owned()]))
     }
 
     pub(crate) fn shell(link: Link, line: &OsStr) -> Self {
-        Self::new(link, What::Shell { line: line.to_owned(), args: Vec::new() })
+        Self::new(link, Program::Shell { line: line.to_owned(), args: Vec::new() })
     }
 
-    fn new(link: Link, what: What) -> Self {
+    /// One of the guest's own tools, which need nothing of the image.
+    pub(crate) fn guest_tool(link: Link, words: &[&OsStr]) -> Self {
+        Self::new(link, Program::Guest(words.iter().map(|word| (*word).to_owned()).collect()))
+    }
+
+    fn new(link: Link, program: Program) -> Self {
         Self {
             link,
-            what,
+            program,
             env: Vec::new(),
             directory: None,
             user: None,
             input: Stdin::empty(),
-            stdout: Way::Kept,
-            stderr: Way::Kept,
+            takes_input: false,
+            stdout: OutputMode::Kept,
+            stderr: OutputMode::Kept,
             timeout: None,
             output_limit: OUTPUT_LIMIT,
             terminal: None,
@@ -93,7 +102,7 @@ impl Command {
 
     /// Adds an argument. For a shell line the arguments are `$1`, `$2`, ….
     pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
-        let (What::Program(words) | What::Shell { args: words, .. }) = &mut self.what;
+        let (Program::Words(words) | Program::Guest(words) | Program::Shell { args: words, .. }) = &mut self.program;
         words.push(arg.as_ref().to_owned());
         self
     }
@@ -130,7 +139,7 @@ impl Command {
     }
 
     /// User to run as, by name, with that user's groups and `HOME`. Only a sandbox that runs as root allows another user than its
-    /// own; elsewhere the run fails with [`ErrorKind::Command`]. It takes `setpriv` in the image. Default: the SSH user.
+    /// own; elsewhere the run fails with [`ErrorKind::Command`]. Default: the sandbox's own user.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -159,13 +168,13 @@ impl Command {
 
     /// Sends the standard output to `/dev/null` in the sandbox, so that none of it travels.
     pub fn discard_stdout(mut self) -> Self {
-        self.stdout = Way::Discarded;
+        self.stdout = OutputMode::Discarded;
         self
     }
 
     /// Sends the standard error to `/dev/null` in the sandbox, so that none of it travels.
     pub fn discard_stderr(mut self) -> Self {
-        self.stderr = Way::Discarded;
+        self.stderr = OutputMode::Discarded;
         self
     }
 
@@ -178,7 +187,7 @@ impl Command {
     /// # }
     /// ```
     pub fn merge_stderr(mut self) -> Self {
-        self.stderr = Way::Merged;
+        self.stderr = OutputMode::Merged;
         self
     }
 
@@ -224,7 +233,7 @@ impl Command {
         self
     }
 
-    /// Runs the command to its end and collects its output. 2 round trips on a warm connection, no API call.
+    /// Runs the command to its end and collects its output. 1 round trip on a warm connection, no API call.
     ///
     /// # Errors
     /// [`ErrorKind::Connect`], [`ErrorKind::Authentication`], [`ErrorKind::HostKeyMismatch`] or [`ErrorKind::NotFound`] if the
@@ -234,10 +243,10 @@ impl Command {
     pub fn output(&self) -> Result<Output> {
         let mut collected = Collector::up_to(self.output_limit);
         self.call(|| {
-            let result = self.run(&nonce::hex(), &mut collected);
+            let result = self.run(&mut collected);
             let Collector { stdout, stderr, dropped, .. } = collected;
             match result {
-                Ok(ending) => Ok(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }),
+                Ok(status) => Ok(Output { status, stdout, stderr, truncated: dropped }),
                 Err(e) => Err(e.with_output(stdout, stderr)),
             }
         })
@@ -286,7 +295,7 @@ impl Command {
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        self.call(|| self.run(&nonce::hex(), &mut Receiver::new(receive)).map(ExitStatus))
+        self.call(|| self.run(&mut Receiver::new(receive)))
     }
 
     /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
@@ -316,10 +325,10 @@ impl Command {
     /// by its key. **It starts at most once per key**: where the key is known already, this gives the command that has it, running
     /// or ended. So after a lost connection, or in a second process, the same call is the right one.
     ///
-    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with none of these three. The command's output goes to
-    /// files in the sandbox's `/tmp`, whose space is its limit; the input must be bytes, or of another kind none; there is no
-    /// terminal; and only a timeout of its own counts, not the configured one. The image has `awk`, `flock` and `setsid`, as nearly
-    /// all have.
+    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with none of these three. [`Command::output_limit`]
+    /// bytes of each output stream are kept in the sandbox, in files that have no name there; what comes later is dropped, and
+    /// counted. The input must be bytes, or of another kind none; there is no terminal; and only a timeout of its own counts, not
+    /// the configured one.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -345,92 +354,47 @@ impl Command {
         self.timeout.unwrap_or(self.link.command_timeout())
     }
 
-    fn line<'a>(&'a self, id: &'a str) -> Line<'a> {
-        let Self { what, env, directory, user, stdout, stderr, .. } = self;
-        let (directory, user) = (directory.as_deref(), user.as_deref());
-        Line { id, what, env, directory, user, stdout: *stdout, stderr: *stderr }
+    /// The same command, whose input goes on after its own.
+    fn with_more_input(self) -> Self {
+        Self { takes_input: true, ..self }
+    }
+
+    /// Whether something may come on the standard input.
+    fn has_input(&self) -> bool {
+        self.takes_input || self.input.bytes().is_none_or(|bytes| !bytes.is_empty())
     }
 
     /// Runs the command once, with what `streams` has behind the command's own input.
-    fn run(&self, id: &str, streams: &mut impl Streams) -> Result<Ending> {
-        let (text, input) = (self.line(id).text()?, self.input.take()?);
-        if text.len() <= LONGEST_LINE {
-            return self.run_line(&text, id, &mut Fed::new(&[], input, streams));
-        }
-        // A connection that is lost half-way must not leave half a line to run, so its last word is looked for.
-        let text = [b"unset SANDBOX_LINE\n", &text[..], b"\n#", id.as_bytes()].concat();
-        let loader = format!(
-            ". /dev/shm/.sandbox/env\nSANDBOX_LINE=$(head -c {})\ncase $SANDBOX_LINE in *'#{id}') eval \"$SANDBOX_LINE\" ;; *) exit {NEVER_RAN} ;; esac",
-            text.len()
-        );
-        self.run_line(loader.as_bytes(), id, &mut Fed::new(&text, input, streams))
+    fn run(&self, streams: &mut impl Streams) -> Result<ExitStatus> {
+        let (deadline, mut streams) = (Deadline::after(self.limit()), Fed::new(self.input.take()?, streams));
+        let request = Request::Run(self.request(deadline.remaining())?);
+        let answer = self.link.request(&request, &mut streams, deadline)?;
+        self.status_of(answer, streams.is_stopped())
     }
 
-    fn run_line(&self, line: &[u8], id: &str, streams: &mut impl Streams) -> Result<Ending> {
-        let deadline = Deadline::after(self.limit());
-        loop {
-            let lease = self.link.lease(deadline)?;
-            let running = match Running::open(&lease, deadline) {
-                Ok(running) => running,
-                // An idle session whose peer went away unnoticed; nothing was asked of it yet.
-                Err(e) if e.kind() == ErrorKind::Disconnected && lease.is_reused() => continue,
-                Err(e) => return Err(e),
-            };
-            if let Some(Terminal { kind, size }) = &self.terminal {
-                running.request_terminal(kind, *size, deadline)?;
-            }
-            let result = running.start(line, deadline).and_then(|()| {
-                streams.started();
-                running.run(streams, deadline)
-            });
-            let (is_reusable, result) = match result {
-                Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) || streams.is_stopped() => {
-                    let is_killed = running.kill(streams);
-                    let is_swept =
-                        is_killed && running.close().is_ok() && Running::sweep(&lease, &self.line(id).sweep());
-                    (is_swept, Err(self.killed(e, streams.is_stopped(), is_swept)))
+    fn status_of(&self, Answer { response, cancelled }: Answer, is_stopped: bool) -> Result<ExitStatus> {
+        match response {
+            Response::NeverRan(reason) => Err(request::never_ran(&reason)),
+            Response::Failed(failure) => Err(failed(&failure)),
+            Response::Ended(ended) => match (cancelled, ended.cause) {
+                // It may have ended just then.
+                (Some(e), Cause::TimeLimit | Cause::Cancelled) => Err(self.killed(e, is_stopped, &ended)),
+                (Some(e), Cause::Itself) => Err(e.context("the command had just ended")),
+                (None, Cause::TimeLimit) => Err(self.killed(Deadline::error("the command"), is_stopped, &ended)),
+                (None, Cause::Cancelled) if !is_gone(&ended) => {
+                    Err(Error::new(ErrorKind::Command, format!("the command was killed; {NOT_PROVED}")))
                 }
-                Ok(Ending::Code(NEVER_RAN)) => {
-                    let is_closed = running.close().is_ok();
-                    let ran = self.check_that_it_ran(&lease, id, deadline);
-                    let is_known = ran.as_ref().map_or_else(|e| e.kind() == ErrorKind::Command, |()| true);
-                    (is_closed && is_known, ran.map(|()| Ending::Code(NEVER_RAN)))
-                }
-                // The session is thrown away; on a broken connection libssh2 would go on reading packets.
-                Err(e) if e.kind() == ErrorKind::OutcomeUnknown => (false, Err(e)),
-                result => (running.close().is_ok(), result),
-            };
-            if is_reusable {
-                lease.finish();
-            }
-            return result;
+                (None, Cause::Itself | Cause::Cancelled) => ExitStatus::new(&ended),
+            },
+            _ => Err(commands::not_an_answer()),
         }
-    }
-
-    /// Tells a command that never ran from one that ended with the same code: 2 round trips more.
-    fn check_that_it_ran(&self, session: &Session, id: &str, deadline: Deadline) -> Result<()> {
-        let file = line::reason_file(id);
-        let (ending, reason) = Running::ask(session, &format!("cat {file} && rm {file}"), deadline)
-            .map_err(|e| e.context("the exit code is 127, which may mean that the command did not run"))?;
-        if ending == Ending::Code(0) { Err(self.never_ran(id, &reason)) } else { Ok(()) }
-    }
-
-    /// The error of a command that never ran, for this reason.
-    fn never_ran(&self, id: &str, reason: &[u8]) -> Error {
-        let reason = String::from_utf8_lossy(reason);
-        let message = match self.line(id).too_long() {
-            Some(cause) => format!("the command did not run: {reason}: {cause}"),
-            None => format!("the command did not run: {reason}"),
-        };
-        Error::new(ErrorKind::Command, message)
     }
 
     /// Says whether the end of a killed command is proved. An error of the caller's own stays what it is.
-    fn killed(&self, error: Error, is_stopped: bool, is_proved: bool) -> Error {
-        let proof = if is_proved {
-            "it and all its processes were killed"
-        } else {
-            "it was told to end, but the sandbox did not confirm that all its processes are gone"
+    fn killed(&self, error: Error, is_stopped: bool, ended: &Ended) -> Error {
+        let proof = match is_gone(ended) {
+            true => "it and all its processes were killed".to_owned(),
+            false => format!("it was killed; {NOT_PROVED}"),
         };
         match self.limit() {
             Some(timeout) if error.kind() == ErrorKind::TimedOut && !is_stopped => Error::new(
@@ -442,12 +406,30 @@ impl Command {
     }
 }
 
+/// Whether it is proved that no process of a killed command is left.
+fn is_gone(ended: &Ended) -> bool {
+    ended.proved && ended.left == 0
+}
+
+/// The error of a request that the guest could not carry out.
+fn failed(failure: &Failure) -> Error {
+    let kind = match failure.kind {
+        FailureKind::NotFound => ErrorKind::NotFound,
+        FailureKind::Conflict => ErrorKind::Conflict,
+        FailureKind::Invalid => ErrorKind::InvalidArgument,
+        FailureKind::Cancelled => ErrorKind::Cancelled,
+        FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => ErrorKind::Command,
+    };
+    let text: String = failure.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    Error::new(kind, text)
+}
+
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The environment and the input may hold secrets.
         f.debug_struct("Command")
             .field("sandbox", &self.link.name())
-            .field("what", &self.what)
+            .field("program", &self.program)
             .field("directory", &self.directory)
             .field("timeout", &self.limit())
             .finish_non_exhaustive()

@@ -1,10 +1,12 @@
 //! Where the streams of a running command come from and go to, unless its output is collected.
 
+use sandbox_protocol::Started;
+
 use super::input::Taken;
 use super::output::OutputStream;
 use crate::error::Result;
 use crate::fd::Awaited;
-use crate::ssh::exec::{Ending, Input, Order, StreamId, Streams};
+use crate::ssh::commands::{Control, Input, StreamId, Streams};
 
 /// Hands output over until the caller wants no more.
 pub(super) struct Receiver<F> {
@@ -40,29 +42,25 @@ impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
     }
 }
 
-/// Streams with input before their own: a long command line, then what the command was given.
+/// Streams with input before their own: what the command was given.
 pub(super) struct Fed<'a, S> {
-    pub(super) line: &'a [u8],
     pub(super) input: Taken<'a>,
     pub(super) streams: &'a mut S,
     is_stopped: bool,
 }
 
 impl<'a, S> Fed<'a, S> {
-    pub(super) fn new(line: &'a [u8], input: Taken<'a>, streams: &'a mut S) -> Self {
-        Self { line, input, streams, is_stopped: false }
+    pub(super) fn new(input: Taken<'a>, streams: &'a mut S) -> Self {
+        Self { input, streams, is_stopped: false }
     }
 }
 
 impl<S: Streams> Streams for Fed<'_, S> {
-    fn started(&mut self) {
-        self.streams.started();
+    fn started(&mut self, started: &Started) {
+        self.streams.started(started);
     }
 
     fn input(&mut self) -> Result<Input<'_>> {
-        if !self.line.is_empty() {
-            return Ok(Input::Bytes(self.line));
-        }
         match self.input.next() {
             Ok(Some(input)) => Ok(input),
             Ok(None) => self.streams.input(),
@@ -74,9 +72,7 @@ impl<S: Streams> Streams for Fed<'_, S> {
     }
 
     fn sent(&mut self, length: usize) {
-        if !self.line.is_empty() {
-            self.line = &self.line[length..];
-        } else if self.input.is_at_end() {
+        if self.input.is_at_end() {
             self.streams.sent(length);
         } else {
             self.input.sent(length);
@@ -91,16 +87,12 @@ impl<S: Streams> Streams for Fed<'_, S> {
         self.streams.output(stream, bytes)
     }
 
-    fn ended(&mut self, ending: &Ending) {
-        self.streams.ended(ending);
-    }
-
     fn is_stopped(&self) -> bool {
         self.is_stopped || self.streams.is_stopped()
     }
 
-    fn order(&mut self) -> Option<Order> {
-        self.streams.order()
+    fn control(&mut self) -> Option<Control> {
+        self.streams.control()
     }
 
     fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
@@ -108,5 +100,58 @@ impl<S: Streams> Streams for Fed<'_, S> {
         let mut all = self.streams.descriptors(takes_input && self.input.is_at_end());
         all.extend(self.input.awaited().filter(|_| takes_input));
         all
+    }
+}
+
+/// Keeps output up to a limit and counts the rest.
+#[derive(Debug, Default)]
+pub(crate) struct Collector {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    limit: usize,
+    pub(crate) dropped: u64,
+}
+
+impl Collector {
+    /// Keeps this many bytes of each stream.
+    pub(crate) fn up_to(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
+        let room = limit.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+        (bytes.len() - room) as u64
+    }
+}
+
+impl Streams for Collector {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        let kept = match stream {
+            StreamId::Stdout => &mut self.stdout,
+            StreamId::Stderr => &mut self.stderr,
+        };
+        self.dropped += Self::keep(kept, self.limit, bytes);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_up_to_the_limit_and_counts_the_rest() {
+        let mut collector = Collector::up_to(4);
+        collector.output(StreamId::Stdout, b"abc").unwrap();
+        collector.output(StreamId::Stdout, b"def").unwrap();
+        collector.output(StreamId::Stderr, b"123456").unwrap();
+        assert_eq!((&collector.stdout[..], &collector.stderr[..], collector.dropped), (&b"abcd"[..], &b"1234"[..], 4));
     }
 }

@@ -6,7 +6,8 @@
 use std::time::{Duration, Instant};
 
 use sandbox_protocol::{
-    COMMAND_SUBSYSTEM, Decoder, FrameKind, HEADER_LENGTH, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header,
+    COMMAND_SUBSYSTEM, Decoder, FrameKind, Piece, Request, Resize, Response, STDIN_WINDOW, Started,
+    header,
 };
 
 use super::raw::{Channel, Failure};
@@ -70,7 +71,7 @@ pub(crate) struct Size {
 /// The caller's side of a command's streams. An error from any method stops the command. Nothing here may block.
 pub(crate) trait Streams {
     /// The program has been executed.
-    fn started(&mut self) {}
+    fn started(&mut self, _started: &Started) {}
 
     fn input(&mut self) -> Result<Input<'_>>;
 
@@ -177,7 +178,6 @@ struct Conversation<'s> {
     /// Bytes of standard input that the guest takes now.
     credit: usize,
     input_ended: bool,
-    has_started: bool,
     received: [u64; 2],
     response: Option<Response>,
 }
@@ -192,15 +192,8 @@ impl<'s> Conversation<'s> {
     ) -> Result<Self> {
         let text = serde_json::to_vec(request)
             .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the request can't be encoded: {e}")))?;
-        let mut this = Self {
-            session,
-            commands,
-            credit: STDIN_WINDOW,
-            input_ended: false,
-            has_started: false,
-            received: [0; 2],
-            response: None,
-        };
+        let mut this =
+            Self { session, commands, credit: STDIN_WINDOW, input_ended: false, received: [0; 2], response: None };
         this.commands.push(FrameKind::Request, &text)?;
         while !this.flush(deadline).map_err(not_begun)? {
             deadline.check("the request").map_err(|e| e.context("nothing was asked of the sandbox"))?;
@@ -338,9 +331,8 @@ impl<'s> Conversation<'s> {
                     streams.output(StreamId::Stderr, bytes)
                 }
                 Some(Piece::Frame(FrameKind::Started, text)) => {
-                    serde_json::from_slice::<Started>(text).map_err(|e| protocol_error(&e.to_string()))?;
-                    self.has_started = true;
-                    streams.started();
+                    let started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
+                    streams.started(&started);
                     Ok(())
                 }
                 Some(Piece::Frame(FrameKind::StdinCredit, bytes)) => {
@@ -350,8 +342,7 @@ impl<'s> Conversation<'s> {
                     Ok(())
                 }
                 Some(Piece::Frame(FrameKind::Result, text)) => {
-                    self.response =
-                        Some(serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?);
+                    self.response = Some(serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?);
                     Ok(())
                 }
                 Some(_) => Err(protocol_error("a frame that only a client sends")),
@@ -414,8 +405,8 @@ struct Last<'a, S> {
 }
 
 impl<S: Streams> Streams for Last<'_, S> {
-    fn started(&mut self) {
-        self.streams.started();
+    fn started(&mut self, started: &Started) {
+        self.streams.started(started);
     }
 
     fn input(&mut self) -> Result<Input<'_>> {
@@ -460,8 +451,10 @@ fn not_begun(e: Error) -> Error {
 /// A failure after the request was written.
 fn lost(stop: Stop) -> Error {
     stop.into_error(|failure: Failure| {
-        let message =
-            format!("the connection was lost after the request was sent, it may have been carried out: {}", failure.message);
+        let message = format!(
+            "the connection was lost after the request was sent, it may have been carried out: {}",
+            failure.message
+        );
         Error::new(ErrorKind::OutcomeUnknown, message).with_ssh_code(failure.code)
     })
 }
@@ -471,8 +464,16 @@ fn closed() -> Error {
     Error::new(ErrorKind::OutcomeUnknown, message)
 }
 
+/// The error of a result that belongs to another request.
+pub(crate) fn not_an_answer() -> Error {
+    protocol_error("it belongs to another request")
+}
+
 fn protocol_error(what: &str) -> Error {
-    Error::new(ErrorKind::OutcomeUnknown, format!("the sandbox's answer is not understood ({what}): it may have been changed"))
+    Error::new(
+        ErrorKind::OutcomeUnknown,
+        format!("the sandbox's answer is not understood ({what}): it may have been changed"),
+    )
 }
 
 /// The guest did not answer in time that the request has ended.

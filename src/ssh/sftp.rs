@@ -308,8 +308,9 @@ impl<'s> Client<'s> {
             Err(Stop::Failed(failure)) if is_ahead && failure.is_out_of_step() => {
                 return self.read_cautiously(opened, buffer, offset);
             }
-            read => read
-                .map_err(|stop| self.discarding(failed(&opened.name, format_args!("read beyond byte {offset}"), stop)))?,
+            read => read.map_err(|stop| {
+                self.discarding(failed(&opened.name, format_args!("read beyond byte {offset}"), stop))
+            })?,
         };
         opened.ahead.set(opened.ahead.get().saturating_sub(length as u64));
         self.session.allow(length as u64 + length as u64 / CONTENTS);
