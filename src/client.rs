@@ -16,12 +16,12 @@ use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
-use crate::nonce;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
+use crate::text;
 
 /// Pause before sshd is tried again. It starts within some ten milliseconds after its container.
 const SSHD_RETRY: Duration = Duration::from_millis(15);
@@ -110,7 +110,7 @@ impl Client {
     /// [`ErrorKind::Conflict`] if the spec's name is taken; [`ErrorKind::TimedOut`] with the last known state;
     /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
     pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
-        let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", nonce::hex()));
+        let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", text::nonce()));
         Creation { ctx: &self.ctx, registry: &self.registry, spec, name: &name, began: Instant::now() }
             .run()
             .map_err(|e| e.during("create sandbox").on(&name))
@@ -322,7 +322,7 @@ impl Creation<'_> {
         let lifetime = spec.lifetime_or(config.lifetime);
         let claim = Claim {
             name: (*name).to_owned(),
-            nonce: nonce::hex(),
+            nonce: text::nonce(),
             public_key: ctx.identity.public().as_str(),
             expires_at: lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime)),
             hard_limit: spec.hard_limit_for(lifetime),

@@ -62,15 +62,14 @@ mod error;
 mod fd;
 mod ffi;
 mod files;
-mod hex;
 mod interrupt;
 mod link;
-mod nonce;
 mod registry;
 mod runtime;
 mod sandbox;
 mod spec;
 mod ssh;
+mod text;
 
 pub use client::{Client, Stats};
 pub use cluster::Phase;

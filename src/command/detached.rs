@@ -6,9 +6,9 @@ use super::line::NEVER_RAN;
 use super::{Command, ExitStatus, Output, OutputStream};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::hex;
 use crate::link::Link;
 use crate::ssh::exec::Ending;
+use crate::text;
 
 const SCRIPT: &str = include_str!("detached.sh");
 const RUNNER: &str = include_str!("runner.sh");
@@ -70,7 +70,7 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
         digest.update(&(part.len() as u64).to_be_bytes());
         digest.update(part);
     }
-    let digest = hex::encode(&digest.finish());
+    let digest = text::hex(&digest.finish());
     let (text_length, input_length) = (text.len().to_string(), input.len().to_string());
     let sweep = line.sweep();
     let upload = [&text, input].concat();

@@ -5,6 +5,7 @@ mod detached;
 mod input;
 mod line;
 mod output;
+mod pipes;
 mod streams;
 
 use std::ffi::{OsStr, OsString};
@@ -17,14 +18,14 @@ pub use input::Stdin;
 pub use output::{ExitStatus, Output, OutputStream};
 
 use line::{Line, NEVER_RAN, Way, What};
-use streams::{Fed, Receiver};
+use streams::{Collector, Fed, Receiver};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
-use crate::nonce;
-use crate::ssh::exec::{Collector, Ending, Running, Size, Streams};
+use crate::ssh::exec::{Ending, Running, Size, Streams};
 use crate::ssh::session::Session;
+use crate::text;
 
 /// Bytes of each output stream that are kept in memory unless [`Command::output_limit`] says otherwise.
 const OUTPUT_LIMIT: usize = 256 << 20;
@@ -234,7 +235,7 @@ impl Command {
     pub fn output(&self) -> Result<Output> {
         let mut collected = Collector::up_to(self.output_limit);
         self.call(|| {
-            let result = self.run(&nonce::hex(), &mut collected);
+            let result = self.run(&text::nonce(), &mut collected);
             let Collector { stdout, stderr, dropped, .. } = collected;
             match result {
                 Ok(ending) => Ok(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }),
@@ -286,7 +287,7 @@ impl Command {
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        self.call(|| self.run(&nonce::hex(), &mut Receiver::new(receive)).map(ExitStatus))
+        self.call(|| self.run(&text::nonce(), &mut Receiver::new(receive)).map(ExitStatus))
     }
 
     /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
