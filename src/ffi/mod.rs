@@ -66,9 +66,12 @@ mod command;
 mod config;
 mod detached;
 mod error;
+
+// The header has the files in this order.
+mod open_file;
+
 mod files;
 mod info;
-mod open_file;
 mod sandbox;
 mod spec;
 mod thread;
