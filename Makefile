@@ -8,11 +8,13 @@ MYPY = $(TOOLS)/bin/mypy
 PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
-# These test programs run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable conformance cpp header install languages python readme settings storage untrusted
-# These too, and with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
+# These test programs need no cluster and run anywhere, without root.
+LOCAL = header layers
+# These too; `make test` runs them with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile hostile_files
-BOTH = $(filter-out $(ONCE) $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
+# These run in the cluster's network only. All others of tests/ run in both positions.
+ONCE = cable conformance cpp install languages python readme settings storage untrusted
+BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
 COMMAND = --features cli
@@ -64,7 +66,7 @@ export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
-.PHONY: help library install uninstall wheel quickstart test test-unit test-doc test-relay test-inside test-asan \
+.PHONY: help library install uninstall wheel quickstart test test-local test-unit test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up cluster-down clean tools \
 	own-cluster own-image
@@ -122,10 +124,12 @@ wheel: library $(RUFF) ## builds the Python package with the library in it, targ
 	SANDBOX_LIBRARY=$(CURDIR)/target/python/libsandbox.so $(TOOLS)/bin/pip wheel --quiet --no-index --no-deps \
 		--no-build-isolation --wheel-dir target/wheel bindings/python
 
-test: test-unit test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
+test: test-local test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
 
-test-unit: build-tests
-	$(CARGO_TEST) $(COMMAND) --lib --bins
+test-local: test-unit test-asan ## runs what needs no cluster and no root; test-unit alone takes seconds
+
+test-unit:
+	$(CARGO_TEST) $(COMMAND) --lib --bins $(LOCAL:%=--test %)
 
 test-doc: build-tests
 	$(CARGO_TEST) $(COMMAND) --doc
@@ -133,21 +137,20 @@ test-doc: build-tests
 test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
-# The longest first.
-test-cluster: own-cluster build-tests build-asan cluster-up
-	@$(RUN_TOGETHER) $(TEST_ASAN) $(TEST_INSIDE) $(TEST_OUTSIDE)
+test-cluster: own-cluster build-tests cluster-up
+	@$(RUN_TOGETHER) $(TEST_INSIDE) $(TEST_OUTSIDE)
 
 test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
 	@$(RUN_TOGETHER) $(TEST_INSIDE)
 
-test-asan: own-cluster build-asan cluster-up ## runs tests/hostile*.rs under AddressSanitizer
+test-asan: build-asan ## runs tests/hostile*.rs under AddressSanitizer
 	@$(RUN_TOGETHER) $(TEST_ASAN)
 
 test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers
 	@$(RUN_TOGETHER) $(TEST_OUTSIDE)
 
 run/asan/%:
-	$(ALONE) $(CLUSTER) run -- env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD) --test $*
+	$(ALONE) env $(ASAN_ENV) $(CARGO_TEST) $(ASAN_BUILD) --test $*
 
 run/inside/%:
 	$(ALONE) $(CLUSTER) run -- $(CARGO_TEST) $(COMMAND) --test $*
@@ -160,7 +163,7 @@ build-tests: tools
 	$(MAKE) wheel PROFILE=debug
 
 # Of libssh2, which another compiler translates, it is checked that it is looked at as well.
-build-asan: tools
+build-asan:
 	env $(ASAN_ENV) cargo test --no-run $(ASAN_BUILD) $(ASAN:%=--test %)
 	@for library in target/asan/$(HOST)/debug/build/libssh2-sys-*/out/build/libssh2.a; do \
 		nm $$library 2>/dev/null | grep -q __asan_report_store || { echo "$$library is without AddressSanitizer"; exit 1; }; \

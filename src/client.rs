@@ -17,12 +17,12 @@ use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::link::Link;
-use crate::nonce;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
+use crate::text;
 
 /// The pauses before the guest is tried again. It answers some ten milliseconds after its container has started.
 const FIRST_LOGIN_RETRY: Duration = Duration::from_millis(15);
@@ -114,7 +114,7 @@ impl Client {
     /// [`ErrorKind::Conflict`] if the spec's name is taken; [`ErrorKind::TimedOut`] with the last known state;
     /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
     pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
-        let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", nonce::hex()));
+        let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", text::nonce()));
         Creation { ctx: &self.ctx, registry: &self.registry, spec, name: &name, began: Instant::now() }
             .run()
             .map_err(|e| e.during("create sandbox").on(&name))
@@ -339,7 +339,7 @@ impl Creation<'_> {
             .transpose()?;
         let claim = Claim {
             name: (*name).to_owned(),
-            nonce: nonce::hex(),
+            nonce: text::nonce(),
             public_key: ctx.identity.public().as_str(),
             lifetime,
             expires_at,

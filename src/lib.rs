@@ -63,15 +63,14 @@ mod fd;
 mod ffi;
 mod files;
 mod guest;
-mod hex;
 mod interrupt;
 mod link;
-mod nonce;
 mod registry;
 mod runtime;
 mod sandbox;
 mod spec;
 mod ssh;
+mod text;
 
 pub use client::{Client, Stats};
 pub use cluster::Phase;

@@ -34,7 +34,7 @@ const FILES: [&str; 15] = [
     "child.rs",
     "detached.rs",
     "files.rs",
-    "file.rs",
+    "open_file.rs",
     "transfer.rs",
     "info.rs",
     "thread.rs",

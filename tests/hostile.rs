@@ -1,5 +1,6 @@
 //! What a program gets from a sandbox whose SSH server misbehaves: an error in time, never a made-up exit code, and no command
-//! twice. These tests run in the cluster's network only, with the library and libssh2 under AddressSanitizer.
+//! twice. These tests need no cluster; `make test` runs them with
+//! the library and libssh2 under AddressSanitizer.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

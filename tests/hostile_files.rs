@@ -1,5 +1,6 @@
 //! What a program gets from a sandbox whose SFTP server lies: an error in time, or what is true; never a success that is made up, and
-//! never a file that is half new. These tests run in the cluster's network only, with the library and libssh2 under AddressSanitizer.
+//! never a file that is half new. These tests need no cluster; `make test` runs them with
+//! the library and libssh2 under AddressSanitizer.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

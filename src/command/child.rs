@@ -9,20 +9,15 @@ use std::sync::Arc;
 use std::thread;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
-use sandbox_protocol::Started;
 
-use super::input::Inflow;
+use super::pipes::Pipes;
 use super::streams::Collector;
 use super::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
 use crate::runtime::Process;
-use crate::ssh::commands::{Control, Input, Size, StreamId, Streams};
-
-/// Output that is kept for a slow reader, of each stream, beside what the sockets hold: so much a command may write and end, though
-/// nobody reads it yet.
-const AHEAD: usize = 2 << 20;
+use crate::ssh::commands::{Control, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///
@@ -65,19 +60,19 @@ struct End {
 
 /// What a child and the thread that runs it share.
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     process: Process,
     state: Mutex<State>,
     changed: Condvar,
     controls: Mutex<VecDeque<Control>>,
     /// A byte written here makes the thread look for them.
-    bell: UnixStream,
+    wake_tx: UnixStream,
 }
 
 #[derive(Debug, Default)]
-struct State {
+pub(super) struct State {
     /// The command's number in the sandbox, once its program has been executed.
-    id: Option<u64>,
+    pub(super) id: Option<u64>,
     result: Option<Result<ExitStatus>>,
 }
 
@@ -96,20 +91,15 @@ impl Child {
             || Ok::<_, io::Error>([UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?, UnixStream::pair()?]);
         let unusable =
             |e: io::Error| Error::new(ErrorKind::Command, format!("this process can't start a command: {e}"));
-        let [(bell, heard), (stdin, input), (stdout, out), (stderr, err)] = pairs().map_err(unusable)?;
+        let [(wake_tx, wake_rx), (stdin, input), (stdout, out), (stderr, err)] = pairs().map_err(unusable)?;
         // Those of the caller too: it waits where it can be interrupted.
-        for ours in [&bell, &heard, &stdin, &out, &stdout, &err, &stderr] {
+        for ours in [&wake_tx, &wake_rx, &stdin, &out, &stdout, &err, &stderr] {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
         let (state, changed, controls) = (Mutex::default(), Condvar::new(), Mutex::default());
         let process = Process::current();
-        let shared = Arc::new(Shared { process, state, changed, controls, bell });
-        let mut pipes = Pipes {
-            shared: Arc::clone(&shared),
-            heard,
-            input: Some(Inflow::new(input)),
-            outputs: [OutputPipe::new(out), OutputPipe::new(err)],
-        };
+        let shared = Arc::new(Shared { process, state, changed, controls, wake_tx });
+        let mut pipes = Pipes::new(Arc::clone(&shared), wake_rx, input, [out, err]);
         let (output_limit, command) = (command.output_limit, command.with_more_input());
         let run = move || {
             let result = command.call(|| command.run(&mut pipes));
@@ -297,13 +287,13 @@ impl Shared {
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
+    pub(super) fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock());
         self.changed.notify_all();
     }
 
     /// Makes the result known; the first one counts.
-    fn end(&self, result: Result<ExitStatus>) {
+    pub(super) fn end(&self, result: Result<ExitStatus>) {
         self.change(|state| {
             state.result.get_or_insert(result);
         });
@@ -311,8 +301,12 @@ impl Shared {
 
     fn give(&self, control: Control) {
         self.controls.lock().push_back(control);
-        // A full socket wakes the thread anyway; one that is gone needs no request.
-        let _ = (&self.bell).write(&[0]);
+        // A full socket wakes the thread anyway; EPIPE means that it has ended.
+        let _ = (&self.wake_tx).write(&[0]);
+    }
+
+    pub(super) fn next_control(&self) -> Option<Control> {
+        self.controls.lock().pop_front()
     }
 }
 
@@ -404,115 +398,5 @@ impl Write for ChildStdin {
 impl Drop for ChildStdin {
     fn drop(&mut self) {
         self.0.shut(Shutdown::Write);
-    }
-}
-
-/// The thread's side of a child's streams.
-struct Pipes {
-    shared: Arc<Shared>,
-    heard: UnixStream,
-    /// `None` once it has ended.
-    input: Option<Inflow>,
-    outputs: [OutputPipe; 2],
-}
-
-/// One output stream: what its reader has not taken yet.
-struct OutputPipe {
-    /// `None` once nobody reads it.
-    socket: Option<UnixStream>,
-    pending: Vec<u8>,
-}
-
-impl OutputPipe {
-    fn new(socket: UnixStream) -> Self {
-        Self { socket: Some(socket), pending: Vec::new() }
-    }
-
-    /// Hands over what the reader has room for; true if nothing is left.
-    fn flush(&mut self) -> bool {
-        while !self.pending.is_empty() {
-            let Some(socket) = &mut self.socket else {
-                self.pending.clear();
-                break;
-            };
-            match socket.write(&self.pending) {
-                Ok(length) => drop(self.pending.drain(..length)),
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return false,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => self.socket = None,
-            }
-        }
-        true
-    }
-
-    fn awaited(&self) -> Option<Awaited<'_>> {
-        let socket = self.socket.as_ref().filter(|_| !self.pending.is_empty())?;
-        Some(Awaited::to_write(socket.as_fd()))
-    }
-}
-
-impl Pipes {
-    /// Makes the result known, then hands the rest of the output to whoever still reads.
-    fn end(mut self, result: Result<ExitStatus>) {
-        self.shared.end(result);
-        self.input = None;
-        loop {
-            for output in &mut self.outputs {
-                if output.flush() {
-                    output.socket = None;
-                }
-            }
-            let awaited: Vec<_> = self.outputs.iter().filter_map(OutputPipe::awaited).collect();
-            if awaited.is_empty() {
-                return;
-            }
-            // Nobody can interrupt this thread.
-            let _ = Awaited::wait(&awaited, Deadline::after(None), "the reader");
-        }
-    }
-}
-
-impl Streams for Pipes {
-    fn started(&mut self, started: &Started) {
-        self.shared.change(|state| state.id = Some(started.id));
-    }
-
-    fn input(&mut self) -> Result<Input<'_>> {
-        if let Some(input) = &mut self.input
-            && !input.fill().unwrap_or(false)
-        {
-            self.input = None;
-        }
-        Ok(self.input.as_ref().map_or(Input::End, Inflow::input))
-    }
-
-    fn sent(&mut self, length: usize) {
-        if let Some(input) = &mut self.input {
-            input.sent(length);
-        }
-    }
-
-    fn has_room(&mut self, stream: StreamId) -> Result<bool> {
-        let output = &mut self.outputs[stream as usize];
-        Ok(output.flush() || output.pending.len() < AHEAD)
-    }
-
-    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        self.outputs[stream as usize].pending.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn control(&mut self) -> Option<Control> {
-        // First the bell: a request that comes in between rings again.
-        let mut rings = [0; 64];
-        while matches!(self.heard.read(&mut rings), Ok(1..)) {}
-        self.shared.controls.lock().pop_front()
-    }
-
-    fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
-        let bell = Some(Awaited::to_read(self.heard.as_fd()));
-        let input = self.input.as_ref().filter(|_| takes_input).and_then(Inflow::awaited);
-        let outputs = self.outputs.iter().map(OutputPipe::awaited);
-        [bell, input].into_iter().chain(outputs).flatten().collect()
     }
 }

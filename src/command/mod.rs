@@ -4,6 +4,7 @@ mod child;
 mod detached;
 mod input;
 mod output;
+mod pipes;
 mod request;
 mod streams;
 

@@ -1,4 +1,4 @@
-//! Where the streams of a running command come from and go to, unless its output is collected.
+//! Where the streams of a running command come from and go to.
 
 use sandbox_protocol::Started;
 
@@ -7,6 +7,45 @@ use super::output::OutputStream;
 use crate::error::Result;
 use crate::fd::Awaited;
 use crate::ssh::commands::{Control, Input, StreamId, Streams};
+
+/// Keeps output up to a limit and counts the rest.
+#[derive(Debug, Default)]
+pub(super) struct Collector {
+    pub(super) stdout: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
+    limit: usize,
+    pub(super) dropped: u64,
+}
+
+impl Collector {
+    /// Keeps this many bytes of each stream.
+    pub(super) fn up_to(limit: usize) -> Self {
+        Self { limit, ..Self::default() }
+    }
+
+    fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
+        let room = limit.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+        (bytes.len() - room) as u64
+    }
+}
+
+impl Streams for Collector {
+    fn input(&mut self) -> Result<Input<'_>> {
+        Ok(Input::End)
+    }
+
+    fn sent(&mut self, _: usize) {}
+
+    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+        let kept = match stream {
+            StreamId::Stdout => &mut self.stdout,
+            StreamId::Stderr => &mut self.stderr,
+        };
+        self.dropped += Self::keep(kept, self.limit, bytes);
+        Ok(())
+    }
+}
 
 /// Hands output over until the caller wants no more.
 pub(super) struct Receiver<F> {
@@ -100,45 +139,6 @@ impl<S: Streams> Streams for Fed<'_, S> {
         let mut all = self.streams.descriptors(takes_input && self.input.is_at_end());
         all.extend(self.input.awaited().filter(|_| takes_input));
         all
-    }
-}
-
-/// Keeps output up to a limit and counts the rest.
-#[derive(Debug, Default)]
-pub(crate) struct Collector {
-    pub(crate) stdout: Vec<u8>,
-    pub(crate) stderr: Vec<u8>,
-    limit: usize,
-    pub(crate) dropped: u64,
-}
-
-impl Collector {
-    /// Keeps this many bytes of each stream.
-    pub(crate) fn up_to(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
-    }
-
-    fn keep(kept: &mut Vec<u8>, limit: usize, bytes: &[u8]) -> u64 {
-        let room = limit.saturating_sub(kept.len()).min(bytes.len());
-        kept.extend_from_slice(&bytes[..room]);
-        (bytes.len() - room) as u64
-    }
-}
-
-impl Streams for Collector {
-    fn input(&mut self) -> Result<Input<'_>> {
-        Ok(Input::End)
-    }
-
-    fn sent(&mut self, _: usize) {}
-
-    fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        let kept = match stream {
-            StreamId::Stdout => &mut self.stdout,
-            StreamId::Stderr => &mut self.stderr,
-        };
-        self.dropped += Self::keep(kept, self.limit, bytes);
-        Ok(())
     }
 }
 

@@ -245,7 +245,9 @@ impl fmt::Debug for Kept {
 mod tests {
     use std::panic::panic_any;
 
-    use super::super::{child, client, command, config, detached, error, file, files, info, sandbox, spec, transfer};
+    use super::super::{
+        child, client, command, config, detached, error, files, info, open_file, sandbox, spec, transfer,
+    };
     use super::*;
 
     /// What C sees of a call: the status, and the error's message if there is one.
@@ -387,7 +389,7 @@ mod tests {
         shared::<files::sbx_bytes>();
         shared::<files::sbx_metadata>();
         shared::<files::sbx_entries>();
-        shared::<file::sbx_file>();
+        shared::<open_file::sbx_file>();
         shared::<transfer::sbx_transfer>();
         shared::<transfer::sbx_transferred>();
         shared::<transfer::sbx_tree_report>();

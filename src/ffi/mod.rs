@@ -66,7 +66,10 @@ mod command;
 mod config;
 mod detached;
 mod error;
-mod file;
+
+// The header has the files in this order.
+mod open_file;
+
 mod files;
 mod info;
 mod sandbox;

@@ -13,7 +13,7 @@ use openssl::sha::Sha256;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::transfer::PERMISSIONS;
+use super::local::PERMISSIONS;
 use crate::fd::close_one_of;
 
 /// A directory that things are written below.

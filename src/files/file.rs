@@ -5,7 +5,9 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Files, Metadata, Repeat, file_bytes_of, permission_bits};
+use super::path::{file_bytes_of, invalid, permission_bits};
+use super::request::{Repeat, may_be_done};
+use super::{Files, Metadata};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
@@ -262,8 +264,7 @@ impl File {
             SeekFrom::Current(by) => (self.find_position()?, by),
             SeekFrom::End(by) => (self.size()?, by),
         };
-        let position =
-            from.checked_add_signed(by).ok_or_else(|| super::invalid("a seek to before the file's start"))?;
+        let position = from.checked_add_signed(by).ok_or_else(|| invalid("a seek to before the file's start"))?;
         self.is_stale |= position != self.position;
         (self.position, self.is_at_end) = (position, false);
         Ok(position)
@@ -325,7 +326,7 @@ impl File {
     }
 
     fn or_done(&self, e: Error) -> Error {
-        if self.appends { super::may_be_done(e) } else { e }
+        if self.appends { may_be_done(e) } else { e }
     }
 
     fn deadline(&self) -> Deadline {

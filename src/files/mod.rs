@@ -2,37 +2,35 @@
 
 mod confined;
 mod digest;
+mod download;
 mod entry;
 mod file;
+mod local;
+mod options;
+mod path;
+mod request;
 mod tar;
-mod transfer;
 mod tree;
+mod upload;
 
 use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 pub use entry::{DirEntry, Metadata};
 pub use file::{File, OpenOptions};
-pub use transfer::{Progress, Transfer, Transferred};
+pub use options::{Progress, Transfer, Transferred};
 pub use tree::{Note, TreeReport};
 
-use crate::command::{Command, ExitStatus, Output};
-use crate::deadline::Deadline;
+use path::{bytes_of, checked, directory_of, permission_bits};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
-use crate::nonce;
-use crate::ssh::pool::Lease;
 use crate::ssh::sftp::{self, Attributes, Client, Quoted};
 
 /// Permission bits of what is created without others being asked for, before the sandbox's umask.
 const FILE_MODE: u32 = 0o644;
 const DIRECTORY_MODE: u32 = 0o777;
-/// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A server that
-/// kept silent until the time was over is not given as much again.
-const TIDY: Duration = Duration::from_secs(10);
-const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
 /// The files of a sandbox; made by [`Sandbox::files`](crate::Sandbox::files).
 ///
@@ -57,14 +55,6 @@ const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(5);
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     link: &'a Link,
-}
-
-/// Whether a request may be made again when the connection is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Repeat {
-    Harmless,
-    /// A session that may have died unnoticed is first asked something harmless.
-    Never,
 }
 
 impl<'a> Files<'a> {
@@ -484,140 +474,6 @@ impl<'a> Files<'a> {
             Ok(PathBuf::from(OsString::from_vec(name)))
         })
     }
-
-    fn deadline(&self) -> Deadline {
-        Deadline::after(self.link.transfer_timeout())
-    }
-
-    fn lease(&self, deadline: Deadline) -> Result<Lease> {
-        self.link.lease(deadline)
-    }
-
-    /// Asks about the file `name` what may be asked twice.
-    fn ask<T>(&self, name: &[u8], deadline: Deadline, ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
-        let (lease, answer) = self.begin(deadline, name, Repeat::Harmless, |client| ask(client))?;
-        lease.finish();
-        Ok(answer)
-    }
-
-    /// Changes something at `path`, once.
-    fn change(
-        &self,
-        operation: &'static str,
-        path: &Path,
-        change: impl Fn(&Client<'_>, &[u8]) -> Result<()>,
-    ) -> Result<()> {
-        self.link.call(operation, || {
-            let bytes = bytes_of(path)?;
-            let (lease, ()) = self
-                .begin(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))
-                .map_err(|e| if e.kind() == ErrorKind::Transfer { self.with_reason(e, path) } else { e })?;
-            lease.finish();
-            Ok(())
-        })
-    }
-
-    /// Makes requests about the file `name` on a session that stays with the caller; on another one if the first was idle and its
-    /// peer had gone away.
-    fn begin<T>(
-        &self,
-        deadline: Deadline,
-        name: &[u8],
-        repeat: Repeat,
-        ask: impl Fn(&mut Client<'_>) -> Result<T>,
-    ) -> Result<(Lease, T)> {
-        let unreached = |e: Error| e.context(Quoted(name));
-        loop {
-            let mut lease = self.lease(deadline).map_err(unreached)?;
-            let (is_reused, mut is_asked) = (lease.is_reused(), false);
-            let result = Client::new(&mut lease, deadline).map_err(unreached).and_then(|mut client| {
-                if repeat == Repeat::Never {
-                    if is_reused
-                        && let Err(e) = client.lstat(name)
-                        && !sftp::is_refusal(&e)
-                    {
-                        return Err(e);
-                    }
-                    is_asked = true;
-                }
-                ask(&mut client)
-            });
-            match result {
-                Ok(value) => return Ok((lease, value)),
-                Err(e) if is_asked && !sftp::is_refusal(&e) => return Err(may_be_done(e)),
-                Err(e) if e.kind() == ErrorKind::Disconnected && is_reused => {}
-                Err(e) => {
-                    if sftp::is_refusal(&e) {
-                        lease.finish();
-                    }
-                    return Err(e);
-                }
-            }
-        }
-    }
-
-    fn shell(&self, line: &str) -> Command {
-        Command::shell(self.link.clone(), line.as_ref())
-    }
-
-    /// A line of the sandbox's shell.
-    fn tool(&self, line: &str, args: &[&[u8]], deadline: Deadline) -> Command {
-        let args = args.iter().map(|arg| std::ffi::OsStr::from_bytes(arg));
-        // Messages that can be understood here.
-        let command = self.shell(&format!("export LC_ALL=C; {line}")).args(args);
-        command.timeout(deadline.remaining()).output_limit(1 << 20)
-    }
-
-    /// Runs a line of the sandbox's shell that works on the file `name`; `done` is what should be done to it. Tools must succeed.
-    fn run(&self, line: &str, args: &[&[u8]], name: &[u8], done: &str, deadline: Deadline) -> Result<Output> {
-        let what = || format!("{} can't be {done}", Quoted(name));
-        let output = self.tool(line, args, deadline).output().map_err(|e| e.within_operation().context(what()))?;
-        match output.status.success() {
-            true => Ok(output),
-            false => Err(tool_failure(&output.stderr_text(), &output.status, name, done)),
-        }
-    }
-
-    /// SFTP has no word for a full disk: when it says just "failure", a few bytes written beside the file tell more.
-    fn with_reason(&self, e: Error, path: &Path) -> Error {
-        const LINE: &str = "(head -c 65536 /dev/zero > \"$1\"); code=$?; rm -f -- \"$1\"; exit $code";
-        if !sftp::is_unexplained(&e) {
-            return e;
-        }
-        let (probe, deadline) = (beside(path), Deadline::after(Some(Duration::from_secs(5))));
-        let probe = probe.as_os_str().as_bytes();
-        match self.run(LINE, &[probe], path.as_os_str().as_bytes(), "written", deadline) {
-            Err(reason) if reason.kind() == ErrorKind::StorageFull || reason.kind() == ErrorKind::PermissionDenied => {
-                let why = reason.message().rsplit(": ").next().unwrap_or_default().to_owned();
-                Error::new(reason.kind(), format!("{}: {why}", e.message()))
-            }
-            _ => e,
-        }
-    }
-
-    /// Removes what is left of a transfer that failed with `e`, as far as the sandbox can be reached.
-    fn tidy(&self, part: &[u8], e: &Error) {
-        match self.begin(tidying_time(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
-            Ok((lease, ())) => lease.finish(),
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
-            Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.link.name()),
-        }
-    }
-}
-
-fn tidying_time(e: &Error) -> Deadline {
-    let was_silent = matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled);
-    Deadline::after(Some(if was_silent { TIDY_AFTER_SILENCE } else { TIDY }))
-}
-
-/// A lost connection, a timeout or an interruption after a change was asked for.
-fn may_be_done(e: Error) -> Error {
-    let kind = match e.kind() {
-        ErrorKind::Connect | ErrorKind::Disconnected => ErrorKind::OutcomeUnknown,
-        kind @ (ErrorKind::TimedOut | ErrorKind::Cancelled) => kind,
-        _ => return e,
-    };
-    e.with_kind(kind).context("it may have been done")
 }
 
 fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
@@ -638,116 +494,4 @@ fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
         }
     }
     missing.into_iter().rev().try_for_each(create)
-}
-
-/// What stands before the last name of a path. `Path::parent` leaves out a `.` at the end, too.
-fn directory_of(path: &[u8]) -> Option<&[u8]> {
-    let slash = path.iter().rposition(|byte| *byte == b'/')?;
-    let end = path[..slash].iter().rposition(|byte| *byte != b'/')?;
-    Some(&path[..=end])
-}
-
-/// What a tool's last words say of a file.
-fn tool_failure(said: &str, status: &ExitStatus, name: &[u8], done: &str) -> Error {
-    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    // tar's last line says only that there were others.
-    let why = lines().find(|line| reason(line).is_some()).or_else(|| lines().next());
-    let kind = why.and_then(reason).unwrap_or(ErrorKind::Transfer);
-    let shown = |line: &str| line.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    let why = why.map_or_else(|| status.to_string(), shown);
-    Error::new(kind, format!("{} can't be {done}: {why}", Quoted(name)))
-}
-
-/// The kind of what a tool says, in the words of the C library.
-fn reason(line: &str) -> Option<ErrorKind> {
-    const WORDS: [(&str, ErrorKind); 8] = [
-        ("No space left on device", ErrorKind::StorageFull),
-        ("Disk quota exceeded", ErrorKind::StorageFull),
-        ("File too large", ErrorKind::StorageFull),
-        // tar, for the last bytes that a disk had room for.
-        ("Wrote only", ErrorKind::StorageFull),
-        ("Permission denied", ErrorKind::PermissionDenied),
-        ("Operation not permitted", ErrorKind::PermissionDenied),
-        ("Read-only file system", ErrorKind::PermissionDenied),
-        ("No such file or directory", ErrorKind::NotFound),
-    ];
-    WORDS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
-}
-
-fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
-    Error::new(ErrorKind::InvalidArgument, message)
-}
-
-/// The bytes of a path, or of what a link points to.
-fn checked(path: &Path) -> Result<&[u8]> {
-    let bytes = path.as_os_str().as_bytes();
-    if bytes.is_empty() || bytes.contains(&0) {
-        return Err(invalid(format!("'{}' is no path: empty, or with a NUL byte", path.display())));
-    }
-    if bytes.len() > sftp::LONGEST_PATH {
-        let start = bytes[..64].escape_ascii();
-        return Err(invalid(format!(
-            "'{start}…' is no path: {} bytes, at most {} can be",
-            bytes.len(),
-            sftp::LONGEST_PATH
-        )));
-    }
-    Ok(bytes)
-}
-
-/// The bytes of a path of anything; slashes at its end mean nothing.
-fn bytes_of(path: &Path) -> Result<&[u8]> {
-    let bytes = checked(path)?;
-    let end = bytes.iter().rposition(|byte| *byte != b'/').map_or(1, |last| last + 1);
-    Ok(&bytes[..end])
-}
-
-/// The bytes of a path of a file.
-fn file_bytes_of(path: &Path) -> Result<&[u8]> {
-    let bytes = checked(path)?;
-    if bytes.ends_with(b"/") {
-        return Err(invalid(format!("'{}' does not name a file: it has a '/' at its end", path.display())));
-    }
-    Ok(bytes)
-}
-
-fn permission_bits(mode: u32) -> Result<u32> {
-    if mode & !0o7777 == 0 { Ok(mode) } else { Err(invalid(format!("{mode:o} are no permission bits"))) }
-}
-
-/// A name that nobody else uses, in the same directory.
-fn beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".sandbox-{}.part", nonce::hex()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ssh::exec::Ending;
-
-    #[test]
-    fn a_path_has_a_directory_before_its_last_name() {
-        for (path, directory) in
-            [("a/b", Some("a")), ("/a//b/.", Some("/a//b")), ("/a//b", Some("/a")), ("a", None), ("/a", None)]
-        {
-            assert_eq!(directory_of(path.as_bytes()), directory.map(str::as_bytes), "{path}");
-        }
-    }
-
-    #[test]
-    fn what_tools_say_has_a_kind() {
-        for (said, kind) in [
-            // dash, where there is no inode left; GNU tools.
-            ("sh: 1: cannot create a/b: No space left on device", ErrorKind::StorageFull),
-            ("head: error writing 'standard output': Disk quota exceeded", ErrorKind::StorageFull),
-            ("tar: ./f: Cannot open: Read-only file system\ntar: Exiting with failure", ErrorKind::PermissionDenied),
-            ("rm: cannot remove 'a': Operation not permitted", ErrorKind::PermissionDenied),
-            ("tar: ./f: Cannot close: Input/output error", ErrorKind::Transfer),
-        ] {
-            let error = tool_failure(said, &ExitStatus(Ending::Code(2)), b"a", "written");
-            assert_eq!(error.kind(), kind, "{error}");
-            let why = said.lines().next().unwrap();
-            assert_eq!(error.message(), format!("'a' in the sandbox can't be written: {why}"));
-        }
-    }
 }

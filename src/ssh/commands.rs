@@ -6,8 +6,7 @@
 use std::time::{Duration, Instant};
 
 use sandbox_protocol::{
-    COMMAND_SUBSYSTEM, Decoder, FrameKind, Piece, Request, Resize, Response, STDIN_WINDOW, Started,
-    header,
+    COMMAND_SUBSYSTEM, Decoder, FrameKind, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header,
 };
 
 use super::raw::{Channel, Failure};

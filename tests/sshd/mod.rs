@@ -1,10 +1,11 @@
 //! An SSH server for tests, which does with each packet what the test says: the real one can't be made to lie.
 //!
-//! A test gives [`Server::start`] a script, which is run for each connection and made of the steps of [`Connection`]. A Pod that
-//! does not run stands for the sandbox: the library finds the server's port and key in it, and its address 127.0.0.1. So this
-//! works in the cluster's network only.
+//! A test gives [`Server::start`] a script, which is run for each connection and made of the steps of [`Connection`]. The library
+//! finds the server's address, port and key in a Pod, as everywhere; that Pod is known to an API server of this process only. So
+//! these tests need no cluster.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
+mod api;
 pub mod cipher;
 pub mod connection;
 pub mod sftp;
@@ -17,14 +18,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use openssl::pkey::PKey;
 use sandbox::{Client, Config};
 
 use self::connection::{Connection, Requests};
 use self::transport::{Transport, host_key_blob};
-use super::common::{Position, Scratch, config, kubectl, kubectl_with_input, position, unique};
+use super::common::{Scratch, unique};
 
 /// What a server does with a connection.
 pub trait Script: Fn(&mut Connection) -> io::Result<()> + Send + Sync + 'static {}
@@ -43,7 +44,6 @@ pub struct Server {
 impl Server {
     /// Runs `script` for each connection on a thread of its own, and closes the connection when it returns.
     pub fn start(script: impl Script) -> Self {
-        assert_eq!(position(), Position::Inside, "only there the way to a Pod's address is a plain connection");
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let (host_key, address) = (PKey::generate_ed25519().unwrap(), listener.local_addr().unwrap());
         let host_key_line = openssl::base64::encode_block(&host_key_blob(&host_key).unwrap());
@@ -63,7 +63,8 @@ impl Server {
                 thread::spawn(serve);
             }
         });
-        let pod = shadow_pod(address.port(), &format!("ssh-ed25519 {host_key_line}"));
+        let pod = format!("hostile-{}", unique());
+        api::add(&pod, address.port(), &format!("ssh-ed25519 {host_key_line}"));
         Self { address, pod, requests, is_over }
     }
 
@@ -83,57 +84,22 @@ impl Drop for Server {
         self.is_over.store(true, Ordering::Release);
         // Wakes the thread that waits for connections.
         drop(TcpStream::connect(self.address));
-        kubectl(&["delete", "pod", &self.pod, "--wait=false", "--grace-period=0", "--force"]);
+        api::remove(&self.pod);
     }
 }
 
-/// A client for such servers. Its key is from a file, since a client brings a key of its own into the Pod before it uses it, and
-/// this Pod does not run.
+/// A client for such servers. Its key is from a file, since a client brings a key of its own into the Pod before it uses it, which
+/// takes more than this API server does.
 pub fn client(set: impl FnOnce(Config) -> Config) -> Client {
     let scratch = Scratch::new();
     let (key, path) = (PKey::generate_ed25519().unwrap(), scratch.path("key"));
     fs::write(&path, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
-    Client::new(set(config().transport(sandbox::Transport::Direct)).ssh_key(path)).unwrap()
-}
-
-/// Creates a Pod as the library does, which no scheduler takes and which is said to run at this address.
-fn shadow_pod(port: u16, host_key: &str) -> String {
-    let name = format!("shadow-{}", unique());
-    // Whoever reaps takes what a crashed test has left.
-    let expiry = (SystemTime::now() + Duration::from_secs(600)).duration_since(UNIX_EPOCH).unwrap();
-    let pod = serde_json::json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {
-            "name": name,
-            "labels": {"app.kubernetes.io/managed-by": "sandbox", "sandbox/owner": "hostile"},
-            "annotations": {
-                "sandbox/ssh-port": port.to_string(),
-                "sandbox/ssh-user": "sandbox",
-                "sandbox/host-key": host_key,
-                "sandbox/expires-at": expiry.as_secs().to_string(),
-            },
-        },
-        "spec": {
-            "schedulerName": "nobody",
-            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [{
-                "name": "sandbox",
-                "image": "none",
-                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            }],
-        },
-    });
-    let status = serde_json::json!({"status": {
-        "phase": "Running",
-        "podIP": "127.0.0.1",
-        "podIPs": [{"ip": "127.0.0.1"}],
-        "containerStatuses": [{
-            "name": "sandbox", "image": "none", "imageID": "", "ready": true, "restartCount": 0,
-            "state": {"running": {}},
-        }],
-    }});
-    kubectl_with_input(&["create", "-f", "-"], &pod.to_string());
-    kubectl(&["patch", "pod", &name, "--subresource=status", "-p", &status.to_string()]);
-    name
+    let kubeconfig = scratch.path("kubeconfig");
+    api::write_kubeconfig(&kubeconfig);
+    let config = Config::new()
+        .kubeconfig(kubeconfig)
+        .transport(sandbox::Transport::Direct)
+        .command_timeout(Duration::from_secs(60))
+        .transfer_timeout(Duration::from_secs(120));
+    Client::new(set(config).ssh_key(path)).unwrap()
 }

@@ -1,0 +1,96 @@
+//! What transfers do with local files: the names of parts, hashes, and errors in this library's terms.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read, Seek};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use openssl::sha::Sha256;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::text;
+
+/// Permission bits; set-user-id and its like do not travel.
+pub(super) const PERMISSIONS: u32 = 0o777;
+
+/// The name under which a transfer to `path` waits to be resumed; another one for each `version`.
+pub(super) fn stable_part(path: &Path, version: impl fmt::Display) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().as_bytes().to_vec();
+    name.extend_from_slice(format!("/{version}").as_bytes());
+    path.with_file_name(format!(".sandbox-{}.part", text::hex(&openssl::sha::sha256(&name)[..8])))
+}
+
+/// The hash of a local file's first bytes, which are read.
+pub(super) fn hash_of(mut file: &fs::File, length: u64, path: &Path) -> Result<Sha256> {
+    let (mut hash, mut buffer, mut left) = (Sha256::new(), vec![0; 1 << 18], length);
+    file.rewind().map_err(|e| at_local(path, "read", e))?;
+    while left > 0 {
+        let room = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match file.read(&mut buffer[..room]) {
+            Ok(0) => return Err(at_local(path, "read", io::ErrorKind::UnexpectedEof.into())),
+            Ok(length) => {
+                hash.update(&buffer[..length]);
+                left -= length as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(at_local(path, "read", e)),
+        }
+    }
+    Ok(hash)
+}
+
+/// A local file that has ended before its size.
+pub(super) fn cut_short(path: &Path, reached: u64, size: u64) -> Error {
+    let path = path.display();
+    let message = format!("'{path}' on this machine ended after {reached} bytes of {size}; it was changed meanwhile");
+    Error::new(ErrorKind::Transfer, message)
+}
+
+pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
+    let kind = match e.kind() {
+        io::ErrorKind::NotFound => ErrorKind::NotFound,
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::PermissionDenied,
+        io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            ErrorKind::StorageFull
+        }
+        _ => ErrorKind::Transfer,
+    };
+    Error::new(kind, format!("'{}' on this machine can't be {done}: {e}", path.display())).with_source(e)
+}
+
+/// A failure of the caller's own stream; one of ours, such as that of another sandbox's file, stays what it is.
+pub(super) fn at_stream(what: impl fmt::Display, e: io::Error) -> Error {
+    match e.downcast::<Error>() {
+        Ok(error) => error.context(what),
+        Err(e) => Error::new(ErrorKind::Transfer, format!("{what}: {e}")).with_source(e),
+    }
+}
+
+pub(super) fn sync_directory_of(path: &Path) -> Result<()> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
+    synced.map_err(|e| at_local(directory, "put on the disk", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn local_failures_have_kinds_and_name_the_file() {
+        for (number, kind) in [
+            (libc::ENOSPC, ErrorKind::StorageFull),
+            (libc::EDQUOT, ErrorKind::StorageFull),
+            (libc::EACCES, ErrorKind::PermissionDenied),
+            (libc::EROFS, ErrorKind::PermissionDenied),
+            (libc::ENOENT, ErrorKind::NotFound),
+            (libc::EIO, ErrorKind::Transfer),
+        ] {
+            let error = at_local(Path::new("some/file"), "written", io::Error::from_raw_os_error(number));
+            assert_eq!(error.kind(), kind);
+            assert!(error.to_string().starts_with("'some/file' on this machine can't be written: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Options of transfers, and how they report their progress.
+
+use std::fmt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Files;
+use crate::error::Result;
+
+/// A callback that draws is not called more often than eyes can see.
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Uploads and downloads with options; made by [`Files::transfer`].
+///
+/// By default nothing is resumed or forced to a disk, and **no checksum is compared**: SSH guards every packet with a MAC, the
+/// server acknowledges every write, and the size is always compared. A checksum guards against what is left, such as a failing
+/// disk of the sandbox, and makes the sandbox read the whole file again.
+///
+/// ```no_run
+/// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+/// let moved = sandbox
+///     .files()
+///     .transfer()
+///     .resume(true)
+///     .progress(|progress| {
+///         println!("{}: {} of {:?}", progress.path.display(), progress.done, progress.total);
+///         Ok(())
+///     })
+///     .download("/data/model.bin", "model.bin")?;
+/// println!("{} bytes, of which {} were here already", moved.bytes, moved.resumed);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Transfer<'a> {
+    pub(super) files: Files<'a>,
+    pub(super) checksum: bool,
+    pub(super) sync: bool,
+    pub(super) resume: bool,
+    pub(super) max_bytes: Option<u64>,
+    pub(super) max_entries: Option<u64>,
+    pub(super) progress: Option<Box<Callback<'a>>>,
+}
+
+pub(super) type Callback<'a> = dyn FnMut(&Progress<'_>) -> Result<()> + 'a;
+
+/// How far a transfer has come; see [`Transfer::progress`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress<'p> {
+    /// The file that is read: as the caller named it, or below the root of a tree.
+    pub path: &'p Path,
+    /// Bytes that have arrived, in all files of a tree.
+    pub done: u64,
+    /// Bytes that will have arrived at the end, if that is known.
+    pub total: Option<u64>,
+}
+
+/// What a transfer of one file did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transferred {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// How many of them had been there already, from an earlier transfer.
+    pub resumed: u64,
+    /// The SHA-256 of the file, if it was compared.
+    pub sha256: Option<[u8; 32]>,
+}
+
+impl<'a> Transfer<'a> {
+    pub(super) fn new(files: Files<'a>) -> Self {
+        let (max_bytes, max_entries) = (None, None);
+        Self { files, checksum: false, sync: false, resume: false, max_bytes, max_entries, progress: None }
+    }
+
+    /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a tree, of each of its files. The
+    /// sandbox needs `sha256sum`, and has it faster with `openssl`; a large file that is downloaded is summed up there meanwhile, on a
+    /// second session. Default: no.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let moved = sandbox.files().transfer().checksum(true).upload("disk.img", "/data/disk.img")?;
+    /// println!("{:02x?}", moved.sha256);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn checksum(mut self, checksum: bool) -> Self {
+        self.checksum = checksum;
+        self
+    }
+
+    /// Returns only when contents and names are on the receiving disk, as far as its system tells the truth. Default: no.
+    pub fn sync(mut self, sync: bool) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// Keeps what has arrived when a transfer of a file fails, and begins with what an earlier one has kept: in a file beside the
+    /// target, whose name depends on the target's, and in an upload also on the local file's size and time of modification. What is
+    /// there counts if its SHA-256 is that of the first bytes of the source. Includes [`checksum`](Transfer::checksum). Default: no;
+    /// what has arrived is removed.
+    ///
+    /// Of two such downloads to one target at the same time, the second is refused with [`ErrorKind::Conflict`].
+    pub fn resume(mut self, resume: bool) -> Self {
+        self.resume = resume;
+        self
+    }
+
+    /// Downloads no more than so many bytes of contents; more are an error. Default: no limit but the time. For what comes from
+    /// sandboxes that might fill this machine's disk.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().transfer().max_bytes(10 << 30).max_entries(100_000).download_dir("out", "out")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_bytes(mut self, bytes: u64) -> Self {
+        self.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Downloads no more than so many files, directories and links of a tree; more are an error. Default: no limit but the time.
+    pub fn max_entries(mut self, entries: u64) -> Self {
+        self.max_entries = Some(entries);
+        self
+    }
+
+    /// Called on this thread at the beginning, at the end, and up to 20 times a second in between. An error, such as
+    /// [`Error::cancelled`], ends the transfer and is returned.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox, is_wanted: impl Fn() -> bool) -> sandbox::Result<()> {
+    /// use sandbox::Error;
+    ///
+    /// let mut transfer = sandbox.files().transfer().progress(|_| match is_wanted() {
+    ///     true => Ok(()),
+    ///     false => Err(Error::cancelled("not wanted any more")),
+    /// });
+    /// transfer.upload("disk.img", "/data/disk.img")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn progress(mut self, progress: impl FnMut(&Progress<'_>) -> Result<()> + 'a) -> Self {
+        self.progress = Some(Box::new(progress));
+        self
+    }
+}
+
+impl fmt::Debug for Transfer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transfer")
+            .field("checksum", &self.checksum)
+            .field("sync", &self.sync)
+            .field("resume", &self.resume)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells a callback how far a transfer has come.
+pub(super) struct Meter<'m, 'a> {
+    callback: Option<&'m mut Callback<'a>>,
+    path: &'m Path,
+    total: Option<u64>,
+    last: Instant,
+}
+
+impl<'m, 'a> Meter<'m, 'a> {
+    pub(super) fn new(callback: Option<&'m mut Callback<'a>>, path: &'m Path, total: Option<u64>) -> Self {
+        Self { callback, path, total, last: Instant::now() }
+    }
+
+    pub(super) fn at(&mut self, done: u64) -> Result<()> {
+        if self.callback.is_some() && self.last.elapsed() >= PROGRESS_INTERVAL { self.report(done) } else { Ok(()) }
+    }
+
+    pub(super) fn report(&mut self, done: u64) -> Result<()> {
+        let Some(callback) = &mut self.callback else { return Ok(()) };
+        self.last = Instant::now();
+        let progress = Progress { path: self.path, done, total: self.total };
+        callback(&progress).map_err(|e| e.context(format_args!("'{}' is moved up to byte {done}", self.path.display())))
+    }
+}

@@ -1,0 +1,188 @@
+//! Directory trees, each as one stream of tar through one command.
+
+mod download;
+mod sums;
+mod tool;
+mod upload;
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::options::{Callback, PROGRESS_INTERVAL};
+use super::path::invalid;
+use super::{Files, Progress, Transfer};
+use crate::error::Result;
+
+/// How many notes a report keeps.
+const NOTES: usize = 1000;
+/// Bytes between this thread and the command's.
+const BUFFER: usize = 256 << 10;
+
+/// What the transfer of a directory did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TreeReport {
+    /// Regular files, those with several names counted once for each.
+    pub files: u64,
+    /// Directories, with the root.
+    pub directories: u64,
+    /// Symbolic links.
+    pub symlinks: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// How many entries were left out.
+    pub skipped: u64,
+    /// What was left out and why, and which files were changed while they were read; the first 1000.
+    pub notes: Vec<Note>,
+}
+
+/// Something about an entry of a tree; see [`TreeReport::notes`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Note {
+    /// The entry, below the root of the tree.
+    pub path: PathBuf,
+    /// What there is to say, such as `a socket`.
+    pub text: String,
+}
+
+impl TreeReport {
+    pub(super) fn note(&mut self, path: &[u8], text: impl Into<String>) {
+        if self.notes.len() < NOTES {
+            self.notes.push(Note { path: PathBuf::from(OsStr::from_bytes(path)), text: text.into() });
+        }
+    }
+
+    pub(super) fn skip(&mut self, path: &[u8], text: impl Into<String>) {
+        self.skipped += 1;
+        self.note(path, text);
+    }
+}
+
+impl Files<'_> {
+    /// Copies the local directory `local` with all that is in it to `remote`; see [`Transfer::upload_dir`].
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().upload_dir("project", "/src/project")?;
+    /// println!("{} files, {} bytes", report.files, report.bytes);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transfer::upload_dir`].
+    pub fn upload_dir(&self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<TreeReport> {
+        self.transfer().upload_dir(local, remote)
+    }
+
+    /// Copies the directory `remote` with all that is in it to the local directory `local`; see [`Transfer::download_dir`].
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().download_dir("/src/project/out", "out")?;
+    /// for note in &report.notes {
+    ///     println!("{}: {}", note.path.display(), note.text);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Transfer::download_dir`].
+    pub fn download_dir(&self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<TreeReport> {
+        self.transfer().download_dir(remote, local)
+    }
+}
+
+impl Transfer<'_> {
+    /// Copies the local directory `local` with all that is in it to `remote`, with modes, times of modification in whole seconds,
+    /// symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. One stream, whatever
+    /// the number of files; the sandbox needs `tar`.
+    ///
+    /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged
+    /// as `cp -a` does: files replace files, each in one step, and what only the target has stays.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let mut transfer = sandbox.files().transfer().progress(|progress| {
+    ///     println!("{} of {:?}: {}", progress.done, progress.total, progress.path.display());
+    ///     Ok(())
+    /// });
+    /// transfer.upload_dir("project", "/src/project")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; [`ErrorKind::Conflict`] if something else than a directory is in the way, [`ErrorKind::Transfer`] if a local
+    /// file shrinks while it is read, [`ErrorKind::InvalidArgument`] if it is to be resumed, which directories can't be. If the
+    /// merge itself fails, a part of it may be done.
+    pub fn upload_dir(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<TreeReport> {
+        let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
+        files.link.call("upload directory", || self.send_tree(local, remote))
+    }
+
+    /// Copies the directory `remote` with all that is in it to the local directory `local`, as [`Transfer::upload_dir`] does in
+    /// the other direction; directories that are there already keep their modes.
+    ///
+    /// **Whatever the sandbox sends, nothing is written outside of `local`**, and what is kept in memory does not grow with the
+    /// tree. Symbolic links that lead out of the tree are left out and told, as sockets, pipes and devices are. Names that begin
+    /// with `/` or have a `..`, files below a link, and links to files outside are errors: an honest sandbox has none. Bits for
+    /// set-user-id and its like are not set. See [`max_bytes`](Transfer::max_bytes) for trees that are too large.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let report = sandbox.files().transfer().max_bytes(1 << 30).download_dir("results", "results")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// See [`Files`]; as [`Transfer::upload_dir`]. A file that grows while it is read gives its first bytes and a note.
+    pub fn download_dir(&mut self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<TreeReport> {
+        let (files, remote, local) = (self.files, remote.as_ref(), local.as_ref());
+        files.link.call("download directory", || self.fetch_tree(remote, local))
+    }
+
+    fn check_options(&self) -> Result<()> {
+        match self.resume {
+            true => Err(invalid("the transfer of a directory can't be resumed")),
+            false => Ok(()),
+        }
+    }
+}
+
+/// A tree on its way.
+struct Moving<'m, 'a> {
+    callback: Option<&'m mut Callback<'a>>,
+    total: Option<u64>,
+    last: Option<Instant>,
+    /// The current entry.
+    path: PathBuf,
+    report: TreeReport,
+}
+
+impl<'m, 'a> Moving<'m, 'a> {
+    fn new(callback: Option<&'m mut Callback<'a>>, total: Option<u64>) -> Self {
+        Self { callback, total, last: None, path: PathBuf::new(), report: TreeReport::default() }
+    }
+
+    /// Tells how far it has come, if the last time is long enough ago.
+    fn tell(&mut self, is_end: bool) -> Result<()> {
+        let Some(callback) = &mut self.callback else { return Ok(()) };
+        if !is_end && self.last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
+            return Ok(());
+        }
+        self.last = Some(Instant::now());
+        callback(&Progress { path: &self.path, done: self.report.bytes, total: self.total })
+    }
+}
+
+/// A name in a message, which a hostile sandbox may have made long.
+fn shortened(name: &[u8]) -> String {
+    let text = name[..name.len().min(200)].escape_ascii().to_string();
+    if name.len() > 200 { format!("{text}…") } else { text }
+}
