@@ -1,18 +1,11 @@
 #!/bin/sh
-# Turns a Debian root file system with the packages of packages.txt into the
-# sandbox image. Runs inside it, as root, for the Containerfile and for tests/cluster.
+# Turns a Debian root file system with the packages of packages.txt into the comfortable sandbox image. Runs inside it, as
+# root, for the Containerfile and for tests/cluster.
 set -eu
 
-# An ordinary user: sshd runs as it, and can then log in nobody else.
+# An ordinary user, so that commands have a name, a home and a shell.
 groupadd --gid 1000 sandbox
-useradd --uid 1000 --gid 1000 --create-home --shell /bin/sh sandbox
-# "*" is no password either, but unlike the "!" of useradd it is not a locked account.
-usermod --password '*' sandbox
-
-# Keys in an image would be the same in every sandbox. Each Pod makes its own.
-rm -f /etc/ssh/ssh_host_*
-# sshd refuses to start without it; /run may come empty from the packages.
-install -d -m 0755 /run/sshd
+useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash sandbox
 
 # What a disposable machine does not read.
 rm -rf /usr/share/doc/* /usr/share/man/* /usr/share/info/* /usr/share/locale/* /usr/share/lintian

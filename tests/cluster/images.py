@@ -1,4 +1,4 @@
-"""The two images of the cluster, as OCI archives for containerd: the sandbox, and pause."""
+"""The images of the cluster, as OCI archives for containerd: sandboxes, the guest, and pause."""
 
 from __future__ import annotations
 
@@ -16,10 +16,17 @@ from commands import long_step, output
 from console import say
 from layout import (
     CACHE,
+    DEBIAN_LAYER,
+    GUEST_ARCHIVE,
+    GUEST_BUILD,
+    GUEST_IMAGE,
     HERE,
     IMAGE_SOURCES,
     PAUSE_ARCHIVE,
     PAUSE_IMAGE,
+    PLAIN_ARCHIVE,
+    PLAIN_IMAGE,
+    REPOSITORY,
     SANDBOX_ARCHIVE,
     SANDBOX_IMAGE,
 )
@@ -28,6 +35,8 @@ from machine import digest, stamped
 COMPILER = "cc"
 SUITE = "bookworm"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+# What changes with the guest.
+SANDBOX_ARCHIVES = [GUEST_ARCHIVE, PLAIN_ARCHIVE, SANDBOX_ARCHIVE]
 # As in image/Containerfile.
 SANDBOX_CONFIG = {
     "User": "1000:1000",
@@ -40,8 +49,8 @@ SANDBOX_CONFIG = {
 }
 
 
-def write_archive(archive: Path, reference: str, layer: Path, config: dict[str, Any]) -> None:
-    """Writes an image of one layer. The same input gives the same bytes."""
+def write_archive(archive: Path, reference: str, layers: list[Path], config: dict[str, Any]) -> None:
+    """Writes an image. The same input gives the same bytes."""
 
     def descriptor(kind: str, sha256: str, size: int) -> dict[str, Any]:
         media_type = f"application/vnd.oci.image.{kind}"
@@ -53,18 +62,21 @@ def write_archive(archive: Path, reference: str, layer: Path, config: dict[str, 
     def sha256(data: bytes) -> str:
         return hashlib.sha256(data).hexdigest()
 
-    size = layer.stat().st_size
-    whole = hashlib.sha256()
-    with layer.open("rb") as file:
-        while block := file.read(1 << 20):
-            whole.update(block)
-    layer_digest = whole.hexdigest()
+    def layer_digest(layer: Path) -> str:
+        whole = hashlib.sha256()
+        with layer.open("rb") as file:
+            while block := file.read(1 << 20):
+                whole.update(block)
+        return whole.hexdigest()
+
+    digests = [layer_digest(layer) for layer in layers]
+    sizes = [layer.stat().st_size for layer in layers]
     image = encode(
         {
             "architecture": ARCHITECTURE,
             "os": "linux",
             "config": config,
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{layer_digest}"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{one}" for one in digests]},
         }
     )
     manifest = encode(
@@ -72,7 +84,7 @@ def write_archive(archive: Path, reference: str, layer: Path, config: dict[str, 
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": descriptor("config.v1+json", sha256(image), len(image)),
-            "layers": [descriptor("layer.v1.tar", layer_digest, size)],
+            "layers": [descriptor("layer.v1.tar", one, size) for one, size in zip(digests, sizes)],
         }
     )
     entry = descriptor("manifest.v1+json", sha256(manifest), len(manifest))
@@ -91,10 +103,11 @@ def write_archive(archive: Path, reference: str, layer: Path, config: dict[str, 
         add("index.json", index)
         for blob in (image, manifest):
             add(f"blobs/sha256/{sha256(blob)}", blob)
-        member = tarfile.TarInfo(f"blobs/sha256/{layer_digest}")
-        member.size = size
-        with layer.open("rb") as file:
-            tar.addfile(member, file)
+        for layer, one, size in zip(layers, digests, sizes):
+            member = tarfile.TarInfo(f"blobs/sha256/{one}")
+            member.size = size
+            with layer.open("rb") as file:
+                tar.addfile(member, file)
     new.rename(archive)
 
 
@@ -117,12 +130,58 @@ def debian_sources() -> str:
     return "\n".join(lines) + "\n" if any(f" {SUITE} " in line for line in lines) else ""
 
 
-def build_sandbox() -> str:
-    """Builds the sandbox image from packages, unless it is there. Returns its stamp."""
+def write_program_layer(layer: Path, name: str, program: Path, mode: int) -> None:
+    """A layer with one program of root's. The same program gives the same bytes."""
+    with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode = program.stat().st_size, mode
+        with program.open("rb") as file:
+            tar.addfile(member, file)
+
+
+def build_guest() -> Path:
+    """Builds the guest as one static program, unless it is there."""
+    host = output("asking for rustc's host", ["rustc", "--print", "host-tuple"]).strip()
+    flags = '-Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"'
+    log = CACHE / "guest.log"
+    long_step(
+        "building the guest",
+        ["cargo", "build", "--locked", "--package=sandbox-guest", "--profile=guest", f"--target={host}"]
+        + [f"--target-dir={GUEST_BUILD}"],
+        log=log,
+        limit=1800,
+        advice=f"Fix what cargo complains about and run up again; {log}",
+        directory=REPOSITORY,
+        changes={"RUSTFLAGS": flags},
+    )
+    return GUEST_BUILD / host / "guest" / "sandbox-guest"
+
+
+def build_images() -> str:
+    """Builds the images of sandboxes and of the guest, unless they are there. Returns their stamp."""
+    guest = build_guest()
+    debian = build_debian()
+    wanted = digest([guest, Path(__file__)], debian)
+    stamp = SANDBOX_ARCHIVE.with_suffix(".stamp")
+    if all(archive.exists() for archive in SANDBOX_ARCHIVES) and stamped(stamp, wanted):
+        return wanted
+    with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
+        layer = Path(scratch, "guest.layer.tar")
+        # A program that can't be read can't be traced either.
+        write_program_layer(layer, "sandbox-guest", guest, 0o111)
+        write_archive(GUEST_ARCHIVE, GUEST_IMAGE, [layer], {"Entrypoint": ["/sandbox-guest"]})
+        write_archive(PLAIN_ARCHIVE, PLAIN_IMAGE, [DEBIAN_LAYER], SANDBOX_CONFIG)
+        write_archive(SANDBOX_ARCHIVE, SANDBOX_IMAGE, [DEBIAN_LAYER, layer], SANDBOX_CONFIG)
+    stamp.write_text(wanted)
+    return wanted
+
+
+def build_debian() -> str:
+    """Builds the root file system of sandboxes from packages, unless it is there. Returns its stamp."""
     packages, setup = IMAGE_SOURCES / "packages.txt", IMAGE_SOURCES / "setup.sh"
     wanted = digest([packages, setup, Path(__file__)], ARCHITECTURE)
-    stamp = SANDBOX_ARCHIVE.with_suffix(".stamp")
-    if SANDBOX_ARCHIVE.exists() and stamped(stamp, wanted):
+    stamp = DEBIAN_LAYER.with_suffix(".stamp")
+    if DEBIAN_LAYER.exists() and stamped(stamp, wanted):
         return wanted
     names = [n for n in packages.read_text().split("\n") if n and not n.startswith("#")]
     log = CACHE / "image.log"
@@ -155,8 +214,8 @@ def build_sandbox() -> str:
             advice="mmdebstrap reads this machine's apt sources: does `apt-get update` work?",
             changes={"SOURCE_DATE_EPOCH": "0", "TMPDIR": scratch},
         )
-        write_archive(SANDBOX_ARCHIVE, SANDBOX_IMAGE, layer, SANDBOX_CONFIG)
-        say(f"the sandbox image has {layer.stat().st_size / 1e6:.0f} MB")
+        layer.rename(DEBIAN_LAYER)
+        say(f"the sandbox image has {DEBIAN_LAYER.stat().st_size / 1e6:.0f} MB")
     stamp.write_text(wanted)
     return wanted
 
@@ -171,11 +230,7 @@ def build_pause() -> None:
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
         program, layer = Path(scratch, "pause"), Path(scratch, "layer.tar")
         output("compiling pause.c", [COMPILER, "-static", "-Os", "-s", "-o", str(program), str(source)])
-        with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
-            member = tarfile.TarInfo("pause")
-            member.size, member.mode = program.stat().st_size, 0o755
-            with program.open("rb") as file:
-                tar.addfile(member, file)
+        write_program_layer(layer, "pause", program, 0o755)
         config = {"Entrypoint": ["/pause"], "User": "65535:65535"}
-        write_archive(PAUSE_ARCHIVE, PAUSE_IMAGE, layer, config)
+        write_archive(PAUSE_ARCHIVE, PAUSE_IMAGE, [layer], config)
     stamp.write_text(wanted)

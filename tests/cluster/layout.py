@@ -15,8 +15,15 @@ COMPONENTS = HERE / "components"
 
 # Built once and kept by `down`.
 CACHE = REPOSITORY / "target" / "cluster"
-BINARY = CACHE / "kubernetes"
+BINARIES = CACHE / "programs"
+BINARY = BINARIES / "kubernetes"
 SANDBOX_ARCHIVE = CACHE / "sandbox.tar"
+PLAIN_ARCHIVE = CACHE / "plain.tar"
+GUEST_ARCHIVE = CACHE / "guest.tar"
+# The root file system of the first two.
+DEBIAN_LAYER = CACHE / "debian.layer.tar"
+# Where cargo builds the guest: with other flags than the rest.
+GUEST_BUILD = REPOSITORY / "target" / "guest"
 PAUSE_ARCHIVE = CACHE / "pause.tar"
 LOCK = CACHE / "lock"
 
@@ -29,7 +36,7 @@ PKI = STATE / "pki"
 CONFIG = STATE / "config"
 AUDIT_LOG = LOGS / "audit.log"
 IMAGE_STAMP = STATE / "image.stamp"
-BINARY_STAMP = STATE / "kubernetes.stamp"
+PROGRAMS_STAMP = STATE / "programs.stamp"
 
 HASH = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
 NAME = f"sandbox-{HASH}"
@@ -45,7 +52,12 @@ CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
 
 NAMESPACE = "sandbox-tests"
 SANDBOX_IMAGE = "localhost/sandbox:dev"
+# The same without the guest, and the guest alone.
+PLAIN_IMAGE = "localhost/plain:dev"
+GUEST_IMAGE = "localhost/sandbox-guest:dev"
 PAUSE_IMAGE = "localhost/pause:dev"
+# The RuntimeClass, and the runtime of containerd that it stands for.
+GVISOR = "gvisor"
 
 # Addresses inside the cluster's own network namespace.
 NODE = "node"
