@@ -16,7 +16,7 @@ use super::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
-use crate::runtime::Process;
+use crate::fork::ForkGuard;
 use crate::ssh::exec::{Order, Size, StreamId, Streams};
 use crate::text;
 
@@ -56,13 +56,13 @@ pub struct ChildStderr(End);
 #[derive(Debug)]
 struct End {
     socket: UnixStream,
-    process: Process,
+    process: ForkGuard,
 }
 
 /// What a child and the thread that runs it share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    process: Process,
+    process: ForkGuard,
     state: Mutex<State>,
     changed: Condvar,
     orders: Mutex<VecDeque<Order>>,
@@ -97,7 +97,7 @@ impl Child {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
         let (state, changed, orders) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let process = Process::current();
+        let process = ForkGuard::current();
         let shared = Arc::new(Shared { process, state, changed, orders, wake_tx });
         let id = text::nonce();
         let mut pipes = Pipes::new(Arc::clone(&shared), wake_rx, input, [out, err]);
