@@ -62,6 +62,7 @@ mod error;
 mod fd;
 mod ffi;
 mod files;
+mod fork;
 mod guest;
 mod interrupt;
 mod link;

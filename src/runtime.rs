@@ -2,48 +2,30 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::task::{self, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::runtime::{Builder, Handle, Runtime as Tokio};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, coop};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::ForkGuard;
 
 /// All clients of a process share one runtime; the last of them takes it down.
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
 
+/// How long another thread may take to start the runtime before this one starts its own.
+const SHARED_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the tasks that are to finish are waited for at the end.
 const TASKS_END: Duration = Duration::from_secs(2);
 /// How long the end of the workers is waited for. They take some microseconds, unless a name server keeps one waiting.
 const WORKERS_END: Duration = Duration::from_secs(1);
-
-/// The process that made a handle. One that was forked from it has the handle's memory, but not the threads behind it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Process(u32);
-
-impl Process {
-    pub(crate) fn current() -> Self {
-        Self(std::process::id())
-    }
-
-    pub(crate) fn is_current(self) -> bool {
-        self == Self::current()
-    }
-
-    pub(crate) fn check(self) -> Result<()> {
-        if self.is_current() {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Forked,
-            "this client was made before fork(); its threads don't exist in the child, so make a new client there",
-        ))
-    }
-}
 
 /// A share of the process's runtime.
 #[derive(Clone)]
@@ -53,24 +35,30 @@ struct Shared {
     tokio: Option<Tokio>,
     /// Tasks that the end of the process must not cut off.
     to_finish: Mutex<JoinSet<()>>,
-    process: Process,
+    process: ForkGuard,
 }
 
 impl Runtime {
     /// The runtime that exists, or a new one if there is none or it belongs to the process that forked this one.
     pub(crate) fn shared() -> Result<Self> {
-        let mut shared = SHARED.lock();
+        // Sharing is an economy: without the lock, a runtime of one's own does as well.
+        let Some(mut shared) = lock_within(&SHARED, SHARED_LOCK_TIMEOUT) else { return Self::start() };
         if let Some(existing) = shared.upgrade().filter(|existing| existing.process.is_current()) {
             return Ok(Self(existing));
         }
+        let new = Self::start()?;
+        *shared = Arc::downgrade(&new.0);
+        Ok(new)
+    }
+
+    fn start() -> Result<Self> {
         // Two workers: one may be busy with a tunnel's traffic while the other answers a watch.
         let tokio =
             Builder::new_multi_thread().worker_threads(2).thread_name("sandbox-runtime").enable_all().build().map_err(
                 |e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")),
             )?;
-        let new = Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), process: Process::current() });
-        *shared = Arc::downgrade(&new);
-        Ok(Self(new))
+        let process = ForkGuard::current();
+        Ok(Self(Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), process })))
     }
 
     /// Runs `future` to its end or to the deadline, on the caller's thread.
@@ -93,7 +81,7 @@ impl Runtime {
             if let Some(result) = tokio.block_on(turn) {
                 return result;
             }
-            // Here and not in the runtime, where the caller could make no call of this library.
+            // Run the callback outside block_on, so that it may call this library.
             deadline.check(waiting_for)?;
         }
     }
@@ -117,7 +105,7 @@ impl Runtime {
     /// What every public call must ask first: may this thread block, and do the runtime's threads exist?
     pub(crate) fn check_caller(&self) -> Result<()> {
         self.0.process.check()?;
-        if Handle::try_current().is_ok() {
+        if is_async_context(self.tokio()?) {
             return Err(Error::new(
                 ErrorKind::AsyncContext,
                 "a blocking call was made from async code; use spawn_blocking or a thread",
@@ -131,13 +119,59 @@ impl Runtime {
     }
 }
 
+/// Takes a lock within this time: after `fork` it may be held by a thread that does not exist.
+fn lock_within<T>(mutex: &Mutex<T>, time: Duration) -> Option<MutexGuard<'_, T>> {
+    let began = Instant::now();
+    loop {
+        // Not `try_lock_for`: a thread that parks takes locks of parking_lot's own, which may be held as well.
+        match mutex.try_lock() {
+            Some(guard) => return Some(guard),
+            None if began.elapsed() >= time => return None,
+            None => thread::sleep(Duration::from_millis(1)),
+        }
+    }
+}
+
+/// Whether this thread runs async code, where tokio allows nobody to block. `Handle::try_current` does not tell: it succeeds on the
+/// threads of `spawn_blocking` and in `block_in_place` too.
+fn is_async_context(tokio: &Tokio) -> bool {
+    if Handle::try_current().is_err() {
+        return false;
+    }
+    // What is left is code that may block, and `coop::unconstrained` futures. Only entering a runtime tells them apart.
+    has_budget() || catch_unwind(AssertUnwindSafe(|| enter(tokio))).is_err()
+}
+
+/// Whether tokio limits how long this code runs: it gives a budget to each poll of a task, and none to `spawn_blocking` and
+/// `block_in_place`. Takes the budget and gives it back.
+fn has_budget() -> bool {
+    /// More than tokio's budget, which is a `u8`.
+    const STEPS: usize = 256;
+    let mut context = task::Context::from_waker(Waker::noop());
+    // Dropped last, this restores the budget that was there before it.
+    let Poll::Ready(_restore) = coop::poll_proceed(&mut context) else { return true };
+    (0..STEPS).any(|_| match coop::poll_proceed(&mut context) {
+        Poll::Ready(step) => {
+            step.made_progress();
+            false
+        }
+        Poll::Pending => true,
+    })
+}
+
+/// Panics in async code.
+fn enter(tokio: &Tokio) {
+    #[expect(clippy::disallowed_methods, reason = "the one file that blocks on the runtime")]
+    tokio.block_on(async {});
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
         let Some(tokio) = self.tokio.take() else { return };
         if !self.process.is_current() {
             // The workers to join don't exist in a forked child.
             std::mem::forget((tokio, std::mem::take(self.to_finish.get_mut())));
-        } else if Handle::try_current().is_ok() {
+        } else if is_async_context(&tokio) {
             // Waiting for the workers would panic in async code.
             tokio.shutdown_background();
         } else {
@@ -184,15 +218,98 @@ mod tests {
         assert_eq!(crate::interruptible(is_interrupted, wait).unwrap_err().kind(), ErrorKind::Cancelled);
     }
 
-    #[test]
-    fn refuses_async_callers() {
+    /// A call that blocks, as every public function makes it.
+    fn call() -> Option<ErrorKind> {
         let runtime = Runtime::shared().unwrap();
-        let inner = runtime.clone();
-        let error = runtime
-            .block_on(Deadline::after(None), "the inner call", async move {
-                inner.block_on(Deadline::after(None), "nothing", async { Ok(()) })
-            })
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::AsyncContext);
+        runtime.block_on(Deadline::after(None), "nothing", async { Ok(()) }).err().map(|e| e.kind())
+    }
+
+    const REFUSED: Option<ErrorKind> = Some(ErrorKind::AsyncContext);
+
+    /// The caller's own runtime; with one worker if `workers` is 1, else on the thread that drives it.
+    fn callers(workers: usize) -> Tokio {
+        let mut builder = if workers == 0 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+        builder.worker_threads(workers.max(1)).build().unwrap()
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this is a caller's runtime")]
+    fn run<T>(tokio: &Tokio, future: impl Future<Output = T>) -> T {
+        tokio.block_on(future)
+    }
+
+    #[test]
+    fn refuses_async_code() {
+        for workers in [0, 1] {
+            let tokio = callers(workers);
+            // The future of block_on, a task, a task in a set, and after others have used the budget.
+            assert_eq!(run(&tokio, async { call() }), REFUSED);
+            assert_eq!(run(&tokio, async { tokio::spawn(async { call() }).await.unwrap() }), REFUSED);
+            let local = tokio::task::LocalSet::new();
+            assert_eq!(run(&tokio, local.run_until(async { call() })), REFUSED);
+            let exhausted = async {
+                while coop::has_budget_remaining() {
+                    tokio::task::consume_budget().await;
+                }
+                call()
+            };
+            assert_eq!(run(&tokio, exhausted), REFUSED);
+            assert_eq!(run(&tokio, coop::unconstrained(async { call() })), REFUSED);
+        }
+    }
+
+    #[test]
+    fn leaves_the_budget_as_it_was() {
+        let steps = run(&callers(0), async {
+            for _ in 0..10 {
+                assert_eq!(call(), REFUSED);
+            }
+            let mut steps = 0;
+            let mut context = task::Context::from_waker(Waker::noop());
+            while let Poll::Ready(step) = coop::poll_proceed(&mut context) {
+                step.made_progress();
+                steps += 1;
+            }
+            steps
+        });
+        assert_eq!(steps, 128);
+    }
+
+    #[test]
+    fn works_where_tokio_allows_to_block() {
+        for workers in [0, 1] {
+            let tokio = callers(workers);
+            assert_eq!(run(&tokio, async { tokio::task::spawn_blocking(call).await.unwrap() }), None);
+            let _guard = tokio.enter();
+            assert_eq!(call(), None);
+            assert_eq!(thread::spawn(call).join().unwrap(), None);
+        }
+        let tokio = callers(1);
+        // On the thread of block_on, and on a worker.
+        assert_eq!(run(&tokio, async { tokio::task::block_in_place(call) }), None);
+        assert_eq!(
+            run(&tokio, async { tokio::spawn(async { tokio::task::block_in_place(call) }).await.unwrap() }),
+            None
+        );
+        // What follows in the same poll is async code again.
+        let both = async { (tokio::task::block_in_place(call), call()) };
+        assert_eq!(run(&tokio, both), (None, REFUSED));
+    }
+
+    #[test]
+    fn a_runtime_of_the_parent_is_refused_and_not_waited_for() {
+        let mut runtime = Runtime::start().unwrap();
+        Arc::get_mut(&mut runtime.0).unwrap().process = ForkGuard::of_parent();
+        assert_eq!(runtime.check_caller().unwrap_err().kind(), ErrorKind::Forked);
+        // Its tasks are forgotten.
+        drop(runtime);
+    }
+
+    #[test]
+    fn a_lock_that_nobody_releases_is_given_up() {
+        let (mutex, time) = (Mutex::new(()), Duration::from_millis(30));
+        let (held, began) = (mutex.lock(), Instant::now());
+        assert!(lock_within(&mutex, time).is_none() && began.elapsed() >= time);
+        drop(held);
+        assert!(lock_within(&mutex, time).is_some());
     }
 }

@@ -16,7 +16,7 @@ use super::{Command, ExitStatus, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
-use crate::runtime::Process;
+use crate::fork::ForkGuard;
 use crate::ssh::commands::{Control, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
@@ -55,13 +55,13 @@ pub struct ChildStderr(End);
 #[derive(Debug)]
 struct End {
     socket: UnixStream,
-    process: Process,
+    process: ForkGuard,
 }
 
 /// What a child and the thread that runs it share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    process: Process,
+    process: ForkGuard,
     state: Mutex<State>,
     changed: Condvar,
     controls: Mutex<VecDeque<Control>>,
@@ -97,7 +97,7 @@ impl Child {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
         let (state, changed, controls) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let process = Process::current();
+        let process = ForkGuard::current();
         let shared = Arc::new(Shared { process, state, changed, controls, wake_tx });
         let mut pipes = Pipes::new(Arc::clone(&shared), wake_rx, input, [out, err]);
         let (output_limit, command) = (command.output_limit, command.with_more_input());
