@@ -1,5 +1,6 @@
 //! The main process of a sandbox.
 
+pub mod applet;
 pub mod process;
 pub mod sftp;
 pub mod ssh;

@@ -1,5 +1,7 @@
 //! What the library and the guest say to each other beyond SSH: names, numbers and messages. Depends on nothing of ours.
 
+pub mod sftp;
+
 /// The protocol's number. Library and guest work together if theirs are equal; within one number, fields are only added, unknown
 /// ones are ignored and absent ones have defaults.
 pub const PROTOCOL: u32 = 1;
