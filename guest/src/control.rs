@@ -14,10 +14,11 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::net::sockopt;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CapabilitySet, capabilities};
 use sandbox_protocol::{ControlAnswer, ControlRequest, control_socket};
 
-use crate::log;
+use crate::log::log;
 use crate::server::Shared;
 use crate::ssh::PublicKey;
 use crate::sys;
@@ -102,8 +103,7 @@ fn handle(shared: &Shared, line: &str) -> ControlAnswer {
 
 /// Whether a process came from outside of the sandbox and is under nobody's control inside.
 fn check_peer(stream: BorrowedFd<'_>) -> Result<(), String> {
-    let credentials = sockopt::socket_peercred(stream).map_err(|e| format!("who asks is not known: {e}"))?;
-    let pid = credentials.pid.as_raw_nonzero().get();
+    let pid = sys::peer_process(stream).map_err(|e| format!("who asks is not known: {e}"))?;
     if pid <= 0 {
         return Err("the process is in another PID namespace".to_owned());
     }
@@ -114,13 +114,24 @@ fn check_peer(stream: BorrowedFd<'_>) -> Result<(), String> {
     if parent != Some("0") {
         return Err(format!("process {pid} was started in the sandbox, by process {}", parent.unwrap_or("?")));
     }
-    if !sys::may_trace_all() && fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
+    if !may_trace_all() && fs::read_link(format!("/proc/{pid}/exe")).is_ok() {
         return Err(format!("process {pid} is dumpable; only this program itself, execute-only, is let in"));
     }
-    if process.is_ok_and(|process| sys::has_exited(process.as_fd())) {
+    if process.is_ok_and(|process| has_exited(process.as_fd())) {
         return Err(format!("process {pid} is gone"));
     }
     Ok(())
+}
+
+/// Whether this process may look at those that are not dumpable, too, and so can't tell them apart.
+fn may_trace_all() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_PTRACE))
+}
+
+fn has_exited(process: BorrowedFd<'_>) -> bool {
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut descriptors = [PollFd::from_borrowed_fd(process, PollFlags::IN)];
+    poll(&mut descriptors, Some(&now)).is_ok_and(|count| count > 0)
 }
 
 /// Sends a request to the guest that is process 1 here, and returns its answer.
@@ -129,9 +140,8 @@ fn check_peer(stream: BorrowedFd<'_>) -> Result<(), String> {
 /// If there is no such guest.
 pub fn request(port: u16, request: &ControlRequest) -> io::Result<ControlAnswer> {
     let mut stream = UnixStream::connect_addr(&address(port)?)?;
-    let credentials = sockopt::socket_peercred(&stream)?;
     // Somebody else may have taken the name if the guest is gone.
-    if credentials.pid.as_raw_nonzero().get() != 1 {
+    if sys::peer_process(stream.as_fd())? != 1 {
         return Err(io::Error::other("the control socket is not the guest's, which is process 1"));
     }
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -10,7 +10,7 @@ use rustix::event::PollFlags;
 use sandbox_protocol::{Bytes, DetachedInfo, Ended, Failure, FailureKind, NeverRan};
 
 use crate::expiry::{milliseconds, now};
-use crate::log;
+use crate::log::log;
 use crate::outcome::{Outcome, never_ran};
 use crate::process::{Running, SpawnError, Starting};
 use crate::server::Owners;
@@ -57,16 +57,9 @@ pub(crate) enum Phase {
     /// It never ran; its key is free.
     NeverRan(NeverRan),
     /// Its main process runs.
-    Running {
-        id: u64,
-        pid: i32,
-    },
+    Running { id: u64, pid: i32 },
     /// Its main process has ended.
-    Ended {
-        id: u64,
-        pid: i32,
-        ended: Ended,
-    },
+    Ended { id: u64, pid: i32, ended: Ended },
 }
 
 /// What is needed to make an [`Entry`].
@@ -166,12 +159,7 @@ fn failure(kind: FailureKind, message: impl Into<String>) -> Failure {
 
 impl Detached {
     pub(crate) fn new(owners: Arc<Owners>) -> Self {
-        Self {
-            entries: Mutex::new(BTreeMap::new()),
-            tasks: Mutex::new(Vec::new()),
-            waker: OnceLock::new(),
-            owners,
-        }
+        Self { entries: Mutex::new(BTreeMap::new()), tasks: Mutex::new(Vec::new()), waker: OnceLock::new(), owners }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Entry>>> {
@@ -199,13 +187,8 @@ impl Detached {
         if entries.len() >= MOST {
             return Err(failure(FailureKind::Limit, format!("there are {MOST} detached commands; remove some")));
         }
-        let state = State {
-            phase: Phase::Starting,
-            is_gone: false,
-            kills_wanted: 0,
-            kills_answered: 0,
-            watchers: Vec::new(),
-        };
+        let state =
+            State { phase: Phase::Starting, is_gone: false, kills_wanted: 0, kills_answered: 0, watchers: Vec::new() };
         let Order { key, digest, argv, client, stdout, stderr } = order;
         let entry = Entry { key, digest, argv, client, began: now(), stdout, stderr, state: Mutex::new(state) };
         let entry = Arc::new(entry);

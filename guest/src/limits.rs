@@ -76,11 +76,7 @@ impl ResourceLimits {
         let now = RESOURCES.iter().map(|(name, resource, _)| (*name, getrlimit(*resource)));
         let changed = now.zip(&self.own).filter(|((_, now), then)| now != *then);
         changed
-            .map(|((name, now), _)| protocol::Limit {
-                resource: name.to_owned(),
-                soft: now.current,
-                hard: now.maximum,
-            })
+            .map(|((name, now), _)| protocol::Limit { resource: name.to_owned(), soft: now.current, hard: now.maximum })
             .collect()
     }
 }

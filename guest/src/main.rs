@@ -1,3 +1,7 @@
 //! The program `sandbox-guest`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sandbox_guest::applet::run(std::env::args_os()).unwrap_or(ExitCode::SUCCESS)
+}

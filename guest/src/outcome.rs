@@ -143,7 +143,10 @@ mod tests {
         outcome.add(Report::Killed { proved: true, left: 0 });
         assert!(outcome.is_complete());
         let ended = outcome.ended(0, 0, false);
-        assert_eq!((ended.status, ended.cause, ended.proved), (Status::Signal("KILL".to_owned()), Cause::Cancelled, true));
+        assert_eq!(
+            (ended.status, ended.cause, ended.proved),
+            (Status::Signal("KILL".to_owned()), Cause::Cancelled, true)
+        );
     }
 
     #[test]
@@ -153,7 +156,10 @@ mod tests {
         outcome.add(Report::Gone { proved: false });
         assert!(outcome.is_complete());
         let ended = outcome.ended(0, 0, false);
-        assert_eq!((ended.status, ended.cause, ended.proved, ended.tampered), (Status::Lost, Cause::TimeLimit, false, true));
+        assert_eq!(
+            (ended.status, ended.cause, ended.proved, ended.tampered),
+            (Status::Lost, Cause::TimeLimit, false, true)
+        );
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Store {
         let kept = self.kept.load(Ordering::Relaxed);
         if self.file.get().is_none() {
             let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-            let allowed = cut(bytes, self.limit.load(Ordering::Relaxed) - kept);
+            let allowed = cut(bytes, self.limit.load(Ordering::Relaxed).saturating_sub(kept));
             if memory.len() + allowed.len() <= IN_MEMORY {
                 memory.extend_from_slice(allowed);
                 self.kept.fetch_add(allowed.len() as u64, Ordering::Release);
@@ -123,7 +123,8 @@ impl Store {
     /// Reads from a place; 0 bytes beyond the end of what is kept.
     pub(crate) fn read(&self, offset: u64, buffer: &mut [u8]) -> Result<usize, Errno> {
         let there = self.length().saturating_sub(offset);
-        let buffer = &mut buffer[..usize::try_from(there).unwrap_or(usize::MAX).min(buffer.len())];
+        let most = usize::try_from(there).unwrap_or(usize::MAX).min(buffer.len());
+        let buffer = &mut buffer[..most];
         if buffer.is_empty() {
             return Ok(0);
         }

@@ -285,6 +285,8 @@ pub struct Followed {
 pub struct Digest {
     /// The path as it was given to SFTP's `open`.
     pub path: Bytes,
+    /// Where in the file the first of them was.
+    pub offset: u64,
     /// Bytes that passed.
     pub length: u64,
     /// Their SHA-256 in hexadecimal digits. Absent if they did not pass in sequence.

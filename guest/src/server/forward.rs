@@ -61,9 +61,8 @@ impl Forwards {
     /// Listens on the loopback addresses, whatever address is asked for, as sshd does by default. Returns the data of the answer.
     pub(crate) fn listen_tcp(&mut self, host: &[u8], port: u32) -> Option<Vec<u8>> {
         let wanted = u16::try_from(port).ok()?;
-        let is_known = |forward: &Forward| {
-            matches!(forward, Forward::Tcp { host: of, port, .. } if of == host && *port == wanted)
-        };
+        let is_known =
+            |forward: &Forward| matches!(forward, Forward::Tcp { host: of, port, .. } if of == host && *port == wanted);
         if self.0.len() + 2 > MOST || self.0.iter().any(is_known) {
             return None;
         }

@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
+use rustix::process::{DumpableBehavior, dumpable_behavior};
 use sandbox_protocol::{self as protocol, ExitCode, Promises};
 
 use crate::control;
@@ -31,8 +32,8 @@ use crate::detached::Detached;
 use crate::environment::Environment;
 use crate::expiry::{Expiry, now};
 use crate::limits::ResourceLimits;
-use crate::log;
-use crate::process::{Notice, Options as SpawnerOptions, Reaper, Running, Spawner, Spec, SpawnError, Starting};
+use crate::log::log;
+use crate::process::{Notice, Options as SpawnerOptions, Reaper, Running, SpawnError, Spawner, Spec, Starting};
 use crate::ssh::{HostKey, PublicKey, PublicKeyRef, ServerConfig};
 use crate::sys;
 use channel::Context;
@@ -149,7 +150,7 @@ impl Shared {
     pub(crate) fn promises(&self) -> Promises {
         Promises {
             first_process: std::process::id() == 1,
-            not_dumpable: sys::is_protected(),
+            not_dumpable: dumpable_behavior().is_ok_and(|behavior| behavior == DumpableBehavior::NotDumpable),
             fenced: rustix::thread::no_new_privs().unwrap_or(false),
             descent: Path::new("/proc/thread-self/children").exists(),
             untampered: !self.is_tampered_with(),
@@ -222,8 +223,7 @@ impl Server {
         let environment = Environment::capture(config.user.as_bytes());
         let listener = bind_listener(config.address, config.port)
             .map_err(|e| format!("port {} can't be listened on: {e}", config.port))?;
-        let spawner =
-            Spawner::start(SpawnerOptions::default()).map_err(|e| format!("the keeper of commands: {e}"))?;
+        let spawner = Spawner::start(SpawnerOptions::default()).map_err(|e| format!("the keeper of commands: {e}"))?;
         let expiry = Expiry::new(config.lifetime, config.hard_limit).map_err(|e| format!("the timer: {e}"))?;
         let owners = Arc::new(Owners::default());
         let shared = Arc::new(Shared {
@@ -290,7 +290,8 @@ impl Server {
             Ok((socket, _)) => socket,
             Err(e) => {
                 // The other errors are of the connection, which is gone already.
-                if matches!(Errno::from_io_error(&e), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)) {
+                if matches!(Errno::from_io_error(&e), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+                {
                     self.pause(&e);
                 }
                 return;

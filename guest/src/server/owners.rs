@@ -36,8 +36,7 @@ impl Owners {
     }
 
     fn insert(&self, id: u64, client: &Arc<str>, key: Option<&str>, has_terminal: bool) {
-        let owner =
-            Owner { client: Arc::clone(client), key: key.map(str::to_owned), began: now(), has_terminal };
+        let owner = Owner { client: Arc::clone(client), key: key.map(str::to_owned), began: now(), has_terminal };
         self.of.lock().unwrap_or_else(PoisonError::into_inner).0.insert(id, owner);
     }
 

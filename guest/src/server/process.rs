@@ -13,7 +13,9 @@ use sandbox_protocol::{signal_name, signal_number};
 use super::channel::{Channel, Context, Link, Slots};
 use super::pipe::{InputEnd, OutputEnd};
 use super::session::clamp;
-use crate::process::{Exit, NeverRan, Report, Running, Spec, SpawnError, Stage, Starting, Stdio, Stream, Terminal, Whom};
+use crate::process::{
+    Exit, NeverRan, Report, Running, SpawnError, Spec, Stage, Starting, Stdio, Stream, Terminal, Whom,
+};
 use crate::ssh::{DataStream, Request as ChannelRequest};
 
 /// What is to be run.

@@ -116,7 +116,8 @@ impl Name {
     fn new(text: &str) -> Option<Self> {
         let (text, is_absolute) = text.strip_suffix('.').map_or((text, false), |text| (text, true));
         let is_label = |label: &str| {
-            (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            (1..=63).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
         };
         let is_valid = text.len() <= 253 && text.split('.').all(is_label);
         is_valid.then(|| Self { text: text.to_owned(), is_absolute })

@@ -19,7 +19,7 @@ use super::process::{Process, Request as Start};
 use super::sftp::SftpChannel;
 use super::socket::SocketChannel;
 use crate::command::CommandChannel;
-use crate::log;
+use crate::log::log;
 use crate::sftp::Digest;
 use crate::ssh::{
     ChannelId, Connection, Event, GlobalRequest, OpenFailure, OpenKind, PublicKeyRef, Request, disconnect_reason,
@@ -291,7 +291,6 @@ impl Session<'_> {
                     OpenKind::DirectStreamlocal { path } => {
                         SocketChannel::to_path(path).map(|channel| Slot::Used(Box::new(channel)))
                     }
-                    _ => None,
                 };
                 match slot {
                     Some(slot) => {
@@ -348,8 +347,6 @@ impl Session<'_> {
                 }
             }
             Event::Disconnected { .. } => return Ok(false),
-            // A later version of the transport.
-            _ => {}
         }
         Ok(true)
     }

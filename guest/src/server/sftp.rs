@@ -3,7 +3,7 @@
 use rustix::event::PollFlags;
 
 use super::channel::{Channel, Context, Link, Slots};
-use crate::log;
+use crate::log::log;
 use crate::sftp::{Digest, Options, Sftp, Wait};
 use crate::ssh::DataStream;
 
