@@ -385,7 +385,7 @@ impl Job {
 
     fn register<'a>(&'a self, number: usize, polls: &mut Polls<'a, (usize, u8)>) {
         let (control, wake_at) = match &self.process {
-            Process::Starting(starting) => (starting.as_fd(), starting.wake_at()),
+            Process::Starting(starting) => (starting.as_fd(), Some(starting.wake_at())),
             Process::Running(running) => (running.as_fd(), running.wake_at()),
         };
         // After the last report the descriptor would end each poll at once.

@@ -6,6 +6,7 @@ pub mod control;
 mod detached;
 mod environment;
 mod expiry;
+pub mod install;
 mod limits;
 mod log;
 mod outcome;

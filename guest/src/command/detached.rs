@@ -70,11 +70,11 @@ impl Upload {
     }
 
     /// All of the input is there.
-    pub(super) fn start(self, context: &Context) -> Result<Active, Response> {
+    pub(super) fn start(self, context: &Context) -> Result<Active, Box<Response>> {
         let has_input = self.has_input();
         let Self { order, mut spec, input, digest, .. } = self;
         let failed = |message: String, errno: Option<i32>| {
-            Response::Failed(Failure { kind: FailureKind::Other, message, errno })
+            Box::new(Response::Failed(Failure { kind: FailureKind::Other, message, errno }))
         };
         let kept = input.info();
         if kept.dropped > 0 {
@@ -100,7 +100,11 @@ impl Upload {
             stdout: Store::new(&directories, limit),
             stderr: Store::new(&directories, limit),
         };
-        let start = context.shared.detached.start(new, || context.shared.begin(spec)).map_err(Response::Failed)?;
+        let start = context
+            .shared
+            .detached
+            .start(new, || context.shared.begin(spec))
+            .map_err(|failure| Box::new(Response::Failed(failure)))?;
         let (entry, started) = match start {
             Start::New(entry) => (entry, true),
             Start::Known(entry) => (entry, false),

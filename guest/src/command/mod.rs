@@ -35,7 +35,7 @@ enum Active {
     /// A detached command that is being started; by this request, if it says so.
     Start(Arc<Entry>, bool),
     Wait(Arc<Entry>, Option<Instant>),
-    Follow(Follow),
+    Follow(Box<Follow>),
     Kill(Arc<Entry>, u64),
     Digests,
 }
@@ -127,26 +127,26 @@ impl CommandChannel {
         }
     }
 
-    fn start(&mut self, context: &Context, request: Request) -> Result<Active, Response> {
+    fn start(&mut self, context: &Context, request: Request) -> Result<Active, Box<Response>> {
         let shared = &context.shared;
-        let failed = Response::Failed;
+        let failed = |failure| Box::new(Response::Failed(failure));
         let watched = |key: &str| {
             let entry = shared.detached.get(key).map_err(failed)?;
             entry.watch(&context.waker);
-            Ok::<_, Response>(entry)
+            Ok::<_, Box<Response>>(entry)
         };
         let info = |entry: &Entry| Response::Detached(Box::new(entry.info(false)));
         let signal = |id: u64, name: &str, all: bool| {
             let number = signal_number(name)
-                .ok_or_else(|| failure(FailureKind::Invalid, format!("{name:?} is no name of a signal")))?;
+                .ok_or_else(|| Box::new(failure(FailureKind::Invalid, format!("{name:?} is no name of a signal"))))?;
             let whom = if all { Whom::All } else { Whom::Group };
-            Ok::<_, Response>(shared.spawner.signal(id, number, whom))
+            Ok::<_, Box<Response>>(shared.spawner.signal(id, number, whom))
         };
         let response = match request {
             Request::Hello => Response::Hello(Box::new(hello(context))),
             Request::Run(run) => match Command::start(context, &run) {
                 Ok(command) => return Ok(Active::Run(Box::new(command))),
-                Err(response) => *response,
+                Err(response) => return Err(response),
             },
             Request::Renew(renew) => {
                 let lifetime = renew.lifetime_ms.map(Duration::from_millis);
@@ -165,7 +165,7 @@ impl CommandChannel {
                 }
             }
             Request::DetachedStart(start) => {
-                let upload = Upload::new(context, start).map_err(|response| *response)?;
+                let upload = Upload::new(context, start)?;
                 return if upload.has_input() { Ok(Active::Upload(Box::new(upload))) } else { upload.start(context) };
             }
             Request::DetachedStatus(of) => info(&*shared.detached.get(&of.key).map_err(failed)?),
@@ -174,9 +174,11 @@ impl CommandChannel {
                     wait.timeout_ms.and_then(|timeout| Instant::now().checked_add(Duration::from_millis(timeout)));
                 return Ok(Active::Wait(watched(&wait.key)?, until));
             }
-            Request::DetachedRead(read) => return Ok(Active::Follow(Follow::read(watched(&read.key)?, &read))),
+            Request::DetachedRead(read) => {
+                return Ok(Active::Follow(Box::new(Follow::read(watched(&read.key)?, &read))));
+            }
             Request::DetachedFollow(follow) => {
-                return Ok(Active::Follow(Follow::new(watched(&follow.key)?, &follow)));
+                return Ok(Active::Follow(Box::new(Follow::new(watched(&follow.key)?, &follow))));
             }
             Request::DetachedSignal(to) => {
                 let entry = shared.detached.get(&to.key).map_err(failed)?;
@@ -207,7 +209,7 @@ impl CommandChannel {
                 ),
             ),
         };
-        Err(response)
+        Err(Box::new(response))
     }
 }
 

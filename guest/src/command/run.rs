@@ -196,7 +196,7 @@ impl Command {
         match &self.state {
             State::Starting(starting) => {
                 slots.add(CONTROL, starting.as_fd(), PollFlags::IN);
-                slots.until(starting.wake_at());
+                slots.until(Some(starting.wake_at()));
             }
             State::Running(process) => {
                 slots.add(CONTROL, process.as_fd(), PollFlags::IN);

@@ -177,18 +177,30 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Runs the guest until its end.
 pub fn run(config: &Config) -> ExitCode {
-    let (code, message) = match Server::start(config).and_then(|mut server| server.run()) {
-        Ok(ExitCode::Expired) => (ExitCode::Expired, Some(ExitCode::EXPIRED_MESSAGE.to_owned())),
-        Ok(code) => (code, None),
-        Err(message) => (ExitCode::CannotStart, Some(message)),
-    };
-    if let Some(message) = message {
-        log!("{message}");
-        if let Some(path) = &config.termination_log {
-            write_termination_log(path, &message);
+    match Server::start(config).and_then(|mut server| server.run()) {
+        Ok(ExitCode::Expired) => {
+            tell(config, ExitCode::EXPIRED_MESSAGE);
+            ExitCode::Expired
+        }
+        Ok(code) => code,
+        Err(message) => {
+            tell(config, &message);
+            ExitCode::CannotStart
         }
     }
-    code
+}
+
+/// Does not even begin to run, and tells why.
+pub fn refuse(message: &str) -> ExitCode {
+    tell(&Config::default(), message);
+    ExitCode::CannotStart
+}
+
+fn tell(config: &Config, message: &str) {
+    log!("{message}");
+    if let Some(path) = &config.termination_log {
+        write_termination_log(path, message);
+    }
 }
 
 fn write_termination_log(path: &Path, message: &str) {

@@ -264,7 +264,7 @@ impl Channel for Process {
         match &self.state {
             State::Starting(starting) => {
                 slots.add(CONTROL, std::os::fd::AsFd::as_fd(starting), PollFlags::IN);
-                slots.until(starting.wake_at());
+                slots.until(Some(starting.wake_at()));
             }
             State::Running(running) => {
                 slots.add(CONTROL, std::os::fd::AsFd::as_fd(running), PollFlags::IN);
