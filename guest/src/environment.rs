@@ -14,11 +14,11 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 const LARGEST_FILE: u64 = 4 << 20;
 
 /// Variables in the order in which a command gets them.
-pub type Variables = Vec<(Vec<u8>, Vec<u8>)>;
+pub(crate) type Variables = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// A user as `/etc/passwd` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Account {
+pub(crate) struct Account {
     /// The name.
     pub name: Vec<u8>,
     /// The user id.
@@ -44,12 +44,12 @@ impl Account {
     }
 
     /// The account of a user id. The file is read by this program itself: a static one can't use the image's C library.
-    pub fn by_id(uid: u32) -> Option<Self> {
+    pub(crate) fn by_id(uid: u32) -> Option<Self> {
         Self::find(&read("/etc/passwd"), |account| account.uid == uid)
     }
 
     /// The account with a name, or with a user id written as a number.
-    pub fn by_name(name: &[u8]) -> Option<Self> {
+    pub(crate) fn by_name(name: &[u8]) -> Option<Self> {
         let file = read("/etc/passwd");
         Self::find(&file, |account| account.name == name)
             .or_else(|| number(name).and_then(|uid| Self::find(&file, |account| account.uid == uid)))
@@ -60,7 +60,7 @@ impl Account {
     }
 
     /// The groups beside the main one that `/etc/group` gives the user.
-    pub fn groups(&self) -> Vec<u32> {
+    pub(crate) fn groups(&self) -> Vec<u32> {
         self.groups_of(&read("/etc/group"))
     }
 
@@ -94,7 +94,7 @@ fn read(path: &str) -> Vec<u8> {
 
 /// What the guest found when it started.
 #[derive(Clone, Debug)]
-pub struct Environment {
+pub(crate) struct Environment {
     variables: Variables,
     directory: PathBuf,
     home: PathBuf,
@@ -106,7 +106,7 @@ pub struct Environment {
 
 impl Environment {
     /// Takes the environment of this process. `login` is the name that clients log in with.
-    pub fn capture(login: &[u8]) -> Self {
+    pub(crate) fn capture(login: &[u8]) -> Self {
         let variables = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
         let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
         let account = Account::by_id(rustix::process::geteuid().as_raw());
@@ -130,40 +130,40 @@ impl Environment {
     }
 
     /// The directory that commands begin in: the image's working directory.
-    pub fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// The home directory: what the image's `HOME` or the user's line in `/etc/passwd` says. A user without a line has the
     /// working directory, else the one for temporary files, whichever can be written, else `/`.
-    pub fn home(&self) -> &Path {
+    pub(crate) fn home(&self) -> &Path {
         &self.home
     }
 
     /// A directory for temporary files, if one can be written: `TMPDIR`, `/tmp`, `/var/tmp` or `/dev/shm`. Where it is not `/tmp`, commands
     /// are told by `TMPDIR`.
-    pub fn temporary(&self) -> Option<&Path> {
+    pub(crate) fn temporary(&self) -> Option<&Path> {
         self.temporary.as_deref()
     }
 
     /// The shell for people: that of the user's line in `/etc/passwd` if it can be executed and lets people in, else `/bin/sh`, if
     /// there is one.
-    pub fn shell(&self) -> Option<&Path> {
+    pub(crate) fn shell(&self) -> Option<&Path> {
         self.shell.as_deref()
     }
 
     /// The user's name in the image, else the one that clients log in with.
-    pub fn user(&self) -> &[u8] {
+    pub(crate) fn user(&self) -> &[u8] {
         self.account.as_ref().map_or(&self.login, |account| &account.name)
     }
 
     /// The user's line in `/etc/passwd`.
-    pub fn account(&self) -> Option<&Account> {
+    pub(crate) fn account(&self) -> Option<&Account> {
         self.account.as_ref()
     }
 
     /// The variables of a command: the image's with what is missing in them, then `additions`. `clear` leaves out the image's.
-    pub fn variables<'a>(
+    pub(crate) fn variables<'a>(
         &self,
         clear: bool,
         additions: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
@@ -176,7 +176,10 @@ impl Environment {
     }
 
     /// The variables of what a person runs by SSH, with those that a login sets.
-    pub fn login_variables<'a>(&self, additions: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) -> Variables {
+    pub(crate) fn login_variables<'a>(
+        &'a self,
+        additions: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Variables {
         let user = self.user();
         let mut login: Vec<(&[u8], &[u8])> = vec![(b"USER", user), (b"LOGNAME", user)];
         if let Some(shell) = &self.shell {
@@ -186,7 +189,7 @@ impl Environment {
     }
 
     /// The variables of a command that runs as another user: that one's `HOME`, `USER` and `LOGNAME`.
-    pub fn adapt(&self, variables: &mut Variables, account: &Account) {
+    pub(crate) fn adapt(&self, variables: &mut Variables, account: &Account) {
         let home = if account.home.is_empty() { b"/" } else { account.home.as_slice() };
         for (name, value) in [(&b"HOME"[..], home), (b"USER", &account.name), (b"LOGNAME", &account.name)] {
             set(variables, name, value);
@@ -194,7 +197,7 @@ impl Environment {
     }
 
     /// A command's working directory: relative ones begin at the image's.
-    pub fn resolve(&self, directory: Option<&[u8]>) -> PathBuf {
+    pub(crate) fn resolve(&self, directory: Option<&[u8]>) -> PathBuf {
         directory.map_or_else(|| self.directory.clone(), |path| self.directory.join(OsStr::from_bytes(path)))
     }
 }
@@ -263,9 +266,21 @@ mod tests {
     #[test]
     fn lines_of_passwd() {
         let root = account("root:x:0:0:root:/root:/bin/bash");
-        assert_eq!((root.uid, root.gid, root.home.as_slice(), root.shell.as_slice()), (0, 0, &b"/root"[..], &b"/bin/bash"[..]));
+        assert_eq!(
+            (root.uid, root.gid, root.home.as_slice(), root.shell.as_slice()),
+            (0, 0, &b"/root"[..], &b"/bin/bash"[..])
+        );
         assert_eq!(account("a:x:1:2::/").shell, b"");
-        for bad in ["", "root", "root:x:0", "root:x:zero:0::/:", ":x:0:0::/:", "+::::::", "a:x:4294967296:0::/:", "a:x:-1:0::/:"] {
+        for bad in [
+            "",
+            "root",
+            "root:x:0",
+            "root:x:zero:0::/:",
+            ":x:0:0::/:",
+            "+::::::",
+            "a:x:4294967296:0::/:",
+            "a:x:-1:0::/:",
+        ] {
             assert_eq!(Account::parse(bad.as_bytes()), None, "{bad}");
         }
     }

@@ -12,19 +12,19 @@ use rustix::time::{
 use sandbox_protocol as protocol;
 
 /// Time since the machine started, the time that it slept included. It can't be set.
-pub fn now() -> Duration {
+pub(crate) fn now() -> Duration {
     let time = clock_gettime(ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
 /// A duration in milliseconds.
-pub fn milliseconds(duration: Duration) -> u64 {
+pub(crate) fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The sandbox's expiry. Its descriptor can be read from when it has come.
 #[derive(Debug)]
-pub struct Expiry {
+pub(crate) struct Expiry {
     timer: OwnedFd,
     times: Mutex<Times>,
 }
@@ -41,7 +41,7 @@ impl Expiry {
     ///
     /// # Errors
     /// If the system gives no timer.
-    pub fn new(lifetime: Option<Duration>, hard_limit: Option<Duration>) -> io::Result<Self> {
+    pub(crate) fn new(lifetime: Option<Duration>, hard_limit: Option<Duration>) -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
         let now = now();
         let hard = hard_limit.and_then(|limit| now.checked_add(limit));
@@ -56,7 +56,7 @@ impl Expiry {
     ///
     /// # Errors
     /// If the timer can't be set; the expiry is as it was then.
-    pub fn renew(&self, lifetime: Option<Duration>, shorten: bool) -> io::Result<protocol::Expiry> {
+    pub(crate) fn renew(&self, lifetime: Option<Duration>, shorten: bool) -> io::Result<protocol::Expiry> {
         let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
         let wanted = lifetime.and_then(|lifetime| now.checked_add(lifetime));
@@ -71,12 +71,12 @@ impl Expiry {
     }
 
     /// How long it is until the expiry.
-    pub fn remaining(&self) -> protocol::Expiry {
+    pub(crate) fn remaining(&self) -> protocol::Expiry {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).at(now())
     }
 
     /// Whether the expiry has come. The timer alone does not say so: it may have been set anew.
-    pub fn has_come(&self) -> bool {
+    pub(crate) fn has_come(&self) -> bool {
         let times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
         times.expires.is_some_and(|expires| expires <= now())
     }
@@ -84,10 +84,8 @@ impl Expiry {
     fn set_timer(&self, expires: Option<Duration>) -> io::Result<()> {
         // Zero would disarm it.
         let at = expires.map_or(Duration::ZERO, |expires| expires.max(Duration::from_nanos(1)));
-        let value = Timespec {
-            tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: i64::from(at.subsec_nanos()),
-        };
+        let value =
+            Timespec { tv_sec: i64::try_from(at.as_secs()).unwrap_or(i64::MAX), tv_nsec: i64::from(at.subsec_nanos()) };
         let interval = Timespec { tv_sec: 0, tv_nsec: 0 };
         let setting = Itimerspec { it_interval: interval, it_value: value };
         timerfd_settime(&self.timer, TimerfdTimerFlags::ABSTIME, &setting).map(drop)

@@ -1,6 +1,18 @@
 //! The main process of a sandbox.
 
+pub mod applet;
+mod command;
+pub mod control;
+mod detached;
+mod environment;
+mod expiry;
+pub mod install;
+mod limits;
+mod log;
+mod outcome;
 pub mod process;
+pub mod server;
 pub mod sftp;
 pub mod ssh;
+mod store;
 pub mod sys;

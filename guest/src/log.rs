@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Writes one line. What the log does not take at once is dropped: nobody waits for a log.
-pub fn write(message: fmt::Arguments<'_>) {
+pub(crate) fn write(message: fmt::Arguments<'_>) {
     let line = format!("sandbox-guest: {message}");
     // What a client chose, such as a file's name, must not look like a line of its own.
     let mut line: String = line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(1000).collect();
@@ -20,7 +20,8 @@ pub fn write(message: fmt::Arguments<'_>) {
 }
 
 /// Writes a line to the container's log, as `format!` makes it.
-#[macro_export]
 macro_rules! log {
     ($($argument:tt)*) => { $crate::log::write(::std::format_args!($($argument)*)) };
 }
+
+pub(crate) use log;

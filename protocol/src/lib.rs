@@ -26,6 +26,8 @@ pub use response::{
 };
 pub use signal::{signal_name, signal_number};
 
+pub mod sftp;
+
 /// The protocol's number. Library and guest work together if theirs are equal; within one number, fields are only added, unknown
 /// ones are ignored and absent ones have defaults.
 pub const PROTOCOL: u32 = 1;

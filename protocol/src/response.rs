@@ -157,16 +157,20 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
-    /// The program: not there, not executable, or its interpreter is not there.
+    /// The program: not there, or not executable.
     #[default]
     Program,
+    /// The program is there; the interpreter of its first line or its dynamic linker is not.
+    Interpreter,
     /// The working directory.
     Directory,
     /// Arguments and environment are too long.
     Arguments,
     /// The user.
     User,
-    /// Limits, or what the system has no more of: processes, memory, descriptors.
+    /// A resource limit.
+    Limits,
+    /// What the system has no more of: processes, memory, descriptors.
     Resources,
     /// The terminal.
     Terminal,
@@ -281,6 +285,8 @@ pub struct Followed {
 pub struct Digest {
     /// The path as it was given to SFTP's `open`.
     pub path: Bytes,
+    /// Where in the file the first of them was.
+    pub offset: u64,
     /// Bytes that passed.
     pub length: u64,
     /// Their SHA-256 in hexadecimal digits. Absent if they did not pass in sequence.

@@ -1,6 +1,7 @@
 //! What process 1 owes its system: reaping, and ending when it is told to from outside.
 
 use super::Spawner;
+use crate::sys;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,21 +18,64 @@ pub enum Notice {
     Terminate,
 }
 
+/// The size of the kernel's `struct signalfd_siginfo`.
+const RECORD: usize = 128;
+
 impl Reaper {
     /// Blocks SIGCHLD, SIGTERM, SIGINT and SIGHUP in this thread, and so in those that it starts later: call it before any thread exists.
     pub fn new() -> io::Result<Self> {
-        Err(io::ErrorKind::Unsupported.into())
+        let signals = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+        sys::block_signals(&signals)?;
+        Ok(Self { signals: sys::signal_descriptor(&signals)? })
     }
 
     /// Reads the signals that have come, reaps, and says what is asked. Call it when the descriptor is readable.
     pub fn handle(&self, spawner: &Spawner) -> Vec<Notice> {
-        let _ = spawner;
-        Vec::new()
+        let mut notices = Vec::new();
+        let mut buffer = [0; 16 * RECORD];
+        while let Ok(length) = rustix::io::read(&self.signals, &mut buffer) {
+            notices.extend(buffer[..length].chunks_exact(RECORD).filter_map(notice));
+            if length < buffer.len() {
+                break;
+            }
+        }
+        spawner.reap();
+        notices
     }
+}
+
+fn notice(record: &[u8]) -> Option<Notice> {
+    let number = |at: usize| Some(i32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?));
+    let (signal, code, sender) = (number(0)?, number(8)?, number(12)?);
+    // A sender in another namespace has no number here. One inside can write 0 itself, with sigqueue(3), but not with these two codes.
+    let is_from_outside = sender == 0 && (code == libc::SI_USER || code == libc::SI_KERNEL);
+    (is_from_outside && (signal == libc::SIGTERM || signal == libc::SIGINT)).then_some(Notice::Terminate)
 }
 
 impl AsFd for Reaper {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.signals.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_signals_from_outside_end_the_guest() {
+        let record = |signal: i32, code: i32, sender: i32| {
+            let mut record = [0; RECORD];
+            record[..4].copy_from_slice(&signal.to_le_bytes());
+            record[8..12].copy_from_slice(&code.to_le_bytes());
+            record[12..16].copy_from_slice(&sender.to_le_bytes());
+            record
+        };
+        assert_eq!(notice(&record(libc::SIGTERM, libc::SI_USER, 0)), Some(Notice::Terminate));
+        assert_eq!(notice(&record(libc::SIGINT, libc::SI_KERNEL, 0)), Some(Notice::Terminate));
+        assert_eq!(notice(&record(libc::SIGTERM, libc::SI_USER, 17)), None);
+        assert_eq!(notice(&record(libc::SIGTERM, libc::SI_QUEUE, 0)), None, "a forged sender");
+        assert_eq!(notice(&record(libc::SIGHUP, libc::SI_USER, 0)), None);
+        assert_eq!(notice(&record(libc::SIGCHLD, libc::CLD_EXITED, 5)), None);
     }
 }

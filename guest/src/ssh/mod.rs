@@ -49,9 +49,14 @@
 //! A channel's window is enlarged only when the application says that it has taken data ([`Connection::consumed`]), so what a peer can have in flight
 //! for a channel, and what the application must be able to hold, is [`ServerConfig::window`]. Data of one channel never waits for another channel.
 
+mod auth;
+mod channel;
 mod connection;
 mod event;
+mod kex;
 mod key;
+mod packet;
+mod parse;
 mod wire;
 
 pub use connection::{Connection, ServerConfig};
