@@ -230,7 +230,7 @@ impl Endpoint {
         let _turn = deadline.lock(&self.authorizing, "the sandbox's knowledge of this client's key")?;
         if !self.authorized.load(Ordering::Acquire) {
             let key = self.ctx.identity.public().as_str();
-            let asked = self.ctx.cluster.authorize(&self.name, &self.guest, key);
+            let asked = self.ctx.cluster.authorize(&self.name, &self.guest, self.port, key);
             self.ctx
                 .runtime
                 .block_on(deadline, "the API server", asked)

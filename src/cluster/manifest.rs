@@ -126,7 +126,7 @@ fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
         "terminationGracePeriodSeconds": 1,
     });
     if let Some(limit) = claim.hard_limit {
-        let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+        let seconds = whole_seconds(limit);
         // The API server's largest.
         pod_spec["activeDeadlineSeconds"] = json!(seconds.clamp(1, i32::MAX as u64));
     }
@@ -231,6 +231,11 @@ fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Rounded up: nothing ends before its time.
+fn whole_seconds(span: Duration) -> u64 {
+    span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0))
+}
+
 /// How the guest is started.
 fn guest_command(config: &Config, claim: &Claim<'_>) -> Vec<String> {
     let mut words = vec![claim.guest.program().to_owned(), "serve".to_owned()];
@@ -239,10 +244,10 @@ fn guest_command(config: &Config, claim: &Claim<'_>) -> Vec<String> {
     option("--user", config.ssh_user.clone());
     option("--key", claim.public_key.to_owned());
     if let Some(lifetime) = claim.lifetime {
-        option("--lifetime", lifetime.as_secs_f64().to_string());
+        option("--lifetime", whole_seconds(lifetime).to_string());
     }
     if let Some(limit) = claim.hard_limit {
-        option("--hard-limit", limit.as_secs_f64().to_string());
+        option("--hard-limit", whole_seconds(limit).to_string());
     }
     words
 }
@@ -329,7 +334,7 @@ mod tests {
         let command: Vec<_> =
             container["command"].as_array().unwrap().iter().map(|v| expanded(v.as_str().unwrap())).collect();
         let identity = ["--port", "2222", "--user", "sandbox", "--key", "ssh-ed25519 AAAA"];
-        let limits = ["--lifetime", "60", "--hard-limit", "1.5"];
+        let limits = ["--lifetime", "60", "--hard-limit", "2"];
         assert_eq!(command, [&["/sandbox-guest", "serve"][..], &identity, &limits].concat());
     }
 

@@ -258,10 +258,10 @@ impl Cluster {
 
     /// Lets the holder of `public_key` (one line in OpenSSH's form) log in, by the sandbox's guest, whose file is `guest`. Doing it
     /// twice does no harm.
-    pub(crate) async fn authorize(&self, name: &str, guest: &str, public_key: &str) -> Result<()> {
+    pub(crate) async fn authorize(&self, name: &str, guest: &str, port: u16, public_key: &str) -> Result<()> {
         log::debug!("authorizing a key in the Pod {name}");
         let pods: KubeApi<Pod> = KubeApi::namespaced(self.api.client.clone(), self.namespace());
-        let command = [guest, "control", "authorize", public_key.trim()];
+        let command = [guest, "control", "--port", &port.to_string(), "authorize", public_key.trim()];
         let params = AttachParams::default().container(pod::CONTAINER).stdout(false).stderr(true);
         let work = async {
             let mut process = pods.exec(name, command, &params).await?;

@@ -60,8 +60,14 @@ pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
         },
     };
     Ok(Spec {
-        program: None,
-        argv: run.argv.iter().map(|argument| argument.0.clone()).collect(),
+        // In the child that executes it, this is the guest's own file, whose path it needs not know.
+        program: run.guest_tool.then(|| b"/proc/self/exe".to_vec()),
+        argv: run
+            .guest_tool
+            .then(|| b"sandbox-guest".to_vec())
+            .into_iter()
+            .chain(run.argv.iter().map(|argument| argument.0.clone()))
+            .collect(),
         env,
         directory: Some(environment.resolve(run.cwd.as_ref().map(AsRef::as_ref)).as_os_str().as_bytes().to_vec()),
         user,
