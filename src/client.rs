@@ -173,7 +173,10 @@ impl Client {
         let (mut reaped, mut first_error) = (Vec::new(), None);
         for Observed { name, uid, .. } in expired {
             match self.ctx.call_api(cluster.delete_soon(&name, &uid)) {
-                Ok(()) => reaped.push(name),
+                Ok(()) => {
+                    self.registry.evict(&name, &uid);
+                    reaped.push(name);
+                }
                 Err(e) => drop(first_error.get_or_insert(e.during("reap sandboxes").on(&name))),
             }
         }
@@ -292,7 +295,7 @@ impl Client {
             }
             None => {
                 let observed = self.ctx.call_api(self.ctx.cluster.get(name))?;
-                self.registry.insert(Endpoint::new(&self.ctx, &observed, false))
+                self.registry.insert(Endpoint::new(&self.ctx, &observed, false))?
             }
         };
         Ok(Sandbox::new(&self.registry, Link::new(endpoint), None))
@@ -341,13 +344,15 @@ impl Creation<'_> {
             _ => e,
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
-        let endpoint = self.registry.insert(Endpoint::new(ctx, &observed, true));
+        let endpoint = Endpoint::new(ctx, &observed, true);
         endpoint.add_session(session, deadline)?;
         if config.transport == Transport::Direct {
             let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
             endpoint.route().learn_address(address);
         }
         self.finish_in_background(&endpoint, watch)?;
+        // Last, so that a creation that fails leaves nothing behind.
+        let endpoint = self.registry.insert(endpoint)?;
         undo.armed = false;
         Ok(Sandbox::new(self.registry, Link::new(endpoint), Some(timings)))
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -12,6 +12,7 @@ use crate::config::Transport;
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
 use crate::ssh::session::{Login, Session};
@@ -29,6 +30,7 @@ pub(crate) struct Endpoint {
     ctx: Arc<Context>,
     name: String,
     uid: String,
+    created_at: Option<SystemTime>,
     user: String,
     port: u16,
     route: Arc<Route>,
@@ -44,7 +46,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Route {
     name: String,
     port: u16,
-    state: Mutex<RouteState>,
+    state: ForkMutex<RouteState>,
 }
 
 #[derive(Debug)]
@@ -64,7 +66,9 @@ enum Direct {
 
 impl Route {
     pub(crate) fn learn_address(&self, address: IpAddr) {
-        self.state.lock().address = Some(address);
+        if let Ok(mut state) = self.state.lock() {
+            state.address = Some(address);
+        }
     }
 
     /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
@@ -73,7 +77,13 @@ impl Route {
         let attempt = tokio::net::TcpStream::connect(SocketAddr::new(address, self.port));
         let answers = matches!(tokio::time::timeout(PROBE, attempt).await, Ok(Ok(_)));
         log::debug!("sandbox {} {} at {address}", self.name, if answers { "answers" } else { "does not answer" });
-        self.state.lock().direct = if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) };
+        self.set_direct(if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) });
+    }
+
+    fn set_direct(&self, direct: Direct) {
+        if let Ok(mut state) = self.state.lock() {
+            state.direct = direct;
+        }
     }
 }
 
@@ -84,11 +94,12 @@ impl Endpoint {
             address: observed.pod_ip,
             direct: Direct::Untried,
         };
-        let route = Route { name: observed.name.clone(), port: observed.ssh_port, state: Mutex::new(state) };
+        let route = Route { name: observed.name.clone(), port: observed.ssh_port, state: ForkMutex::new(state) };
         Arc::new(Self {
             ctx: Arc::clone(ctx),
             name: observed.name.clone(),
             uid: observed.uid.clone(),
+            created_at: observed.created_at,
             user: observed.ssh_user.clone(),
             port: observed.ssh_port,
             route: Arc::new(route),
@@ -114,17 +125,21 @@ impl Endpoint {
         &self.uid
     }
 
+    /// In whole seconds, by the clock of the API server.
+    pub(crate) fn created_at(&self) -> Option<SystemTime> {
+        self.created_at
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     pub(crate) fn host_key(&self) -> Option<PublicKey> {
-        self.route.state.lock().host_key.clone()
+        self.route.state.lock().ok()?.host_key.clone()
     }
 
-    /// Closes the sessions that have been idle for too long.
-    pub(crate) fn evict_idle(&self) {
-        self.pool.evict_idle();
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// Closes the sessions of a Pod that is gone. What is asked of it afterwards fails with [`ErrorKind::Closed`].
@@ -134,11 +149,6 @@ impl Endpoint {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.pool.is_closed()
-    }
-
-    /// Idle and busy sessions.
-    pub(crate) fn session_counts(&self) -> (usize, usize) {
-        self.pool.counts()
     }
 
     /// A logged-in session for one operation.
@@ -162,12 +172,14 @@ impl Endpoint {
     }
 
     fn pin(&self, host_key: &PublicKey) {
-        self.route.state.lock().host_key.get_or_insert_with(|| host_key.clone());
+        if let Ok(mut state) = self.route.state.lock() {
+            state.host_key.get_or_insert_with(|| host_key.clone());
+        }
     }
 
     /// The address that new sessions should go to, if any.
     fn reachable(&self, transport: Transport) -> Option<SocketAddr> {
-        let route = self.route.state.lock();
+        let route = self.route.state.lock().ok()?;
         // Before the key is known, only the tunnel can vouch for the other side.
         let address = route.host_key.as_ref().and(route.address).map(|address| SocketAddr::new(address, self.port));
         match (transport, route.direct) {
@@ -178,7 +190,7 @@ impl Endpoint {
 
     /// Starts a probe if `auto` knows an address that it has not tried lately.
     fn probe_if_due(&self) -> Result<()> {
-        let mut route = self.route.state.lock();
+        let mut route = self.route.state.lock()?;
         let due = match route.direct {
             Direct::Untried => true,
             Direct::Reachable => false,
@@ -245,7 +257,7 @@ impl Endpoint {
                     Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
                     Err(e) => {
                         log::debug!("sandbox {} goes back to the tunnel: {e}", self.name);
-                        self.route.state.lock().direct = Direct::UnreachableSince(Instant::now());
+                        self.route.set_direct(Direct::UnreachableSince(Instant::now()));
                         self.connect_tunnel(deadline)
                     }
                 }

@@ -70,6 +70,8 @@ mod runtime;
 mod sandbox;
 mod spec;
 mod ssh;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use client::{Client, Stats};

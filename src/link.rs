@@ -126,3 +126,52 @@ impl Link {
         error.with_kind(kind).with_verdict(verdict)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::ssh::identity::Identity;
+    use crate::testing;
+
+    /// A link to a server that hangs up.
+    fn link() -> Link {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        testing::link_to(address, Identity::generate().unwrap().public().as_str(), Config::new())
+    }
+
+    #[test]
+    fn a_failed_connection_is_named_and_diagnosed_in_time() {
+        let (link, began) = (link(), Instant::now());
+        let error = link.call("test", || link.lease(Deadline::after(None)).map(drop)).unwrap_err();
+        assert_eq!((error.kind(), error.operation(), error.sandbox()), (ErrorKind::Connect, "test", Some("test")));
+        assert!(error.verdict().is_none(), "the API server does not answer");
+        assert!(began.elapsed() >= Duration::from_secs(1) && began.elapsed() < 10 * VERDICT_DELAY);
+        // A function above it asks no second time.
+        let began = Instant::now();
+        let again = link.call("outer", || Err::<(), _>(error)).unwrap_err();
+        assert_eq!(again.operation(), "test");
+        assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn other_failures_are_only_named() {
+        let (link, began) = (link(), Instant::now());
+        let refuse = || Err::<(), _>(Error::new(ErrorKind::InvalidArgument, "no"));
+        let error = link.call("test", refuse).unwrap_err();
+        assert_eq!(error.to_string(), "test (test): no");
+        assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn a_closed_endpoint_lends_nothing() {
+        let link = link();
+        link.endpoint().close();
+        assert_eq!(link.lease(Deadline::after(None)).unwrap_err().kind(), ErrorKind::Closed);
+    }
+}

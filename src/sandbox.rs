@@ -141,7 +141,7 @@ impl Sandbox {
 
     /// Idle and busy SSH sessions of this client to this sandbox, at this moment.
     pub fn session_counts(&self) -> (usize, usize) {
-        self.link.endpoint().session_counts()
+        self.link.endpoint().pool().counts()
     }
 
     /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks, which
