@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{Either, select};
 
-use crate::cluster::{self, Claim, Observed, Watch};
+use crate::cluster::{self, PodIdentity, PodSnapshot, Watch};
 use crate::command::Output;
 use crate::config::{Config, Transport};
 use crate::context::Context;
@@ -147,8 +147,8 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Unavailable`] from the API server.
     pub fn list(&self) -> Result<Vec<SandboxInfo>> {
-        let observed = self.ctx.call_api(self.ctx.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
-        Ok(observed.into_iter().map(SandboxInfo::from).collect())
+        let snapshot = self.ctx.call_api(self.ctx.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
+        Ok(snapshot.into_iter().map(SandboxInfo::from).collect())
     }
 
     /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of the Pods
@@ -171,7 +171,7 @@ impl Client {
         let found = self.ctx.call_api(cluster.list()).map_err(|e| e.during("reap sandboxes"))?;
         let expired = found.into_iter().filter(|one| one.expires_at.is_some_and(|expiry| expiry <= now));
         let (mut reaped, mut first_error) = (Vec::new(), None);
-        for Observed { name, uid, .. } in expired {
+        for PodSnapshot { name, uid, .. } in expired {
             match self.ctx.call_api(cluster.delete_soon(&name, &uid)) {
                 Ok(()) => {
                     self.registry.evict(&name, &uid);
@@ -294,8 +294,8 @@ impl Client {
                 endpoint
             }
             None => {
-                let observed = self.ctx.call_api(self.ctx.cluster.get(name))?;
-                self.registry.insert(Endpoint::new(&self.ctx, &observed, false))?
+                let snapshot = self.ctx.call_api(self.ctx.cluster.get(name))?;
+                self.registry.insert(Endpoint::new(&self.ctx, &snapshot, false))?
             }
         };
         Ok(Sandbox::new(&self.registry, Link::new(endpoint), None))
@@ -323,28 +323,28 @@ impl Creation<'_> {
         let config = &ctx.config;
         let deadline = Deadline::after(config.create_timeout);
         let lifetime = spec.lifetime_or(config.lifetime);
-        let claim = Claim {
+        let identity = PodIdentity {
             name: (*name).to_owned(),
             nonce: text::nonce(),
             public_key: ctx.identity.public().as_str(),
             expires_at: lifetime.and_then(|lifetime| SystemTime::now().checked_add(lifetime)),
             hard_limit: spec.hard_limit_for(lifetime),
         };
-        let manifest = cluster::pod(spec, config, &claim)?;
+        let manifest = cluster::pod(spec, config, &identity)?;
         // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
-        let mut undo = CreateGuard { ctx, name, nonce: &claim.nonce, armed: true };
-        let (observed, mut watch) = ctx.runtime.block_on(deadline, "the API server to take the Pod", async {
-            let observed = ctx.cluster.create(&manifest).await?;
-            let watch = ctx.cluster.watch(&observed, spec.unschedulable_grace);
-            Ok((observed, watch))
+        let mut undo = CreateGuard { ctx, name, nonce: &identity.nonce, armed: true };
+        let (snapshot, mut watch) = ctx.runtime.block_on(deadline, "the API server to take the Pod", async {
+            let snapshot = ctx.cluster.create(&manifest).await?;
+            let watch = ctx.cluster.watch(&snapshot, spec.unschedulable_grace);
+            Ok((snapshot, watch))
         })?;
         let accepted = self.began.elapsed();
-        let (session, started) = self.log_in(&observed, &mut watch, deadline).map_err(|e| match e.kind() {
+        let (session, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
             _ => e,
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
-        let endpoint = Endpoint::new(ctx, &observed, true);
+        let endpoint = Endpoint::new(ctx, &snapshot, true);
         endpoint.add_session(session, deadline)?;
         if config.transport == Transport::Direct {
             let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
@@ -359,12 +359,12 @@ impl Creation<'_> {
 
     /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
     /// is the Pod's, and it works before the Pod's address is known.
-    fn log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
+    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
         let ctx = self.ctx;
         ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
         let started = self.began.elapsed();
         loop {
-            match self.try_log_in(observed, watch, deadline) {
+            match self.try_log_in(snapshot, watch, deadline) {
                 Ok(session) => return Ok((session, started)),
                 Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
                     log::debug!("sandbox {} does not answer yet: {e}", self.name);
@@ -379,12 +379,12 @@ impl Creation<'_> {
         }
     }
 
-    fn try_log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
+    fn try_log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
         let ctx = self.ctx;
-        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, observed.ssh_port));
+        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, snapshot.ssh_port));
         let stream = Stream::Tunnel(ctx.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
         let deadline = deadline.within(ctx.config.connect_timeout);
-        let login = Login { user: &observed.ssh_user, identity: &ctx.identity, host_key: None };
+        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: None };
         Session::log_in(stream, &login, deadline)
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::cluster::Observed;
+use crate::cluster::PodSnapshot;
 use crate::config::Transport;
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -21,7 +21,7 @@ use crate::ssh::stream::Stream;
 /// How long `auto` waits for an answer from the Pod's address before it stays on the tunnel.
 const PROBE: Duration = Duration::from_secs(1);
 /// How long a direct connection gets no answer before Kubernetes is asked why.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SYN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `auto` stays on the tunnel after the address could not be reached.
 const STAY_ON_TUNNEL: Duration = Duration::from_secs(60);
 
@@ -88,20 +88,20 @@ impl Route {
 }
 
 impl Endpoint {
-    pub(crate) fn new(ctx: &Arc<Context>, observed: &Observed, authorized: bool) -> Arc<Self> {
+    pub(crate) fn new(ctx: &Arc<Context>, snapshot: &PodSnapshot, authorized: bool) -> Arc<Self> {
         let state = RouteState {
-            host_key: observed.host_key.as_deref().and_then(PublicKey::parse),
-            address: observed.pod_ip,
+            host_key: snapshot.host_key.as_deref().and_then(PublicKey::parse),
+            address: snapshot.pod_ip,
             direct: Direct::Untried,
         };
-        let route = Route { name: observed.name.clone(), port: observed.ssh_port, state: ForkMutex::new(state) };
+        let route = Route { name: snapshot.name.clone(), port: snapshot.ssh_port, state: ForkMutex::new(state) };
         Arc::new(Self {
             ctx: Arc::clone(ctx),
-            name: observed.name.clone(),
-            uid: observed.uid.clone(),
-            created_at: observed.created_at,
-            user: observed.ssh_user.clone(),
-            port: observed.ssh_port,
+            name: snapshot.name.clone(),
+            uid: snapshot.uid.clone(),
+            created_at: snapshot.created_at,
+            user: snapshot.ssh_user.clone(),
+            port: snapshot.ssh_port,
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
             authorizing: Mutex::default(),
@@ -275,7 +275,7 @@ impl Endpoint {
             None => self.look_up_address(deadline)?,
         };
         loop {
-            match Stream::direct(address, deadline.within(PATIENCE)) {
+            match Stream::direct(address, deadline.within(SYN_TIMEOUT)) {
                 Ok(stream) => return self.log_in(stream, deadline),
                 Err(e) if deadline.has_passed() || !is_silence(&e) => return Err(e),
                 Err(e) => {
@@ -297,11 +297,11 @@ impl Endpoint {
     fn look_up_address(&self, deadline: Deadline) -> Result<SocketAddr> {
         let address = self.ctx.runtime.block_on(deadline, "the Pod's address", async {
             loop {
-                let observed = self.ctx.cluster.get(&self.name).await?;
-                if observed.uid != self.uid {
+                let snapshot = self.ctx.cluster.get(&self.name).await?;
+                if snapshot.uid != self.uid {
                     return Err(Error::new(ErrorKind::NotFound, "the sandbox is gone; another one has its name now"));
                 }
-                match (observed.pod_ip, observed.verdict) {
+                match (snapshot.pod_ip, snapshot.verdict) {
                     (Some(address), _) => return Ok(address),
                     (None, Some(verdict)) => {
                         return Err(Error::new(ErrorKind::Connect, "the Pod has no address").with_verdict(verdict));

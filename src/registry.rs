@@ -12,16 +12,16 @@ use crate::fork::ForkMutex;
 /// After this time a sandbox without handles and sessions is looked up again by its next use. Without a limit, a client that lives
 /// long would keep every sandbox that it has ever used.
 const UNUSED_TIMEOUT: Duration = Duration::from_secs(600);
-const SHORTEST_SWEEP: Duration = Duration::from_millis(50);
-const LONGEST_SWEEP: Duration = Duration::from_secs(30);
+const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
+const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    known: ForkMutex<HashMap<String, Known>>,
+    known: ForkMutex<HashMap<String, Entry>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct Entry {
     endpoint: Arc<Endpoint>,
     used: Instant,
 }
@@ -30,7 +30,7 @@ impl Registry {
     /// An empty registry, and the background task that evicts idle SSH sessions and unused sandboxes for as long as it lives.
     pub(crate) fn new(ctx: &Context) -> Result<Arc<Self>> {
         let registry = Arc::new(Self { known: ForkMutex::new(HashMap::new()) });
-        registry.start_sweep(ctx)?;
+        registry.start_eviction(ctx)?;
         Ok(registry)
     }
 
@@ -51,7 +51,7 @@ impl Registry {
     pub(crate) fn insert(&self, endpoint: Arc<Endpoint>) -> Result<Arc<Endpoint>> {
         let mut all = self.known.lock()?;
         let mut replaced = None;
-        if let Some(Known { endpoint: known, .. }) =
+        if let Some(Entry { endpoint: known, .. }) =
             all.get(endpoint.name()).filter(|known| !known.endpoint.is_closed())
         {
             if known.uid() == endpoint.uid() {
@@ -63,7 +63,7 @@ impl Registry {
             // A name is free again only when its Pod is gone. Pods of the same second prove nothing.
             replaced = Some(Arc::clone(known)).filter(|known| known.created_at() < endpoint.created_at());
         }
-        let known = Known { endpoint: Arc::clone(&endpoint), used: Instant::now() };
+        let known = Entry { endpoint: Arc::clone(&endpoint), used: Instant::now() };
         all.insert(endpoint.name().to_owned(), known);
         drop(all);
         if let Some(replaced) = replaced {
@@ -80,21 +80,21 @@ impl Registry {
         }
     }
 
-    fn start_sweep(self: &Arc<Self>, ctx: &Context) -> Result<()> {
+    fn start_eviction(self: &Arc<Self>, ctx: &Context) -> Result<()> {
         let idle_timeout = ctx.config.idle_timeout.unwrap_or(Duration::MAX);
-        let period = (idle_timeout / 4).clamp(SHORTEST_SWEEP, LONGEST_SWEEP);
+        let period = (idle_timeout / 4).clamp(SHORTEST_PERIOD, LONGEST_PERIOD);
         let weak: Weak<Self> = Arc::downgrade(self);
         ctx.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(period).await;
                 let Some(registry) = weak.upgrade() else { return };
-                registry.sweep(UNUSED_TIMEOUT);
+                registry.evict_unused(UNUSED_TIMEOUT);
             }
         })
     }
 
     /// Evicts sessions that were idle for too long, then the sandboxes that are gone or have not been used for this time.
-    fn sweep(&self, unused_timeout: Duration) {
+    fn evict_unused(&self, unused_timeout: Duration) {
         let Ok(all) = self.known.lock() else { return };
         let pools: Vec<_> = all.values().map(|known| Arc::clone(known.endpoint.pool())).collect();
         drop(all);
@@ -103,7 +103,7 @@ impl Registry {
             pool.evict_idle(|session| session.is_alive());
         }
         let Ok(mut all) = self.known.lock() else { return };
-        all.retain(|_, Known { endpoint, used }| {
+        all.retain(|_, Entry { endpoint, used }| {
             // Under the lock nobody can get another handle of it.
             let is_used = Arc::strong_count(endpoint) > 1 || endpoint.pool().counts() != (0, 0);
             !endpoint.is_closed() && (is_used || used.elapsed() < unused_timeout)
@@ -164,18 +164,18 @@ mod tests {
     }
 
     #[test]
-    fn the_sweep_evicts_what_nobody_uses() {
+    fn the_eviction_takes_what_nobody_uses() {
         let ctx = testing::context(Config::new());
         let registry = Registry::new(&ctx).unwrap();
         let count = || registry.known.lock().unwrap().len();
         let held = registry.insert(endpoint(&ctx, "held", "1", 1)).unwrap();
         drop(registry.insert(endpoint(&ctx, "unused", "2", 1)).unwrap());
-        registry.sweep(UNUSED_TIMEOUT);
+        registry.evict_unused(UNUSED_TIMEOUT);
         assert_eq!(count(), 2);
-        registry.sweep(Duration::ZERO);
+        registry.evict_unused(Duration::ZERO);
         assert!(registry.find("held").is_some() && registry.find("unused").is_none() && count() == 1);
         held.close();
-        registry.sweep(UNUSED_TIMEOUT);
+        registry.evict_unused(UNUSED_TIMEOUT);
         assert_eq!(count(), 0);
     }
 
@@ -188,6 +188,6 @@ mod tests {
         assert!(registry.find("a").is_none());
         assert!(registry.insert(endpoint(&ctx, "a", "1", 1)).is_err());
         registry.evict("a", "1");
-        registry.sweep(UNUSED_TIMEOUT);
+        registry.evict_unused(UNUSED_TIMEOUT);
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::cluster::{self, Observed, Phase};
+use crate::cluster::{self, Phase, PodSnapshot};
 use crate::command::{Command, Detached, Output};
 use crate::context::API_TIMEOUT;
 use crate::deadline::Deadline;
@@ -87,24 +87,24 @@ pub struct SandboxInfo {
     pub verdict: Option<Verdict>,
 }
 
-impl From<Observed> for SandboxInfo {
-    fn from(observed: Observed) -> Self {
+impl From<PodSnapshot> for SandboxInfo {
+    fn from(snapshot: PodSnapshot) -> Self {
         Self {
-            name: observed.name,
-            namespace: observed.namespace,
-            uid: observed.uid,
-            phase: observed.phase,
-            owner: observed.owner,
-            image: observed.image,
-            node: observed.node,
-            pod_ip: observed.pod_ip,
-            ssh_port: observed.ssh_port,
-            ssh_user: observed.ssh_user,
-            host_key: observed.host_key,
-            created_at: observed.created_at,
-            expires_at: observed.expires_at,
-            labels: observed.labels,
-            verdict: observed.verdict,
+            name: snapshot.name,
+            namespace: snapshot.namespace,
+            uid: snapshot.uid,
+            phase: snapshot.phase,
+            owner: snapshot.owner,
+            image: snapshot.image,
+            node: snapshot.node,
+            pod_ip: snapshot.pod_ip,
+            ssh_port: snapshot.ssh_port,
+            ssh_user: snapshot.ssh_user,
+            host_key: snapshot.host_key,
+            created_at: snapshot.created_at,
+            expires_at: snapshot.expires_at,
+            labels: snapshot.labels,
+            verdict: snapshot.verdict,
         }
     }
 }
@@ -338,12 +338,12 @@ impl Sandbox {
         self.delete()
     }
 
-    fn observe(&self) -> Result<Observed> {
-        let observed = self.link.ctx().call_api(self.link.ctx().cluster.get(self.name()))?;
-        if observed.uid != self.uid() {
+    fn observe(&self) -> Result<PodSnapshot> {
+        let snapshot = self.link.ctx().call_api(self.link.ctx().cluster.get(self.name()))?;
+        if snapshot.uid != self.uid() {
             return Err(Error::new(ErrorKind::NotFound, "it is gone; another sandbox has its name now"));
         }
-        Ok(observed)
+        Ok(snapshot)
     }
 
     /// Waits for the turn of this thread.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crate::cluster::{Observed, Phase};
+use crate::cluster::{Phase, PodSnapshot};
 use crate::config::{Config, Transport};
 use crate::context::Context;
 use crate::endpoint::Endpoint;
@@ -27,8 +27,8 @@ pub(crate) fn context(config: Config) -> Arc<Context> {
 }
 
 /// A running Pod.
-pub(crate) fn snapshot(name: &str, uid: &str) -> Observed {
-    Observed {
+pub(crate) fn snapshot(name: &str, uid: &str) -> PodSnapshot {
+    PodSnapshot {
         name: name.into(),
         namespace: "test".into(),
         uid: uid.into(),

@@ -19,7 +19,7 @@ const USER_ID: u32 = 1000;
 
 /// What the client adds to a spec.
 #[derive(Debug)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct PodIdentity<'a> {
     pub(crate) name: String,
     /// Tells a create that is repeated from one of somebody else.
     pub(crate) nonce: String,
@@ -39,28 +39,28 @@ pub(crate) struct Manifest {
 }
 
 /// The Pod for `spec`.
-pub(crate) fn pod(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Result<Manifest> {
-    check(spec, claim)?;
-    let mut pod = made(spec, config, claim);
+pub(crate) fn pod(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Result<Manifest> {
+    check(spec, identity)?;
+    let mut pod = made(spec, config, identity);
     if let Some(template) = &spec.pod_template {
         merge_pod(&mut pod, template)?;
     }
-    insist(&mut pod, config, claim)?;
-    Ok(Manifest { name: claim.name.clone(), nonce: claim.nonce.clone(), pod })
+    insist(&mut pod, config, identity)?;
+    Ok(Manifest { name: identity.name.clone(), nonce: identity.nonce.clone(), pod })
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
 
-fn check(spec: &SandboxSpec, claim: &Claim<'_>) -> Result<()> {
-    let name = claim.name.as_bytes();
+fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
+    let name = identity.name.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends_well = name.first().is_some_and(plain) && name.last().is_some_and(plain);
     if name.len() > 63 || !ends_well || !name.iter().all(|byte| plain(byte) || *byte == b'-') {
         return Err(invalid(format!(
             "the name {:?} is not one of at most 63 lower-case letters, digits and '-' that begins and ends without '-'",
-            claim.name
+            identity.name
         )));
     }
     for (name, value) in &spec.env {
@@ -82,7 +82,7 @@ fn is_reserved(key: &str) -> bool {
 }
 
 /// The Pod without the caller's template.
-fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
+fn made(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Value {
     let env: Vec<_> = spec.env.iter().map(|(name, value)| json!({"name": name, "value": literal(value)})).collect();
     let mut limits = BTreeMap::from([("cpu", &spec.cpu), ("memory", &spec.memory)]);
     let mut requests = BTreeMap::from([("cpu", spec.cpu_request.clone()), ("memory", spec.memory_request.clone())]);
@@ -119,7 +119,7 @@ fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
     });
-    if let Some(limit) = claim.hard_limit {
+    if let Some(limit) = identity.hard_limit {
         let seconds = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
         // The API server's largest.
         pod_spec["activeDeadlineSeconds"] = json!(seconds.clamp(1, i32::MAX as u64));
@@ -189,12 +189,12 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 /// Sets what makes the Pod one of ours, whatever the template says.
-fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
-    let expiry = claim.expires_at.map(time_text);
-    let command = ["/bin/sh", "-c", START_SCRIPT, "sandbox", claim.public_key].map(literal);
+fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
+    let expiry = identity.expires_at.map(time_text);
+    let command = ["/bin/sh", "-c", START_SCRIPT, "sandbox", identity.public_key].map(literal);
     let arguments = [config.ssh_port.to_string(), config.ssh_user.clone(), expiry.clone().unwrap_or("never".into())];
     let annotations = [
-        (NONCE, Some(claim.nonce.clone())),
+        (NONCE, Some(identity.nonce.clone())),
         (EXPIRES_AT, expiry),
         (SSH_USER, Some(config.ssh_user.clone())),
         (SSH_PORT, Some(config.ssh_port.to_string())),
@@ -208,7 +208,7 @@ fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
         pod["metadata"] = json!({});
     }
     let metadata = object(&mut pod["metadata"], "metadata")?;
-    metadata.insert("name".into(), json!(claim.name));
+    metadata.insert("name".into(), json!(identity.name));
     metadata.remove("namespace");
     metadata.remove("generateName");
     let labels = metadata.entry("labels").or_insert_with(|| json!({}));
@@ -232,8 +232,8 @@ mod tests {
 
     use super::*;
 
-    fn claim() -> Claim<'static> {
-        Claim {
+    fn identity() -> PodIdentity<'static> {
+        PodIdentity {
             name: "box".into(),
             nonce: "n1".into(),
             public_key: "ssh-ed25519 AAAA",
@@ -243,12 +243,12 @@ mod tests {
     }
 
     fn made_of(spec: &SandboxSpec) -> Value {
-        pod(spec, &Config::new(), &claim()).unwrap().pod
+        pod(spec, &Config::new(), &identity()).unwrap().pod
     }
 
     fn templated(template: &Value) -> Result<Value> {
         let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
-        pod(&spec, &Config::new(), &claim()).map(|manifest| manifest.pod)
+        pod(&spec, &Config::new(), &identity()).map(|manifest| manifest.pod)
     }
 
     /// What Kubernetes makes of a value or an argument if no variable in it is defined.
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(spec["automountServiceAccountToken"], false);
         assert_eq!(spec["activeDeadlineSeconds"], 2);
         assert!(spec["securityContext"]["sysctls"].is_array());
-        let high_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(2222), &claim()).unwrap().pod;
+        let high_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(2222), &identity()).unwrap().pod;
         assert!(high_port["spec"]["securityContext"]["sysctls"].is_null());
     }
 
@@ -330,11 +330,11 @@ mod tests {
             SandboxSpec::new().label("sandbox/owner", "me"),
             SandboxSpec::new().annotation(MANAGED_BY, "me"),
         ] {
-            assert_eq!(pod(&spec, &Config::new(), &claim()).unwrap_err().kind(), ErrorKind::InvalidArgument);
+            assert_eq!(pod(&spec, &Config::new(), &identity()).unwrap_err().kind(), ErrorKind::InvalidArgument);
         }
         for name in ["", "-a", "a-", "A", "a.b", "a/b", &"a".repeat(64)] {
-            let claim = Claim { name: name.into(), ..claim() };
-            let error = pod(&SandboxSpec::new(), &Config::new(), &claim).unwrap_err();
+            let identity = PodIdentity { name: name.into(), ..identity() };
+            let error = pod(&SandboxSpec::new(), &Config::new(), &identity).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name}");
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::verdict::{self, Fate};
+use super::verdict::{self, PodHealth};
 use crate::error::Verdict;
 
 pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
@@ -40,7 +40,7 @@ pub enum Phase {
 
 /// Everything we read out of a Pod.
 #[derive(Clone, Debug)]
-pub(crate) struct Observed {
+pub(crate) struct PodSnapshot {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) uid: String,
@@ -63,7 +63,7 @@ pub(crate) struct Observed {
     pub(crate) verdict: Option<Verdict>,
 }
 
-impl Observed {
+impl PodSnapshot {
     pub(super) fn of(pod: &Pod) -> Self {
         let meta = &pod.metadata;
         let labels = meta.labels.clone().unwrap_or_default();
@@ -90,8 +90,8 @@ impl Observed {
             expires_at: annotation(EXPIRES_AT).and_then(|text| time(&text)),
             labels,
             verdict: match verdict::of_pod(pod) {
-                Fate::Fine => None,
-                Fate::Waits(verdict) | Fate::Over(verdict) => Some(verdict),
+                PodHealth::Ok => None,
+                PodHealth::Waiting(verdict) | PodHealth::Terminal(verdict) => Some(verdict),
             },
         }
     }
@@ -154,8 +154,8 @@ mod tests {
     #[test]
     fn reads_what_is_there_and_bears_what_is_not() {
         let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-        let observed = Observed::of(&bare);
-        assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 22, "sandbox"));
+        let snapshot = PodSnapshot::of(&bare);
+        assert_eq!((snapshot.phase, snapshot.ssh_port, snapshot.ssh_user.as_str()), (Phase::Pending, 22, "sandbox"));
         assert!(!is_ours(&bare));
 
         let full: Pod = serde_json::from_value(json!({
@@ -168,12 +168,12 @@ mod tests {
             "status": {"phase": "Running", "podIP": "10.0.0.7"},
         }))
         .unwrap();
-        let observed = Observed::of(&full);
+        let snapshot = PodSnapshot::of(&full);
         assert!(is_ours(&full));
-        assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2222, "worker", "i"));
-        assert_eq!((observed.phase, observed.owner.as_str()), (Phase::Running, "me"));
-        assert_eq!(observed.pod_ip, Some([10, 0, 0, 7].into()));
-        assert_eq!(observed.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
-        assert_eq!(observed.verdict, None);
+        assert_eq!((snapshot.ssh_port, snapshot.ssh_user.as_str(), snapshot.image.as_str()), (2222, "worker", "i"));
+        assert_eq!((snapshot.phase, snapshot.owner.as_str()), (Phase::Running, "me"));
+        assert_eq!(snapshot.pod_ip, Some([10, 0, 0, 7].into()));
+        assert_eq!(snapshot.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
+        assert_eq!(snapshot.verdict, None);
     }
 }

@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
 use crate::fork::ForkGuard;
-use crate::ssh::exec::{Order, Size, StreamId, Streams};
+use crate::ssh::exec::{ControlRequest, Size, StreamId, Streams};
 use crate::text;
 
 /// A command that was started by [`Command::spawn`].
@@ -65,8 +65,8 @@ pub(super) struct Shared {
     process: ForkGuard,
     state: Mutex<State>,
     changed: Condvar,
-    orders: Mutex<VecDeque<Order>>,
-    /// A byte written here makes the thread look for orders.
+    requests: Mutex<VecDeque<ControlRequest>>,
+    /// A byte written here makes the thread look for requests.
     wake_tx: UnixStream,
 }
 
@@ -96,14 +96,14 @@ impl Child {
         for ours in [&wake_tx, &wake_rx, &stdin, &out, &stdout, &err, &stderr] {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
-        let (state, changed, orders) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let (state, changed, requests) = (Mutex::default(), Condvar::new(), Mutex::default());
         let process = ForkGuard::current();
-        let shared = Arc::new(Shared { process, state, changed, orders, wake_tx });
+        let shared = Arc::new(Shared { process, state, changed, requests, wake_tx });
         let id = text::nonce();
         let mut pipes = Pipes::new(Arc::clone(&shared), wake_rx, input, [out, err]);
         let (its_id, output_limit) = (id.clone(), command.output_limit);
         let run = move || {
-            let result = command.call(|| command.run(&its_id, &mut pipes).map(ExitStatus));
+            let result = command.call(|| command.run(&its_id, &mut pipes));
             pipes.end(result);
         };
         thread::Builder::new().name("sandbox-command".into()).spawn(run).map_err(unusable)?;
@@ -113,7 +113,7 @@ impl Child {
         });
         started.map_err(|e| match e.kind() {
             ErrorKind::Cancelled => {
-                shared.give(Order::Signal("KILL".into()));
+                shared.request(ControlRequest::Signal("KILL".into()));
                 e.context("the command is killed as soon as it starts")
             }
             _ => e,
@@ -184,7 +184,7 @@ impl Child {
         self.collect(self.stdout.as_ref(), self.stderr.as_ref())
     }
 
-    /// For who has to take a lock first, which another thread may have held when this process was forked.
+    /// Call this before taking a lock: after `fork` its owner may not exist.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.shared.process.check()
     }
@@ -232,14 +232,14 @@ impl Child {
     pub fn signal(&self, name: &str) -> Result<()> {
         check_signal(name)?;
         self.shared.process.check()?;
-        self.shared.give(Order::Signal(name.to_owned()));
+        self.shared.request(ControlRequest::Signal(name.to_owned()));
         Ok(())
     }
 
     /// Tells the command that its terminal has another size, in characters.
     pub fn resize(&self, columns: u16, rows: u16) {
         if self.shared.process.is_current() {
-            self.shared.give(Order::Resize(Size { columns, rows }));
+            self.shared.request(ControlRequest::Resize(Size { columns, rows }));
         }
     }
 }
@@ -297,14 +297,14 @@ impl Shared {
         });
     }
 
-    fn give(&self, order: Order) {
-        self.orders.lock().push_back(order);
+    fn request(&self, request: ControlRequest) {
+        self.requests.lock().push_back(request);
         // A full pipe wakes the thread anyway; EPIPE means that it has ended.
         let _ = (&self.wake_tx).write(&[0]);
     }
 
-    pub(super) fn next_order(&self) -> Option<Order> {
-        self.orders.lock().pop_front()
+    pub(super) fn next_request(&self) -> Option<ControlRequest> {
+        self.requests.lock().pop_front()
     }
 }
 

@@ -7,7 +7,6 @@ use super::{Command, ExitStatus, Output, OutputStream};
 use crate::deadline::Deadline;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::link::Link;
-use crate::ssh::exec::Ending;
 use crate::text;
 
 const SCRIPT: &str = include_str!("detached.sh");
@@ -72,7 +71,7 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
     }
     let digest = text::hex(&digest.finish());
     let (text_length, input_length) = (text.len().to_string(), input.len().to_string());
-    let sweep = line.sweep();
+    let sweep = line.kill_stragglers();
     let upload = [&text, input].concat();
     let args = [&text_length, &input_length, &digest, &sweep, RUNNER, &limit];
     detached.ask(detached.time(), &detached.script("start", &args).stdin(upload))?;
@@ -204,7 +203,7 @@ impl Detached {
         self.patiently(None, |timeout| {
             let command = self.script("follow", &[&from(position.stdout), &from(position.stderr)]).timeout(timeout);
             let status = command.stream(|stream, bytes| hand_over(position, stream, bytes))?;
-            self.judge(Output { status, stdout: Vec::new(), stderr: Vec::new(), truncated: 0 })
+            self.check_exit(Output { status, stdout: Vec::new(), stderr: Vec::new(), truncated: 0 })
         })?;
         // What came at the very end.
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
@@ -256,7 +255,7 @@ impl Detached {
     }
 
     fn ask(&self, timeout: Option<Duration>, script: &Command) -> Result<Output> {
-        self.patiently(timeout, |left| self.judge(script.clone().timeout(left).output()?))
+        self.patiently(timeout, |left| self.check_exit(script.clone().timeout(left).output()?))
     }
 
     /// Repeats what lost its connection.
@@ -288,7 +287,7 @@ impl Detached {
     }
 
     /// The output of a script that did what it should.
-    fn judge(&self, output: Output) -> Result<Output> {
+    fn check_exit(&self, output: Output) -> Result<Output> {
         let key = &self.key;
         let (kind, message) = match output.status.code() {
             Some(0) => return Ok(output),
@@ -304,21 +303,21 @@ impl Detached {
         let text = output.stdout_text();
         let (before, last) = text.trim_end().rsplit_once('\n').unwrap_or(("", text.trim_end()));
         let before = before.trim();
-        let ending = match last.split_once(' ') {
+        let status = match last.split_once(' ') {
             None if last == "running" => return Ok(None),
-            Some(("code", code)) => code.parse().ok().map(Ending::Code),
-            Some(("signal", name)) => Some(Ending::Signal(name.to_owned())),
+            Some(("code", code)) => code.parse().ok().map(ExitStatus::exited),
+            Some(("signal", name)) => Some(ExitStatus::killed_by(name)),
             _ => None,
         };
-        match ending {
-            Some(Ending::Code(NEVER_RAN)) if !before.is_empty() => {
+        match status {
+            Some(status) if status.code() == Some(NEVER_RAN) && !before.is_empty() => {
                 Err(Error::new(ErrorKind::Command, format!("the command did not run: {before}")))
             }
-            Some(Ending::Signal(_)) if before == "expired" => Err(Error::new(
+            Some(status) if status.signal().is_some() && before == "expired" => Err(Error::new(
                 ErrorKind::TimedOut,
                 "the command reached its timeout and was killed with all its processes",
             )),
-            Some(ending) => Ok(Some(ExitStatus(ending))),
+            Some(status) => Ok(Some(status)),
             None => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
                 format!("how the command '{}' ended is lost: what watched over it in the sandbox was killed", self.key),

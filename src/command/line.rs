@@ -115,7 +115,7 @@ impl Line<'_> {
     }
 
     /// The line that kills every process of the command by its marker; exit code 0 once none is left.
-    pub(super) fn sweep(&self) -> String {
+    pub(super) fn kill_stragglers(&self) -> String {
         const SWEEP: &str = include_str!("sweep.sh");
         let marker = marker(self.id);
         let Some(user) = self.user else { return format!("set -- {marker}\n{SWEEP}") };

@@ -15,15 +15,16 @@ use std::time::Duration;
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use detached::{Detached, Position};
 pub use input::Stdin;
-pub use output::{ExitStatus, Output, OutputStream};
+pub use output::{Output, OutputStream};
 
 use line::{Line, NEVER_RAN, Way, What};
-use streams::{Collector, Fed, Receiver};
+use streams::{Collector, PrefixedStreams, Receiver};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit_status::ExitStatus;
 use crate::link::Link;
-use crate::ssh::exec::{Ending, Running, Size, Streams};
+use crate::ssh::exec::{Running, Size, Streams};
 use crate::ssh::session::Session;
 use crate::text;
 
@@ -238,7 +239,7 @@ impl Command {
             let result = self.run(&text::nonce(), &mut collected);
             let Collector { stdout, stderr, dropped, .. } = collected;
             match result {
-                Ok(ending) => Ok(Output { status: ExitStatus(ending), stdout, stderr, truncated: dropped }),
+                Ok(status) => Ok(Output { status, stdout, stderr, truncated: dropped }),
                 Err(e) => Err(e.with_output(stdout, stderr)),
             }
         })
@@ -287,7 +288,7 @@ impl Command {
     /// # Errors
     /// As [`Command::output`], and what `receive` returns.
     pub fn stream(&self, receive: impl FnMut(OutputStream, &[u8]) -> Result<()>) -> Result<ExitStatus> {
-        self.call(|| self.run(&text::nonce(), &mut Receiver::new(receive)).map(ExitStatus))
+        self.call(|| self.run(&text::nonce(), &mut Receiver::new(receive)))
     }
 
     /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
@@ -353,10 +354,10 @@ impl Command {
     }
 
     /// Runs the command once, with what `streams` has behind the command's own input.
-    fn run(&self, id: &str, streams: &mut impl Streams) -> Result<Ending> {
+    fn run(&self, id: &str, streams: &mut impl Streams) -> Result<ExitStatus> {
         let (text, input) = (self.line(id).text()?, self.input.take()?);
         if text.len() <= LONGEST_LINE {
-            return self.run_line(&text, id, &mut Fed::new(&[], input, streams));
+            return self.run_line(&text, id, &mut PrefixedStreams::new(&[], input, streams));
         }
         // A connection that is lost half-way must not leave half a line to run, so its last word is looked for.
         let text = [b"unset SANDBOX_LINE\n", &text[..], b"\n#", id.as_bytes()].concat();
@@ -364,10 +365,10 @@ impl Command {
             ". /dev/shm/.sandbox/env\nSANDBOX_LINE=$(head -c {})\ncase $SANDBOX_LINE in *'#{id}') eval \"$SANDBOX_LINE\" ;; *) exit {NEVER_RAN} ;; esac",
             text.len()
         );
-        self.run_line(loader.as_bytes(), id, &mut Fed::new(&text, input, streams))
+        self.run_line(loader.as_bytes(), id, &mut PrefixedStreams::new(&text, input, streams))
     }
 
-    fn run_line(&self, line: &[u8], id: &str, streams: &mut impl Streams) -> Result<Ending> {
+    fn run_line(&self, line: &[u8], id: &str, streams: &mut impl Streams) -> Result<ExitStatus> {
         let deadline = Deadline::after(self.limit());
         loop {
             let lease = self.link.lease(deadline)?;
@@ -387,15 +388,16 @@ impl Command {
             let (is_reusable, result) = match result {
                 Err(e) if matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled) || streams.is_stopped() => {
                     let is_killed = running.kill(streams);
-                    let is_swept =
-                        is_killed && running.close().is_ok() && Running::sweep(&lease, &self.line(id).sweep());
-                    (is_swept, Err(self.killed(e, streams.is_stopped(), is_swept)))
+                    let is_clean = is_killed
+                        && running.close().is_ok()
+                        && Running::kill_stragglers(&lease, &self.line(id).kill_stragglers());
+                    (is_clean, Err(self.killed(e, streams.is_stopped(), is_clean)))
                 }
-                Ok(Ending::Code(NEVER_RAN)) => {
+                Ok(status) if status.code() == Some(NEVER_RAN) => {
                     let is_closed = running.close().is_ok();
                     let ran = self.check_that_it_ran(&lease, id, deadline);
                     let is_known = ran.as_ref().map_or_else(|e| e.kind() == ErrorKind::Command, |()| true);
-                    (is_closed && is_known, ran.map(|()| Ending::Code(NEVER_RAN)))
+                    (is_closed && is_known, ran.map(|()| status))
                 }
                 // The session is thrown away; on a broken connection libssh2 would go on reading packets.
                 Err(e) if e.kind() == ErrorKind::OutcomeUnknown => (false, Err(e)),
@@ -411,9 +413,9 @@ impl Command {
     /// Tells a command that never ran from one that ended with the same code: 2 round trips more.
     fn check_that_it_ran(&self, session: &Session, id: &str, deadline: Deadline) -> Result<()> {
         let file = line::reason_file(id);
-        let (ending, reason) = Running::ask(session, &format!("cat {file} && rm {file}"), deadline)
+        let (status, reason) = Running::ask(session, &format!("cat {file} && rm {file}"), deadline)
             .map_err(|e| e.context("the exit code is 127, which may mean that the command did not run"))?;
-        if ending == Ending::Code(0) { Err(self.never_ran(id, &reason)) } else { Ok(()) }
+        if status.success() { Err(self.never_ran(id, &reason)) } else { Ok(()) }
     }
 
     /// The error of a command that never ran, for this reason.

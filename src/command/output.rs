@@ -1,10 +1,9 @@
 //! What a command wrote, and how it ended.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::ssh::exec::Ending;
+use crate::exit_status::ExitStatus;
 
 /// What a command wrote and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +19,6 @@ pub struct Output {
     pub truncated: u64,
 }
 
-/// How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExitStatus(pub(crate) Ending);
-
 /// One of the two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputStream {
@@ -31,35 +26,6 @@ pub enum OutputStream {
     Stdout,
     /// Standard error.
     Stderr,
-}
-
-impl ExitStatus {
-    /// True for exit code 0.
-    pub fn success(&self) -> bool {
-        self.code() == Some(0)
-    }
-
-    /// The exit code, unless a signal ended the command.
-    pub fn code(&self) -> Option<i32> {
-        match self.0 {
-            Ending::Code(code) => Some(code),
-            Ending::Signal(_) => None,
-        }
-    }
-
-    /// The name of the signal that ended the command, without `SIG`, such as `KILL`.
-    pub fn signal(&self) -> Option<&str> {
-        match &self.0 {
-            Ending::Code(_) => None,
-            Ending::Signal(name) => Some(name),
-        }
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
 }
 
 impl Output {

@@ -5,21 +5,21 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use super::ExitStatus;
 use super::child::Shared;
-use super::input::Inflow;
+use super::input::FdReader;
 use super::line::NEVER_RAN;
 use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::exit_status::ExitStatus;
 use crate::fd::Awaited;
-use crate::ssh::exec::{Ending, Input, Order, StreamId, Streams};
+use crate::ssh::exec::{ControlRequest, Input, StreamId, Streams};
 
 /// The thread's side of a child's streams.
 pub(super) struct Pipes {
     shared: Arc<Shared>,
     wake_rx: UnixStream,
     /// `None` once it has ended.
-    input: Option<Inflow>,
+    input: Option<FdReader>,
     outputs: [OutputPipe; 2],
 }
 
@@ -60,7 +60,7 @@ impl OutputPipe {
 
 impl Pipes {
     pub(super) fn new(shared: Arc<Shared>, wake_rx: UnixStream, input: UnixStream, outputs: [UnixStream; 2]) -> Self {
-        Self { shared, wake_rx, input: Some(Inflow::new(input)), outputs: outputs.map(OutputPipe::new) }
+        Self { shared, wake_rx, input: Some(FdReader::new(input)), outputs: outputs.map(OutputPipe::new) }
     }
 
     /// Makes the result known, then hands the rest of the output to whoever still reads.
@@ -94,7 +94,7 @@ impl Streams for Pipes {
         {
             self.input = None;
         }
-        Ok(self.input.as_ref().map_or(Input::End, Inflow::input))
+        Ok(self.input.as_ref().map_or(Input::End, FdReader::input))
     }
 
     fn sent(&mut self, length: usize) {
@@ -112,23 +112,23 @@ impl Streams for Pipes {
         Ok(())
     }
 
-    fn ended(&mut self, ending: &Ending) {
+    fn ended(&mut self, status: &ExitStatus) {
         // What this code means is only known once the sandbox has been asked.
-        if *ending != Ending::Code(NEVER_RAN) {
-            self.shared.end(Ok(ExitStatus(ending.clone())));
+        if status.code() != Some(NEVER_RAN) {
+            self.shared.end(Ok(status.clone()));
         }
     }
 
-    fn order(&mut self) -> Option<Order> {
+    fn control_request(&mut self) -> Option<ControlRequest> {
         // First the wake-up bytes: a request that is added in between writes another one.
         let mut bytes = [0; 64];
         while matches!(self.wake_rx.read(&mut bytes), Ok(1..)) {}
-        self.shared.next_order()
+        self.shared.next_request()
     }
 
     fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
         let wake = Some(Awaited::to_read(self.wake_rx.as_fd()));
-        let input = self.input.as_ref().filter(|_| takes_input).and_then(Inflow::awaited);
+        let input = self.input.as_ref().filter(|_| takes_input).and_then(FdReader::awaited);
         let outputs = self.outputs.iter().map(OutputPipe::awaited);
         [wake, input].into_iter().chain(outputs).flatten().collect()
     }

@@ -1,10 +1,11 @@
 //! Where the streams of a running command come from and go to.
 
-use super::input::Taken;
+use super::input::RunInput;
 use super::output::OutputStream;
 use crate::error::Result;
+use crate::exit_status::ExitStatus;
 use crate::fd::Awaited;
-use crate::ssh::exec::{Ending, Input, Order, StreamId, Streams};
+use crate::ssh::exec::{ControlRequest, Input, StreamId, Streams};
 
 /// Keeps output up to a limit and counts the rest.
 #[derive(Debug, Default)]
@@ -80,20 +81,20 @@ impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
 }
 
 /// Streams with input before their own: a long command line, then what the command was given.
-pub(super) struct Fed<'a, S> {
+pub(super) struct PrefixedStreams<'a, S> {
     pub(super) line: &'a [u8],
-    pub(super) input: Taken<'a>,
+    pub(super) input: RunInput<'a>,
     pub(super) streams: &'a mut S,
     is_stopped: bool,
 }
 
-impl<'a, S> Fed<'a, S> {
-    pub(super) fn new(line: &'a [u8], input: Taken<'a>, streams: &'a mut S) -> Self {
+impl<'a, S> PrefixedStreams<'a, S> {
+    pub(super) fn new(line: &'a [u8], input: RunInput<'a>, streams: &'a mut S) -> Self {
         Self { line, input, streams, is_stopped: false }
     }
 }
 
-impl<S: Streams> Streams for Fed<'_, S> {
+impl<S: Streams> Streams for PrefixedStreams<'_, S> {
     fn started(&mut self) {
         self.streams.started();
     }
@@ -130,16 +131,16 @@ impl<S: Streams> Streams for Fed<'_, S> {
         self.streams.output(stream, bytes)
     }
 
-    fn ended(&mut self, ending: &Ending) {
-        self.streams.ended(ending);
+    fn ended(&mut self, status: &ExitStatus) {
+        self.streams.ended(status);
     }
 
     fn is_stopped(&self) -> bool {
         self.is_stopped || self.streams.is_stopped()
     }
 
-    fn order(&mut self) -> Option<Order> {
-        self.streams.order()
+    fn control_request(&mut self) -> Option<ControlRequest> {
+        self.streams.control_request()
     }
 
     fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {

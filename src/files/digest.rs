@@ -23,7 +23,7 @@ const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed 
 /// more time than was won.
 ///
 /// Dropping it ends the command: nobody wants the sum of a download that has failed.
-pub(super) struct Summing {
+pub(super) struct RemoteDigest {
     sum: Receiver<Option<[u8; 32]>>,
     state: Arc<ForkMutex<State>>,
 }
@@ -34,7 +34,7 @@ struct State {
     child: Option<Arc<Child>>,
 }
 
-impl Summing {
+impl RemoteDigest {
     pub(super) fn start(files: Files<'_>, path: &[u8], deadline: Deadline) -> io::Result<Self> {
         let command = files.tool(&whole(), &[path], deadline);
         let state = Arc::new(ForkMutex::new(State::default()));
@@ -71,7 +71,7 @@ impl Summing {
     }
 }
 
-impl Drop for Summing {
+impl Drop for RemoteDigest {
     fn drop(&mut self) {
         let Ok(mut state) = self.state.lock() else { return };
         state.is_unwanted = true;

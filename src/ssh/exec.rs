@@ -1,14 +1,14 @@
 //! One command on one session: request it, move its three streams, and learn how it ended.
 
 use std::cell::Cell;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 pub(crate) use super::raw::StreamId;
 use super::raw::{Answer, Channel, Failure};
-use super::session::{Session, Stop, TURN, is_lost, lost_or};
+use super::session::{DriveError, Session, TURN, is_lost, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit_status::ExitStatus;
 use crate::fd::Awaited;
 
 /// What the server may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
@@ -19,34 +19,16 @@ const LONG_LINK_WINDOW: u32 = 8 << 20;
 const SHORT_LINK: Duration = Duration::from_millis(10);
 /// One read: libssh2 hands over what has arrived, up to this many bytes.
 const READ_BUFFER: usize = 64 << 10;
-/// What the command wrote before its end may come after its status: a window of it is here and not read yet, the server may have
-/// taken as much from each of the two pipes, and a pipe has 64 KiB, or what the command has set, 1 MiB at most. More than this many
-/// windows is another process that keeps the output open.
+/// Upper bound for output that may follow the exit status: one window buffered here, one per pipe in sshd, and the pipes themselves.
+/// More than that comes from another process that has inherited the output.
 const MOST_WINDOWS_AFTER_EXIT: usize = 4;
 /// How long the server may be silent then, although it was asked something.
 const SILENCE_AFTER_EXIT: Duration = Duration::from_secs(5);
-/// sshd sends a signal to the process group that the command makes for itself, and one that comes before is lost. So a kill is
-/// repeated until the command has ended, and for others the group is awaited.
+/// sshd signals the command's process group. Before the command has called `setsid()` a signal is lost, so KILL is repeated until the
+/// command has ended; for other signals the group is awaited.
 const KILL_INTERVAL: Duration = Duration::from_millis(50);
 /// How long a killed command, and the close of a channel, may take to be confirmed. It takes milliseconds where the machine has time.
 const CONFIRMATION: Duration = Duration::from_secs(5);
-
-/// How a command ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Ending {
-    Code(i32),
-    /// Without `SIG`.
-    Signal(String),
-}
-
-impl fmt::Display for Ending {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(name) => write!(f, "signal {name}"),
-        }
-    }
-}
 
 /// What there is to send to the command's input.
 #[derive(Debug)]
@@ -59,7 +41,7 @@ pub(crate) enum Input<'a> {
 
 /// What the caller wants of a running command beside its streams.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum ControlRequest {
     /// Send the process group this signal, named without `SIG`.
     Signal(String),
     /// The terminal has another size now.
@@ -91,14 +73,14 @@ pub(crate) trait Streams {
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()>;
 
     /// The command has ended; output that it wrote before may follow.
-    fn ended(&mut self, _ending: &Ending) {}
+    fn ended(&mut self, _status: &ExitStatus) {}
 
     /// True once `output` has failed: the command is not wanted any more, and what it still writes is thrown away.
     fn is_stopped(&self) -> bool {
         false
     }
 
-    fn order(&mut self) -> Option<Order> {
+    fn control_request(&mut self) -> Option<ControlRequest> {
         None
     }
 
@@ -143,11 +125,13 @@ impl<'s> Running<'s> {
         self.session.drive(deadline, "the start of the command", |_| self.channel.exec(line)).map_err(|stop| match stop
         {
             // Anything else that fails, a broken packet for one, is no answer.
-            Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => Error::new(
-                ErrorKind::Command,
-                format!("the SSH server refused to run the command: {}", failure.message),
-            )
-            .with_ssh_code(failure.code),
+            DriveError::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_CHANNEL_REQUEST_DENIED => {
+                Error::new(
+                    ErrorKind::Command,
+                    format!("the SSH server refused to run the command: {}", failure.message),
+                )
+                .with_ssh_code(failure.code)
+            }
             other => unknown(other, "requested"),
         })
     }
@@ -160,15 +144,15 @@ impl<'s> Running<'s> {
     }
 
     /// Moves the streams until the command has ended: 0 more round trips for a command that needs no input.
-    pub(crate) fn run(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<Ending> {
+    pub(crate) fn run(&self, streams: &mut impl Streams, deadline: Deadline) -> Result<ExitStatus> {
         let mut buffer = vec![0; READ_BUFFER];
-        let (mut eof_sent, mut last_words) = (false, None::<LastWords>);
+        let (mut eof_sent, mut drain) = (false, None::<DrainAfterExit>);
         let mut kill_again = None;
         loop {
-            self.obey_all(streams, &mut kill_again, deadline)?;
+            self.handle_requests(streams, &mut kill_again, deadline)?;
             if kill_again.is_some_and(|at| Instant::now() >= at) {
                 kill_again = Some(Instant::now() + KILL_INTERVAL);
-                self.obey(&Order::Signal("KILL".into()), deadline)?;
+                self.handle(&ControlRequest::Signal("KILL".into()), deadline)?;
             }
             let arrivals = self.session.arrivals();
             let (mut moved, mut all_read, mut at_ends, turn) = (false, true, 0, Instant::now());
@@ -180,7 +164,7 @@ impl<'s> Running<'s> {
                     }
                     let read = match self.attempt(deadline, || self.channel.read(stream, &mut buffer)) {
                         // The connection is lost, but nothing more was to come over it.
-                        Err(_) if self.channel.at_eof() && self.ending().is_some() => break,
+                        Err(_) if self.channel.at_eof() && self.status().is_some() => break,
                         read => read.map_err(lost)?,
                     };
                     let Some(length @ 1..) = read else {
@@ -190,8 +174,8 @@ impl<'s> Running<'s> {
                     self.has_group.set(true);
                     streams.output(stream, &buffer[..length])?;
                     moved = true;
-                    if let Some(last_words) = &mut last_words {
-                        last_words.heard(length);
+                    if let Some(drain) = &mut drain {
+                        drain.received(length);
                     }
                     deadline.check("the command")?;
                     if turn.elapsed() >= TURN {
@@ -199,39 +183,39 @@ impl<'s> Running<'s> {
                     }
                 }
             }
-            if let Some(ending) = self.ending() {
-                let last_words = last_words.get_or_insert_with(|| {
-                    streams.ended(&ending);
-                    LastWords::up_to(MOST_WINDOWS_AFTER_EXIT * self.window as usize)
+            if let Some(status) = self.status() {
+                let drain = drain.get_or_insert_with(|| {
+                    streams.ended(&status);
+                    DrainAfterExit::up_to(MOST_WINDOWS_AFTER_EXIT * self.window as usize)
                 });
                 kill_again = None;
                 let is_closed = at_ends == 2 && !moved;
-                if self.channel.at_eof() || is_closed || (all_read && last_words.are_over(moved)) {
-                    return Ok(ending);
+                if self.channel.at_eof() || is_closed || (all_read && drain.is_done(moved)) {
+                    return Ok(status);
                 }
-                if all_read && !last_words.is_answered {
-                    last_words.is_answered = match self.attempt(deadline, || self.channel.ping()) {
+                if all_read && !drain.is_answered {
+                    drain.is_answered = match self.attempt(deadline, || self.channel.ping()) {
                         // The channel was closed meanwhile.
                         Err(_) if self.channel.at_eof() => true,
                         answer => answer.map_err(lost)?.is_some(),
                     };
-                    if last_words.is_answered {
+                    if drain.is_answered {
                         continue;
                     }
-                    last_words.check_silence(&ending)?;
+                    drain.check_silence(&status)?;
                 }
             } else if !moved && self.is_closed(deadline)? {
                 // The status may have come right before the close.
-                return self.ending().ok_or_else(|| {
+                return self.status().ok_or_else(|| {
                     let message = "the SSH server closed the command's channel without saying how the command ended";
                     Error::new(ErrorKind::OutcomeUnknown, message)
                 });
             }
-            if last_words.is_none() && !eof_sent {
+            if drain.is_none() && !eof_sent {
                 match self.feed(streams, &mut kill_again, deadline)? {
-                    Fed::Some => continue,
-                    Fed::Nothing => {}
-                    Fed::All => {
+                    FeedOutcome::Some => continue,
+                    FeedOutcome::Nothing => {}
+                    FeedOutcome::All => {
                         eof_sent = true;
                         continue;
                     }
@@ -242,70 +226,82 @@ impl<'s> Running<'s> {
                 if self.session.arrivals() != arrivals {
                     continue;
                 }
-                let nap = match last_words {
+                let nap = match drain {
                     Some(_) => deadline.within(SILENCE_AFTER_EXIT),
                     None if kill_again.is_some() => deadline.within(KILL_INTERVAL),
                     None => deadline,
                 };
-                let takes_input = last_words.is_none() && !eof_sent;
+                let takes_input = drain.is_none() && !eof_sent;
                 self.session.wait_for_traffic(&streams.descriptors(takes_input), nap);
             }
         }
     }
 
     /// Sends what there is of the input.
-    fn feed(&self, streams: &mut impl Streams, kill_again: &mut Option<Instant>, deadline: Deadline) -> Result<Fed> {
+    fn feed(
+        &self,
+        streams: &mut impl Streams,
+        kill_again: &mut Option<Instant>,
+        deadline: Deadline,
+    ) -> Result<FeedOutcome> {
         if matches!(streams.input()?, Input::Later) {
-            return Ok(Fed::Nothing);
+            return Ok(FeedOutcome::Nothing);
         }
         // What was ordered before this input was written comes before it.
-        self.obey_all(streams, kill_again, deadline)?;
+        self.handle_requests(streams, kill_again, deadline)?;
         let sent = match streams.input()? {
-            Input::Later => return Ok(Fed::Nothing),
+            Input::Later => return Ok(FeedOutcome::Nothing),
             Input::Bytes(bytes) => match self.attempt(deadline, || self.channel.write(bytes)) {
                 Ok(Some(length)) => length,
-                Ok(None) => return Ok(Fed::Nothing),
+                Ok(None) => return Ok(FeedOutcome::Nothing),
                 // A command that closes its input early, such as `head`, is no failure.
-                Err(Stop::Failed(failure)) if !is_lost(&failure) => return Ok(Fed::All),
+                Err(DriveError::Failed(failure)) if !is_lost(&failure) => return Ok(FeedOutcome::All),
                 Err(stop) => return Err(lost(stop)),
             },
             // Some servers have closed the channel by now; then there is nobody to tell.
             Input::End => match self.attempt(deadline, || self.channel.send_eof()) {
-                Err(stop @ Stop::Ended(_)) => return Err(lost(stop)),
+                Err(stop @ DriveError::Ended(_)) => return Err(lost(stop)),
                 // The server exchanges keys again, and nothing else may be sent meanwhile.
-                Ok(None) => return Ok(Fed::Nothing),
-                _ => return Ok(Fed::All),
+                Ok(None) => return Ok(FeedOutcome::Nothing),
+                _ => return Ok(FeedOutcome::All),
             },
         };
         streams.sent(sent);
-        Ok(Fed::Some)
+        Ok(FeedOutcome::Some)
     }
 
-    /// Does what was ordered meanwhile. `kill_again` is when to repeat an order to kill.
-    fn obey_all(&self, streams: &mut impl Streams, kill_again: &mut Option<Instant>, deadline: Deadline) -> Result<()> {
-        while let Some(order) = streams.order() {
-            if matches!(&order, Order::Signal(name) if name == "KILL") {
+    /// Does what was ordered meanwhile. `kill_again` is when to repeat an request to kill.
+    fn handle_requests(
+        &self,
+        streams: &mut impl Streams,
+        kill_again: &mut Option<Instant>,
+        deadline: Deadline,
+    ) -> Result<()> {
+        while let Some(request) = streams.control_request() {
+            if matches!(&request, ControlRequest::Signal(name) if name == "KILL") {
                 *kill_again = Some(Instant::now() + KILL_INTERVAL);
             }
-            self.obey(&order, deadline)?;
+            self.handle(&request, deadline)?;
         }
         Ok(())
     }
 
-    fn obey(&self, order: &Order, deadline: Deadline) -> Result<()> {
-        if matches!(order, Order::Signal(name) if name != "KILL") && self.session.takes_signals() {
+    fn handle(&self, request: &ControlRequest, deadline: Deadline) -> Result<()> {
+        if matches!(request, ControlRequest::Signal(name) if name != "KILL") && self.session.takes_signals() {
             self.await_group(deadline);
         }
-        let result = match order {
-            Order::Signal(name) if !self.session.takes_signals() => return self.signal_by_command(name, deadline),
-            Order::Signal(name) => self.session.drive(deadline, "the signal", |_| self.channel.signal(name)),
-            Order::Resize(size) => self
+        let result = match request {
+            ControlRequest::Signal(name) if !self.session.takes_signals() => {
+                return self.signal_by_command(name, deadline);
+            }
+            ControlRequest::Signal(name) => self.session.drive(deadline, "the signal", |_| self.channel.signal(name)),
+            ControlRequest::Resize(size) => self
                 .session
                 .drive(deadline, "the terminal's size", |_| self.channel.resize_pty(size.columns, size.rows)),
         };
         match result {
-            // Whoever has ended needs no orders.
-            Err(Stop::Failed(failure)) if !is_lost(&failure) => Ok(()),
+            // Ignore a refused request: the command has already exited.
+            Err(DriveError::Failed(failure)) if !is_lost(&failure) => Ok(()),
             result => result.map_err(lost),
         }
     }
@@ -317,13 +313,13 @@ impl<'s> Running<'s> {
         }
         let wait = "while kill -s 0 $one && ! kill -s 0 -- -$one; do sleep 0.01; done";
         if self.ask_about_children(wait, deadline.within(CONFIRMATION)).is_err() {
-            self.session.spoil();
+            self.session.mark_unusable();
         }
     }
 
     /// Signals the process groups of the server's other children on this connection: the command's, and SFTP's if it was used.
     fn signal_by_command(&self, name: &str, deadline: Deadline) -> Result<()> {
-        self.session.spoil();
+        self.session.mark_unusable();
         self.ask_about_children(&format!("kill -s {name} -- -$one || kill -s {name} $one"), deadline)
     }
 
@@ -339,7 +335,7 @@ impl<'s> Running<'s> {
     /// Kills the command's process group and waits until the server confirms its end. False if it does not in time.
     pub(crate) fn kill(&self, streams: &mut impl Streams) -> bool {
         // What was written before the end still arrives, and is kept.
-        self.run(&mut Last { streams, kill: true }, Deadline::after(Some(CONFIRMATION))).is_ok()
+        self.run(&mut KillStreams { streams, kill: true }, Deadline::after(Some(CONFIRMATION))).is_ok()
     }
 
     /// Closes the channel on both sides, so that the session can be used again. An error means that it can't.
@@ -352,30 +348,34 @@ impl<'s> Running<'s> {
     }
 
     /// Runs the line that kills what left the command's process group. True once nothing of it is left.
-    pub(crate) fn sweep(session: &Session, line: &str) -> bool {
+    pub(crate) fn kill_stragglers(session: &Session, line: &str) -> bool {
         let deadline = Deadline::after(Some(CONFIRMATION));
-        Self::ask(session, line, deadline).is_ok_and(|(ending, _)| ending == Ending::Code(0))
+        Self::ask(session, line, deadline).is_ok_and(|(status, _)| status.success())
     }
 
     /// Runs a line of our own to its end, and returns what it says on its standard output: 2 round trips.
-    pub(crate) fn ask(session: &Session, line: &str, deadline: Deadline) -> Result<(Ending, Vec<u8>)> {
+    pub(crate) fn ask(session: &Session, line: &str, deadline: Deadline) -> Result<(ExitStatus, Vec<u8>)> {
         const SAID: usize = 64 << 10;
         let mut reply = Reply { bytes: Vec::new(), limit: SAID };
         let running = Running::open(session, deadline)?;
         running.start(line.as_bytes(), deadline)?;
-        let ending = running.run(&mut reply, deadline)?;
+        let status = running.run(&mut reply, deadline)?;
         running.close()?;
-        Ok((ending, reply.bytes))
+        Ok((status, reply.bytes))
     }
 
-    fn attempt<T>(&self, deadline: Deadline, step: impl FnMut() -> Answer<T>) -> std::result::Result<Option<T>, Stop> {
+    fn attempt<T>(
+        &self,
+        deadline: Deadline,
+        step: impl FnMut() -> Answer<T>,
+    ) -> std::result::Result<Option<T>, DriveError> {
         self.session.attempt(deadline, "the command", step)
     }
 
-    fn ending(&self) -> Option<Ending> {
+    fn status(&self) -> Option<ExitStatus> {
         match self.channel.exit_signal() {
-            Some(name) => Some(Ending::Signal(name)),
-            None => self.channel.exit_code().map(Ending::Code),
+            Some(name) => Some(ExitStatus::killed_by(name)),
+            None => self.channel.exit_code().map(ExitStatus::exited),
         }
     }
 
@@ -391,7 +391,7 @@ impl<'s> Running<'s> {
 
 /// What comes after a command's end, while another process keeps its output open. The server is asked something again and again:
 /// once nothing came between two answers, its pipe was empty.
-struct LastWords {
+struct DrainAfterExit {
     length: usize,
     most: usize,
     last: Instant,
@@ -400,19 +400,19 @@ struct LastWords {
     is_answered: bool,
 }
 
-impl LastWords {
+impl DrainAfterExit {
     fn up_to(most: usize) -> Self {
         Self { length: 0, most, last: Instant::now(), is_disturbed: false, is_answered: false }
     }
 
-    fn heard(&mut self, length: usize) {
+    fn received(&mut self, length: usize) {
         self.length += length;
         self.last = Instant::now();
         self.is_disturbed = true;
     }
 
     /// Looked at when all that has come is read; the next question is asked if they are not over.
-    fn are_over(&mut self, moved: bool) -> bool {
+    fn is_done(&mut self, moved: bool) -> bool {
         if self.length > self.most {
             return true;
         }
@@ -423,19 +423,19 @@ impl LastWords {
         !std::mem::take(&mut self.is_disturbed)
     }
 
-    fn check_silence(&self, ending: &Ending) -> Result<()> {
+    fn check_silence(&self, status: &ExitStatus) -> Result<()> {
         if self.last.elapsed() < SILENCE_AFTER_EXIT {
             return Ok(());
         }
         let message = format!(
-            "the command ended with {ending}, but the SSH server fell silent then: its last output may be missing"
+            "the command ended with {status}, but the SSH server fell silent then: its last output may be missing"
         );
         Err(Error::new(ErrorKind::OutcomeUnknown, message))
     }
 }
 
 /// How much of the input could be sent.
-enum Fed {
+enum FeedOutcome {
     Some,
     Nothing,
     /// Its end is told, or nobody reads it any more.
@@ -443,13 +443,13 @@ enum Fed {
 }
 
 /// The streams of a command that is being killed: its output still counts, its input does not.
-struct Last<'a, S> {
+struct KillStreams<'a, S> {
     streams: &'a mut S,
-    /// The order to kill is still to be given.
+    /// The request to kill is still to be given.
     kill: bool,
 }
 
-impl<S: Streams> Streams for Last<'_, S> {
+impl<S: Streams> Streams for KillStreams<'_, S> {
     /// Not the end: if the first signal comes too early, the command would go on with half of its input.
     fn input(&mut self) -> Result<Input<'_>> {
         Ok(Input::Later)
@@ -458,15 +458,15 @@ impl<S: Streams> Streams for Last<'_, S> {
     fn sent(&mut self, _: usize) {}
 
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        // Who has no room for it now, or asked to stop, loses it.
+        // Output is dropped if the reader is full or has cancelled.
         if !self.streams.is_stopped() && self.streams.has_room(stream)? {
             self.streams.output(stream, bytes)?;
         }
         Ok(())
     }
 
-    fn order(&mut self) -> Option<Order> {
-        std::mem::take(&mut self.kill).then(|| Order::Signal("KILL".into()))
+    fn control_request(&mut self) -> Option<ControlRequest> {
+        std::mem::take(&mut self.kill).then(|| ControlRequest::Signal("KILL".into()))
     }
 }
 
@@ -493,7 +493,7 @@ impl Streams for Reply {
 }
 
 /// A failure after the request was written.
-fn unknown(stop: Stop, how_far: &str) -> Error {
+fn unknown(stop: DriveError, how_far: &str) -> Error {
     let after = |failure: Failure| {
         let message =
             format!("the connection was lost after the command was {how_far}, it may have run: {}", failure.message);
@@ -502,6 +502,6 @@ fn unknown(stop: Stop, how_far: &str) -> Error {
     stop.into_error(after)
 }
 
-fn lost(stop: Stop) -> Error {
+fn lost(stop: DriveError) -> Error {
     unknown(stop, "started")
 }

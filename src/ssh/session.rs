@@ -26,8 +26,7 @@ pub(super) const TURN: Duration = Duration::from_millis(100);
 /// What an answer of the SFTP server takes beside names and contents, with its packets.
 const ANSWER: u64 = 512;
 
-/// The only cipher of a libssh2 from elsewhere that is offered. With its others, a server that sends a packet of an odd length makes
-/// an assertion fail, which ends this whole process.
+/// Offered when the linked libssh2 does not use our cipher table: its other ciphers abort the process on a packet of an odd length.
 const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
 
 /// Who logs in, and to whom.
@@ -46,8 +45,8 @@ pub(crate) struct Session {
     host_key: PublicKey,
     sftp: Option<Sftp>,
     takes_signals: bool,
-    /// Something else than its commands may have been hit.
-    is_spoilt: Cell<bool>,
+    /// Must not go back to the pool: a signal may have hit other processes of this connection, or SFTP gave no answer.
+    is_unusable: Cell<bool>,
     /// The shortest that was seen.
     round_trip: Cell<Option<Duration>>,
     pid: u32,
@@ -92,8 +91,8 @@ impl Session {
         }
         // Without a monitor process, which a login as root does not get, sshd ignores all requests to signal.
         let takes_signals = login.user != "root";
-        let (is_spoilt, round_trip, pid) = (Cell::new(false), Cell::new(None), std::process::id());
-        let mut session = Self { ssh, connection, host_key, sftp: None, takes_signals, is_spoilt, round_trip, pid };
+        let (is_unusable, round_trip, pid) = (Cell::new(false), Cell::new(None), std::process::id());
+        let mut session = Self { ssh, connection, host_key, sftp: None, takes_signals, is_unusable, round_trip, pid };
         session.authenticate(login, deadline)?;
         if session.is_tunnel() {
             // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
@@ -144,13 +143,13 @@ impl Session {
     }
 
     /// Sees to it that the session is not used again.
-    pub(super) fn spoil(&self) {
-        self.is_spoilt.set(true);
+    pub(super) fn mark_unusable(&self) {
+        self.is_unusable.set(true);
     }
 
     /// False once the peer has closed the connection. One system call, no traffic.
     pub(crate) fn is_alive(&self) -> bool {
-        if self.is_spoilt.get() {
+        if self.is_unusable.get() {
             return false;
         }
         match fd::peek(self.connection.stream().as_fd(), &mut [0]) {
@@ -175,18 +174,18 @@ impl Session {
         Ok(self.sftp.insert(sftp).clone())
     }
 
-    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see [`Session::allow`].
+    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see [`Session::credit`].
     pub(super) fn await_answer<T>(&self, deadline: Deadline, wait: impl FnOnce() -> T) -> T {
-        self.connection.await_answers(Some(deadline));
+        self.connection.set_sftp_wait(Some(deadline));
         let answer = wait();
-        self.connection.await_answers(None);
-        self.connection.allow(ANSWER);
+        self.connection.set_sftp_wait(None);
+        self.connection.credit(ANSWER);
         answer
     }
 
     /// So many bytes that the SFTP server has sent, or will, were asked for: names, contents.
-    pub(super) fn allow(&self, bytes: u64) {
-        self.connection.allow(bytes);
+    pub(super) fn credit(&self, bytes: u64) {
+        self.connection.credit(bytes);
     }
 
     /// Repeats `step` until it is done, waiting for the socket in between.
@@ -195,7 +194,7 @@ impl Session {
         deadline: Deadline,
         waiting_for: &str,
         mut step: impl FnMut(&ssh2::Session) -> Answer<T>,
-    ) -> std::result::Result<T, Stop> {
+    ) -> std::result::Result<T, DriveError> {
         until_done(&self.ssh, &self.connection, deadline, waiting_for, || step(&self.ssh))
     }
 
@@ -206,7 +205,7 @@ impl Session {
         deadline: Deadline,
         waiting_for: &str,
         mut step: impl FnMut() -> Answer<T>,
-    ) -> std::result::Result<Option<T>, Stop> {
+    ) -> std::result::Result<Option<T>, DriveError> {
         loop {
             self.connection.read_until(deadline.within(TURN));
             match step() {
@@ -259,13 +258,13 @@ impl fmt::Debug for Session {
 
 /// Why a step did not finish.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum DriveError {
     Failed(Failure),
     /// The time is over, or the caller wants no more.
     Ended(Error),
 }
 
-impl Stop {
+impl DriveError {
     pub(super) fn into_error(self, convert: impl FnOnce(Failure) -> Error) -> Error {
         match self {
             Self::Failed(failure) => convert(failure),
@@ -280,7 +279,7 @@ fn until_done<T>(
     deadline: Deadline,
     waiting_for: &str,
     mut step: impl FnMut() -> Answer<T>,
-) -> std::result::Result<T, Stop> {
+) -> std::result::Result<T, DriveError> {
     let mut has_waited = false;
     loop {
         connection.read_until(deadline.next_check());
@@ -306,16 +305,16 @@ fn until_done<T>(
 
 /// Why a step failed. Where an SFTP server took too long or sent too much, the connection was ended under libssh2, which has many
 /// numbers for that.
-fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Stop {
+fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> DriveError {
     if failure.sftp_status.is_some() {
-        return Stop::Failed(failure);
+        return DriveError::Failed(failure);
     }
     if connection.is_flooded() {
         let (code, message) =
             (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends more than it was asked for");
-        return Stop::Failed(Failure { code, message: message.to_owned(), ..failure });
+        return DriveError::Failed(Failure { code, message: message.to_owned(), ..failure });
     }
-    if connection.is_late() { Stop::Ended(Deadline::error(waiting_for)) } else { Stop::Failed(failure) }
+    if connection.is_late() { DriveError::Ended(Deadline::error(waiting_for)) } else { DriveError::Failed(failure) }
 }
 
 /// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
@@ -324,9 +323,9 @@ fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer
     let _ = step();
 }
 
-/// What [`Stream::acknowledge_quickly`] does here, for the far end of a tunnel, whose kernel is not ours to set up: it
-/// acknowledges with the data that it sends, so it is given some. Of use when something else than the awaited answer has come:
-/// sshd tells its host keys after a login, and holds the answer back for 40 ms until that is acknowledged.
+/// We cannot set `TCP_QUICKACK` at the far end of a tunnel. Sending one SSH keepalive makes that kernel send data, and with it the
+/// ACK that sshd waits for: after a login sshd sends its host keys, and holds its next packet back for 40 ms until they are
+/// acknowledged.
 fn acknowledge_from_afar(ssh: &ssh2::Session) {
     // Sends once after a login through a tunnel; with an interval of 0, nothing.
     if let Err(e) = ssh.keepalive_send() {
@@ -340,12 +339,12 @@ fn wait(
     (mut to_read, to_write): (bool, bool),
     deadline: Deadline,
     waiting_for: &str,
-) -> std::result::Result<(), Stop> {
+) -> std::result::Result<(), DriveError> {
     stream.acknowledge_quickly();
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
     let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };
-    Awaited::wait(&[server], deadline, waiting_for).map_err(Stop::Ended)
+    Awaited::wait(&[server], deadline, waiting_for).map_err(DriveError::Ended)
 }
 
 fn connect_error(step: &str, failure: Failure) -> Error {
