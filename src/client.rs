@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{Either, select};
 use sandbox_protocol::Request;
 
-use crate::cluster::{self, Claim, Observed, Phase, Watch};
+use crate::cluster::{self, Phase, PodIdentity, PodSnapshot, Watch};
 use crate::command::Output;
 use crate::config::{self, Config, Transport};
 use crate::context::Context;
@@ -151,8 +151,8 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Unavailable`] from the API server.
     pub fn list(&self) -> Result<Vec<SandboxInfo>> {
-        let observed = self.ctx.call_api(self.ctx.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
-        Ok(observed.into_iter().map(SandboxInfo::from).collect())
+        let snapshot = self.ctx.call_api(self.ctx.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
+        Ok(snapshot.into_iter().map(SandboxInfo::from).collect())
     }
 
     /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of the Pods
@@ -177,12 +177,15 @@ impl Client {
             .call_api(async { Ok((cluster.list().await?, cluster.now().await?)) })
             .map_err(|e| e.during("reap sandboxes"))?;
         // The sandbox counts the time itself; what it says there is rounded, and so is the API server's clock.
-        let is_over = |one: &Observed| one.expires_at.is_some_and(|expiry| expiry + REAP_MARGIN <= now);
+        let is_over = |one: &PodSnapshot| one.expires_at.is_some_and(|expiry| expiry + REAP_MARGIN <= now);
         let expired = found.into_iter().filter(|one| is_over(one) && one.phase != Phase::Terminating);
         let (mut reaped, mut first_error) = (Vec::new(), None);
-        for Observed { name, uid, resource_version, .. } in expired {
+        for PodSnapshot { name, uid, resource_version, .. } in expired {
             match self.ctx.call_api(cluster.delete_unchanged(&name, &uid, &resource_version)) {
-                Ok(true) => reaped.push(name),
+                Ok(true) => {
+                    self.registry.evict(&name, &uid);
+                    reaped.push(name);
+                }
                 // Renewed, or gone, since it was listed.
                 Ok(false) => {}
                 Err(e) => drop(first_error.get_or_insert(e.during("reap sandboxes").on(&name))),
@@ -302,8 +305,8 @@ impl Client {
                 endpoint
             }
             None => {
-                let observed = self.ctx.call_api(self.ctx.cluster.get(name))?;
-                self.registry.insert(Endpoint::new(&self.ctx, &observed, false))
+                let snapshot = self.ctx.call_api(self.ctx.cluster.get(name))?;
+                self.registry.insert(Endpoint::new(&self.ctx, &snapshot, false))?
             }
         };
         Ok(Sandbox::new(&self.registry, Link::new(endpoint), None))
@@ -337,7 +340,7 @@ impl Creation<'_> {
         let expires_at = lifetime
             .map(|lifetime| ctx.call_api(async { cluster::after(ctx.cluster.now().await?, lifetime) }))
             .transpose()?;
-        let claim = Claim {
+        let identity = PodIdentity {
             name: (*name).to_owned(),
             nonce: text::nonce(),
             public_key: ctx.identity.public().as_str(),
@@ -346,16 +349,16 @@ impl Creation<'_> {
             hard_limit: spec.hard_limit_for(lifetime),
             guest,
         };
-        let manifest = cluster::pod(spec, config, &claim)?;
+        let manifest = cluster::pod(spec, config, &identity)?;
         // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
-        let mut undo = CreateGuard { ctx, name, nonce: &claim.nonce, armed: true };
-        let (observed, mut watch) = ctx.runtime.block_on(deadline, "the API server to take the Pod", async {
-            let observed = ctx.cluster.create(&manifest).await?;
-            let watch = ctx.cluster.watch(&observed, spec.unschedulable_grace);
-            Ok((observed, watch))
+        let mut undo = CreateGuard { ctx, name, nonce: &identity.nonce, armed: true };
+        let (snapshot, mut watch) = ctx.runtime.block_on(deadline, "the API server to take the Pod", async {
+            let snapshot = ctx.cluster.create(&manifest).await?;
+            let watch = ctx.cluster.watch(&snapshot, spec.unschedulable_grace);
+            Ok((snapshot, watch))
         })?;
         let accepted = self.began.elapsed();
-        let (session, started) = self.log_in(&observed, &mut watch, deadline).map_err(|e| match e.kind() {
+        let (session, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
             // The image has no guest, or the cluster can't mount one.
             _ if e.verdict().is_some_and(|verdict| verdict.cause == Cause::Configuration) => {
@@ -364,28 +367,30 @@ impl Creation<'_> {
             _ => e,
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
-        let endpoint = self.registry.insert(Endpoint::new(ctx, &observed, true));
+        let endpoint = Endpoint::new(ctx, &snapshot, true);
         endpoint.add_session(session, deadline)?;
-        let sandbox = Sandbox::new(self.registry, Link::new(Arc::clone(&endpoint)), Some(timings));
-        sandbox.link().greet(deadline)?;
+        let link = Link::new(Arc::clone(&endpoint));
+        link.greet(deadline)?;
         if config.transport == Transport::Direct {
             let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
             endpoint.route().learn_address(address);
         }
-        self.finish_in_background(&sandbox, watch)?;
+        self.finish_in_background(&link, watch)?;
+        // Last, so that a creation that fails leaves nothing behind.
+        let endpoint = self.registry.insert(endpoint)?;
         undo.armed = false;
-        Ok(sandbox)
+        Ok(Sandbox::new(self.registry, Link::new(endpoint), Some(timings)))
     }
 
     /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
     /// is the Pod's, and it works before the Pod's address is known.
-    fn log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
+    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
         let ctx = self.ctx;
         ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
         let started = self.began.elapsed();
         let mut pause = FIRST_LOGIN_RETRY;
         loop {
-            match self.try_log_in(observed, watch, deadline) {
+            match self.try_log_in(snapshot, watch, deadline) {
                 Ok(session) => return Ok((session, started)),
                 Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
                     log::debug!("sandbox {} does not answer yet: {e}", self.name);
@@ -401,23 +406,23 @@ impl Creation<'_> {
         }
     }
 
-    fn try_log_in(&self, observed: &Observed, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
+    fn try_log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
         let ctx = self.ctx;
-        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, observed.ssh_port));
+        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, snapshot.ssh_port));
         let stream = Stream::Tunnel(ctx.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
         let deadline = deadline.within(ctx.config.connect_timeout);
-        let login = Login { user: &observed.ssh_user, identity: &ctx.identity, host_key: None };
+        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: None };
         Session::log_in(stream, &login, deadline)
     }
 
     /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
     /// `auto` tries the Pod's address as soon as it has one. The expiry there is corrected: the sandbox's time began with its start,
     /// not with its creation.
-    fn finish_in_background(&self, sandbox: &Sandbox, mut watch: Watch) -> Result<()> {
-        let endpoint = sandbox.link().endpoint();
+    fn finish_in_background(&self, link: &Link, mut watch: Watch) -> Result<()> {
+        let endpoint = link.endpoint();
         let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());
         let host_key = endpoint.host_key().map(|key| key.to_string());
-        let remaining = sandbox.remaining(&Request::Expiry)?;
+        let remaining = link.remaining(&Request::Expiry)?;
         let cluster = self.ctx.cluster.clone();
         self.ctx.runtime.spawn_to_finish(async move {
             let annotate = async {

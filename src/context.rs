@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deadline::Deadline;
 use crate::error::{ErrorKind, Result};
+use crate::fork::ForkGuard;
 use crate::runtime::Runtime;
 use crate::ssh::identity::Identity;
 
@@ -19,6 +20,7 @@ pub(crate) struct Context {
     pub(crate) cluster: Cluster,
     pub(crate) config: Config,
     pub(crate) identity: Identity,
+    process: ForkGuard,
 }
 
 impl Context {
@@ -33,7 +35,7 @@ impl Context {
         };
         let deadline = Deadline::after(Some(API_TIMEOUT));
         let cluster = runtime.block_on(deadline, "the connection to Kubernetes", Cluster::connect(&config))?;
-        Ok(Arc::new(Self { runtime, cluster, config, identity }))
+        Ok(Arc::new(Self { runtime, cluster, config, identity, process: ForkGuard::current() }))
     }
 
     /// Fails if this thread must not block, or belongs to a forked child.
@@ -49,6 +51,15 @@ impl Context {
             ErrorKind::TimedOut => e.with_kind(ErrorKind::Unavailable),
             _ => e,
         })
+    }
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if !self.process.is_current() {
+            // In a forked child its last clone must not go: that wakes a task of the parent's runtime, whose locks may be held.
+            std::mem::forget(self.cluster.clone());
+        }
     }
 }
 

@@ -48,14 +48,14 @@ impl Deadline {
 
     /// The moment until which to wait before the next [`Deadline::check`].
     pub(crate) fn next_check(self) -> Self {
-        self.within(interrupt::tick())
+        self.within(interrupt::poll_interval())
     }
 
     /// `TimedOut` once the deadline has passed, `Cancelled` if the caller wants no more. Locks must not be held: it may ask the caller.
     pub(crate) fn check(self, waiting_for: &str) -> Result<()> {
         if self.has_passed() {
             Err(Self::error(waiting_for))
-        } else if interrupt::has_come() {
+        } else if interrupt::is_cancelled() {
             Err(Error::cancelled(format!("interrupted while waiting for {waiting_for}")))
         } else {
             Ok(())

@@ -3,15 +3,16 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::cluster::Observed;
+use crate::cluster::PodSnapshot;
 use crate::config::Transport;
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
 use crate::ssh::session::{Login, Session};
@@ -20,7 +21,7 @@ use crate::ssh::stream::Stream;
 /// How long `auto` waits for an answer from the Pod's address before it stays on the tunnel.
 const PROBE: Duration = Duration::from_secs(1);
 /// How long a direct connection gets no answer before Kubernetes is asked why.
-const PATIENCE: Duration = Duration::from_secs(2);
+const SYN_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long `auto` stays on the tunnel after the address could not be reached.
 const STAY_ON_TUNNEL: Duration = Duration::from_secs(60);
 
@@ -29,6 +30,7 @@ pub(crate) struct Endpoint {
     ctx: Arc<Context>,
     name: String,
     uid: String,
+    created_at: Option<SystemTime>,
     user: String,
     /// The guest's file in the sandbox.
     guest: String,
@@ -46,7 +48,7 @@ pub(crate) struct Endpoint {
 pub(crate) struct Route {
     name: String,
     port: u16,
-    state: Mutex<RouteState>,
+    state: ForkMutex<RouteState>,
 }
 
 #[derive(Debug)]
@@ -66,7 +68,9 @@ enum Direct {
 
 impl Route {
     pub(crate) fn learn_address(&self, address: IpAddr) {
-        self.state.lock().address = Some(address);
+        if let Ok(mut state) = self.state.lock() {
+            state.address = Some(address);
+        }
     }
 
     /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
@@ -75,25 +79,32 @@ impl Route {
         let attempt = tokio::net::TcpStream::connect(SocketAddr::new(address, self.port));
         let answers = matches!(tokio::time::timeout(PROBE, attempt).await, Ok(Ok(_)));
         log::debug!("sandbox {} {} at {address}", self.name, if answers { "answers" } else { "does not answer" });
-        self.state.lock().direct = if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) };
+        self.set_direct(if answers { Direct::Reachable } else { Direct::UnreachableSince(Instant::now()) });
+    }
+
+    fn set_direct(&self, direct: Direct) {
+        if let Ok(mut state) = self.state.lock() {
+            state.direct = direct;
+        }
     }
 }
 
 impl Endpoint {
-    pub(crate) fn new(ctx: &Arc<Context>, observed: &Observed, authorized: bool) -> Arc<Self> {
+    pub(crate) fn new(ctx: &Arc<Context>, snapshot: &PodSnapshot, authorized: bool) -> Arc<Self> {
         let state = RouteState {
-            host_key: observed.host_key.as_deref().and_then(PublicKey::parse),
-            address: observed.pod_ip,
+            host_key: snapshot.host_key.as_deref().and_then(PublicKey::parse),
+            address: snapshot.pod_ip,
             direct: Direct::Untried,
         };
-        let route = Route { name: observed.name.clone(), port: observed.ssh_port, state: Mutex::new(state) };
+        let route = Route { name: snapshot.name.clone(), port: snapshot.ssh_port, state: ForkMutex::new(state) };
         Arc::new(Self {
             ctx: Arc::clone(ctx),
-            name: observed.name.clone(),
-            uid: observed.uid.clone(),
-            user: observed.ssh_user.clone(),
-            guest: observed.guest.clone(),
-            port: observed.ssh_port,
+            name: snapshot.name.clone(),
+            uid: snapshot.uid.clone(),
+            created_at: snapshot.created_at,
+            user: snapshot.ssh_user.clone(),
+            guest: snapshot.guest.clone(),
+            port: snapshot.ssh_port,
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
             authorizing: Mutex::default(),
@@ -117,17 +128,21 @@ impl Endpoint {
         &self.uid
     }
 
+    /// In whole seconds, by the clock of the API server.
+    pub(crate) fn created_at(&self) -> Option<SystemTime> {
+        self.created_at
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     pub(crate) fn host_key(&self) -> Option<PublicKey> {
-        self.route.state.lock().host_key.clone()
+        self.route.state.lock().ok()?.host_key.clone()
     }
 
-    /// Closes the sessions that have been idle for too long.
-    pub(crate) fn evict_idle(&self) {
-        self.pool.evict_idle();
+    pub(crate) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// Closes the sessions of a Pod that is gone. What is asked of it afterwards fails with [`ErrorKind::Closed`].
@@ -143,11 +158,6 @@ impl Endpoint {
     pub(crate) fn is_busy(&self) -> bool {
         let (idle, lent) = self.pool.counts();
         idle == 0 && lent >= self.ctx.config.max_sessions
-    }
-
-    /// Idle and busy sessions.
-    pub(crate) fn session_counts(&self) -> (usize, usize) {
-        self.pool.counts()
     }
 
     /// A logged-in session for one operation.
@@ -171,12 +181,14 @@ impl Endpoint {
     }
 
     fn pin(&self, host_key: &PublicKey) {
-        self.route.state.lock().host_key.get_or_insert_with(|| host_key.clone());
+        if let Ok(mut state) = self.route.state.lock() {
+            state.host_key.get_or_insert_with(|| host_key.clone());
+        }
     }
 
     /// The address that new sessions should go to, if any.
     fn reachable(&self, transport: Transport) -> Option<SocketAddr> {
-        let route = self.route.state.lock();
+        let route = self.route.state.lock().ok()?;
         // Before the key is known, only the tunnel can vouch for the other side.
         let address = route.host_key.as_ref().and(route.address).map(|address| SocketAddr::new(address, self.port));
         match (transport, route.direct) {
@@ -187,7 +199,7 @@ impl Endpoint {
 
     /// Starts a probe if `auto` knows an address that it has not tried lately.
     fn probe_if_due(&self) -> Result<()> {
-        let mut route = self.route.state.lock();
+        let mut route = self.route.state.lock()?;
         let due = match route.direct {
             Direct::Untried => true,
             Direct::Reachable => false,
@@ -254,7 +266,7 @@ impl Endpoint {
                     Err(e) if e.kind() == ErrorKind::Cancelled => Err(e),
                     Err(e) => {
                         log::debug!("sandbox {} goes back to the tunnel: {e}", self.name);
-                        self.route.state.lock().direct = Direct::UnreachableSince(Instant::now());
+                        self.route.set_direct(Direct::UnreachableSince(Instant::now()));
                         self.connect_tunnel(deadline)
                     }
                 }
@@ -272,7 +284,7 @@ impl Endpoint {
             None => self.look_up_address(deadline)?,
         };
         loop {
-            match Stream::direct(address, deadline.within(PATIENCE)) {
+            match Stream::direct(address, deadline.within(SYN_TIMEOUT)) {
                 Ok(stream) => return self.log_in(stream, deadline),
                 Err(e) if deadline.has_passed() || !is_silence(&e) => return Err(e),
                 Err(e) => {
@@ -294,11 +306,11 @@ impl Endpoint {
     fn look_up_address(&self, deadline: Deadline) -> Result<SocketAddr> {
         let address = self.ctx.runtime.block_on(deadline, "the Pod's address", async {
             loop {
-                let observed = self.ctx.cluster.get(&self.name).await?;
-                if observed.uid != self.uid {
+                let snapshot = self.ctx.cluster.get(&self.name).await?;
+                if snapshot.uid != self.uid {
                     return Err(Error::new(ErrorKind::NotFound, "the sandbox is gone; another one has its name now"));
                 }
-                match (observed.pod_ip, observed.verdict) {
+                match (snapshot.pod_ip, snapshot.verdict) {
                     (Some(address), _) => return Ok(address),
                     (None, Some(verdict)) => {
                         return Err(Error::new(ErrorKind::Connect, "the Pod has no address").with_verdict(verdict));

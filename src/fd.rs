@@ -60,7 +60,7 @@ pub(crate) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
         Ok(ready) => ready > 0,
         Err(e) => {
             if e == rustix::io::Errno::INTR {
-                interrupt::signalled();
+                interrupt::note_eintr();
             }
             false
         }

@@ -1,19 +1,19 @@
-//! The thread's question whether something has happened that is to end the call it is in.
+//! Per-thread cancellation: a callback that is asked while a call waits.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-/// How long a wait goes on without a look, unless a signal ends it.
-const TICK: Duration = Duration::from_millis(100);
+/// How long a wait goes on before the callback is asked, unless a signal ends the wait.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 thread_local! {
-    static QUESTION: RefCell<Option<Rc<Question>>> = const { RefCell::new(None) };
+    static CHECK: RefCell<Option<Rc<CancelCheck>>> = const { RefCell::new(None) };
 }
 
-struct Question {
+struct CancelCheck {
     is_interrupted: Box<dyn Fn() -> bool>,
-    /// When it is to be asked next; `None` once the answer was yes.
+    /// When to ask next; `None` once the answer was yes.
     next: Cell<Option<Instant>>,
 }
 
@@ -25,7 +25,7 @@ struct Question {
 /// awaited, an upload leaves no partial file, a creation no Pod. That takes its time, and nothing is asked any more until `work` has
 /// returned. What runs on other threads, such as a [`Child`](crate::Child), goes on.
 ///
-/// The question may call this library, with other handles than those in use, and such calls are none of this work's.
+/// `is_interrupted` may call this library, with other handles than those in use; such calls are not cancelled by it.
 ///
 /// ```no_run
 /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -40,54 +40,55 @@ struct Question {
 /// # }
 /// ```
 pub fn interruptible<T>(is_interrupted: impl Fn() -> bool + 'static, work: impl FnOnce() -> T) -> T {
-    let question = Question { is_interrupted: Box::new(is_interrupted), next: Cell::new(Some(Instant::now() + TICK)) };
-    let _scope = Scope::of(Some(Rc::new(question)));
+    let check =
+        CancelCheck { is_interrupted: Box::new(is_interrupted), next: Cell::new(Some(Instant::now() + POLL_INTERVAL)) };
+    let _scope = Scope::of(Some(Rc::new(check)));
     work()
 }
 
-/// Puts a question in the place of the thread's until it is dropped.
-struct Scope(Option<Rc<Question>>);
+/// Replaces the thread's check until it is dropped.
+struct Scope(Option<Rc<CancelCheck>>);
 
 impl Scope {
-    fn of(question: Option<Rc<Question>>) -> Self {
-        Self(QUESTION.replace(question))
+    fn of(check: Option<Rc<CancelCheck>>) -> Self {
+        Self(CHECK.replace(check))
     }
 }
 
 impl Drop for Scope {
     fn drop(&mut self) {
-        QUESTION.set(self.0.take());
+        CHECK.set(self.0.take());
     }
 }
 
-/// The question that still waits for a yes.
-fn current() -> Option<Rc<Question>> {
-    // There is none at the very end of a thread either.
-    let question = QUESTION.try_with(|question| question.borrow().clone()).ok()??;
-    question.next.get().is_some().then_some(question)
+/// The thread's check, unless it has said yes.
+fn current() -> Option<Rc<CancelCheck>> {
+    // At the very end of a thread there is none.
+    let check = CHECK.try_with(|check| check.borrow().clone()).ok()??;
+    check.next.get().is_some().then_some(check)
 }
 
-/// How long this thread may wait before it looks again; `None` if there is nothing to look for.
-pub(crate) fn tick() -> Option<Duration> {
-    current().map(|_| TICK)
+/// How long this thread may wait before it calls [`is_cancelled`]; `None` without a check.
+pub(crate) fn poll_interval() -> Option<Duration> {
+    current().map(|_| POLL_INTERVAL)
 }
 
-/// A signal has ended a wait of this thread.
-pub(crate) fn signalled() {
-    if let Some(question) = current() {
-        question.next.set(Some(Instant::now()));
+/// A signal has ended a wait of this thread (`EINTR`): ask at once.
+pub(crate) fn note_eintr() {
+    if let Some(check) = current() {
+        check.next.set(Some(Instant::now()));
     }
 }
 
-/// Asks, if it is time to. It says true only once.
-pub(crate) fn has_come() -> bool {
-    let is_due = |question: &Rc<Question>| question.next.get().is_some_and(|next| Instant::now() >= next);
-    let Some(question) = current().filter(is_due) else { return false };
-    // What is called in the meantime is no work of this question's.
+/// Asks the callback, if it is time to. Answers true only once.
+pub(crate) fn is_cancelled() -> bool {
+    let is_due = |check: &Rc<CancelCheck>| check.next.get().is_some_and(|next| Instant::now() >= next);
+    let Some(check) = current().filter(is_due) else { return false };
+    // The callback's own calls of this library are not cancelled by it.
     let scope = Scope::of(None);
-    let is_interrupted = (question.is_interrupted)();
+    let is_interrupted = (check.is_interrupted)();
     drop(scope);
-    question.next.set((!is_interrupted).then(|| Instant::now() + TICK));
+    check.next.set((!is_interrupted).then(|| Instant::now() + POLL_INTERVAL));
     is_interrupted
 }
 
@@ -104,16 +105,16 @@ mod tests {
             counter.get() == 2
         };
         interruptible(is_interrupted, || {
-            assert!(!has_come() && asked.get() == 0);
+            assert!(!is_cancelled() && asked.get() == 0);
             let mut answers = Vec::new();
             for _ in 0..3 {
-                signalled();
-                answers.push(has_come());
+                note_eintr();
+                answers.push(is_cancelled());
             }
             assert_eq!(answers, [false, true, false]);
-            assert_eq!((asked.get(), tick()), (2, None));
+            assert_eq!((asked.get(), poll_interval()), (2, None));
         });
-        assert_eq!(tick(), None);
+        assert_eq!(poll_interval(), None);
     }
 
     #[test]
@@ -124,15 +125,15 @@ mod tests {
                 interruptible(
                     || true,
                     || {
-                        assert_eq!(tick(), Some(TICK));
+                        assert_eq!(poll_interval(), Some(POLL_INTERVAL));
                         let began = Instant::now();
-                        while !has_come() {
+                        while !is_cancelled() {
                             std::thread::yield_now();
                         }
-                        assert!(began.elapsed() >= TICK / 2);
+                        assert!(began.elapsed() >= POLL_INTERVAL / 2);
                     },
                 );
-                assert_eq!(tick(), Some(TICK));
+                assert_eq!(poll_interval(), Some(POLL_INTERVAL));
             },
         );
     }

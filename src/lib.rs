@@ -59,6 +59,7 @@ mod context;
 mod deadline;
 mod endpoint;
 mod error;
+mod exit_status;
 mod fd;
 mod ffi;
 mod files;
@@ -71,14 +72,17 @@ mod runtime;
 mod sandbox;
 mod spec;
 mod ssh;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub use client::{Client, Stats};
 pub use cluster::Phase;
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Detached, Position};
-pub use command::{Command, ExitStatus, Output, OutputStream, Stdin};
+pub use command::{Command, Output, OutputStream, Stdin};
 pub use config::{Config, Transport};
 pub use error::{Cause, Error, ErrorKind, PartialOutput, Result, Verdict};
+pub use exit_status::ExitStatus;
 pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Transfer, Transferred, TreeReport};
 pub use guest::Guest;
 pub use interrupt::interruptible;

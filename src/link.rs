@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use sandbox_protocol::{PROTOCOL, Promises, Request, Response};
+use sandbox_protocol::{Expiry, PROTOCOL, Promises, Request, Response};
 
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -105,6 +105,15 @@ impl Link {
         Ok(())
     }
 
+    /// What the guest answers to a question for the expiry: the time that is left, `None` for ever.
+    pub(crate) fn remaining(&self, request: &Request) -> Result<Option<Duration>> {
+        // Not only on the pool's sessions: a sandbox must not expire because all of them are busy.
+        match self.request_aside(request, Deadline::after(self.command_timeout()))? {
+            Response::Expiry(Expiry { remaining_ms, .. }) => Ok(remaining_ms.map(Duration::from_millis)),
+            _ => Err(commands::not_an_answer()),
+        }
+    }
+
     /// Asks the guest for something on an idle session, or on a new one if all are busy and no more may be opened.
     pub(crate) fn request_aside(&self, request: &Request, deadline: Deadline) -> Result<Response> {
         let answer = match self.endpoint.is_busy() {
@@ -191,4 +200,53 @@ fn broken(promises: Promises) -> impl Iterator<Item = &'static str> {
     ]
     .into_iter()
     .filter_map(|(holds, text)| (!holds).then_some(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::ssh::identity::Identity;
+    use crate::testing;
+
+    /// A link to a server that hangs up.
+    fn link() -> Link {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || listener.incoming().for_each(drop));
+        testing::link_to(address, Identity::generate().unwrap().public().as_str(), Config::new())
+    }
+
+    #[test]
+    fn a_failed_connection_is_named_and_diagnosed_in_time() {
+        let (link, began) = (link(), Instant::now());
+        let error = link.call("test", || link.lease(Deadline::after(None)).map(drop)).unwrap_err();
+        assert_eq!((error.kind(), error.operation(), error.sandbox()), (ErrorKind::Connect, "test", Some("test")));
+        assert!(error.verdict().is_none(), "the API server does not answer");
+        assert!(began.elapsed() >= Duration::from_secs(1) && began.elapsed() < 10 * VERDICT_DELAY);
+        // A function above it asks no second time.
+        let began = Instant::now();
+        let again = link.call("outer", || Err::<(), _>(error)).unwrap_err();
+        assert_eq!(again.operation(), "test");
+        assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn other_failures_are_only_named() {
+        let (link, began) = (link(), Instant::now());
+        let refuse = || Err::<(), _>(Error::new(ErrorKind::InvalidArgument, "no"));
+        let error = link.call("test", refuse).unwrap_err();
+        assert_eq!(error.to_string(), "test (test): no");
+        assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn a_closed_endpoint_lends_nothing() {
+        let link = link();
+        link.endpoint().close();
+        assert_eq!(link.lease(Deadline::after(None)).unwrap_err().kind(), ErrorKind::Closed);
+    }
 }

@@ -1,77 +1,193 @@
 //! The sandboxes that a client knows, by name. This is the cache that lets warm calls do without the API server.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
-
-use parking_lot::Mutex;
+use std::time::{Duration, Instant};
 
 use crate::context::Context;
 use crate::endpoint::Endpoint;
 use crate::error::Result;
+use crate::fork::ForkMutex;
+
+/// After this time a sandbox without handles and sessions is looked up again by its next use. Without a limit, a client that lives
+/// long would keep every sandbox that it has ever used.
+const UNUSED_TIMEOUT: Duration = Duration::from_secs(600);
+const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
+const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub(crate) struct Registry {
-    endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
+    known: ForkMutex<HashMap<String, Entry>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    endpoint: Arc<Endpoint>,
+    used: Instant,
 }
 
 impl Registry {
-    /// An empty registry, and the background task that closes idle SSH sessions for as long as the registry lives.
+    /// An empty registry, and the background task that evicts idle SSH sessions and unused sandboxes for as long as it lives.
     pub(crate) fn new(ctx: &Context) -> Result<Arc<Self>> {
-        let registry = Arc::new(Self { endpoints: Mutex::default() });
-        registry.start_sweep(ctx)?;
+        let registry = Arc::new(Self { known: ForkMutex::new(HashMap::new()) });
+        registry.start_eviction(ctx)?;
         Ok(registry)
     }
 
     /// The known endpoint of this name. One that was closed, because its Pod is gone, is not known any more.
     pub(crate) fn find(&self, name: &str) -> Option<Arc<Endpoint>> {
-        let mut endpoints = self.endpoints.lock();
-        let endpoint = endpoints.get(name)?;
-        if endpoint.is_closed() {
-            endpoints.remove(name);
+        let mut all = self.known.lock().ok()?;
+        let known = all.get_mut(name)?;
+        if known.endpoint.is_closed() {
+            all.remove(name);
             return None;
         }
-        Some(Arc::clone(endpoint))
+        known.used = Instant::now();
+        Some(Arc::clone(&known.endpoint))
     }
 
-    /// Adds an endpoint, unless the same Pod is known already; the known one is returned then. Another Pod of the same name is
-    /// replaced.
-    pub(crate) fn insert(&self, endpoint: Arc<Endpoint>) -> Arc<Endpoint> {
-        let mut endpoints = self.endpoints.lock();
-        match endpoints.entry(endpoint.name().to_owned()) {
-            Entry::Occupied(known) if known.get().uid() == endpoint.uid() && !known.get().is_closed() => {
-                Arc::clone(known.get())
+    /// Adds an endpoint, unless the same Pod is known already; the known one is returned then. Of two Pods of one name the younger
+    /// one stays: an answer of the API server may be older than what another thread knows by now.
+    pub(crate) fn insert(&self, endpoint: Arc<Endpoint>) -> Result<Arc<Endpoint>> {
+        let mut all = self.known.lock()?;
+        let mut replaced = None;
+        if let Some(Entry { endpoint: known, .. }) =
+            all.get(endpoint.name()).filter(|known| !known.endpoint.is_closed())
+        {
+            if known.uid() == endpoint.uid() {
+                return Ok(Arc::clone(known));
             }
-            Entry::Occupied(mut known) => {
-                let old = known.insert(Arc::clone(&endpoint));
-                drop(endpoints);
-                old.close();
-                endpoint
+            if known.created_at() > endpoint.created_at() {
+                return Ok(endpoint);
             }
-            Entry::Vacant(place) => Arc::clone(place.insert(endpoint)),
+            // A name is free again only when its Pod is gone. Pods of the same second prove nothing.
+            replaced = Some(Arc::clone(known)).filter(|known| known.created_at() < endpoint.created_at());
+        }
+        let known = Entry { endpoint: Arc::clone(&endpoint), used: Instant::now() };
+        all.insert(endpoint.name().to_owned(), known);
+        drop(all);
+        if let Some(replaced) = replaced {
+            replaced.close();
+        }
+        Ok(endpoint)
+    }
+
+    /// Closes the endpoint of a Pod that is gone.
+    pub(crate) fn evict(&self, name: &str, uid: &str) {
+        let found = self.find(name).filter(|endpoint| endpoint.uid() == uid);
+        if let Some(endpoint) = found {
+            endpoint.close();
         }
     }
 
-    fn start_sweep(self: &Arc<Self>, ctx: &Context) -> Result<()> {
-        let Some(idle_timeout) = ctx.config.idle_timeout else { return Ok(()) };
-        let period = (idle_timeout / 4).clamp(Duration::from_millis(50), Duration::from_secs(30));
+    fn start_eviction(self: &Arc<Self>, ctx: &Context) -> Result<()> {
+        let idle_timeout = ctx.config.idle_timeout.unwrap_or(Duration::MAX);
+        let period = (idle_timeout / 4).clamp(SHORTEST_PERIOD, LONGEST_PERIOD);
         let weak: Weak<Self> = Arc::downgrade(self);
         ctx.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(period).await;
                 let Some(registry) = weak.upgrade() else { return };
-                registry.sweep();
+                registry.evict_unused(UNUSED_TIMEOUT);
             }
         })
     }
 
-    fn sweep(&self) {
-        let mut endpoints = self.endpoints.lock();
-        endpoints.retain(|_, endpoint| !endpoint.is_closed());
-        let endpoints: Vec<_> = endpoints.values().map(Arc::clone).collect();
-        for endpoint in endpoints {
-            endpoint.evict_idle();
+    /// Evicts sessions that were idle for too long, then the sandboxes that are gone or have not been used for this time.
+    fn evict_unused(&self, unused_timeout: Duration) {
+        let Ok(all) = self.known.lock() else { return };
+        let pools: Vec<_> = all.values().map(|known| Arc::clone(known.endpoint.pool())).collect();
+        drop(all);
+        // Closing a connection takes its time, so without the lock.
+        for pool in pools {
+            pool.evict_idle(|session| session.is_alive());
         }
+        let Ok(mut all) = self.known.lock() else { return };
+        all.retain(|_, Entry { endpoint, used }| {
+            // Under the lock nobody can get another handle of it.
+            let is_used = Arc::strong_count(endpoint) > 1 || endpoint.pool().counts() != (0, 0);
+            !endpoint.is_closed() && (is_used || used.elapsed() < unused_timeout)
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::testing;
+
+    fn endpoint(ctx: &Arc<Context>, name: &str, uid: &str, created: u64) -> Arc<Endpoint> {
+        let mut snapshot = testing::snapshot(name, uid);
+        snapshot.created_at = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(created));
+        Endpoint::new(ctx, &snapshot, true)
+    }
+
+    #[test]
+    fn an_old_answer_neither_replaces_nor_closes_a_younger_sandbox() {
+        let ctx = testing::context(Config::new());
+        let registry = Registry::new(&ctx).unwrap();
+        let young = registry.insert(endpoint(&ctx, "a", "young", 2)).unwrap();
+        let old = registry.insert(endpoint(&ctx, "a", "old", 1)).unwrap();
+        assert_eq!((old.uid(), old.is_closed(), young.is_closed()), ("old", false, false));
+        assert!(Arc::ptr_eq(&registry.find("a").unwrap(), &young));
+    }
+
+    #[test]
+    fn a_younger_sandbox_replaces_and_closes_the_old_one() {
+        let ctx = testing::context(Config::new());
+        let registry = Registry::new(&ctx).unwrap();
+        let old = registry.insert(endpoint(&ctx, "a", "old", 1)).unwrap();
+        let same = registry.insert(endpoint(&ctx, "a", "old", 1)).unwrap();
+        assert!(Arc::ptr_eq(&old, &same));
+        let young = registry.insert(endpoint(&ctx, "a", "young", 2)).unwrap();
+        assert!(old.is_closed() && !young.is_closed());
+        // Within the same second nobody knows which one is older: nothing is closed.
+        let twin = registry.insert(endpoint(&ctx, "a", "twin", 2)).unwrap();
+        assert!(!young.is_closed() && Arc::ptr_eq(&registry.find("a").unwrap(), &twin));
+    }
+
+    #[test]
+    fn what_is_closed_is_not_known_any_more() {
+        let ctx = testing::context(Config::new());
+        let registry = Registry::new(&ctx).unwrap();
+        let first = registry.insert(endpoint(&ctx, "a", "first", 1)).unwrap();
+        registry.evict("a", "another");
+        assert!(registry.find("a").is_some());
+        registry.evict("a", "first");
+        assert!(first.is_closed() && registry.find("a").is_none());
+        // Also in the place of a closed one that was younger.
+        let second = registry.insert(endpoint(&ctx, "a", "second", 0)).unwrap();
+        assert!(Arc::ptr_eq(&registry.find("a").unwrap(), &second));
+    }
+
+    #[test]
+    fn the_eviction_takes_what_nobody_uses() {
+        let ctx = testing::context(Config::new());
+        let registry = Registry::new(&ctx).unwrap();
+        let count = || registry.known.lock().unwrap().len();
+        let held = registry.insert(endpoint(&ctx, "held", "1", 1)).unwrap();
+        drop(registry.insert(endpoint(&ctx, "unused", "2", 1)).unwrap());
+        registry.evict_unused(UNUSED_TIMEOUT);
+        assert_eq!(count(), 2);
+        registry.evict_unused(Duration::ZERO);
+        assert!(registry.find("held").is_some() && registry.find("unused").is_none() && count() == 1);
+        held.close();
+        registry.evict_unused(UNUSED_TIMEOUT);
+        assert_eq!(count(), 0);
+    }
+
+    #[test]
+    fn a_forked_child_waits_for_no_lock() {
+        let ctx = testing::context(Config::new());
+        let mut registry = Registry { known: ForkMutex::new(HashMap::new()) };
+        std::mem::forget(registry.known.lock());
+        registry.known.inherit();
+        assert!(registry.find("a").is_none());
+        assert!(registry.insert(endpoint(&ctx, "a", "1", 1)).is_err());
+        registry.evict("a", "1");
+        registry.evict_unused(UNUSED_TIMEOUT);
     }
 }

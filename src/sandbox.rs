@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
-use sandbox_protocol::{Expiry, Renew, Request, Response};
+use sandbox_protocol::{Renew, Request};
 
-use crate::cluster::{self, Observed, Phase};
+use crate::cluster::{self, Phase, PodSnapshot};
 use crate::command::{Command, Detached, Output};
 use crate::context::API_TIMEOUT;
 use crate::deadline::Deadline;
@@ -17,7 +17,6 @@ use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::files::Files;
 use crate::link::Link;
 use crate::registry::Registry;
-use crate::ssh::commands;
 
 /// A running sandbox: a Pod with an SSH server, ready for commands and files.
 ///
@@ -89,24 +88,24 @@ pub struct SandboxInfo {
     pub verdict: Option<Verdict>,
 }
 
-impl From<Observed> for SandboxInfo {
-    fn from(observed: Observed) -> Self {
+impl From<PodSnapshot> for SandboxInfo {
+    fn from(snapshot: PodSnapshot) -> Self {
         Self {
-            name: observed.name,
-            namespace: observed.namespace,
-            uid: observed.uid,
-            phase: observed.phase,
-            owner: observed.owner,
-            image: observed.image,
-            node: observed.node,
-            pod_ip: observed.pod_ip,
-            ssh_port: observed.ssh_port,
-            ssh_user: observed.ssh_user,
-            host_key: observed.host_key,
-            created_at: observed.created_at,
-            expires_at: observed.expires_at,
-            labels: observed.labels,
-            verdict: observed.verdict,
+            name: snapshot.name,
+            namespace: snapshot.namespace,
+            uid: snapshot.uid,
+            phase: snapshot.phase,
+            owner: snapshot.owner,
+            image: snapshot.image,
+            node: snapshot.node,
+            pod_ip: snapshot.pod_ip,
+            ssh_port: snapshot.ssh_port,
+            ssh_user: snapshot.ssh_user,
+            host_key: snapshot.host_key,
+            created_at: snapshot.created_at,
+            expires_at: snapshot.expires_at,
+            labels: snapshot.labels,
+            verdict: snapshot.verdict,
         }
     }
 }
@@ -143,7 +142,7 @@ impl Sandbox {
 
     /// Idle and busy SSH sessions of this client to this sandbox, at this moment.
     pub fn session_counts(&self) -> (usize, usize) {
-        self.link.endpoint().session_counts()
+        self.link.endpoint().pool().counts()
     }
 
     /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks, which
@@ -286,7 +285,7 @@ impl Sandbox {
             let lifetime_ms = u64::try_from(lifetime.as_millis()).map_err(|_| invalid("the lifetime is too long"))?;
             // The sandbox first: if the second step fails, it lives on and nothing deletes it too early.
             let renew = Request::Renew(Renew { lifetime_ms: Some(lifetime_ms), shorten: true });
-            let remaining = self.remaining(&renew)?.unwrap_or(lifetime);
+            let remaining = self.link.remaining(&renew)?.unwrap_or(lifetime);
             let ctx = self.link.ctx();
             ctx.call_api(async {
                 let expiry = cluster::after(ctx.cluster.now().await?, remaining)?;
@@ -295,20 +294,6 @@ impl Sandbox {
                 Ok(expiry)
             })
         })
-    }
-
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
-    }
-
-    /// What the guest answers to a question for the expiry: the time that is left, `None` for ever.
-    pub(crate) fn remaining(&self, request: &Request) -> Result<Option<Duration>> {
-        let deadline = Deadline::after(self.link.command_timeout());
-        // Not one of the pool's sessions: a sandbox must not expire because all of them are busy.
-        match self.link.request_aside(request, deadline)? {
-            Response::Expiry(Expiry { remaining_ms, .. }) => Ok(remaining_ms.map(Duration::from_millis)),
-            _ => Err(commands::not_an_answer()),
-        }
     }
 
     /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards fails with
@@ -356,12 +341,12 @@ impl Sandbox {
         self.delete()
     }
 
-    fn observe(&self) -> Result<Observed> {
-        let observed = self.link.ctx().call_api(self.link.ctx().cluster.get(self.name()))?;
-        if observed.uid != self.uid() {
+    fn observe(&self) -> Result<PodSnapshot> {
+        let snapshot = self.link.ctx().call_api(self.link.ctx().cluster.get(self.name()))?;
+        if snapshot.uid != self.uid() {
             return Err(Error::new(ErrorKind::NotFound, "it is gone; another sandbox has its name now"));
         }
-        Ok(observed)
+        Ok(snapshot)
     }
 
     /// Waits for the turn of this thread.

@@ -66,14 +66,14 @@ impl Api {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Sends `request`, again and again for the time of `patience` if the failure may pass. Only for requests that may be
+    /// Sends `request`, and retries it within `retry_budget` if the failure is temporary. Only for requests that may be
     /// executed twice.
     pub(super) async fn send<T: DeserializeOwned>(
         &self,
         request: &Request<Vec<u8>>,
-        patience: Duration,
+        retry_budget: Duration,
     ) -> std::result::Result<T, Failure> {
-        let give_up = Instant::now() + patience;
+        let give_up = Instant::now() + retry_budget;
         let mut backoff = Backoff::new();
         loop {
             let failure = match self.send_once(request).await {
@@ -168,7 +168,7 @@ impl Failure {
     }
 }
 
-/// Pauses that double, with a random part so that many clients don't come back in step.
+/// Exponential back-off with jitter, so that many clients don't retry in step.
 pub(super) struct Backoff(Duration);
 
 impl Backoff {

@@ -21,7 +21,7 @@ const USER_ID: u32 = 1000;
 
 /// What the client adds to a spec.
 #[derive(Debug)]
-pub(crate) struct Claim<'a> {
+pub(crate) struct PodIdentity<'a> {
     pub(crate) name: String,
     /// Tells a create that is repeated from one of somebody else.
     pub(crate) nonce: String,
@@ -45,29 +45,29 @@ pub(crate) struct Manifest {
 }
 
 /// The Pod for `spec`.
-pub(crate) fn pod(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Result<Manifest> {
-    check(spec, claim)?;
-    let mut pod = made(spec, config, claim);
+pub(crate) fn pod(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Result<Manifest> {
+    check(spec, identity)?;
+    let mut pod = made(spec, config, identity);
     if let Some(template) = &spec.pod_template {
         merge_pod(&mut pod, template)?;
     }
-    insist(&mut pod, config, claim)?;
-    add_guest(&mut pod, config, claim)?;
-    Ok(Manifest { name: claim.name.clone(), nonce: claim.nonce.clone(), pod })
+    insist(&mut pod, config, identity)?;
+    add_guest(&mut pod, config, identity)?;
+    Ok(Manifest { name: identity.name.clone(), nonce: identity.nonce.clone(), pod })
 }
 
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
 
-fn check(spec: &SandboxSpec, claim: &Claim<'_>) -> Result<()> {
-    let name = claim.name.as_bytes();
+fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
+    let name = identity.name.as_bytes();
     let plain = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends_well = name.first().is_some_and(plain) && name.last().is_some_and(plain);
     if name.len() > 63 || !ends_well || !name.iter().all(|byte| plain(byte) || *byte == b'-') {
         return Err(invalid(format!(
             "the name {:?} is not one of at most 63 lower-case letters, digits and '-' that begins and ends without '-'",
-            claim.name
+            identity.name
         )));
     }
     for (name, value) in &spec.env {
@@ -89,7 +89,7 @@ fn is_reserved(key: &str) -> bool {
 }
 
 /// The Pod without the caller's template.
-fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
+fn made(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Value {
     let env: Vec<_> = spec.env.iter().map(|(name, value)| json!({"name": name, "value": literal(value)})).collect();
     let mut limits = BTreeMap::from([("cpu", &spec.cpu), ("memory", &spec.memory)]);
     let mut requests = BTreeMap::from([("cpu", spec.cpu_request.clone()), ("memory", spec.memory_request.clone())]);
@@ -125,7 +125,7 @@ fn made(spec: &SandboxSpec, config: &Config, claim: &Claim<'_>) -> Value {
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": 1,
     });
-    if let Some(limit) = claim.hard_limit {
+    if let Some(limit) = identity.hard_limit {
         let seconds = whole_seconds(limit);
         // The API server's largest.
         pod_spec["activeDeadlineSeconds"] = json!(seconds.clamp(1, i32::MAX as u64));
@@ -195,10 +195,10 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 /// Sets what makes the Pod one of ours, whatever the template says.
-fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
-    let expiry = claim.expires_at.map(time_text);
+fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
+    let expiry = identity.expires_at.map(time_text);
     let annotations = [
-        (NONCE, Some(claim.nonce.clone())),
+        (NONCE, Some(identity.nonce.clone())),
         (EXPIRES_AT, expiry),
         (SSH_USER, Some(config.ssh_user.clone())),
         (SSH_PORT, Some(config.ssh_port.to_string())),
@@ -211,13 +211,13 @@ fn insist(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
         ));
     }
     let container = &mut pod["spec"]["containers"][0];
-    container["command"] = json!(guest_command(config, claim));
+    container["command"] = json!(guest_command(config, identity));
     object(container, "the sandbox's container")?.remove("args");
     if pod["metadata"].is_null() {
         pod["metadata"] = json!({});
     }
     let metadata = object(&mut pod["metadata"], "metadata")?;
-    metadata.insert("name".into(), json!(claim.name));
+    metadata.insert("name".into(), json!(identity.name));
     metadata.remove("namespace");
     metadata.remove("generateName");
     let labels = metadata.entry("labels").or_insert_with(|| json!({}));
@@ -237,25 +237,25 @@ fn whole_seconds(span: Duration) -> u64 {
 }
 
 /// How the guest is started.
-fn guest_command(config: &Config, claim: &Claim<'_>) -> Vec<String> {
-    let mut words = vec![claim.guest.program().to_owned(), "serve".to_owned()];
+fn guest_command(config: &Config, identity: &PodIdentity<'_>) -> Vec<String> {
+    let mut words = vec![identity.guest.program().to_owned(), "serve".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), literal(&value)]);
     option("--port", config.ssh_port.to_string());
     option("--user", config.ssh_user.clone());
-    option("--key", claim.public_key.to_owned());
-    if let Some(lifetime) = claim.lifetime {
+    option("--key", identity.public_key.to_owned());
+    if let Some(lifetime) = identity.lifetime {
         option("--lifetime", whole_seconds(lifetime).to_string());
     }
-    if let Some(limit) = claim.hard_limit {
+    if let Some(limit) = identity.hard_limit {
         option("--hard-limit", whole_seconds(limit).to_string());
     }
     words
 }
 
 /// Adds the volume with the guest, and the container that fills it.
-fn add_guest(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> {
+fn add_guest(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
     let image = &config.guest_image;
-    let volume = match claim.guest {
+    let volume = match identity.guest {
         Guest::Auto | Guest::Image => return Ok(()),
         Guest::Volume => json!({"name": GUEST, "image": {"reference": image}}),
         Guest::Copy => json!({"name": GUEST, "emptyDir": {"sizeLimit": "64Mi"}}),
@@ -267,7 +267,7 @@ fn add_guest(pod: &mut Value, config: &Config, claim: &Claim<'_>) -> Result<()> 
     // Read-only: what is in there is the sandbox's main process.
     let mount = json!({"name": GUEST, "mountPath": guest::MOUNT, "readOnly": true});
     push(&mut container["volumeMounts"], "the sandbox's volumeMounts", mount)?;
-    if claim.guest == Guest::Copy {
+    if identity.guest == Guest::Copy {
         let copier = json!({
             "name": GUEST,
             "image": image,
@@ -300,8 +300,8 @@ mod tests {
 
     use super::*;
 
-    fn claim() -> Claim<'static> {
-        Claim {
+    fn identity() -> PodIdentity<'static> {
+        PodIdentity {
             name: "box".into(),
             nonce: "n1".into(),
             public_key: "ssh-ed25519 AAAA",
@@ -313,12 +313,12 @@ mod tests {
     }
 
     fn made_of(spec: &SandboxSpec) -> Value {
-        pod(spec, &Config::new(), &claim()).unwrap().pod
+        pod(spec, &Config::new(), &identity()).unwrap().pod
     }
 
     fn templated(template: &Value) -> Result<Value> {
         let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
-        pod(&spec, &Config::new(), &claim()).map(|manifest| manifest.pod)
+        pod(&spec, &Config::new(), &identity()).map(|manifest| manifest.pod)
     }
 
     /// What Kubernetes makes of a value or an argument if no variable in it is defined.
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(spec["automountServiceAccountToken"], false);
         assert_eq!(spec["activeDeadlineSeconds"], 2);
         assert!(spec["securityContext"]["sysctls"].is_null());
-        let low_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(22), &claim()).unwrap().pod;
+        let low_port = super::pod(&SandboxSpec::new(), &Config::new().ssh_port(22), &identity()).unwrap().pod;
         assert!(low_port["spec"]["securityContext"]["sysctls"].is_array());
     }
 
@@ -357,7 +357,7 @@ mod tests {
     fn brings_the_guest_along() {
         let with = |guest, template: &Value| {
             let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
-            pod(&spec, &Config::new(), &Claim { guest, ..claim() }).map(|manifest| manifest.pod)
+            pod(&spec, &Config::new(), &PodIdentity { guest, ..identity() }).map(|manifest| manifest.pod)
         };
         let volumes = json!({"spec": {"volumes": [{"name": "mine"}]}});
         let pod = with(Guest::Volume, &volumes).unwrap();
@@ -427,11 +427,11 @@ mod tests {
             SandboxSpec::new().label("sandbox/owner", "me"),
             SandboxSpec::new().annotation(MANAGED_BY, "me"),
         ] {
-            assert_eq!(pod(&spec, &Config::new(), &claim()).unwrap_err().kind(), ErrorKind::InvalidArgument);
+            assert_eq!(pod(&spec, &Config::new(), &identity()).unwrap_err().kind(), ErrorKind::InvalidArgument);
         }
         for name in ["", "-a", "a-", "A", "a.b", "a/b", &"a".repeat(64)] {
-            let claim = Claim { name: name.into(), ..claim() };
-            let error = pod(&SandboxSpec::new(), &Config::new(), &claim).unwrap_err();
+            let identity = PodIdentity { name: name.into(), ..identity() };
+            let error = pod(&SandboxSpec::new(), &Config::new(), &identity).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{name}");
         }
     }

@@ -1,6 +1,6 @@
 //! The Kubernetes side: the only code that names kube and k8s-openapi. All of it is async and runs on our runtime.
 //!
-//! What goes in is a [`SandboxSpec`](crate::SandboxSpec) and names, what comes out is [`Observed`], bytes, and errors that say
+//! What goes in is a [`SandboxSpec`](crate::SandboxSpec) and names, what comes out is [`PodSnapshot`], bytes, and errors that say
 //! why a Pod can't start or has stopped.
 
 mod api;
@@ -27,19 +27,19 @@ use tokio::io::AsyncReadExt;
 use tokio::runtime::Handle;
 
 use self::api::{Api, Failure, built};
-use self::verdict::{Sign, create_error};
+use self::verdict::{EventClass, create_error};
 use crate::config::Config;
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
-pub(crate) use self::manifest::{Claim, Manifest, pod};
+pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
 pub use self::pod::Phase;
-pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, Observed, after, time_text};
+pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, PodSnapshot, after, time_text};
 pub(crate) use self::watch::Watch;
 
-/// How long a request is tried again while the API server can't answer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The same where giving up costs more.
-const LONG_PATIENCE: Duration = Duration::from_secs(30);
+/// Retry budget of a request while the API server can't answer.
+const REQUEST_RETRY_BUDGET: Duration = Duration::from_secs(10);
+/// Retry budget of create and delete, where giving up costs more.
+const CREATE_RETRY_BUDGET: Duration = Duration::from_secs(30);
 /// Time for the processes to end after they are asked to.
 const GRACE_S: u32 = 1;
 const PAGE: u32 = 500;
@@ -74,22 +74,22 @@ impl Cluster {
     }
 
     /// Creates the Pod, once: if an answer is lost, the nonce tells whether the one that is there is ours.
-    pub(crate) async fn create(&self, manifest: &Manifest) -> Result<Observed> {
+    pub(crate) async fn create(&self, manifest: &Manifest) -> Result<PodSnapshot> {
         let body = serde_json::to_vec(&manifest.pod).unwrap_or_default();
         // Strict: a misspelt field of a template is an error and not ignored.
         let request = HttpRequest::post(format!("{}?fieldValidation=Strict", self.pods_url()))
             .header(http::header::CONTENT_TYPE, "application/json")
             .body(body)
             .map_err(|e| Error::new(ErrorKind::InvalidArgument, e.to_string()))?;
-        match self.api.send::<Pod>(&request, LONG_PATIENCE).await {
+        match self.api.send::<Pod>(&request, CREATE_RETRY_BUDGET).await {
             Ok(pod) => {
                 log::info!("created the Pod {}", manifest.name);
-                Ok(Observed::of(&pod))
+                Ok(PodSnapshot::of(&pod))
             }
             Err(failure) if failure.code() == Some(409) => {
                 let error = self.api.error(failure);
                 match self.get(&manifest.name).await {
-                    Ok(observed) if observed.nonce == manifest.nonce => Ok(observed),
+                    Ok(snapshot) if snapshot.nonce == manifest.nonce => Ok(snapshot),
                     _ => Err(error),
                 }
             }
@@ -111,9 +111,9 @@ impl Cluster {
     }
 
     /// The Pod, if there is one of this name and it is ours.
-    pub(crate) async fn get(&self, name: &str) -> Result<Observed> {
+    pub(crate) async fn get(&self, name: &str) -> Result<PodSnapshot> {
         match self.find(name).await? {
-            Some(pod) if pod::is_ours(&pod) => Ok(Observed::of(&pod)),
+            Some(pod) if pod::is_ours(&pod) => Ok(PodSnapshot::of(&pod)),
             Some(_) => Err(absent("there is a Pod of this name, but it is no sandbox")),
             None => Err(absent("there is no such sandbox").with_http_status(404)),
         }
@@ -121,7 +121,7 @@ impl Cluster {
 
     async fn find(&self, name: &str) -> Result<Option<Pod>> {
         let request = built(self.pods().get(name, &GetParams::default()))?;
-        match self.api.send(&request, PATIENCE).await {
+        match self.api.send(&request, REQUEST_RETRY_BUDGET).await {
             Ok(pod) => Ok(Some(pod)),
             Err(failure) if failure.code() == Some(404) => Ok(None),
             Err(failure) => Err(self.api.error(failure)),
@@ -129,13 +129,13 @@ impl Cluster {
     }
 
     /// All sandboxes of the namespace, whoever owns them.
-    pub(crate) async fn list(&self) -> Result<Vec<Observed>> {
+    pub(crate) async fn list(&self) -> Result<Vec<PodSnapshot>> {
         let all = ListParams::default().labels(&format!("{}={}", pod::MANAGED_BY, pod::MANAGER)).limit(PAGE);
         let mut found = Vec::new();
         let mut page = all.clone();
         loop {
             let request = built(self.pods().list(&page))?;
-            let list: ObjectList<Pod> = match self.api.send(&request, PATIENCE).await {
+            let list: ObjectList<Pod> = match self.api.send(&request, REQUEST_RETRY_BUDGET).await {
                 Ok(list) => list,
                 // The list that the page belongs to is too old by now: begin a new one, in one piece.
                 Err(failure) if failure.code() == Some(410) && page.continue_token.is_some() => {
@@ -145,7 +145,7 @@ impl Cluster {
                 }
                 Err(failure) => return Err(self.api.error(failure)),
             };
-            found.extend(list.items.iter().map(Observed::of));
+            found.extend(list.items.iter().map(PodSnapshot::of));
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = all.clone().continue_token(&token),
                 None => return Ok(found),
@@ -159,12 +159,12 @@ impl Cluster {
         name: &str,
         uid: &str,
         annotations: &[(&str, Option<String>)],
-    ) -> Result<Observed> {
+    ) -> Result<PodSnapshot> {
         let values: Map<_, _> = annotations.iter().map(|(key, value)| ((*key).to_owned(), json!(value))).collect();
         let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": values}}));
         let request = built(self.pods().patch(name, &PatchParams::default(), &patch))?;
-        match self.api.send::<Pod>(&request, PATIENCE).await {
-            Ok(pod) => Ok(Observed::of(&pod)),
+        match self.api.send::<Pod>(&request, REQUEST_RETRY_BUDGET).await {
+            Ok(pod) => Ok(PodSnapshot::of(&pod)),
             Err(failure) if failure.code() == Some(404) => {
                 Err(absent("there is no such sandbox").with_http_status(404))
             }
@@ -210,7 +210,7 @@ impl Cluster {
             ..DeleteParams::default()
         };
         let request = built(self.pods().delete(name, &params))?;
-        match self.api.send::<Pod>(&request, LONG_PATIENCE).await {
+        match self.api.send::<Pod>(&request, CREATE_RETRY_BUDGET).await {
             Ok(_) => Ok(true),
             Err(failure) if failure.code() == Some(404) => Ok(false),
             Err(failure) if failure.code() == Some(409) => match resource_version {
@@ -223,8 +223,8 @@ impl Cluster {
     }
 
     /// Follows one Pod and its events in background tasks that end when the [`Watch`] is dropped.
-    pub(crate) fn watch(&self, observed: &Observed, unschedulable_grace: Duration) -> Watch {
-        Watch::start(&self.api, &self.runtime, observed, unschedulable_grace)
+    pub(crate) fn watch(&self, snapshot: &PodSnapshot, unschedulable_grace: Duration) -> Watch {
+        Watch::start(&self.api, &self.runtime, snapshot, unschedulable_grace)
     }
 
     /// A byte stream to `port` of the Pod through the API server, in blocking mode.
@@ -253,7 +253,7 @@ impl Cluster {
         let request = http::Request::get("/version")
             .body(Vec::new())
             .map_err(|e| Error::new(ErrorKind::Unavailable, format!("no request can be made: {e}")))?;
-        self.api.send(&request, PATIENCE).await.map_err(|failure| self.api.error(failure))
+        self.api.send(&request, REQUEST_RETRY_BUDGET).await.map_err(|failure| self.api.error(failure))
     }
 
     /// Lets the holder of `public_key` (one line in OpenSSH's form) log in, by the sandbox's guest, whose file is `guest`. Doing it
@@ -295,13 +295,13 @@ impl Cluster {
             Some(pod) if pod.metadata.uid.as_deref() == Some(uid) => pod,
             _ => return Ok(Some(Verdict::new(Cause::Deleted, "", "the Pod was deleted"))),
         };
-        let observed = Observed::of(&pod);
-        if observed.verdict.is_some() || verdict::is_sound(&pod) {
-            return Ok(observed.verdict);
+        let snapshot = PodSnapshot::of(&pod);
+        if snapshot.verdict.is_some() || verdict::is_sound(&pod) {
+            return Ok(snapshot.verdict);
         }
         // Who may not read events is told what the Pod says.
         let events = self.events(uid).await.unwrap_or_default();
-        Ok(Some(judge(&events).unwrap_or_else(|| verdict::progress(&pod))))
+        Ok(Some(worst_event(&events).unwrap_or_else(|| verdict::progress(&pod))))
     }
 
     async fn events(&self, uid: &str) -> Result<Vec<Event>> {
@@ -325,13 +325,13 @@ impl Cluster {
 }
 
 /// The worst that the events tell, else the last warning.
-fn judge(events: &[Event]) -> Option<Verdict> {
+fn worst_event(events: &[Event]) -> Option<Verdict> {
     let mut warning = None;
     for event in events {
         match verdict::of_event(event) {
-            Sign::Over(verdict) => return Some(verdict),
-            Sign::PullFailed(verdict, _) | Sign::Warning(verdict) => warning = Some(verdict),
-            Sign::Started | Sign::Nothing => {}
+            EventClass::Terminal(verdict) => return Some(verdict),
+            EventClass::PullFailed(verdict, _) | EventClass::Warning(verdict) => warning = Some(verdict),
+            EventClass::Started | EventClass::Nothing => {}
         }
     }
     warning
@@ -417,9 +417,14 @@ mod tests {
     }
 
     fn manifest(config: &Config) -> Manifest {
-        let claim =
-            Claim { name: "box".into(), nonce: "mine".into(), public_key: "k", expires_at: None, hard_limit: None };
-        super::pod(&SandboxSpec::new(), config, &claim).unwrap()
+        let identity = PodIdentity {
+            name: "box".into(),
+            nonce: "mine".into(),
+            public_key: "k",
+            expires_at: None,
+            hard_limit: None,
+        };
+        super::pod(&SandboxSpec::new(), config, &identity).unwrap()
     }
 
     #[test]
@@ -434,7 +439,7 @@ mod tests {
                 Ok(created)
             });
             match created.unwrap() {
-                Ok(observed) => assert!(ours && observed.uid == "u"),
+                Ok(snapshot) => assert!(ours && snapshot.uid == "u"),
                 Err(error) => assert!(!ours && error.kind() == ErrorKind::Conflict, "{error}"),
             }
             let post = "POST /api/v1/namespaces/ns/pods?fieldValidation=Strict";

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::verdict::{self, Fate};
+use super::verdict::{self, PodHealth};
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::guest;
 
@@ -41,7 +41,7 @@ pub enum Phase {
 
 /// Everything we read out of a Pod.
 #[derive(Clone, Debug)]
-pub(crate) struct Observed {
+pub(crate) struct PodSnapshot {
     pub(crate) name: String,
     pub(crate) namespace: String,
     pub(crate) uid: String,
@@ -66,7 +66,7 @@ pub(crate) struct Observed {
     pub(crate) verdict: Option<Verdict>,
 }
 
-impl Observed {
+impl PodSnapshot {
     pub(super) fn of(pod: &Pod) -> Self {
         let meta = &pod.metadata;
         let labels = meta.labels.clone().unwrap_or_default();
@@ -96,8 +96,8 @@ impl Observed {
             expires_at: annotation(EXPIRES_AT).and_then(|text| time(&text)),
             labels,
             verdict: match verdict::of_pod(pod) {
-                Fate::Fine => None,
-                Fate::Waits(verdict) | Fate::Over(verdict) => Some(verdict),
+                PodHealth::Ok => None,
+                PodHealth::Waiting(verdict) | PodHealth::Terminal(verdict) => Some(verdict),
             },
         }
     }
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn reads_what_is_there_and_bears_what_is_not() {
         let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-        let observed = Observed::of(&bare);
+        let observed = PodSnapshot::of(&bare);
         assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 2222, "sandbox"));
         assert!(!is_ours(&bare));
 
@@ -181,7 +181,7 @@ mod tests {
             "status": {"phase": "Running", "podIP": "10.0.0.7"},
         }))
         .unwrap();
-        let observed = Observed::of(&full);
+        let snapshot = PodSnapshot::of(&full);
         assert!(is_ours(&full));
         assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2200, "worker", "i"));
         assert_eq!((observed.phase, observed.owner.as_str()), (Phase::Running, "me"));

@@ -30,7 +30,7 @@ const FAULT: u8 = 1;
 const PORT_LENGTH: usize = 2;
 const PING_EVERY: Duration = Duration::from_secs(15);
 /// A server from which nothing came for this time, pings unanswered, is gone.
-const SILENCE: Duration = Duration::from_secs(45);
+const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// One end of a socket pair whose other end is `port` of the Pod.
 pub(super) async fn open(api: &Api, name: &str, port: u16) -> Result<UnixStream> {
@@ -54,7 +54,7 @@ pub(super) async fn open(api: &Api, name: &str, port: u16) -> Result<UnixStream>
 
 /// What the two directions know of each other.
 #[derive(Default)]
-struct Pulse {
+struct TunnelLiveness {
     /// Bytes sent since the server was last given up to speak.
     sent: AtomicU64,
     /// Pings since the server last spoke.
@@ -68,10 +68,10 @@ where
 {
     let (from_local, to_local) = local.into_split();
     let (mut to_remote, from_remote) = remote.split();
-    let pulse = Pulse::default();
+    let liveness = TunnelLiveness::default();
     let end = {
-        let up = std::pin::pin!(upload(from_local, &mut to_remote, &pulse));
-        let down = std::pin::pin!(download(from_remote, to_local, &pulse));
+        let up = std::pin::pin!(upload(from_local, &mut to_remote, &liveness));
+        let down = std::pin::pin!(download(from_remote, to_local, &liveness));
         match select(up, down).await {
             Either::Left((end, _)) | Either::Right((end, _)) => end,
         }
@@ -82,7 +82,7 @@ where
 }
 
 /// From the local end to the Pod; returns why it ended.
-async fn upload<S>(local: OwnedReadHalf, remote: &mut S, pulse: &Pulse) -> String
+async fn upload<S>(local: OwnedReadHalf, remote: &mut S, liveness: &TunnelLiveness) -> String
 where
     S: Sink<Message, Error = WsError> + Unpin,
 {
@@ -90,7 +90,7 @@ where
     loop {
         if Instant::now() >= next_ping {
             next_ping = Instant::now() + PING_EVERY;
-            pulse.pings.fetch_add(1, Ordering::Relaxed);
+            liveness.pings.fetch_add(1, Ordering::Relaxed);
             if let Err(e) = remote.send(Message::Ping(Default::default())).await {
                 return format!("the API server's side failed: {}", flat(&e));
             }
@@ -103,7 +103,7 @@ where
                 if let Err(e) = remote.feed(Message::binary(frame)).await {
                     return format!("the API server's side failed: {}", flat(&e));
                 }
-                pulse.sent.fetch_add(read as u64, Ordering::Relaxed);
+                liveness.sent.fetch_add(read as u64, Ordering::Relaxed);
             }
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                 drop(frame);
@@ -121,23 +121,25 @@ where
 }
 
 /// From the Pod to the local end; returns why it ended.
-async fn download<S>(mut remote: S, mut local: OwnedWriteHalf, pulse: &Pulse) -> String
+async fn download<S>(mut remote: S, mut local: OwnedWriteHalf, liveness: &TunnelLiveness) -> String
 where
     S: Stream<Item = std::result::Result<Message, WsError>> + Unpin,
 {
     // Bytes of the port number still to come, by channel.
     let mut port = [PORT_LENGTH; 2];
     loop {
-        let message = match timeout(SILENCE, remote.next()).await {
+        let message = match timeout(TUNNEL_IDLE_TIMEOUT, remote.next()).await {
             Ok(Some(Ok(message))) => message,
             Ok(Some(Err(e))) => return format!("the API server's side failed: {}", flat(&e)),
             Ok(None) => return "closed by the API server".into(),
             // A server that takes our bytes is there, though they may stand before our ping in a slow line.
-            Err(_) if pulse.sent.swap(0, Ordering::Relaxed) > 0 || pulse.pings.load(Ordering::Relaxed) < 2 => continue,
-            Err(_) => return format!("nothing came from the API server for {} s", SILENCE.as_secs()),
+            Err(_) if liveness.sent.swap(0, Ordering::Relaxed) > 0 || liveness.pings.load(Ordering::Relaxed) < 2 => {
+                continue;
+            }
+            Err(_) => return format!("nothing came from the API server for {} s", TUNNEL_IDLE_TIMEOUT.as_secs()),
         };
-        pulse.pings.store(0, Ordering::Relaxed);
-        pulse.sent.store(0, Ordering::Relaxed);
+        liveness.pings.store(0, Ordering::Relaxed);
+        liveness.sent.store(0, Ordering::Relaxed);
         if message.is_close() {
             return "closed by the API server".into();
         }

@@ -1,4 +1,4 @@
-//! Judges a Pod and its events: does it do well, does it wait for something, or is it over?
+//! Classifies a Pod and its events: healthy, waiting, or terminal.
 
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodCondition, PodStatus,
@@ -7,33 +7,33 @@ use k8s_openapi::api::core::v1::{
 use super::pod::CONTAINER;
 use crate::error::{Cause, Error, ErrorKind, Verdict};
 
-/// What a Pod can expect.
+/// The health of a Pod by its status.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    /// Nothing is wrong that the Pod's status tells.
-    Fine,
-    /// Something hinders it that may still pass.
-    Waits(Verdict),
+pub(super) enum PodHealth {
+    /// The status shows no problem.
+    Ok,
+    /// A problem that may be temporary.
+    Waiting(Verdict),
     /// It has stopped, or will never start.
-    Over(Verdict),
+    Terminal(Verdict),
 }
 
-/// What an event tells about its Pod.
+/// What an event says about its Pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
+pub(super) enum EventClass {
     /// The sandbox's container has started.
     Started,
-    /// The image could not be pulled, for the given time in a row, for a reason that may pass.
+    /// A pull of the image failed for a reason that may be temporary; the number counts the failures in a row.
     PullFailed(Verdict, i32),
-    /// Something hinders it that may still pass.
+    /// A problem that may be temporary.
     Warning(Verdict),
     /// It will never start.
-    Over(Verdict),
+    Terminal(Verdict),
     /// Nothing that matters here.
     Nothing,
 }
 
-/// A registry that says one of these will say so again.
+/// Errors of a registry that a retry does not change.
 const FINAL_PULL_ERRORS: [&str; 11] = [
     "not found",
     "manifest unknown",
@@ -48,36 +48,36 @@ const FINAL_PULL_ERRORS: [&str; 11] = [
     "dial tcp 127.0.0.1:",
     "dial tcp [::1]:",
 ];
-/// A busy node says these, and then manages.
+/// Errors of a busy node that pass by themselves.
 const PASSING_CONTAINER_ERRORS: [&str; 3] = ["deadline exceeded", "is reserved", "timed out"];
 /// A volume whose Secret or ConfigMap is missing is tried this often, half a second, one and two seconds apart.
 const MOUNT_ATTEMPTS: i32 = 3;
 
-/// The fate of `pod` as its status alone tells it.
-pub(super) fn of_pod(pod: &Pod) -> Fate {
+/// The health of `pod` as its status alone tells it.
+pub(super) fn of_pod(pod: &Pod) -> PodHealth {
     let none = PodStatus::default();
     let status = pod.status.as_ref().unwrap_or(&none);
     let deleted = pod.metadata.deletion_timestamp.is_some();
     let phase = status.phase.as_deref().unwrap_or_default();
     let stopped = matches!(phase, "Failed" | "Succeeded");
     if let Some(verdict) = pod_reason(status).filter(|_| stopped || deleted) {
-        return Fate::Over(verdict);
+        return PodHealth::Terminal(verdict);
     }
     let ends = containers(status).filter_map(end);
     // These explain a deletion; any other end is its consequence.
     let explains = |verdict: &Verdict| matches!(verdict.cause, Cause::OutOfMemory | Cause::Expired);
     if let Some(verdict) = ends.clone().find(|verdict| !deleted || explains(verdict)) {
-        return Fate::Over(verdict);
+        return PodHealth::Terminal(verdict);
     }
     if deleted {
-        return Fate::Over(Verdict::new(Cause::Deleted, "", "the Pod is being deleted"));
+        return PodHealth::Terminal(Verdict::new(Cause::Deleted, "", "the Pod is being deleted"));
     }
     if stopped {
-        return Fate::Over(Verdict::new(Cause::Exited, phase, status.message.as_deref().unwrap_or_default()));
+        return PodHealth::Terminal(Verdict::new(Cause::Exited, phase, status.message.as_deref().unwrap_or_default()));
     }
-    match containers(status).map(waiting).find(|fate| *fate != Fate::Fine) {
-        Some(fate) => fate,
-        None => unschedulable(status).map_or(Fate::Fine, Fate::Waits),
+    match containers(status).map(waiting).find(|health| *health != PodHealth::Ok) {
+        Some(health) => health,
+        None => unschedulable(status).map_or(PodHealth::Ok, PodHealth::Waiting),
     }
 }
 
@@ -118,27 +118,31 @@ pub(super) fn progress(pod: &Pod) -> Verdict {
 }
 
 /// What `event` tells about its Pod.
-pub(super) fn of_event(event: &Event) -> Sign {
+pub(super) fn of_event(event: &Event) -> EventClass {
     let message = event.message.as_deref().unwrap_or_default();
     let reason = event.reason.as_deref().unwrap_or_default();
     let field = event.involved_object.field_path.as_deref().unwrap_or_default();
     let times = event.series.as_ref().and_then(|series| series.count).or(event.count).unwrap_or(1);
     let verdict = |cause| Verdict::new(cause, reason, message);
     match reason {
-        "Started" if field == format!("spec.containers{{{CONTAINER}}}") => Sign::Started,
+        "Started" if field == format!("spec.containers{{{CONTAINER}}}") => EventClass::Started,
         "Failed" if message.starts_with("Failed to pull image") && concerns_start(field) => {
             let verdict = Verdict::new(Cause::ImagePull, "ErrImagePull", message);
-            if is_final_pull_error(message) { Sign::Over(verdict) } else { Sign::PullFailed(verdict, times) }
+            if is_final_pull_error(message) {
+                EventClass::Terminal(verdict)
+            } else {
+                EventClass::PullFailed(verdict, times)
+            }
         }
         "FailedMount" if times >= MOUNT_ATTEMPTS && message.contains("not found") => {
-            Sign::Over(verdict(Cause::Configuration))
+            EventClass::Terminal(verdict(Cause::Configuration))
         }
         // Said of every Pod in a cluster without DNS, whatever becomes of it.
-        "MissingClusterDNS" => Sign::Nothing,
-        "NodeNotReady" | "TaintManagerEviction" => Sign::Warning(verdict(Cause::NodeLost)),
-        "Evicted" | "Preempted" => Sign::Warning(verdict(Cause::Evicted)),
-        _ if event.type_.as_deref() == Some("Warning") => Sign::Warning(verdict(Cause::Pending)),
-        _ => Sign::Nothing,
+        "MissingClusterDNS" => EventClass::Nothing,
+        "NodeNotReady" | "TaintManagerEviction" => EventClass::Warning(verdict(Cause::NodeLost)),
+        "Evicted" | "Preempted" => EventClass::Warning(verdict(Cause::Evicted)),
+        _ if event.type_.as_deref() == Some("Warning") => EventClass::Warning(verdict(Cause::Pending)),
+        _ => EventClass::Nothing,
     }
 }
 
@@ -240,24 +244,24 @@ fn ended(name: &str, terminated: &ContainerStateTerminated) -> Verdict {
     Verdict::new(cause, reason, format!("{whose}{how}{separator}{left}"))
 }
 
-fn waiting(container: &ContainerStatus) -> Fate {
-    let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else { return Fate::Fine };
+fn waiting(container: &ContainerStatus) -> PodHealth {
+    let Some(waiting) = container.state.as_ref().and_then(|state| state.waiting.as_ref()) else { return PodHealth::Ok };
     let reason = waiting.reason.as_deref().unwrap_or_default();
     let message = waiting.message.as_deref().unwrap_or_default();
     match reason {
         "InvalidImageName" | "ErrImageNeverPull" | "SignatureValidationFailed" => {
-            Fate::Over(Verdict::new(Cause::ImagePull, reason, message))
+            PodHealth::Terminal(Verdict::new(Cause::ImagePull, reason, message))
         }
         "ErrImagePull" | "ImagePullBackOff" | "ErrImageInspect" | "RegistryUnavailable" => {
             let verdict = Verdict::new(Cause::ImagePull, reason, message);
-            if is_final_pull_error(message) { Fate::Over(verdict) } else { Fate::Waits(verdict) }
+            if is_final_pull_error(message) { PodHealth::Terminal(verdict) } else { PodHealth::Waiting(verdict) }
         }
         "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" | "PostStartHookError" => {
             let verdict = Verdict::new(Cause::Configuration, reason, message);
             let passes = PASSING_CONTAINER_ERRORS.iter().any(|text| message.contains(text));
-            if passes { Fate::Waits(verdict) } else { Fate::Over(verdict) }
+            if passes { PodHealth::Waiting(verdict) } else { PodHealth::Terminal(verdict) }
         }
-        _ => Fate::Fine,
+        _ => PodHealth::Ok,
     }
 }
 
@@ -272,11 +276,11 @@ mod tests {
 
     use super::*;
 
-    fn fate(status: Value) -> Fate {
+    fn health(status: Value) -> PodHealth {
         of_pod(&serde_json::from_value(json!({"metadata": {"name": "a"}, "status": status})).unwrap())
     }
 
-    fn deleted(status: Value) -> Fate {
+    fn deleted(status: Value) -> PodHealth {
         let meta = json!({"name": "a", "deletionTimestamp": "2026-01-02T03:04:05Z"});
         of_pod(&serde_json::from_value(json!({"metadata": meta, "status": status})).unwrap())
     }
@@ -296,40 +300,44 @@ mod tests {
         container("Failed", json!({"terminated": {"reason": reason, "exitCode": code, "message": message}}))
     }
 
-    fn over(fate: Fate) -> (Cause, String) {
-        match fate {
-            Fate::Over(verdict) => (verdict.cause, verdict.to_string()),
+    fn terminal(health: PodHealth) -> (Cause, String) {
+        match health {
+            PodHealth::Terminal(verdict) => (verdict.cause, verdict.to_string()),
             other => panic!("not over: {other:?}"),
         }
     }
 
     #[test]
     fn knows_what_is_over() {
-        for (fate, cause, text) in [
-            (fate(waiting("ErrImagePull", "not found")), Cause::ImagePull, "ErrImagePull: not found"),
-            (fate(waiting("InvalidImageName", "bad")), Cause::ImagePull, "InvalidImageName: bad"),
+        for (health, cause, text) in [
+            (health(waiting("ErrImagePull", "not found")), Cause::ImagePull, "ErrImagePull: not found"),
+            (health(waiting("InvalidImageName", "bad")), Cause::ImagePull, "InvalidImageName: bad"),
             (
-                fate(waiting("CreateContainerConfigError", "secret \"s\" not found")),
+                health(waiting("CreateContainerConfigError", "secret \"s\" not found")),
                 Cause::Configuration,
                 "CreateContainerConfigError: secret \"s\" not found",
             ),
-            (fate(terminated("Error", 64, "no sshd\n")), Cause::Exited, "Error: exit code 64: no sshd"),
-            (fate(terminated("Completed", 0, "")), Cause::Exited, "Completed: exit code 0"),
-            (fate(terminated("OOMKilled", 137, "")), Cause::OutOfMemory, "OOMKilled: exit code 137"),
+            (health(terminated("Error", 64, "no sshd\n")), Cause::Exited, "Error: exit code 64: no sshd"),
+            (health(terminated("Completed", 0, "")), Cause::Exited, "Completed: exit code 0"),
+            (health(terminated("OOMKilled", 137, "")), Cause::OutOfMemory, "OOMKilled: exit code 137"),
             (
-                fate(terminated("StartError", 128, "no /bin/sh")),
+                health(terminated("StartError", 128, "no /bin/sh")),
                 Cause::Configuration,
                 "StartError: exit code 128: no /bin/sh",
             ),
-            (fate(terminated("Error", 255, "expired\n")), Cause::Expired, "Error: exit code 255: expired"),
+            (health(terminated("Error", 255, "expired\n")), Cause::Expired, "Error: exit code 255: expired"),
             (
-                fate(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"})),
+                health(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"})),
                 Cause::DeadlineExceeded,
                 "DeadlineExceeded: too long",
             ),
-            (fate(json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})), Cause::Evicted, "Evicted: disk"),
-            (fate(json!({"phase": "Failed", "reason": "OutOfcpu"})), Cause::Unschedulable, "OutOfcpu"),
-            (fate(json!({"phase": "Failed", "reason": "SysctlForbidden"})), Cause::Rejected, "SysctlForbidden"),
+            (
+                health(json!({"phase": "Failed", "reason": "Evicted", "message": "disk"})),
+                Cause::Evicted,
+                "Evicted: disk",
+            ),
+            (health(json!({"phase": "Failed", "reason": "OutOfcpu"})), Cause::Unschedulable, "OutOfcpu"),
+            (health(json!({"phase": "Failed", "reason": "SysctlForbidden"})), Cause::Rejected, "SysctlForbidden"),
             (deleted(json!({"phase": "Running"})), Cause::Deleted, "the Pod is being deleted"),
             // What a deletion does to a container is no cause of its own, unless it explains the deletion.
             (deleted(terminated("Error", 255, "")), Cause::Deleted, "the Pod is being deleted"),
@@ -341,7 +349,7 @@ mod tests {
                 "DeletionByTaintManager: gone",
             ),
         ] {
-            assert_eq!(over(fate), (cause, text.to_owned()));
+            assert_eq!(terminal(health), (cause, text.to_owned()));
         }
     }
 
@@ -357,14 +365,14 @@ mod tests {
                 Cause::Unschedulable,
             ),
         ] {
-            match fate(status) {
-                Fate::Waits(verdict) => assert_eq!(verdict.cause, cause),
+            match health(status) {
+                PodHealth::Waiting(verdict) => assert_eq!(verdict.cause, cause),
                 other => panic!("does not wait: {other:?}"),
             }
         }
-        assert_eq!(fate(waiting("ContainerCreating", "")), Fate::Fine);
-        assert_eq!(fate(json!({"phase": "Pending"})), Fate::Fine);
-        assert_eq!(fate(container("Running", json!({"running": {}}))), Fate::Fine);
+        assert_eq!(health(waiting("ContainerCreating", "")), PodHealth::Ok);
+        assert_eq!(health(json!({"phase": "Pending"})), PodHealth::Ok);
+        assert_eq!(health(container("Running", json!({"running": {}}))), PodHealth::Ok);
     }
 
     #[test]
@@ -373,15 +381,15 @@ mod tests {
             let ended = json!({"terminated": {"exitCode": code, "reason": "Error"}});
             json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": ended})
         };
-        assert_eq!(fate(json!({"phase": "Running", "containerStatuses": [state("other", 1)]})), Fate::Fine);
-        assert_eq!(fate(json!({"phase": "Pending", "initContainerStatuses": [state("first", 0)]})), Fate::Fine);
-        let (cause, text) = over(fate(json!({"phase": "Pending", "initContainerStatuses": [state("first", 3)]})));
+        assert_eq!(health(json!({"phase": "Running", "containerStatuses": [state("other", 1)]})), PodHealth::Ok);
+        assert_eq!(health(json!({"phase": "Pending", "initContainerStatuses": [state("first", 0)]})), PodHealth::Ok);
+        let (cause, text) = terminal(health(json!({"phase": "Pending", "initContainerStatuses": [state("first", 3)]})));
         assert_eq!((cause, text.as_str()), (Cause::Exited, "Error: container first: exit code 3"));
     }
 
     #[test]
     fn reads_events() {
-        let sign = |kind: &str, reason: &str, message: &str, field: &str, count: i32| {
+        let class_of = |kind: &str, reason: &str, message: &str, field: &str, count: i32| {
             of_event(
                 &serde_json::from_value(json!({
                     "metadata": {"name": "e"}, "type": kind, "reason": reason, "message": message, "count": count,
@@ -391,17 +399,22 @@ mod tests {
             )
         };
         let own = "spec.containers{sandbox}";
-        assert_eq!(sign("Normal", "Started", "Started container", own, 1), Sign::Started);
-        assert_eq!(sign("Normal", "Started", "Started container", "spec.initContainers{sandbox}", 1), Sign::Nothing);
+        assert_eq!(class_of("Normal", "Started", "Started container", own, 1), EventClass::Started);
+        assert_eq!(
+            class_of("Normal", "Started", "Started container", "spec.initContainers{sandbox}", 1),
+            EventClass::Nothing
+        );
         let pull = |why: &str, field: &str, count| {
-            sign("Warning", "Failed", &format!("Failed to pull image \"i\": {why}"), field, count)
+            class_of("Warning", "Failed", &format!("Failed to pull image \"i\": {why}"), field, count)
         };
-        assert!(matches!(pull("not found", own, 1), Sign::Over(verdict) if verdict.cause == Cause::ImagePull));
-        assert!(matches!(pull("i/o timeout", own, 2), Sign::PullFailed(_, 2)));
-        assert!(matches!(pull("not found", "spec.containers{other}", 1), Sign::Warning(_)));
-        let mount = |count| sign("Warning", "FailedMount", "secret \"s\" not found", "", count);
-        assert!(matches!(mount(1), Sign::Warning(_)));
-        assert!(matches!(mount(3), Sign::Over(verdict) if verdict.cause == Cause::Configuration));
-        assert!(matches!(sign("Warning", "FailedCreatePodSandBox", "no IP", "", 9), Sign::Warning(_)));
+        assert!(
+            matches!(pull("not found", own, 1), EventClass::Terminal(verdict) if verdict.cause == Cause::ImagePull)
+        );
+        assert!(matches!(pull("i/o timeout", own, 2), EventClass::PullFailed(_, 2)));
+        assert!(matches!(pull("not found", "spec.containers{other}", 1), EventClass::Warning(_)));
+        let mount = |count| class_of("Warning", "FailedMount", "secret \"s\" not found", "", count);
+        assert!(matches!(mount(1), EventClass::Warning(_)));
+        assert!(matches!(mount(3), EventClass::Terminal(verdict) if verdict.cause == Cause::Configuration));
+        assert!(matches!(class_of("Warning", "FailedCreatePodSandBox", "no IP", "", 9), EventClass::Warning(_)));
     }
 }

@@ -16,26 +16,26 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::api::{ANSWER_TIMEOUT, Api, Backoff, Failure};
-use super::pod::{Observed, address};
-use super::verdict::{self, Fate, Sign, create_error};
+use super::pod::{PodSnapshot, address};
+use super::verdict::{self, EventClass, PodHealth, create_error};
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 /// The API server ends a watch after this time, and it is started anew.
 const SERVER_TIMEOUT_S: u32 = 240;
 /// A stream on which nothing came for this time is dead.
-const SILENCE: Duration = Duration::from_secs(SERVER_TIMEOUT_S as u64 + 15);
+const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(SERVER_TIMEOUT_S as u64 + 15);
 /// A pull that fails for a reason that may pass fails for good at this attempt.
 const PULL_ATTEMPTS: i32 = 2;
 
 /// Background tasks that follow one Pod; they end when this is dropped.
 pub(crate) struct Watch {
-    known: Receiver<Known>,
+    state: Receiver<WatchState>,
     _tasks: JoinSet<()>,
 }
 
 /// What is known about the Pod.
 #[derive(Clone, Debug)]
-struct Known {
+struct WatchState {
     started: bool,
     address: Option<IpAddr>,
     /// Why it stopped or can't start. The first reason stays.
@@ -45,16 +45,16 @@ struct Known {
 }
 
 impl Watch {
-    pub(super) fn start(api: &Api, runtime: &Handle, pod: &Observed, unschedulable_grace: Duration) -> Self {
-        let (sender, known) = channel(Known {
+    pub(super) fn start(api: &Api, runtime: &Handle, pod: &PodSnapshot, unschedulable_grace: Duration) -> Self {
+        let (sender, state) = channel(WatchState {
             started: false,
             address: pod.pod_ip,
             over: None,
             progress: Verdict::new(Cause::Pending, "Pending", ""),
             warning: None,
         });
-        let events = Events { api: api.clone(), uid: pod.uid.clone(), known: sender.clone() };
-        let pod = Follower {
+        let events = Events { api: api.clone(), uid: pod.uid.clone(), state: sender.clone() };
+        let pod = PodWatcher {
             api: api.clone(),
             name: pod.name.clone(),
             uid: pod.uid.clone(),
@@ -63,12 +63,12 @@ impl Watch {
             unschedulable: None,
             failed_pulls: 0,
             pull_reason: String::new(),
-            known: sender,
+            state: sender,
         };
         let mut tasks = JoinSet::new();
         tasks.spawn_on(pod.run(), runtime);
         tasks.spawn_on(events.run(), runtime);
-        Self { known, _tasks: tasks }
+        Self { state, _tasks: tasks }
     }
 
     /// Resolves when connecting through the tunnel is worth a try: the container has started.
@@ -76,13 +76,13 @@ impl Watch {
     /// # Errors
     /// [`ErrorKind::Create`] with a verdict as soon as the cluster knows why it can't start.
     pub(crate) async fn started(&mut self) -> Result<()> {
-        self.until(|known| known.started).await.map(drop)
+        self.until(|state| state.started).await.map(drop)
     }
 
     /// Resolves when the Pod's address is known; fails as [`started`](Self::started) does.
     pub(crate) async fn address(&mut self) -> Result<IpAddr> {
-        let known = self.until(|known| known.address.is_some()).await?;
-        known.address.ok_or_else(lost)
+        let state = self.until(|state| state.address.is_some()).await?;
+        state.address.ok_or_else(lost)
     }
 
     /// Resolves when the cluster knows why the Pod stopped or can't start.
@@ -95,23 +95,23 @@ impl Watch {
 
     /// The last state that was seen, for the error of a caller whose time ran out.
     pub(crate) fn last_state(&self) -> Verdict {
-        let known = self.known.borrow();
-        if let Some(verdict) = &known.over {
+        let state = self.state.borrow();
+        if let Some(verdict) = &state.over {
             return verdict.clone();
         }
-        let mut last = known.progress.clone();
-        if let Some(warning) = known.warning.as_ref().filter(|warning| warning.message != last.message) {
+        let mut last = state.progress.clone();
+        if let Some(warning) = state.warning.as_ref().filter(|warning| warning.message != last.message) {
             let separator = if last.message.is_empty() { "" } else { "; " };
             last.message = format!("{}{separator}last warning: {warning}", last.message);
         }
         last
     }
 
-    async fn until(&mut self, ready: impl Fn(&Known) -> bool) -> Result<Known> {
-        let known = self.known.wait_for(|known| known.over.is_some() || ready(known)).await.map_err(|_| lost())?;
-        match &known.over {
+    async fn until(&mut self, ready: impl Fn(&WatchState) -> bool) -> Result<WatchState> {
+        let state = self.state.wait_for(|state| state.over.is_some() || ready(state)).await.map_err(|_| lost())?;
+        match &state.over {
             Some(verdict) => Err(create_error(verdict.clone())),
-            None => Ok(known.clone()),
+            None => Ok(state.clone()),
         }
     }
 }
@@ -121,7 +121,7 @@ fn lost() -> Error {
     Error::new(ErrorKind::Unavailable, "the Pod can't be watched any more")
 }
 
-impl Known {
+impl WatchState {
     /// The first verdict stays: what follows is its consequence.
     fn end(&mut self, verdict: Verdict) {
         log::debug!("{:?}: {verdict}", verdict.cause);
@@ -130,7 +130,7 @@ impl Known {
 }
 
 /// Follows the Pod itself.
-struct Follower {
+struct PodWatcher {
     api: Api,
     name: String,
     uid: String,
@@ -141,13 +141,13 @@ struct Follower {
     unschedulable: Option<(Instant, Verdict)>,
     failed_pulls: i32,
     pull_reason: String,
-    known: Sender<Known>,
+    state: Sender<WatchState>,
 }
 
-impl Follower {
+impl PodWatcher {
     async fn run(mut self) {
         let mut backoff = Backoff::new();
-        while self.known.borrow().over.is_none() {
+        while self.state.borrow().over.is_none() {
             let began = Instant::now();
             match self.stream().await {
                 Ok(()) => sleep(backoff.pause_after(began)).await,
@@ -155,7 +155,7 @@ impl Follower {
                 Err(failure) => {
                     log::debug!("watching the Pod {}: {}", self.name, self.api.error(failure));
                     sleep(backoff.pause_after(began)).await;
-                    self.look().await;
+                    self.refresh().await;
                 }
             }
         }
@@ -163,11 +163,11 @@ impl Follower {
 
     async fn stream(&mut self) -> std::result::Result<(), Failure> {
         let mut stream = pin!(pods(&self.api, &self.name, &self.version).await?);
-        let mut dead = Instant::now() + SILENCE;
+        let mut dead = Instant::now() + WATCH_IDLE_TIMEOUT;
         loop {
-            let patience_ends =
+            let grace_ends =
                 self.unschedulable.as_ref().and_then(|(since, _)| since.checked_add(self.unschedulable_grace));
-            let wake = patience_ends.map_or(dead, |end| end.min(dead));
+            let wake = grace_ends.map_or(dead, |end| end.min(dead));
             match timeout_at(wake, stream.try_next()).await {
                 Err(_) if wake == dead => return Err(Failure::Silent),
                 Err(_) => {
@@ -186,15 +186,15 @@ impl Follower {
                     Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
                 },
             }
-            if self.known.borrow().over.is_some() {
+            if self.state.borrow().over.is_some() {
                 return Ok(());
             }
-            dead = Instant::now() + SILENCE;
+            dead = Instant::now() + WATCH_IDLE_TIMEOUT;
         }
     }
 
-    async fn look(&mut self) {
-        match look(&self.api, &self.name).await {
+    async fn refresh(&mut self) {
+        match get_pod(&self.api, &self.name).await {
             Ok(pod) => self.see(&pod),
             Err(failure) if failure.code() == Some(404) => self.gone(),
             Err(failure) => log::debug!("looking at the Pod {}: {}", self.name, self.api.error(failure)),
@@ -208,23 +208,23 @@ impl Follower {
         if let Some(version) = &pod.metadata.resource_version {
             self.version.clone_from(version);
         }
-        let over = self.judge(verdict::of_pod(pod));
-        self.known.send_modify(|known| {
-            known.started |= verdict::runs(pod);
-            known.address = address(pod).or(known.address);
-            known.progress = verdict::progress(pod);
+        let over = self.terminal_verdict(verdict::of_pod(pod));
+        self.state.send_modify(|state| {
+            state.started |= verdict::runs(pod);
+            state.address = address(pod).or(state.address);
+            state.progress = verdict::progress(pod);
             if let Some(verdict) = over {
-                known.end(verdict);
+                state.end(verdict);
             }
         });
     }
 
-    /// Whether patience is at its end with a Pod of this fate.
-    fn judge(&mut self, fate: Fate) -> Option<Verdict> {
+    /// The final verdict, at once or when a waiting Pod has failed often enough.
+    fn terminal_verdict(&mut self, fate: PodHealth) -> Option<Verdict> {
         let waits = match fate {
-            Fate::Over(verdict) => return Some(verdict),
-            Fate::Waits(verdict) => Some(verdict),
-            Fate::Fine => None,
+            PodHealth::Terminal(verdict) => return Some(verdict),
+            PodHealth::Waiting(verdict) => Some(verdict),
+            PodHealth::Ok => None,
         };
         let unschedulable = waits.clone().filter(|verdict| verdict.cause == Cause::Unschedulable);
         self.unschedulable = unschedulable.map(|verdict| match self.unschedulable.take() {
@@ -244,7 +244,7 @@ impl Follower {
     }
 
     fn end(&self, verdict: Verdict) {
-        self.known.send_modify(|known| known.end(verdict));
+        self.state.send_modify(|state| state.end(verdict));
     }
 }
 
@@ -252,13 +252,13 @@ impl Follower {
 struct Events {
     api: Api,
     uid: String,
-    known: Sender<Known>,
+    state: Sender<WatchState>,
 }
 
 impl Events {
     async fn run(self) {
         let mut backoff = Backoff::new();
-        while self.known.borrow().over.is_none() {
+        while self.state.borrow().over.is_none() {
             let began = Instant::now();
             match self.stream().await {
                 Ok(()) => {}
@@ -279,34 +279,34 @@ impl Events {
         // Version 0: what happened until now, then what follows. Seeing an event twice does no harm.
         let mut stream = pin!(open::<Event>(&self.api, url, &params, "0").await?);
         loop {
-            match timeout(SILENCE, stream.try_next()).await.map_err(|_| Failure::Silent)?? {
+            match timeout(WATCH_IDLE_TIMEOUT, stream.try_next()).await.map_err(|_| Failure::Silent)?? {
                 None => return Ok(()),
                 Some(WatchEvent::Added(event) | WatchEvent::Modified(event)) => self.see(&event),
                 Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
                 Some(WatchEvent::Deleted(_) | WatchEvent::Bookmark(_)) => {}
             }
-            if self.known.borrow().over.is_some() {
+            if self.state.borrow().over.is_some() {
                 return Ok(());
             }
         }
     }
 
     fn see(&self, event: &Event) {
-        let sign = verdict::of_event(event);
-        log::trace!("event {:?}: {sign:?}", event.reason);
-        self.known.send_modify(|known| match sign {
-            Sign::Started => known.started = true,
-            Sign::Over(verdict) => known.end(verdict),
-            Sign::PullFailed(verdict, times) if times >= PULL_ATTEMPTS => known.end(verdict),
-            Sign::PullFailed(verdict, _) | Sign::Warning(verdict) => known.warning = Some(verdict),
-            Sign::Nothing => {}
+        let class = verdict::of_event(event);
+        log::trace!("event {:?}: {class:?}", event.reason);
+        self.state.send_modify(|state| match class {
+            EventClass::Started => state.started = true,
+            EventClass::Terminal(verdict) => state.end(verdict),
+            EventClass::PullFailed(verdict, times) if times >= PULL_ATTEMPTS => state.end(verdict),
+            EventClass::PullFailed(verdict, _) | EventClass::Warning(verdict) => state.warning = Some(verdict),
+            EventClass::Nothing => {}
         });
     }
 }
 
 impl std::fmt::Debug for Watch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Watch").field("known", &*self.known.borrow()).finish_non_exhaustive()
+        f.debug_struct("Watch").field("state", &*self.state.borrow()).finish_non_exhaustive()
     }
 }
 
@@ -315,7 +315,7 @@ impl std::fmt::Debug for Watch {
 pub(super) async fn until_gone(api: &Api, name: &str, uid: &str) {
     let mut backoff = Backoff::new();
     loop {
-        let version = match look(api, name).await {
+        let version = match get_pod(api, name).await {
             Ok(pod) if pod.metadata.uid.as_deref() == Some(uid) => pod.metadata.resource_version.unwrap_or_default(),
             Ok(_) => return,
             Err(failure) if failure.code() == Some(404) => return,
@@ -338,7 +338,7 @@ pub(super) async fn until_gone(api: &Api, name: &str, uid: &str) {
 async fn goes(api: &Api, name: &str, uid: &str, version: &str) -> std::result::Result<bool, Failure> {
     let mut stream = pin!(pods(api, name, version).await?);
     loop {
-        match timeout(SILENCE, stream.try_next()).await.map_err(|_| Failure::Silent)?? {
+        match timeout(WATCH_IDLE_TIMEOUT, stream.try_next()).await.map_err(|_| Failure::Silent)?? {
             None => return Ok(false),
             Some(WatchEvent::Deleted(pod)) if pod.metadata.uid.as_deref() == Some(uid) => return Ok(true),
             Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
@@ -347,7 +347,7 @@ async fn goes(api: &Api, name: &str, uid: &str, version: &str) -> std::result::R
     }
 }
 
-async fn look(api: &Api, name: &str) -> std::result::Result<Pod, Failure> {
+async fn get_pod(api: &Api, name: &str) -> std::result::Result<Pod, Failure> {
     let url = Pod::url_path(&(), Some(&api.namespace));
     let request = Request::new(url).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
     api.send(&request, Duration::ZERO).await

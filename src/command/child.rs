@@ -17,7 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
 use crate::fork::ForkGuard;
-use crate::ssh::commands::{Control, Size, StreamId, Streams};
+use crate::ssh::commands::{ControlRequest, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///
@@ -64,7 +64,7 @@ pub(super) struct Shared {
     process: ForkGuard,
     state: Mutex<State>,
     changed: Condvar,
-    controls: Mutex<VecDeque<Control>>,
+    requests: Mutex<VecDeque<ControlRequest>>,
     /// A byte written here makes the thread look for them.
     wake_tx: UnixStream,
 }
@@ -96,9 +96,9 @@ impl Child {
         for ours in [&wake_tx, &wake_rx, &stdin, &out, &stdout, &err, &stderr] {
             ours.set_nonblocking(true).map_err(unusable)?;
         }
-        let (state, changed, controls) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let (state, changed, requests) = (Mutex::default(), Condvar::new(), Mutex::default());
         let process = ForkGuard::current();
-        let shared = Arc::new(Shared { process, state, changed, controls, wake_tx });
+        let shared = Arc::new(Shared { process, state, changed, requests, wake_tx });
         let mut pipes = Pipes::new(Arc::clone(&shared), wake_rx, input, [out, err]);
         let (output_limit, command) = (command.output_limit, command.with_more_input());
         let run = move || {
@@ -113,7 +113,7 @@ impl Child {
         });
         let id = started.map_err(|e| match e.kind() {
             ErrorKind::Cancelled => {
-                shared.give(Control::Kill);
+                shared.request(ControlRequest::Kill);
                 e.context("the command is killed as soon as it starts")
             }
             _ => e,
@@ -184,7 +184,7 @@ impl Child {
         self.collect(self.stdout.as_ref(), self.stderr.as_ref())
     }
 
-    /// For who has to take a lock first, which another thread may have held when this process was forked.
+    /// Call this before taking a lock: after `fork` its owner may not exist.
     pub(crate) fn check_process(&self) -> Result<()> {
         self.shared.process.check()
     }
@@ -214,7 +214,7 @@ impl Child {
     /// [`ErrorKind::Forked`]; a command that has ended needs no signal.
     pub fn kill(&self) -> Result<()> {
         self.shared.process.check()?;
-        self.shared.give(Control::Kill);
+        self.shared.request(ControlRequest::Kill);
         Ok(())
     }
 
@@ -234,14 +234,14 @@ impl Child {
     pub fn signal(&self, name: &str) -> Result<()> {
         check_signal(name)?;
         self.shared.process.check()?;
-        self.shared.give(Control::Signal(name.to_owned()));
+        self.shared.request(ControlRequest::Signal(name.to_owned()));
         Ok(())
     }
 
     /// Tells the command that its terminal has another size, in characters.
     pub fn resize(&self, columns: u16, rows: u16) {
         if self.shared.process.is_current() {
-            self.shared.give(Control::Resize(Size { columns, rows }));
+            self.shared.request(ControlRequest::Resize(Size { columns, rows }));
         }
     }
 }
@@ -299,14 +299,14 @@ impl Shared {
         });
     }
 
-    fn give(&self, control: Control) {
-        self.controls.lock().push_back(control);
+    fn request(&self, control: ControlRequest) {
+        self.requests.lock().push_back(control);
         // A full socket wakes the thread anyway; EPIPE means that it has ended.
         let _ = (&self.wake_tx).write(&[0]);
     }
 
-    pub(super) fn next_control(&self) -> Option<Control> {
-        self.controls.lock().pop_front()
+    pub(super) fn next_request(&self) -> Option<ControlRequest> {
+        self.requests.lock().pop_front()
     }
 }
 

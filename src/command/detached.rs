@@ -8,7 +8,7 @@ use sandbox_protocol::{
 };
 
 use super::request::{milliseconds, never_ran};
-use super::streams::{Collector, Fed, Receiver};
+use super::streams::{Collector, PrefixedStreams, Receiver};
 use super::{Command, ExitStatus, NOT_PROVED, OutputStream, Stdin, failed, is_gone};
 use crate::deadline::Deadline;
 use crate::error::{self, Error, ErrorKind, Result};
@@ -74,7 +74,7 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
     });
     detached.repeatedly(detached.time(), |deadline| {
         let mut streams = NoStreams;
-        detached.ask(&request, &mut Fed::new(input.take()?, &mut streams), deadline).map(drop)
+        detached.ask(&request, &mut PrefixedStreams::new(input.take()?, &mut streams), deadline).map(drop)
     })?;
     Ok(detached)
 }

@@ -64,13 +64,13 @@ impl Stdin {
     }
 
     /// The input for one run.
-    pub(super) fn take(&self) -> Result<Taken<'_>> {
+    pub(super) fn take(&self) -> Result<RunInput<'_>> {
         let is_there = match &self.0 {
             Source::Bytes(_) => true,
             Source::Descriptor(descriptor) => descriptor.lock().is_some(),
             Source::Reader(reader) => reader.lock().is_some(),
         };
-        if is_there { Ok(Taken { stdin: self, flow: None }) } else { Err(used_up()) }
+        if is_there { Ok(RunInput { stdin: self, state: None }) } else { Err(used_up()) }
     }
 }
 
@@ -137,15 +137,15 @@ impl fmt::Debug for Stdin {
 }
 
 /// The input of one run. Nothing is read before the command has been requested.
-pub(super) struct Taken<'a> {
+pub(super) struct RunInput<'a> {
     stdin: &'a Stdin,
-    flow: Option<Flow>,
+    state: Option<InputState>,
 }
 
 /// An input that flows.
-enum Flow {
+enum InputState {
     Bytes { bytes: Arc<[u8]>, sent: usize },
-    File { inflow: Inflow, failure: Failure },
+    File { reader: FdReader, failure: Failure },
     End,
 }
 
@@ -153,12 +153,12 @@ enum Flow {
 type Failure = Option<Arc<Mutex<Option<io::Error>>>>;
 
 /// What comes out of a descriptor, read when it has something and everything before is sent.
-pub(super) struct Inflow {
+pub(super) struct FdReader {
     file: File,
     unsent: Vec<u8>,
 }
 
-impl Inflow {
+impl FdReader {
     pub(super) fn new(descriptor: impl Into<OwnedFd>) -> Self {
         Self { file: File::from(descriptor.into()), unsent: Vec::new() }
     }
@@ -191,55 +191,55 @@ impl Inflow {
     }
 }
 
-impl Taken<'_> {
+impl RunInput<'_> {
     /// What there is to send; `None` after the end.
     pub(super) fn next(&mut self) -> Result<Option<Input<'_>>> {
-        let flow = match self.flow.take() {
-            Some(flow) => flow,
-            None => Flow::open(self.stdin)?,
+        let state = match self.state.take() {
+            Some(state) => state,
+            None => InputState::open(self.stdin)?,
         };
-        let flow = self.flow.insert(flow);
-        flow.fill()?;
-        Ok(match flow {
-            Flow::Bytes { bytes, sent } => Some(Input::Bytes(&bytes[*sent..])),
-            Flow::File { inflow, .. } => Some(inflow.input()),
-            Flow::End => None,
+        let state = self.state.insert(state);
+        state.fill()?;
+        Ok(match state {
+            InputState::Bytes { bytes, sent } => Some(Input::Bytes(&bytes[*sent..])),
+            InputState::File { reader, .. } => Some(reader.input()),
+            InputState::End => None,
         })
     }
 
     pub(super) fn sent(&mut self, length: usize) {
-        match &mut self.flow {
-            Some(Flow::Bytes { sent, .. }) => *sent += length,
-            Some(Flow::File { inflow, .. }) => inflow.sent(length),
-            Some(Flow::End) | None => {}
+        match &mut self.state {
+            Some(InputState::Bytes { sent, .. }) => *sent += length,
+            Some(InputState::File { reader, .. }) => reader.sent(length),
+            Some(InputState::End) | None => {}
         }
     }
 
     pub(super) fn is_at_end(&self) -> bool {
-        matches!(self.flow, Some(Flow::End))
+        matches!(self.state, Some(InputState::End))
     }
 
     /// What to wait for if there was nothing.
     pub(super) fn awaited(&self) -> Option<Awaited<'_>> {
-        match &self.flow {
-            Some(Flow::File { inflow, .. }) => inflow.awaited(),
+        match &self.state {
+            Some(InputState::File { reader, .. }) => reader.awaited(),
             _ => None,
         }
     }
 }
 
-impl Flow {
+impl InputState {
     fn open(stdin: &Stdin) -> Result<Self> {
         match &stdin.0 {
             Source::Bytes(bytes) => Ok(Self::Bytes { bytes: Arc::clone(bytes), sent: 0 }),
             Source::Descriptor(descriptor) => {
                 let descriptor = descriptor.lock().take().ok_or_else(used_up)?;
-                Ok(Self::File { inflow: Inflow::new(descriptor), failure: None })
+                Ok(Self::File { reader: FdReader::new(descriptor), failure: None })
             }
             Source::Reader(reader) => {
                 let reader = reader.lock().take().ok_or_else(used_up)?;
-                let (inflow, failure) = pump(reader).map_err(|e| unreadable(&e))?;
-                Ok(Self::File { inflow, failure: Some(failure) })
+                let (reader, failure) = pump(reader).map_err(|e| unreadable(&e))?;
+                Ok(Self::File { reader, failure: Some(failure) })
             }
         }
     }
@@ -248,7 +248,7 @@ impl Flow {
     fn fill(&mut self) -> Result<()> {
         let is_over = match self {
             Self::Bytes { bytes, sent } => *sent == bytes.len(),
-            Self::File { inflow, .. } => !inflow.fill().map_err(|e| unreadable(&e))?,
+            Self::File { reader, .. } => !reader.fill().map_err(|e| unreadable(&e))?,
             Self::End => false,
         };
         if !is_over {
@@ -266,7 +266,7 @@ fn unreadable(e: &io::Error) -> Error {
 }
 
 /// Copies a reader into a socket on a thread of its own.
-fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(Inflow, Arc<Mutex<Option<io::Error>>>)> {
+fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(FdReader, Arc<Mutex<Option<io::Error>>>)> {
     let (ours, mut theirs) = UnixStream::pair()?;
     let failure = Arc::new(Mutex::new(None));
     let told = Arc::clone(&failure);
@@ -287,5 +287,5 @@ fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(Inflow, Arc<Mutex<Optio
         }
     };
     thread::Builder::new().name("sandbox-input".into()).spawn(copy)?;
-    Ok((Inflow::new(ours), failure))
+    Ok((FdReader::new(ours), failure))
 }

@@ -15,15 +15,16 @@ use std::time::Duration;
 pub use child::{Child, ChildStderr, ChildStdin, ChildStdout};
 pub use detached::{Detached, Position};
 pub use input::Stdin;
-pub use output::{ExitStatus, Output, OutputStream};
+pub use output::{Output, OutputStream};
 
 use sandbox_protocol::{Cause, Ended, Failure, FailureKind, Request, Response};
 
 use request::{OutputMode, Program};
-use streams::{Collector, Fed, Receiver};
+use streams::{Collector, PrefixedStreams, Receiver};
 
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit_status::ExitStatus;
 use crate::link::Link;
 use crate::ssh::commands::{self, Answer, Size, Streams};
 
@@ -367,7 +368,8 @@ impl Command {
 
     /// Runs the command once, with what `streams` has behind the command's own input.
     fn run(&self, streams: &mut impl Streams) -> Result<ExitStatus> {
-        let (deadline, mut streams) = (Deadline::after(self.limit()), Fed::new(self.input.take()?, streams));
+        let (deadline, mut streams) =
+            (Deadline::after(self.limit()), PrefixedStreams::new(self.input.take()?, streams));
         let request = Request::Run(self.request(deadline.remaining())?);
         let answer = self.link.request(&request, &mut streams, deadline)?;
         self.status_of(answer, streams.is_stopped())

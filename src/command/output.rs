@@ -1,11 +1,9 @@
 //! What a command wrote, and how it ended.
 
 use std::borrow::Cow;
-use std::fmt;
-
-use sandbox_protocol as protocol;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit_status::ExitStatus;
 
 /// What a command wrote and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,17 +19,6 @@ pub struct Output {
     pub truncated: u64,
 }
 
-/// How a command ended: with an exit code, or by a signal. The sandbox's main process saw it; nothing is made up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExitStatus(Ended);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Ended {
-    Code(i32),
-    /// Without `SIG`.
-    Signal(String),
-}
-
 /// One of the two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputStream {
@@ -39,50 +26,6 @@ pub enum OutputStream {
     Stdout,
     /// Standard error.
     Stderr,
-}
-
-impl ExitStatus {
-    /// How the guest says that a command ended.
-    pub(super) fn new(ended: &protocol::Ended) -> Result<Self> {
-        match &ended.status {
-            protocol::Status::Code(code) => Ok(Self(Ended::Code(*code))),
-            protocol::Status::Signal(name) => Ok(Self(Ended::Signal(name.clone()))),
-            protocol::Status::Lost => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                "how the command ended is lost: something in the sandbox killed what kept the command",
-            )),
-        }
-    }
-
-    /// True for exit code 0.
-    pub fn success(&self) -> bool {
-        self.code() == Some(0)
-    }
-
-    /// The exit code, unless a signal ended the command.
-    pub fn code(&self) -> Option<i32> {
-        match self.0 {
-            Ended::Code(code) => Some(code),
-            Ended::Signal(_) => None,
-        }
-    }
-
-    /// The name of the signal that ended the command, without `SIG`, such as `KILL`.
-    pub fn signal(&self) -> Option<&str> {
-        match &self.0 {
-            Ended::Code(_) => None,
-            Ended::Signal(name) => Some(name),
-        }
-    }
-}
-
-impl fmt::Display for ExitStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Ended::Code(code) => write!(f, "exit code {code}"),
-            Ended::Signal(name) => write!(f, "signal {name}"),
-        }
-    }
 }
 
 impl Output {

@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use sandbox_protocol::Started;
 
-use super::ExitStatus;
 use super::child::Shared;
-use super::input::Inflow;
+use super::input::FdReader;
 use crate::deadline::Deadline;
 use crate::error::Result;
+use crate::exit_status::ExitStatus;
 use crate::fd::Awaited;
-use crate::ssh::commands::{Control, Input, StreamId, Streams};
+use crate::ssh::commands::{ControlRequest, Input, StreamId, Streams};
 
 /// Output that is kept for a slow reader, of each stream, beside what the sockets hold: so much a command may write and end, though
 /// nobody reads it yet.
@@ -24,7 +24,7 @@ pub(super) struct Pipes {
     shared: Arc<Shared>,
     wake_rx: UnixStream,
     /// `None` once it has ended.
-    input: Option<Inflow>,
+    input: Option<FdReader>,
     outputs: [OutputPipe; 2],
 }
 
@@ -65,7 +65,7 @@ impl OutputPipe {
 
 impl Pipes {
     pub(super) fn new(shared: Arc<Shared>, wake_rx: UnixStream, input: UnixStream, outputs: [UnixStream; 2]) -> Self {
-        Self { shared, wake_rx, input: Some(Inflow::new(input)), outputs: outputs.map(OutputPipe::new) }
+        Self { shared, wake_rx, input: Some(FdReader::new(input)), outputs: outputs.map(OutputPipe::new) }
     }
 
     /// Makes the result known, then hands the rest of the output to whoever still reads.
@@ -99,7 +99,7 @@ impl Streams for Pipes {
         {
             self.input = None;
         }
-        Ok(self.input.as_ref().map_or(Input::End, Inflow::input))
+        Ok(self.input.as_ref().map_or(Input::End, FdReader::input))
     }
 
     fn sent(&mut self, length: usize) {
@@ -118,16 +118,16 @@ impl Streams for Pipes {
         Ok(())
     }
 
-    fn control(&mut self) -> Option<Control> {
+    fn control_request(&mut self) -> Option<ControlRequest> {
         // First the wake-up bytes: a request that is added in between writes another one.
         let mut bytes = [0; 64];
         while matches!(self.wake_rx.read(&mut bytes), Ok(1..)) {}
-        self.shared.next_control()
+        self.shared.next_request()
     }
 
     fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {
         let wake = Some(Awaited::to_read(self.wake_rx.as_fd()));
-        let input = self.input.as_ref().filter(|_| takes_input).and_then(Inflow::awaited);
+        let input = self.input.as_ref().filter(|_| takes_input).and_then(FdReader::awaited);
         let outputs = self.outputs.iter().map(OutputPipe::awaited);
         [wake, input].into_iter().chain(outputs).flatten().collect()
     }

@@ -2,11 +2,11 @@
 
 use sandbox_protocol::Started;
 
-use super::input::Taken;
+use super::input::RunInput;
 use super::output::OutputStream;
 use crate::error::Result;
 use crate::fd::Awaited;
-use crate::ssh::commands::{Control, Input, StreamId, Streams};
+use crate::ssh::commands::{ControlRequest, Input, StreamId, Streams};
 
 /// Keeps output up to a limit and counts the rest.
 #[derive(Debug, Default)]
@@ -82,19 +82,19 @@ impl<F: FnMut(OutputStream, &[u8]) -> Result<()>> Streams for Receiver<F> {
 }
 
 /// Streams with input before their own: what the command was given.
-pub(super) struct Fed<'a, S> {
-    pub(super) input: Taken<'a>,
+pub(super) struct PrefixedStreams<'a, S> {
+    pub(super) input: RunInput<'a>,
     pub(super) streams: &'a mut S,
     is_stopped: bool,
 }
 
-impl<'a, S> Fed<'a, S> {
-    pub(super) fn new(input: Taken<'a>, streams: &'a mut S) -> Self {
+impl<'a, S> PrefixedStreams<'a, S> {
+    pub(super) fn new(input: RunInput<'a>, streams: &'a mut S) -> Self {
         Self { input, streams, is_stopped: false }
     }
 }
 
-impl<S: Streams> Streams for Fed<'_, S> {
+impl<S: Streams> Streams for PrefixedStreams<'_, S> {
     fn started(&mut self, started: &Started) {
         self.streams.started(started);
     }
@@ -130,8 +130,8 @@ impl<S: Streams> Streams for Fed<'_, S> {
         self.is_stopped || self.streams.is_stopped()
     }
 
-    fn control(&mut self) -> Option<Control> {
-        self.streams.control()
+    fn control_request(&mut self) -> Option<ControlRequest> {
+        self.streams.control_request()
     }
 
     fn descriptors(&self, takes_input: bool) -> Vec<Awaited<'_>> {

@@ -24,15 +24,15 @@ compile_error!("the C ABI turns panics into errors, which needs panic = \"unwind
 
 /// Runs the body of a function that can fail, and answers C with its status and its error.
 pub(super) fn call(err: Out<'_, *mut sbx_error>, body: impl FnOnce() -> Result<()>) -> sbx_status {
-    match guarded(|| thread::asking(body)).and_then(|result| result) {
+    match guarded(|| thread::with_cancellation(body)).and_then(|result| result) {
         Ok(()) => {
-            put(err, ptr::null_mut());
+            write_out(err, ptr::null_mut());
             sbx_status::SBX_OK
         }
         Err(error) => {
             let status = sbx_status::from(error.kind());
             if let Some(place) = err {
-                give(place, sbx_error::new(error));
+                write_handle(place, sbx_error::new(error));
             }
             status
         }
@@ -57,12 +57,12 @@ pub(super) fn get_text<H>(handle: Option<&H>, body: impl FnOnce(&H) -> Option<&C
 pub(super) fn get_bytes<H>(
     handle: Option<&H>,
     len: Out<'_, usize>,
-    body: impl FnOnce(&H) -> Option<&Kept>,
+    body: impl FnOnce(&H) -> Option<&NulTerminated>,
 ) -> *const u8 {
     let (data, length) = get(handle, (ptr::null(), 0), |handle| {
         body(handle).map_or((ptr::null(), 0), |bytes| (bytes.0.as_ptr(), bytes.as_slice().len()))
     });
-    put(len, length);
+    write_out(len, length);
     data
 }
 
@@ -96,7 +96,7 @@ fn panic_message(payload: &(dyn Any + Send)) -> String {
 }
 
 /// The argument of this name, which must not be NULL.
-pub(super) fn given<T>(argument: Option<T>, name: &str) -> Result<T> {
+pub(super) fn require<T>(argument: Option<T>, name: &str) -> Result<T> {
     argument.ok_or_else(|| invalid(format!("{name} is NULL")))
 }
 
@@ -105,7 +105,7 @@ pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
 }
 
 /// One of an enum's values from its number. An enum from C could hold any number, which Rust must never see.
-pub(super) fn chosen<T: Copy>(number: i32, name: &str, known: &[(i32, T)]) -> Result<T> {
+pub(super) fn enum_from_i32<T: Copy>(number: i32, name: &str, known: &[(i32, T)]) -> Result<T> {
     let found = known.iter().find(|(known, _)| *known == number);
     found.map(|(_, value)| *value).ok_or_else(|| invalid(format!("{number} is no {name}")))
 }
@@ -181,19 +181,19 @@ pub(super) fn duplicate(fd: i32, name: &str) -> Result<OwnedFd> {
 pub(super) type Out<'a, T> = Option<&'a mut MaybeUninit<T>>;
 
 /// Puts a result where the caller wants it, if anywhere.
-pub(super) fn put<T>(out: Out<'_, T>, value: T) {
+pub(super) fn write_out<T>(out: Out<'_, T>, value: T) {
     if let Some(place) = out {
         place.write(value);
     }
 }
 
 /// Puts a result that there may be, and says whether there is one.
-pub(super) fn put_some<T>(out: Out<'_, T>, value: Option<T>) -> bool {
-    value.map(|value| put(out, value)).is_some()
+pub(super) fn write_some<T>(out: Out<'_, T>, value: Option<T>) -> bool {
+    value.map(|value| write_out(out, value)).is_some()
 }
 
 /// Hands a new handle over to the caller, who frees it.
-pub(super) fn give<T>(place: &mut MaybeUninit<*mut T>, handle: T) {
+pub(super) fn write_handle<T>(place: &mut MaybeUninit<*mut T>, handle: T) {
     place.write(Box::into_raw(Box::new(handle)));
 }
 
@@ -220,9 +220,9 @@ pub(super) fn c_text(text: &str) -> CString {
 
 /// Bytes as C gets them: with a NUL behind them, for callers that know them to be text.
 #[derive(Clone)]
-pub(super) struct Kept(Vec<u8>);
+pub(super) struct NulTerminated(Vec<u8>);
 
-impl Kept {
+impl NulTerminated {
     pub(super) fn new(mut bytes: Vec<u8>) -> Self {
         // Growing by itself, it would double.
         bytes.reserve_exact(1);
@@ -235,7 +235,7 @@ impl Kept {
     }
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for NulTerminated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bytes", self.as_slice().len())
     }
@@ -343,7 +343,7 @@ mod tests {
     #[test]
     fn what_goes_out_ends_with_a_nul() {
         assert_eq!(c_text("a\0b").to_bytes_with_nul(), "a\u{fffd}b\0".as_bytes());
-        let (kept, mut len) = (Kept::new(b"a\0b".to_vec()), MaybeUninit::uninit());
+        let (kept, mut len) = (NulTerminated::new(b"a\0b".to_vec()), MaybeUninit::uninit());
         let data = get_bytes(Some(&kept), Some(&mut len), |kept| Some(kept));
         // SAFETY: `get_bytes` has written the length, and there is one byte more than that.
         let lent = unsafe { std::slice::from_raw_parts(data, len.assume_init() + 1) };
@@ -358,13 +358,16 @@ mod tests {
 
     #[test]
     fn bytes_are_kept_without_room_for_more() {
-        let kept = Kept::new(vec![1; 1000]);
+        let kept = NulTerminated::new(vec![1; 1000]);
         assert_eq!((kept.as_slice().len(), kept.0.len()), (1000, 1001));
         assert!(kept.0.capacity() < 2000);
     }
 
     /// What C gets: whether there are bytes, and how many it is told.
-    fn got(handle: Option<&Kept>, body: impl FnOnce(&Kept) -> Option<&Kept>) -> (bool, usize) {
+    fn got(
+        handle: Option<&NulTerminated>,
+        body: impl FnOnce(&NulTerminated) -> Option<&NulTerminated>,
+    ) -> (bool, usize) {
         let mut len = MaybeUninit::new(7);
         let data = get_bytes(handle, Some(&mut len), body);
         // SAFETY: it was initialised.
@@ -373,7 +376,7 @@ mod tests {
 
     #[test]
     fn where_no_bytes_are_their_number_is_0() {
-        let kept = Kept::new(b"some".to_vec());
+        let kept = NulTerminated::new(b"some".to_vec());
         assert_eq!(got(Some(&kept), |kept| Some(kept)), (true, 4));
         assert_eq!(got(Some(&kept), |_| None), (false, 0));
         assert_eq!(got(None, |kept| Some(kept)), (false, 0));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::boundary::{self, Text, given};
+use super::boundary::{self, Text, require};
 use super::command::{sbx_ending, sbx_output};
 use super::error::{sbx_error, sbx_status};
 use crate::{Child, ChildStderr, ChildStdin, ChildStdout, Error, ErrorKind, Result};
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn sbx_child_write_stdin(
     boundary::call(err, || {
         // SAFETY: the C caller promises `len` bytes at `data` during the call.
         let data = unsafe { boundary::bytes(data, len, "data") }?;
-        given(child, "child")?.write(data)
+        require(child, "child")?.write(data)
     })
 }
 
@@ -130,10 +130,10 @@ pub unsafe extern "C" fn sbx_child_read_stdout(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (child, len) = (given(child, "child")?, given(len, "len")?);
+        let (child, len) = (require(child, "child")?, require(len, "len")?);
         // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
         let length = unsafe { boundary::fill(buffer, capacity, AT_ONCE, |buffer| child.read(&child.stdout, buffer)) }?;
-        boundary::put(Some(len), length);
+        boundary::write_out(Some(len), length);
         Ok(())
     })
 }
@@ -148,10 +148,10 @@ pub unsafe extern "C" fn sbx_child_read_stderr(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (child, len) = (given(child, "child")?, given(len, "len")?);
+        let (child, len) = (require(child, "child")?, require(len, "len")?);
         // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
         let length = unsafe { boundary::fill(buffer, capacity, AT_ONCE, |buffer| child.read(&child.stderr, buffer)) }?;
-        boundary::put(Some(len), length);
+        boundary::write_out(Some(len), length);
         Ok(())
     })
 }
@@ -186,9 +186,9 @@ pub extern "C" fn sbx_child_wait(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let child = given(child, "child")?;
+        let child = require(child, "child")?;
         child.close_stdin()?;
-        sbx_ending::give(ending, child.child.wait_shared()?);
+        sbx_ending::write_handle(ending, child.child.wait_shared()?);
         Ok(())
     })
 }
@@ -203,13 +203,13 @@ pub extern "C" fn sbx_child_wait_with_output(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (child, place) = (given(child, "child")?, given(output, "output")?);
+        let (child, place) = (require(child, "child")?, require(output, "output")?);
         child.close_stdin()?;
         let (stdout, stderr) = (child.taken(&child.stdout)?, child.taken(&child.stderr)?);
         child
             .child
             .collect(stdout.as_deref(), stderr.as_deref())
-            .map(|output| boundary::give(place, sbx_output::new(output)))
+            .map(|output| boundary::write_handle(place, sbx_output::new(output)))
     })
 }
 
@@ -223,10 +223,10 @@ pub extern "C" fn sbx_child_try_wait(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let status = given(child, "child")?.child.try_wait()?;
-        boundary::put(has_ended, status.is_some());
+        let status = require(child, "child")?.child.try_wait()?;
+        boundary::write_out(has_ended, status.is_some());
         if let Some(status) = status {
-            sbx_ending::give(ending, status);
+            sbx_ending::write_handle(ending, status);
         }
         Ok(())
     })
@@ -240,7 +240,7 @@ pub extern "C" fn sbx_child_kill(
     child: Option<&sbx_child>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(child, "child")?.child.kill())
+    boundary::call(err, || require(child, "child")?.child.kill())
 }
 
 /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM".
@@ -252,7 +252,7 @@ pub extern "C" fn sbx_child_signal(
     name: Text,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(child, "child")?.child.signal(name.utf8("name")?))
+    boundary::call(err, || require(child, "child")?.child.signal(name.utf8("name")?))
 }
 
 /// Tells the command that its terminal has another size, in characters.

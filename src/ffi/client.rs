@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 
-use super::boundary::{self, Text, given};
+use super::boundary::{self, Text, require};
 use super::command::sbx_output;
 use super::config::sbx_config;
 use super::error::{sbx_error, sbx_status};
@@ -31,12 +31,12 @@ pub extern "C" fn sbx_client_new(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let place = given(client, "client")?;
+        let place = require(client, "client")?;
         let client = match config {
             Some(config) => Client::new(config.get().clone())?,
             None => Client::from_env()?,
         };
-        boundary::give(place, sbx_client { namespace: boundary::c_text(client.namespace()), client });
+        boundary::write_handle(place, sbx_client { namespace: boundary::c_text(client.namespace()), client });
         Ok(())
     })
 }
@@ -66,12 +66,12 @@ pub extern "C" fn sbx_client_create(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, place) = (given(client, "client")?, given(sandbox, "sandbox")?);
+        let (client, place) = (require(client, "client")?, require(sandbox, "sandbox")?);
         let sandbox = match spec {
             Some(spec) => client.client.create(spec.get())?,
             None => client.client.create(&SandboxSpec::new())?,
         };
-        boundary::give(place, sbx_sandbox::new(sandbox));
+        boundary::write_handle(place, sbx_sandbox::new(sandbox));
         Ok(())
     })
 }
@@ -88,9 +88,9 @@ pub extern "C" fn sbx_client_attach(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, name) = (given(client, "client")?, name.utf8("name")?);
-        let place = given(sandbox, "sandbox")?;
-        client.client.attach(name).map(|sandbox| boundary::give(place, sbx_sandbox::new(sandbox)))
+        let (client, name) = (require(client, "client")?, name.utf8("name")?);
+        let place = require(sandbox, "sandbox")?;
+        client.client.attach(name).map(|sandbox| boundary::write_handle(place, sbx_sandbox::new(sandbox)))
     })
 }
 
@@ -105,8 +105,8 @@ pub extern "C" fn sbx_client_list(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, place) = (given(client, "client")?, given(list, "list")?);
-        client.client.list().map(|infos| boundary::give(place, sbx_list::new(infos)))
+        let (client, place) = (require(client, "client")?, require(list, "list")?);
+        client.client.list().map(|infos| boundary::write_handle(place, sbx_list::new(infos)))
     })
 }
 
@@ -121,9 +121,9 @@ pub extern "C" fn sbx_client_reap(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let reaped = given(client, "client")?.client.reap()?;
+        let reaped = require(client, "client")?.client.reap()?;
         if let Some(place) = names {
-            boundary::give(place, sbx_names::new(&reaped));
+            boundary::write_handle(place, sbx_names::new(&reaped));
         }
         Ok(())
     })
@@ -138,7 +138,7 @@ pub extern "C" fn sbx_client_delete_sandbox(
     name: Text,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(client, "client")?.client.delete_sandbox(name.utf8("name")?))
+    boundary::call(err, || require(client, "client")?.client.delete_sandbox(name.utf8("name")?))
 }
 
 /// The same as sbx_client_delete_sandbox(), under the name that some know.
@@ -148,7 +148,7 @@ pub extern "C" fn sbx_client_shutdown_sandbox(
     name: Text,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(client, "client")?.client.shutdown_sandbox(name.utf8("name")?))
+    boundary::call(err, || require(client, "client")?.client.shutdown_sandbox(name.utf8("name")?))
 }
 
 /// Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
@@ -162,9 +162,9 @@ pub extern "C" fn sbx_client_execute_command(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, name, line) = (given(client, "client")?, name.utf8("name")?, line.utf8("line")?);
-        let place = given(output, "output")?;
-        client.client.execute_command(name, line).map(|output| boundary::give(place, sbx_output::new(output)))
+        let (client, name, line) = (require(client, "client")?, name.utf8("name")?, line.utf8("line")?);
+        let place = require(output, "output")?;
+        client.client.execute_command(name, line).map(|output| boundary::write_handle(place, sbx_output::new(output)))
     })
 }
 
@@ -179,9 +179,9 @@ pub extern "C" fn sbx_client_upload_file(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, name) = (given(client, "client")?, name.utf8("name")?);
+        let (client, name) = (require(client, "client")?, name.utf8("name")?);
         let (local, remote) = (local.bytes("local")?, remote.bytes("remote")?);
-        client.client.upload_file(name, local, remote).map(|bytes| boundary::put(size, bytes))
+        client.client.upload_file(name, local, remote).map(|bytes| boundary::write_out(size, bytes))
     })
 }
 
@@ -196,9 +196,9 @@ pub extern "C" fn sbx_client_download_file(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, name) = (given(client, "client")?, name.utf8("name")?);
+        let (client, name) = (require(client, "client")?, name.utf8("name")?);
         let (remote, local) = (remote.bytes("remote")?, local.bytes("local")?);
-        client.client.download_file(name, remote, local).map(|bytes| boundary::put(size, bytes))
+        client.client.download_file(name, remote, local).map(|bytes| boundary::write_out(size, bytes))
     })
 }
 
@@ -213,8 +213,8 @@ pub extern "C" fn sbx_client_get_sandbox_info(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (client, name, place) = (given(client, "client")?, name.utf8("name")?, given(info, "info")?);
-        client.client.get_sandbox_info(name).map(|info| boundary::give(place, sbx_info::new(info)))
+        let (client, name, place) = (require(client, "client")?, name.utf8("name")?, require(info, "info")?);
+        client.client.get_sandbox_info(name).map(|info| boundary::write_handle(place, sbx_info::new(info)))
     })
 }
 

@@ -4,7 +4,7 @@ use std::ffi::{CString, OsStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 
-use super::boundary::{self, Kept, Text, given};
+use super::boundary::{self, NulTerminated, Text, require};
 use super::child::sbx_child;
 use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
@@ -71,7 +71,7 @@ pub extern "C" fn sbx_command_add_arg(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, value) = (given(command, "command")?, value.bytes("value")?);
+        let (command, value) = (require(command, "command")?, value.bytes("value")?);
         command.change(|command| command.arg(value))
     })
 }
@@ -86,7 +86,7 @@ pub unsafe extern "C" fn sbx_command_add_arg_bytes(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let command = given(command, "command")?;
+        let command = require(command, "command")?;
         // SAFETY: the C caller promises `len` bytes at `data` during the call.
         let data = unsafe { boundary::bytes(data, len, "data") }?;
         command.change(|command| command.arg(OsStr::from_bytes(data)))
@@ -102,7 +102,7 @@ pub extern "C" fn sbx_command_set_env(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, name, value) = (given(command, "command")?, name.bytes("name")?, value.bytes("value")?);
+        let (command, name, value) = (require(command, "command")?, name.bytes("name")?, value.bytes("value")?);
         command.change(|command| command.env(name, value))
     })
 }
@@ -115,7 +115,7 @@ pub extern "C" fn sbx_command_set_current_dir(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, directory) = (given(command, "command")?, directory.bytes("directory")?);
+        let (command, directory) = (require(command, "command")?, directory.bytes("directory")?);
         command.change(|command| command.current_dir(directory))
     })
 }
@@ -129,7 +129,7 @@ pub extern "C" fn sbx_command_set_user(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, name) = (given(command, "command")?, name.utf8("name")?);
+        let (command, name) = (require(command, "command")?, name.utf8("name")?);
         command.change(|command| command.user(name))
     })
 }
@@ -144,7 +144,7 @@ pub unsafe extern "C" fn sbx_command_set_stdin(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let command = given(command, "command")?;
+        let command = require(command, "command")?;
         // SAFETY: the C caller promises `len` bytes at `data` during the call.
         let data = unsafe { boundary::bytes(data, len, "data") }?;
         command.change(|command| command.stdin(data))
@@ -161,7 +161,7 @@ pub extern "C" fn sbx_command_set_stdin_fd(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, fd) = (given(command, "command")?, boundary::duplicate(fd, "fd")?);
+        let (command, fd) = (require(command, "command")?, boundary::duplicate(fd, "fd")?);
         command.change(|command| command.stdin(fd))
     })
 }
@@ -172,7 +172,7 @@ pub extern "C" fn sbx_command_discard_stdout(
     command: Option<&mut sbx_command>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(command, "command")?.change(Command::discard_stdout))
+    boundary::call(err, || require(command, "command")?.change(Command::discard_stdout))
 }
 
 /// Sends the standard error to /dev/null in the sandbox, so that none of it travels.
@@ -181,7 +181,7 @@ pub extern "C" fn sbx_command_discard_stderr(
     command: Option<&mut sbx_command>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(command, "command")?.change(Command::discard_stderr))
+    boundary::call(err, || require(command, "command")?.change(Command::discard_stderr))
 }
 
 /// Sends the standard error to where the standard output goes, in the order in which the command writes both.
@@ -190,7 +190,7 @@ pub extern "C" fn sbx_command_merge_stderr(
     command: Option<&mut sbx_command>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(command, "command")?.change(Command::merge_stderr))
+    boundary::call(err, || require(command, "command")?.change(Command::merge_stderr))
 }
 
 /// Sets the time in seconds after which the command is killed; a negative number for no limit. Default: the configured
@@ -203,7 +203,7 @@ pub extern "C" fn sbx_command_set_timeout(
 ) -> sbx_status {
     boundary::call(err, || {
         let timeout = boundary::optional_seconds(seconds, "seconds")?;
-        given(command, "command")?.change(|command| command.timeout(timeout))
+        require(command, "command")?.change(|command| command.timeout(timeout))
     })
 }
 
@@ -218,7 +218,7 @@ pub extern "C" fn sbx_command_set_terminal(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, kind) = (given(command, "command")?, kind.utf8("kind")?);
+        let (command, kind) = (require(command, "command")?, kind.utf8("kind")?);
         command.change(|command| command.terminal(kind, columns, rows))
     })
 }
@@ -231,7 +231,7 @@ pub extern "C" fn sbx_command_set_output_limit(
     bytes: usize,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(command, "command")?.change(|command| command.output_limit(bytes)))
+    boundary::call(err, || require(command, "command")?.change(|command| command.output_limit(bytes)))
 }
 
 /// Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit code is
@@ -247,8 +247,8 @@ pub extern "C" fn sbx_command_output(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, place) = (given(command, "command")?.get()?, given(output, "output")?);
-        command.output().map(|output| boundary::give(place, sbx_output::new(output)))
+        let (command, place) = (require(command, "command")?.get()?, require(output, "output")?);
+        command.output().map(|output| boundary::write_handle(place, sbx_output::new(output)))
     })
 }
 
@@ -261,8 +261,8 @@ pub extern "C" fn sbx_command_status(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let status = given(command, "command")?.get()?.status()?;
-        sbx_ending::give(ending, status);
+        let status = require(command, "command")?.get()?.status()?;
+        sbx_ending::write_handle(ending, status);
         Ok(())
     })
 }
@@ -280,8 +280,8 @@ pub extern "C" fn sbx_command_stream(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, receive) = (given(command, "command")?.get()?, given(receive, "receive")?);
-        sbx_ending::give(ending, command.stream(receiver(receive, userdata))?);
+        let (command, receive) = (require(command, "command")?.get()?, require(receive, "receive")?);
+        sbx_ending::write_handle(ending, command.stream(receiver(receive, userdata))?);
         Ok(())
     })
 }
@@ -314,8 +314,8 @@ pub extern "C" fn sbx_command_spawn(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, place) = (given(command, "command")?.get()?, given(child, "child")?);
-        command.spawn().map(|child| boundary::give(place, sbx_child::new(child)))
+        let (command, place) = (require(command, "command")?.get()?, require(child, "child")?);
+        command.spawn().map(|child| boundary::write_handle(place, sbx_child::new(child)))
     })
 }
 
@@ -336,9 +336,9 @@ pub extern "C" fn sbx_command_detach(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (command, key) = (given(command, "command")?.get()?, key.utf8("key")?);
-        let place = given(detached, "detached")?;
-        command.detach(key).map(|detached| boundary::give(place, sbx_detached::new(detached)))
+        let (command, key) = (require(command, "command")?.get()?, key.utf8("key")?);
+        let place = require(detached, "detached")?;
+        command.detach(key).map(|detached| boundary::write_handle(place, sbx_detached::new(detached)))
     })
 }
 
@@ -361,9 +361,9 @@ impl sbx_ending {
         Self { signal: status.signal().map(boundary::c_text), status }
     }
 
-    pub(super) fn give(place: boundary::Out<'_, *mut Self>, status: ExitStatus) {
+    pub(super) fn write_handle(place: boundary::Out<'_, *mut Self>, status: ExitStatus) {
         if let Some(place) = place {
-            boundary::give(place, Self::new(status));
+            boundary::write_handle(place, Self::new(status));
         }
     }
 }
@@ -377,7 +377,7 @@ pub extern "C" fn sbx_ending_success(ending: Option<&sbx_ending>) -> bool {
 /// True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_ending_exit_code(ending: Option<&sbx_ending>, code: Option<&mut MaybeUninit<i32>>) -> bool {
-    boundary::get(ending, false, |ending| boundary::put_some(code, ending.status.code()))
+    boundary::get(ending, false, |ending| boundary::write_some(code, ending.status.code()))
 }
 
 /// The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
@@ -396,8 +396,8 @@ pub extern "C" fn sbx_ending_free(ending: Option<Box<sbx_ending>>) {
 #[derive(Debug)]
 pub struct sbx_output {
     ending: sbx_ending,
-    stdout: Kept,
-    stderr: Kept,
+    stdout: NulTerminated,
+    stderr: NulTerminated,
     truncated: u64,
 }
 
@@ -405,8 +405,8 @@ impl sbx_output {
     pub(super) fn new(output: Output) -> Self {
         Self {
             ending: sbx_ending::new(output.status),
-            stdout: Kept::new(output.stdout),
-            stderr: Kept::new(output.stderr),
+            stdout: NulTerminated::new(output.stdout),
+            stderr: NulTerminated::new(output.stderr),
             truncated: output.truncated,
         }
     }
@@ -429,7 +429,7 @@ pub extern "C" fn sbx_output_success(output: Option<&sbx_output>) -> bool {
 /// True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_exit_code(output: Option<&sbx_output>, code: Option<&mut MaybeUninit<i32>>) -> bool {
-    boundary::get(output, false, |output| boundary::put_some(code, output.ending.status.code()))
+    boundary::get(output, false, |output| boundary::write_some(code, output.ending.status.code()))
 }
 
 /// The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
@@ -464,7 +464,7 @@ pub extern "C" fn sbx_output_check(
     output: Option<&sbx_output>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(output, "output")?.check())
+    boundary::call(err, || require(output, "output")?.check())
 }
 
 /// Frees an output and all that was borrowed from it.

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use log::LevelFilter;
 
-use super::boundary::{self, Text, given};
+use super::boundary::{self, Text, require};
 use super::error::{sbx_error, sbx_status};
 use crate::{Config, Result, Transport};
 
@@ -79,7 +79,7 @@ pub extern "C" fn sbx_config_new(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        boundary::give(given(config, "config")?, sbx_config(Config::new()));
+        boundary::write_handle(require(config, "config")?, sbx_config(Config::new()));
         Ok(())
     })
 }
@@ -94,8 +94,8 @@ pub extern "C" fn sbx_config_from_env(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let place = given(config, "config")?;
-        Config::from_env().map(|config| boundary::give(place, sbx_config(config)))
+        let place = require(config, "config")?;
+        Config::from_env().map(|config| boundary::write_handle(place, sbx_config(config)))
     })
 }
 
@@ -112,7 +112,7 @@ pub extern "C" fn sbx_config_set(
 ) -> sbx_status {
     boundary::call(err, || {
         let (name, value) = (name.utf8("name")?, value.utf8("value")?);
-        given(config, "config")?.change(|config| config.set(name, value))
+        require(config, "config")?.change(|config| config.set(name, value))
     })
 }
 
@@ -125,7 +125,7 @@ pub extern "C" fn sbx_config_set_namespace(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(config, "config")?.change(|config| Ok(config.namespace(value)))
+        require(config, "config")?.change(|config| Ok(config.namespace(value)))
     })
 }
 
@@ -139,7 +139,7 @@ pub extern "C" fn sbx_config_set_kubeconfig(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(config, "config")?.change(|config| Ok(config.kubeconfig(path)))
+        require(config, "config")?.change(|config| Ok(config.kubeconfig(path)))
     })
 }
 
@@ -152,7 +152,7 @@ pub extern "C" fn sbx_config_set_context(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(config, "config")?.change(|config| Ok(config.context(value)))
+        require(config, "config")?.change(|config| Ok(config.context(value)))
     })
 }
 
@@ -165,7 +165,7 @@ pub extern "C" fn sbx_config_set_image(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(config, "config")?.change(|config| Ok(config.image(value)))
+        require(config, "config")?.change(|config| Ok(config.image(value)))
     })
 }
 
@@ -178,7 +178,7 @@ pub extern "C" fn sbx_config_set_ssh_user(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(config, "config")?.change(|config| Ok(config.ssh_user(value)))
+        require(config, "config")?.change(|config| Ok(config.ssh_user(value)))
     })
 }
 
@@ -189,7 +189,7 @@ pub extern "C" fn sbx_config_set_ssh_port(
     port: u16,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(config, "config")?.change(|config| Ok(config.ssh_port(port))))
+    boundary::call(err, || require(config, "config")?.change(|config| Ok(config.ssh_port(port))))
 }
 
 /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
@@ -202,7 +202,7 @@ pub extern "C" fn sbx_config_set_ssh_key(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(config, "config")?.change(|config| Ok(config.ssh_key(path)))
+        require(config, "config")?.change(|config| Ok(config.ssh_key(path)))
     })
 }
 
@@ -214,8 +214,8 @@ pub extern "C" fn sbx_config_set_transport(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let transport = boundary::chosen(transport, "transport", TRANSPORTS)?;
-        given(config, "config")?.change(|config| Ok(config.transport(transport)))
+        let transport = boundary::enum_from_i32(transport, "transport", TRANSPORTS)?;
+        require(config, "config")?.change(|config| Ok(config.transport(transport)))
     })
 }
 
@@ -228,7 +228,7 @@ pub extern "C" fn sbx_config_set_owner(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(config, "config")?.change(|config| Ok(config.owner(value)))
+        require(config, "config")?.change(|config| Ok(config.owner(value)))
     })
 }
 
@@ -241,7 +241,7 @@ pub extern "C" fn sbx_config_set_lifetime(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(config, "config")?.change(|config| Ok(config.lifetime(seconds)))
+        require(config, "config")?.change(|config| Ok(config.lifetime(seconds)))
     })
 }
 
@@ -254,7 +254,7 @@ pub extern "C" fn sbx_config_set_create_timeout(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(config, "config")?.change(|config| Ok(config.create_timeout(seconds)))
+        require(config, "config")?.change(|config| Ok(config.create_timeout(seconds)))
     })
 }
 
@@ -267,7 +267,7 @@ pub extern "C" fn sbx_config_set_connect_timeout(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(config, "config")?.change(|config| Ok(config.connect_timeout(seconds)))
+        require(config, "config")?.change(|config| Ok(config.connect_timeout(seconds)))
     })
 }
 
@@ -280,7 +280,7 @@ pub extern "C" fn sbx_config_set_command_timeout(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(config, "config")?.change(|config| Ok(config.command_timeout(seconds)))
+        require(config, "config")?.change(|config| Ok(config.command_timeout(seconds)))
     })
 }
 
@@ -293,7 +293,7 @@ pub extern "C" fn sbx_config_set_transfer_timeout(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(config, "config")?.change(|config| Ok(config.transfer_timeout(seconds)))
+        require(config, "config")?.change(|config| Ok(config.transfer_timeout(seconds)))
     })
 }
 
@@ -306,7 +306,7 @@ pub extern "C" fn sbx_config_set_idle_timeout(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(config, "config")?.change(|config| Ok(config.idle_timeout(seconds)))
+        require(config, "config")?.change(|config| Ok(config.idle_timeout(seconds)))
     })
 }
 
@@ -317,7 +317,7 @@ pub extern "C" fn sbx_config_set_max_sessions(
     sessions: usize,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(config, "config")?.change(|config| Ok(config.max_sessions(sessions))))
+    boundary::call(err, || require(config, "config")?.change(|config| Ok(config.max_sessions(sessions))))
 }
 
 /// Level for sbx_config_init_logging(): an sbx_log_level. Default: SBX_LOG_WARN.
@@ -328,8 +328,8 @@ pub extern "C" fn sbx_config_set_log(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let level = boundary::chosen(level, "level", LEVELS)?;
-        given(config, "config")?.change(|config| Ok(config.log(level)))
+        let level = boundary::enum_from_i32(level, "level", LEVELS)?;
+        require(config, "config")?.change(|config| Ok(config.log(level)))
     })
 }
 
@@ -342,7 +342,7 @@ pub extern "C" fn sbx_config_init_logging(
     config: Option<&sbx_config>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(config, "config")?.0.init_logging())
+    boundary::call(err, || require(config, "config")?.0.init_logging())
 }
 
 /// Frees a configuration.

@@ -3,7 +3,7 @@
 use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 
-use super::boundary::{self, given};
+use super::boundary::{self, require};
 use super::command::{STREAMS, receiver, sbx_ending, sbx_output_fn};
 use super::error::{sbx_error, sbx_status};
 use super::files::sbx_bytes;
@@ -44,10 +44,10 @@ pub extern "C" fn sbx_detached_try_wait(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let status = given(detached, "detached")?.detached.try_wait()?;
-        boundary::put(has_ended, status.is_some());
+        let status = require(detached, "detached")?.detached.try_wait()?;
+        boundary::write_out(has_ended, status.is_some());
         if let Some(status) = status {
-            sbx_ending::give(ending, status);
+            sbx_ending::write_handle(ending, status);
         }
         Ok(())
     })
@@ -66,7 +66,7 @@ pub extern "C" fn sbx_detached_wait(
 ) -> sbx_status {
     boundary::call(err, || {
         let timeout = boundary::optional_seconds(seconds, "seconds")?;
-        sbx_ending::give(ending, given(detached, "detached")?.detached.wait(timeout)?);
+        sbx_ending::write_handle(ending, require(detached, "detached")?.detached.wait(timeout)?);
         Ok(())
     })
 }
@@ -85,9 +85,9 @@ pub extern "C" fn sbx_detached_read(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (detached, stream) = (given(detached, "detached")?, boundary::chosen(stream, "stream", STREAMS)?);
-        let place = given(bytes, "bytes")?;
-        detached.detached.read(stream, offset, limit).map(|bytes| boundary::give(place, sbx_bytes::new(bytes)))
+        let (detached, stream) = (require(detached, "detached")?, boundary::enum_from_i32(stream, "stream", STREAMS)?);
+        let place = require(bytes, "bytes")?;
+        detached.detached.read(stream, offset, limit).map(|bytes| boundary::write_handle(place, sbx_bytes::new(bytes)))
     })
 }
 
@@ -107,13 +107,13 @@ pub extern "C" fn sbx_detached_stream(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (detached, receive) = (given(detached, "detached")?, given(receive, "receive")?);
-        let stdout = given(stdout_position, "stdout_position")?;
-        let stderr = given(stderr_position, "stderr_position")?;
+        let (detached, receive) = (require(detached, "detached")?, require(receive, "receive")?);
+        let stdout = require(stdout_position, "stdout_position")?;
+        let stderr = require(stderr_position, "stderr_position")?;
         let mut position = Position { stdout: *stdout, stderr: *stderr };
         let status = detached.detached.stream(&mut position, receiver(receive, userdata));
         (*stdout, *stderr) = (position.stdout, position.stderr);
-        sbx_ending::give(ending, status?);
+        sbx_ending::write_handle(ending, status?);
         Ok(())
     })
 }
@@ -128,7 +128,7 @@ pub extern "C" fn sbx_detached_kill(
     detached: Option<&sbx_detached>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(detached, "detached")?.detached.kill())
+    boundary::call(err, || require(detached, "detached")?.detached.kill())
 }
 
 /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
@@ -140,7 +140,7 @@ pub extern "C" fn sbx_detached_signal(
     name: boundary::Text,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(detached, "detached")?.detached.signal(name.utf8("name")?))
+    boundary::call(err, || require(detached, "detached")?.detached.signal(name.utf8("name")?))
 }
 
 /// Removes the output and the status of a command that has ended. Its key is free again.
@@ -152,7 +152,7 @@ pub extern "C" fn sbx_detached_remove(
     detached: Option<&sbx_detached>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(detached, "detached")?.detached.remove())
+    boundary::call(err, || require(detached, "detached")?.detached.remove())
 }
 
 /// Frees the handle. The command runs on, and is found again under its key.

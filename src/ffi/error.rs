@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-use super::boundary::{self, Kept};
+use super::boundary::{self, NulTerminated};
 use crate::{Cause, Error, ErrorKind, Verdict};
 
 /// What a function answers: SBX_OK, or why it failed.
@@ -243,7 +243,7 @@ pub struct sbx_error {
     sandbox: Option<CString>,
     verdict: Option<KeptVerdict>,
     /// Copied when somebody asks: it may be large.
-    output: OnceLock<Option<(Kept, Kept)>>,
+    output: OnceLock<Option<(NulTerminated, NulTerminated)>>,
 }
 
 impl sbx_error {
@@ -258,10 +258,10 @@ impl sbx_error {
         }
     }
 
-    fn output(&self) -> Option<&(Kept, Kept)> {
+    fn output(&self) -> Option<&(NulTerminated, NulTerminated)> {
         let copy = || {
             let output = self.error.partial_output()?;
-            Some((Kept::new(output.stdout.clone()), Kept::new(output.stderr.clone())))
+            Some((NulTerminated::new(output.stdout.clone()), NulTerminated::new(output.stderr.clone())))
         };
         self.output.get_or_init(copy).as_ref()
     }

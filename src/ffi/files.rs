@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-use super::boundary::{self, Kept, Text, given};
+use super::boundary::{self, NulTerminated, Text, require};
 use super::error::{sbx_error, sbx_status};
 use super::sandbox::sbx_sandbox;
 use crate::{DirEntry, Metadata};
@@ -29,7 +29,7 @@ pub extern "C" fn sbx_sandbox_upload_file(
 ) -> sbx_status {
     boundary::call(err, || {
         let (local, remote) = (local.bytes("local")?, remote.bytes("remote")?);
-        given(sandbox, "sandbox")?.sandbox.upload_file(local, remote).map(|bytes| boundary::put(size, bytes))
+        require(sandbox, "sandbox")?.sandbox.upload_file(local, remote).map(|bytes| boundary::write_out(size, bytes))
     })
 }
 
@@ -44,7 +44,7 @@ pub extern "C" fn sbx_sandbox_download_file(
 ) -> sbx_status {
     boundary::call(err, || {
         let (remote, local) = (remote.bytes("remote")?, local.bytes("local")?);
-        given(sandbox, "sandbox")?.sandbox.download_file(remote, local).map(|bytes| boundary::put(size, bytes))
+        require(sandbox, "sandbox")?.sandbox.download_file(remote, local).map(|bytes| boundary::write_out(size, bytes))
     })
 }
 
@@ -59,7 +59,7 @@ pub unsafe extern "C" fn sbx_sandbox_write_file(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        let (sandbox, remote) = (require(sandbox, "sandbox")?, remote.bytes("remote")?);
         // SAFETY: the C caller promises `len` bytes at `data` during the call.
         let data = unsafe { boundary::bytes(data, len, "data") }?;
         sandbox.sandbox.files().write(remote, data)
@@ -76,19 +76,19 @@ pub extern "C" fn sbx_sandbox_read_file(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
-        let place = given(bytes, "bytes")?;
-        sandbox.sandbox.files().read(remote).map(|contents| boundary::give(place, sbx_bytes::new(contents)))
+        let (sandbox, remote) = (require(sandbox, "sandbox")?, remote.bytes("remote")?);
+        let place = require(bytes, "bytes")?;
+        sandbox.sandbox.files().read(remote).map(|contents| boundary::write_handle(place, sbx_bytes::new(contents)))
     })
 }
 
 /// Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
 #[derive(Debug)]
-pub struct sbx_bytes(Kept);
+pub struct sbx_bytes(NulTerminated);
 
 impl sbx_bytes {
     pub(super) fn new(bytes: Vec<u8>) -> Self {
-        Self(Kept::new(bytes))
+        Self(NulTerminated::new(bytes))
     }
 }
 
@@ -116,7 +116,7 @@ pub unsafe extern "C" fn sbx_sandbox_append_file(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, remote) = (given(sandbox, "sandbox")?, remote.bytes("remote")?);
+        let (sandbox, remote) = (require(sandbox, "sandbox")?, remote.bytes("remote")?);
         // SAFETY: the C caller promises `len` bytes at `data` during the call.
         let data = unsafe { boundary::bytes(data, len, "data") }?;
         sandbox.sandbox.files().append(remote, data)
@@ -133,8 +133,9 @@ pub extern "C" fn sbx_sandbox_file_metadata(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(metadata, "metadata")?);
-        sandbox.sandbox.files().metadata(path).map(|found| boundary::give(place, sbx_metadata(found)))
+        let (sandbox, path, place) =
+            (require(sandbox, "sandbox")?, path.bytes("path")?, require(metadata, "metadata")?);
+        sandbox.sandbox.files().metadata(path).map(|found| boundary::write_handle(place, sbx_metadata(found)))
     })
 }
 
@@ -147,8 +148,9 @@ pub extern "C" fn sbx_sandbox_symlink_metadata(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(metadata, "metadata")?);
-        sandbox.sandbox.files().symlink_metadata(path).map(|found| boundary::give(place, sbx_metadata(found)))
+        let (sandbox, path, place) =
+            (require(sandbox, "sandbox")?, path.bytes("path")?, require(metadata, "metadata")?);
+        sandbox.sandbox.files().symlink_metadata(path).map(|found| boundary::write_handle(place, sbx_metadata(found)))
     })
 }
 
@@ -163,7 +165,7 @@ pub extern "C" fn sbx_sandbox_file_exists(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        boundary::put(exists, given(sandbox, "sandbox")?.sandbox.files().exists(path)?);
+        boundary::write_out(exists, require(sandbox, "sandbox")?.sandbox.files().exists(path)?);
         Ok(())
     })
 }
@@ -178,8 +180,8 @@ pub extern "C" fn sbx_sandbox_read_dir(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(entries, "entries")?);
-        sandbox.sandbox.files().read_dir(path).map(|found| boundary::give(place, sbx_entries::new(found)))
+        let (sandbox, path, place) = (require(sandbox, "sandbox")?, path.bytes("path")?, require(entries, "entries")?);
+        sandbox.sandbox.files().read_dir(path).map(|found| boundary::write_handle(place, sbx_entries::new(found)))
     })
 }
 
@@ -192,7 +194,7 @@ pub extern "C" fn sbx_sandbox_create_dir(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(sandbox, "sandbox")?.sandbox.files().create_dir(path)
+        require(sandbox, "sandbox")?.sandbox.files().create_dir(path)
     })
 }
 
@@ -206,7 +208,7 @@ pub extern "C" fn sbx_sandbox_create_dir_all(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(sandbox, "sandbox")?.sandbox.files().create_dir_all(path)
+        require(sandbox, "sandbox")?.sandbox.files().create_dir_all(path)
     })
 }
 
@@ -219,7 +221,7 @@ pub extern "C" fn sbx_sandbox_remove_file(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(sandbox, "sandbox")?.sandbox.files().remove_file(path)
+        require(sandbox, "sandbox")?.sandbox.files().remove_file(path)
     })
 }
 
@@ -232,7 +234,7 @@ pub extern "C" fn sbx_sandbox_remove_dir(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(sandbox, "sandbox")?.sandbox.files().remove_dir(path)
+        require(sandbox, "sandbox")?.sandbox.files().remove_dir(path)
     })
 }
 
@@ -246,7 +248,7 @@ pub extern "C" fn sbx_sandbox_remove_dir_all(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(sandbox, "sandbox")?.sandbox.files().remove_dir_all(path)
+        require(sandbox, "sandbox")?.sandbox.files().remove_dir_all(path)
     })
 }
 
@@ -262,7 +264,7 @@ pub extern "C" fn sbx_sandbox_rename_file(
 ) -> sbx_status {
     boundary::call(err, || {
         let (from, to) = (from.bytes("from")?, to.bytes("to")?);
-        given(sandbox, "sandbox")?.sandbox.files().rename(from, to)
+        require(sandbox, "sandbox")?.sandbox.files().rename(from, to)
     })
 }
 
@@ -276,7 +278,7 @@ pub extern "C" fn sbx_sandbox_set_file_permissions(
 ) -> sbx_status {
     boundary::call(err, || {
         let path = path.bytes("path")?;
-        given(sandbox, "sandbox")?.sandbox.files().set_permissions(path, mode)
+        require(sandbox, "sandbox")?.sandbox.files().set_permissions(path, mode)
     })
 }
 
@@ -291,7 +293,7 @@ pub extern "C" fn sbx_sandbox_create_symlink(
 ) -> sbx_status {
     boundary::call(err, || {
         let (original, link) = (original.bytes("original")?, link.bytes("link")?);
-        given(sandbox, "sandbox")?.sandbox.files().symlink(original, link)
+        require(sandbox, "sandbox")?.sandbox.files().symlink(original, link)
     })
 }
 
@@ -305,9 +307,9 @@ pub extern "C" fn sbx_sandbox_read_link(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(bytes, "bytes")?);
+        let (sandbox, path, place) = (require(sandbox, "sandbox")?, path.bytes("path")?, require(bytes, "bytes")?);
         let name = sandbox.sandbox.files().read_link(path)?;
-        boundary::give(place, sbx_bytes(Kept::new(name.into_os_string().into_encoded_bytes())));
+        boundary::write_handle(place, sbx_bytes(NulTerminated::new(name.into_os_string().into_encoded_bytes())));
         Ok(())
     })
 }
@@ -322,9 +324,9 @@ pub extern "C" fn sbx_sandbox_resolve_path(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(bytes, "bytes")?);
+        let (sandbox, path, place) = (require(sandbox, "sandbox")?, path.bytes("path")?, require(bytes, "bytes")?);
         let name = sandbox.sandbox.files().canonicalize(path)?;
-        boundary::give(place, sbx_bytes(Kept::new(name.into_os_string().into_encoded_bytes())));
+        boundary::write_handle(place, sbx_bytes(NulTerminated::new(name.into_os_string().into_encoded_bytes())));
         Ok(())
     })
 }
@@ -381,7 +383,7 @@ pub extern "C" fn sbx_metadata_modified(
     unix_seconds: Option<&mut MaybeUninit<i64>>,
 ) -> bool {
     boundary::get(metadata, false, |metadata| {
-        boundary::put_some(unix_seconds, metadata.0.modified().map(boundary::unix_time))
+        boundary::write_some(unix_seconds, metadata.0.modified().map(boundary::unix_time))
     })
 }
 
@@ -392,7 +394,7 @@ pub extern "C" fn sbx_metadata_accessed(
     unix_seconds: Option<&mut MaybeUninit<i64>>,
 ) -> bool {
     boundary::get(metadata, false, |metadata| {
-        boundary::put_some(unix_seconds, metadata.0.accessed().map(boundary::unix_time))
+        boundary::write_some(unix_seconds, metadata.0.accessed().map(boundary::unix_time))
     })
 }
 

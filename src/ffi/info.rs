@@ -151,13 +151,13 @@ pub extern "C" fn sbx_info_host_key(info: Option<&sbx_info>) -> *const c_char {
 /// True, and when it was created in `*unix_seconds`, if that is known. `unix_seconds` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_info_created_at(info: Option<&sbx_info>, unix_seconds: Option<&mut MaybeUninit<i64>>) -> bool {
-    boundary::get(info, false, |info| boundary::put_some(unix_seconds, info.created_at))
+    boundary::get(info, false, |info| boundary::write_some(unix_seconds, info.created_at))
 }
 
 /// True, and when it expires in `*unix_seconds`, unless it never does. `unix_seconds` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_info_expires_at(info: Option<&sbx_info>, unix_seconds: Option<&mut MaybeUninit<i64>>) -> bool {
-    boundary::get(info, false, |info| boundary::put_some(unix_seconds, info.expires_at))
+    boundary::get(info, false, |info| boundary::write_some(unix_seconds, info.expires_at))
 }
 
 /// The value of the Pod's label `name`; NULL if it has no such label.

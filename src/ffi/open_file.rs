@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::boundary::{self, Text, given, invalid};
+use super::boundary::{self, Text, invalid, require};
 use super::error::{sbx_error, sbx_status};
 use super::files::sbx_metadata;
 use super::sandbox::sbx_sandbox;
@@ -85,7 +85,7 @@ pub extern "C" fn sbx_sandbox_open_file(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, path, place) = (given(sandbox, "sandbox")?, path.bytes("path")?, given(file, "file")?);
+        let (sandbox, path, place) = (require(sandbox, "sandbox")?, path.bytes("path")?, require(file, "file")?);
         let has = |flag: sbx_open| flags & flag as i32 != 0;
         let options = OpenOptions::new()
             .read(has(sbx_open::SBX_OPEN_READ))
@@ -101,7 +101,7 @@ pub extern "C" fn sbx_sandbox_open_file(
         }
         let sandbox = sandbox.sandbox.clone();
         let file = Mutex::new(Some(sandbox.files().open_with(path, &options)?));
-        boundary::give(place, sbx_file { sandbox, file });
+        boundary::write_handle(place, sbx_file { sandbox, file });
         Ok(())
     })
 }
@@ -117,11 +117,11 @@ pub unsafe extern "C" fn sbx_file_read(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (file, len) = (given(file, "file")?, given(len, "len")?);
+        let (file, len) = (require(file, "file")?, require(len, "len")?);
         let read = |buffer: &mut [u8]| file.with(|file| file.read(buffer).map_err(ours));
         // SAFETY: the C caller promises room for `capacity` bytes at `buffer` during the call.
         let length = unsafe { boundary::fill(buffer, capacity, AT_ONCE, read) }?;
-        boundary::put(Some(len), length);
+        boundary::write_out(Some(len), length);
         Ok(())
     })
 }
@@ -138,7 +138,7 @@ pub unsafe extern "C" fn sbx_file_write(
     boundary::call(err, || {
         // SAFETY: the C caller promises `len` bytes at `data` during the call.
         let data = unsafe { boundary::bytes(data, len, "data") }?;
-        given(file, "file")?.with(|file| file.write_all(data).map_err(ours))
+        require(file, "file")?.with(|file| file.write_all(data).map_err(ours))
     })
 }
 
@@ -161,8 +161,8 @@ pub extern "C" fn sbx_file_seek(
             whence if whence == sbx_seek::SBX_SEEK_END as i32 => SeekFrom::End(offset),
             whence => return Err(invalid(format!("{whence} is no place to seek from"))),
         };
-        let reached = given(file, "file")?.with(|file| file.seek(target).map_err(ours))?;
-        boundary::put(position, reached);
+        let reached = require(file, "file")?.with(|file| file.seek(target).map_err(ours))?;
+        boundary::write_out(position, reached);
         Ok(())
     })
 }
@@ -175,8 +175,8 @@ pub extern "C" fn sbx_file_metadata(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (file, place) = (given(file, "file")?, given(metadata, "metadata")?);
-        file.with(File::metadata).map(|found| boundary::give(place, sbx_metadata(found)))
+        let (file, place) = (require(file, "file")?, require(metadata, "metadata")?);
+        file.with(File::metadata).map(|found| boundary::write_handle(place, sbx_metadata(found)))
     })
 }
 
@@ -187,7 +187,7 @@ pub extern "C" fn sbx_file_set_size(
     size: u64,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(file, "file")?.with(|file| file.set_len(size)))
+    boundary::call(err, || require(file, "file")?.with(|file| file.set_len(size)))
 }
 
 /// Sets its permission bits, such as 0755. Fails as sbx_sandbox_upload_file().
@@ -197,14 +197,14 @@ pub extern "C" fn sbx_file_set_permissions(
     mode: u32,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(file, "file")?.with(|file| file.set_permissions(mode)))
+    boundary::call(err, || require(file, "file")?.with(|file| file.set_permissions(mode)))
 }
 
 /// Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
 /// if the SFTP server can't do that, which OpenSSH's can.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
-    boundary::call(err, || given(file, "file")?.with(File::sync_all))
+    boundary::call(err, || require(file, "file")?.with(File::sync_all))
 }
 
 /// Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
@@ -212,7 +212,7 @@ pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeU
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_close(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || {
-        let file = given(file, "file")?.lock()?.take();
+        let file = require(file, "file")?.lock()?.take();
         file.ok_or_else(closed)?.close()
     })
 }

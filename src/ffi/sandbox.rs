@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 
-use super::boundary::{self, Text, given};
+use super::boundary::{self, Text, require};
 use super::command::{sbx_command, sbx_output};
 use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
@@ -77,9 +77,9 @@ pub extern "C" fn sbx_sandbox_timings(
         let Some(timings) = sandbox.sandbox.timings() else {
             return false;
         };
-        boundary::put(accepted, timings.accepted.as_secs_f64());
-        boundary::put(started, timings.started.as_secs_f64());
-        boundary::put(logged_in, timings.logged_in.as_secs_f64());
+        boundary::write_out(accepted, timings.accepted.as_secs_f64());
+        boundary::write_out(started, timings.started.as_secs_f64());
+        boundary::write_out(logged_in, timings.logged_in.as_secs_f64());
         true
     })
 }
@@ -94,8 +94,8 @@ pub extern "C" fn sbx_sandbox_session_counts(
 ) {
     boundary::get(sandbox, (), |sandbox| {
         let counts = sandbox.sandbox.session_counts();
-        boundary::put(idle, counts.0);
-        boundary::put(busy, counts.1);
+        boundary::write_out(idle, counts.0);
+        boundary::write_out(busy, counts.1);
     });
 }
 
@@ -109,8 +109,8 @@ pub extern "C" fn sbx_sandbox_info(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, place) = (given(sandbox, "sandbox")?, given(info, "info")?);
-        sandbox.sandbox.info().map(|info| boundary::give(place, sbx_info::new(info)))
+        let (sandbox, place) = (require(sandbox, "sandbox")?, require(info, "info")?);
+        sandbox.sandbox.info().map(|info| boundary::write_handle(place, sbx_info::new(info)))
     })
 }
 
@@ -124,9 +124,9 @@ pub extern "C" fn sbx_sandbox_execute(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, line) = (given(sandbox, "sandbox")?, line.bytes("line")?);
-        let place = given(output, "output")?;
-        sandbox.sandbox.execute(line).map(|output| boundary::give(place, sbx_output::new(output)))
+        let (sandbox, line) = (require(sandbox, "sandbox")?, line.bytes("line")?);
+        let place = require(output, "output")?;
+        sandbox.sandbox.execute(line).map(|output| boundary::write_handle(place, sbx_output::new(output)))
     })
 }
 
@@ -140,8 +140,8 @@ pub extern "C" fn sbx_sandbox_command(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, program) = (given(sandbox, "sandbox")?, program.bytes("program")?);
-        boundary::give(given(command, "command")?, sbx_command::new(sandbox.sandbox.command(program)));
+        let (sandbox, program) = (require(sandbox, "sandbox")?, program.bytes("program")?);
+        boundary::write_handle(require(command, "command")?, sbx_command::new(sandbox.sandbox.command(program)));
         Ok(())
     })
 }
@@ -155,8 +155,8 @@ pub extern "C" fn sbx_sandbox_shell(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, line) = (given(sandbox, "sandbox")?, line.bytes("line")?);
-        boundary::give(given(command, "command")?, sbx_command::new(sandbox.sandbox.shell(line)));
+        let (sandbox, line) = (require(sandbox, "sandbox")?, line.bytes("line")?);
+        boundary::write_handle(require(command, "command")?, sbx_command::new(sandbox.sandbox.shell(line)));
         Ok(())
     })
 }
@@ -173,9 +173,9 @@ pub extern "C" fn sbx_sandbox_detached(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, key) = (given(sandbox, "sandbox")?, key.utf8("key")?);
-        let place = given(detached, "detached")?;
-        sandbox.sandbox.detached(key).map(|detached| boundary::give(place, sbx_detached::new(detached)))
+        let (sandbox, key) = (require(sandbox, "sandbox")?, key.utf8("key")?);
+        let place = require(detached, "detached")?;
+        sandbox.sandbox.detached(key).map(|detached| boundary::write_handle(place, sbx_detached::new(detached)))
     })
 }
 
@@ -192,8 +192,8 @@ pub extern "C" fn sbx_sandbox_renew(
 ) -> sbx_status {
     boundary::call(err, || {
         let lifetime = boundary::exact_seconds(seconds, "seconds")?;
-        let expiry = given(sandbox, "sandbox")?.sandbox.renew(lifetime)?;
-        boundary::put(unix_seconds, boundary::unix_time(expiry));
+        let expiry = require(sandbox, "sandbox")?.sandbox.renew(lifetime)?;
+        boundary::write_out(unix_seconds, boundary::unix_time(expiry));
         Ok(())
     })
 }
@@ -207,7 +207,7 @@ pub extern "C" fn sbx_sandbox_delete(
     sandbox: Option<&sbx_sandbox>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(sandbox, "sandbox")?.sandbox.delete())
+    boundary::call(err, || require(sandbox, "sandbox")?.sandbox.delete())
 }
 
 /// The same as sbx_sandbox_delete(), under the name that some know.
@@ -216,7 +216,7 @@ pub extern "C" fn sbx_sandbox_shutdown(
     sandbox: Option<&sbx_sandbox>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
-    boundary::call(err, || given(sandbox, "sandbox")?.sandbox.shutdown())
+    boundary::call(err, || require(sandbox, "sandbox")?.sandbox.shutdown())
 }
 
 /// Frees a handle. The sandbox stays.

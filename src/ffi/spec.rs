@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::boundary::{self, Text, given};
+use super::boundary::{self, Text, require};
 use super::error::{sbx_error, sbx_status};
 use crate::{Result, SandboxSpec};
 
@@ -32,7 +32,7 @@ pub extern "C" fn sbx_spec_new(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        boundary::give(given(spec, "spec")?, sbx_spec(SandboxSpec::new()));
+        boundary::write_handle(require(spec, "spec")?, sbx_spec(SandboxSpec::new()));
         Ok(())
     })
 }
@@ -47,7 +47,7 @@ pub extern "C" fn sbx_spec_set_name(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.name(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.name(value)))
     })
 }
 
@@ -61,7 +61,7 @@ pub extern "C" fn sbx_spec_set_image(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.image(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.image(value)))
     })
 }
 
@@ -75,7 +75,7 @@ pub extern "C" fn sbx_spec_set_env(
 ) -> sbx_status {
     boundary::call(err, || {
         let (name, value) = (name.utf8("name")?, value.utf8("value")?);
-        given(spec, "spec")?.change(|spec| Ok(spec.env(name, value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.env(name, value)))
     })
 }
 
@@ -89,7 +89,7 @@ pub extern "C" fn sbx_spec_set_label(
 ) -> sbx_status {
     boundary::call(err, || {
         let (name, value) = (name.utf8("name")?, value.utf8("value")?);
-        given(spec, "spec")?.change(|spec| Ok(spec.label(name, value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.label(name, value)))
     })
 }
 
@@ -103,7 +103,7 @@ pub extern "C" fn sbx_spec_set_annotation(
 ) -> sbx_status {
     boundary::call(err, || {
         let (name, value) = (name.utf8("name")?, value.utf8("value")?);
-        given(spec, "spec")?.change(|spec| Ok(spec.annotation(name, value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.annotation(name, value)))
     })
 }
 
@@ -116,7 +116,7 @@ pub extern "C" fn sbx_spec_set_cpu(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.cpu(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.cpu(value)))
     })
 }
 
@@ -129,7 +129,7 @@ pub extern "C" fn sbx_spec_set_cpu_request(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.cpu_request(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.cpu_request(value)))
     })
 }
 
@@ -142,7 +142,7 @@ pub extern "C" fn sbx_spec_set_memory(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.memory(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.memory(value)))
     })
 }
 
@@ -155,7 +155,7 @@ pub extern "C" fn sbx_spec_set_memory_request(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.memory_request(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.memory_request(value)))
     })
 }
 
@@ -168,7 +168,7 @@ pub extern "C" fn sbx_spec_set_disk(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.disk(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.disk(value)))
     })
 }
 
@@ -182,7 +182,7 @@ pub extern "C" fn sbx_spec_set_lifetime(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.lifetime(seconds)))
+        require(spec, "spec")?.change(|spec| Ok(spec.lifetime(seconds)))
     })
 }
 
@@ -196,7 +196,7 @@ pub extern "C" fn sbx_spec_set_hard_limit(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::optional_seconds(seconds, "seconds")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.hard_limit(seconds)))
+        require(spec, "spec")?.change(|spec| Ok(spec.hard_limit(seconds)))
     })
 }
 
@@ -209,7 +209,7 @@ pub extern "C" fn sbx_spec_set_runtime_class(
 ) -> sbx_status {
     boundary::call(err, || {
         let value = value.utf8("value")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.runtime_class(value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.runtime_class(value)))
     })
 }
 
@@ -223,7 +223,7 @@ pub extern "C" fn sbx_spec_set_node_selector(
 ) -> sbx_status {
     boundary::call(err, || {
         let (label, value) = (label.utf8("label")?, value.utf8("value")?);
-        given(spec, "spec")?.change(|spec| Ok(spec.node_selector(label, value)))
+        require(spec, "spec")?.change(|spec| Ok(spec.node_selector(label, value)))
     })
 }
 
@@ -236,7 +236,7 @@ pub extern "C" fn sbx_spec_set_unschedulable_grace(
 ) -> sbx_status {
     boundary::call(err, || {
         let seconds = boundary::exact_seconds(seconds, "seconds")?;
-        given(spec, "spec")?.change(|spec| Ok(spec.unschedulable_grace(seconds)))
+        require(spec, "spec")?.change(|spec| Ok(spec.unschedulable_grace(seconds)))
     })
 }
 
@@ -253,7 +253,7 @@ pub extern "C" fn sbx_spec_set_pod_template(
 ) -> sbx_status {
     boundary::call(err, || {
         let json = json.utf8("json")?;
-        given(spec, "spec")?.change(|spec| spec.pod_template(json))
+        require(spec, "spec")?.change(|spec| spec.pod_template(json))
     })
 }
 

@@ -15,13 +15,13 @@ use crate::interruptible;
 pub type sbx_interrupted_fn = Option<unsafe extern "C" fn(userdata: *mut c_void) -> i32>;
 
 #[derive(Clone, Copy)]
-struct Question(unsafe extern "C" fn(*mut c_void) -> i32, *mut c_void);
+struct CancelCheck(unsafe extern "C" fn(*mut c_void) -> i32, *mut c_void);
 
 thread_local! {
-    static REGISTERED: Cell<Option<Question>> = const { Cell::new(None) };
+    static REGISTERED: Cell<Option<CancelCheck>> = const { Cell::new(None) };
 }
 
-impl Question {
+impl CancelCheck {
     fn ask(self) -> bool {
         REGISTERED.set(None);
         // SAFETY: the C caller registered a function of this type, for as long as it is registered.
@@ -32,9 +32,9 @@ impl Question {
 }
 
 /// Does the work of a call, which may be interrupted.
-pub(super) fn asking<T>(work: impl FnOnce() -> T) -> T {
+pub(super) fn with_cancellation<T>(work: impl FnOnce() -> T) -> T {
     match REGISTERED.get() {
-        Some(question) => interruptible(move || question.ask(), work),
+        Some(check) => interruptible(move || check.ask(), work),
         None => work(),
     }
 }
@@ -53,5 +53,5 @@ pub(super) fn asking<T>(work: impl FnOnce() -> T) -> T {
 /// sbx_file can only be freed then.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_thread_on_wait(is_interrupted: sbx_interrupted_fn, userdata: *mut c_void) {
-    boundary::get(Some(&()), (), |()| REGISTERED.set(is_interrupted.map(|function| Question(function, userdata))));
+    boundary::get(Some(&()), (), |()| REGISTERED.set(is_interrupted.map(|function| CancelCheck(function, userdata))));
 }

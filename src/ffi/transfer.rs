@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
-use super::boundary::{self, Text, given, invalid};
+use super::boundary::{self, Text, invalid, require};
 use super::error::{sbx_error, sbx_status};
 use super::sandbox::sbx_sandbox;
 use crate::{Error, Progress, Result, Sandbox, Transfer, Transferred, TreeReport};
@@ -106,9 +106,9 @@ pub extern "C" fn sbx_sandbox_transfer(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (sandbox, place) = (given(sandbox, "sandbox")?.sandbox.clone(), given(transfer, "transfer")?);
+        let (sandbox, place) = (require(sandbox, "sandbox")?.sandbox.clone(), require(transfer, "transfer")?);
         let (checksum, sync, resume, max_bytes, max_entries) = (false, false, false, None, None);
-        boundary::give(place, sbx_transfer { sandbox, checksum, sync, resume, max_bytes, max_entries });
+        boundary::write_handle(place, sbx_transfer { sandbox, checksum, sync, resume, max_bytes, max_entries });
         Ok(())
     })
 }
@@ -122,7 +122,7 @@ pub extern "C" fn sbx_transfer_set_checksum(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        given(transfer, "transfer")?.checksum = checksum;
+        require(transfer, "transfer")?.checksum = checksum;
         Ok(())
     })
 }
@@ -136,7 +136,7 @@ pub extern "C" fn sbx_transfer_set_sync(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        given(transfer, "transfer")?.sync = sync;
+        require(transfer, "transfer")?.sync = sync;
         Ok(())
     })
 }
@@ -151,7 +151,7 @@ pub extern "C" fn sbx_transfer_set_resume(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        given(transfer, "transfer")?.resume = resume;
+        require(transfer, "transfer")?.resume = resume;
         Ok(())
     })
 }
@@ -164,7 +164,7 @@ pub extern "C" fn sbx_transfer_set_max_bytes(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        given(transfer, "transfer")?.max_bytes = Some(max_bytes);
+        require(transfer, "transfer")?.max_bytes = Some(max_bytes);
         Ok(())
     })
 }
@@ -177,7 +177,7 @@ pub extern "C" fn sbx_transfer_set_max_entries(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        given(transfer, "transfer")?.max_entries = Some(max_entries);
+        require(transfer, "transfer")?.max_entries = Some(max_entries);
         Ok(())
     })
 }
@@ -197,8 +197,9 @@ pub extern "C" fn sbx_transfer_upload(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (transfer, local, remote) = (given(transfer, "transfer")?, local.bytes("local")?, remote.bytes("remote")?);
-        sbx_transferred::give(transferred, transfer.begin(progress, userdata).upload(local, remote)?);
+        let (transfer, local, remote) =
+            (require(transfer, "transfer")?, local.bytes("local")?, remote.bytes("remote")?);
+        sbx_transferred::write_handle(transferred, transfer.begin(progress, userdata).upload(local, remote)?);
         Ok(())
     })
 }
@@ -215,8 +216,9 @@ pub extern "C" fn sbx_transfer_download(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (transfer, remote, local) = (given(transfer, "transfer")?, remote.bytes("remote")?, local.bytes("local")?);
-        sbx_transferred::give(transferred, transfer.begin(progress, userdata).download(remote, local)?);
+        let (transfer, remote, local) =
+            (require(transfer, "transfer")?, remote.bytes("remote")?, local.bytes("local")?);
+        sbx_transferred::write_handle(transferred, transfer.begin(progress, userdata).download(remote, local)?);
         Ok(())
     })
 }
@@ -234,10 +236,10 @@ pub extern "C" fn sbx_transfer_upload_from(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (transfer, read) = (given(transfer, "transfer")?, given(read, "read")?);
+        let (transfer, read) = (require(transfer, "transfer")?, require(read, "read")?);
         let source = Source(read, userdata);
         let moved = transfer.begin(progress, userdata).upload_from(source, remote.bytes("remote")?)?;
-        sbx_transferred::give(transferred, moved);
+        sbx_transferred::write_handle(transferred, moved);
         Ok(())
     })
 }
@@ -255,10 +257,10 @@ pub extern "C" fn sbx_transfer_download_to(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (transfer, write) = (given(transfer, "transfer")?, given(write, "write")?);
+        let (transfer, write) = (require(transfer, "transfer")?, require(write, "write")?);
         let target = Target(write, userdata);
         let moved = transfer.begin(progress, userdata).download_to(remote.bytes("remote")?, target)?;
-        sbx_transferred::give(transferred, moved);
+        sbx_transferred::write_handle(transferred, moved);
         Ok(())
     })
 }
@@ -283,8 +285,9 @@ pub extern "C" fn sbx_transfer_upload_dir(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (transfer, local, remote) = (given(transfer, "transfer")?, local.bytes("local")?, remote.bytes("remote")?);
-        sbx_tree_report::give(report, transfer.begin(progress, userdata).upload_dir(local, remote)?);
+        let (transfer, local, remote) =
+            (require(transfer, "transfer")?, local.bytes("local")?, remote.bytes("remote")?);
+        sbx_tree_report::write_handle(report, transfer.begin(progress, userdata).upload_dir(local, remote)?);
         Ok(())
     })
 }
@@ -305,8 +308,9 @@ pub extern "C" fn sbx_transfer_download_dir(
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
-        let (transfer, remote, local) = (given(transfer, "transfer")?, remote.bytes("remote")?, local.bytes("local")?);
-        sbx_tree_report::give(report, transfer.begin(progress, userdata).download_dir(remote, local)?);
+        let (transfer, remote, local) =
+            (require(transfer, "transfer")?, remote.bytes("remote")?, local.bytes("local")?);
+        sbx_tree_report::write_handle(report, transfer.begin(progress, userdata).download_dir(remote, local)?);
         Ok(())
     })
 }
@@ -322,9 +326,9 @@ pub extern "C" fn sbx_transfer_free(transfer: Option<Box<sbx_transfer>>) {
 pub struct sbx_transferred(Transferred);
 
 impl sbx_transferred {
-    fn give(place: boundary::Out<'_, *mut Self>, transferred: Transferred) {
+    fn write_handle(place: boundary::Out<'_, *mut Self>, transferred: Transferred) {
         if let Some(place) = place {
-            boundary::give(place, Self(transferred));
+            boundary::write_handle(place, Self(transferred));
         }
     }
 }
@@ -363,11 +367,11 @@ pub struct sbx_tree_report {
 }
 
 impl sbx_tree_report {
-    fn give(place: boundary::Out<'_, *mut Self>, report: TreeReport) {
+    fn write_handle(place: boundary::Out<'_, *mut Self>, report: TreeReport) {
         let path = |path: &std::path::Path| CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
         let notes = report.notes.iter().map(|note| (path(&note.path), boundary::c_text(&note.text))).collect();
         if let Some(place) = place {
-            boundary::give(place, Self { report, notes });
+            boundary::write_handle(place, Self { report, notes });
         }
     }
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 
-use parking_lot::Mutex;
-
 use super::Files;
 use crate::command::{Child, Command, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::ForkMutex;
 use crate::ssh::sftp::Quoted;
 
 /// Sums up its standard input. OpenSSL uses the processor's instructions for it: 1.8 GB/s where coreutils had 0.37.
@@ -24,9 +23,9 @@ const MISMATCH: &str = "has another SHA-256 than what was moved; it was changed 
 /// more time than was won.
 ///
 /// Dropping it ends the command: nobody wants the sum of a download that has failed.
-pub(super) struct Summing {
+pub(super) struct RemoteDigest {
     sum: Receiver<Option<[u8; 32]>>,
-    state: Arc<Mutex<State>>,
+    state: Arc<ForkMutex<State>>,
 }
 
 #[derive(Default)]
@@ -35,10 +34,10 @@ struct State {
     child: Option<Arc<Child>>,
 }
 
-impl Summing {
+impl RemoteDigest {
     pub(super) fn start(files: Files<'_>, path: &[u8], deadline: Deadline) -> io::Result<Self> {
         let command = files.tool(&whole(), &[path], deadline);
-        let state = Arc::<Mutex<State>>::default();
+        let state = Arc::new(ForkMutex::new(State::default()));
         let shared = Arc::clone(&state);
         let (give, take) = mpsc::sync_channel(1);
         let sum = move || {
@@ -72,24 +71,24 @@ impl Summing {
     }
 }
 
-impl Drop for Summing {
+impl Drop for RemoteDigest {
     fn drop(&mut self) {
-        let mut state = self.state.lock();
+        let Ok(mut state) = self.state.lock() else { return };
         state.is_unwanted = true;
         if let Some(child) = state.child.take() {
-            // It fails in a forked child only, whose command it is not.
+            // It fails in a forked child only, which was excluded.
             let _ = child.kill();
         }
     }
 }
 
-fn sum_up(command: &Command, state: &Mutex<State>) -> Result<Output> {
+fn sum_up(command: &Command, state: &ForkMutex<State>) -> Result<Output> {
     let mut child = command.spawn()?;
     child.stdin = None;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let child = Arc::new(child);
     {
-        let mut state = state.lock();
+        let mut state = state.lock()?;
         if state.is_unwanted {
             child.kill()?;
         }

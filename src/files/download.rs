@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 use openssl::sha::Sha256;
 
 use super::FILE_MODE;
-use super::digest::Summing;
+use super::digest::RemoteDigest;
 use super::local::{PERMISSIONS, at_local, at_stream, hash_of, stable_part, sync_directory_of};
-use super::options::{Meter, Transfer, Transferred};
-use super::path::{beside, file_bytes_of, invalid};
+use super::options::{ProgressReporter, Transfer, Transferred};
+use super::path::{file_bytes_of, invalid, temp_path_beside};
 use super::request::Repeat;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -97,7 +97,7 @@ impl Transfer<'_> {
     ) -> Result<(Transferred, u32)> {
         let (files, path) = (self.files, file_bytes_of(remote)?);
         let (mut lease, opened) =
-            files.begin(deadline, path, Repeat::Harmless, |client| client.open(path, flags::READ, 0, path))?;
+            files.start_request(deadline, path, Repeat::Harmless, |client| client.open(path, flags::READ, 0, path))?;
         let mut client = Client::new(&mut lease, deadline)?;
         let found = client.attributes_of(&opened)?;
         let mode = found.mode.unwrap_or(REGULAR | FILE_MODE);
@@ -109,8 +109,8 @@ impl Transfer<'_> {
         }
         // Files that claim to be empty, as those in /proc do, are read to their ends.
         let expected = found.size.filter(|size| *size > 0);
-        let mut meter = Meter::new(self.progress.as_deref_mut(), remote, expected);
-        meter.report(resumed)?;
+        let mut reporter = ProgressReporter::new(self.progress.as_deref_mut(), remote, expected);
+        reporter.report(resumed)?;
         if resumed > 0 {
             opened.seek(resumed);
         }
@@ -119,8 +119,10 @@ impl Transfer<'_> {
         if expected.is_some_and(|expected| expected > limit) {
             return Err(too_much(path, limit));
         }
-        let summing = match expected {
-            Some(length) if hash.is_some() && Summing::is_worth(length) => Summing::start(files, path, deadline).ok(),
+        let remote_digest = match expected {
+            Some(length) if hash.is_some() && RemoteDigest::is_worth(length) => {
+                RemoteDigest::start(files, path, deadline).ok()
+            }
             _ => None,
         };
         let mut take = |bytes: &[u8]| {
@@ -132,15 +134,15 @@ impl Transfer<'_> {
                 return Err(too_much(path, limit));
             }
             sink(bytes)?;
-            meter.at(reached)
+            reporter.at(reached)
         };
         let size = client.download(&opened, resumed, expected, &mut take)?;
         client.close_file(opened)?;
         lease.finish();
-        meter.report(size)?;
+        reporter.report(size)?;
         let sha256 = hash.map(Sha256::finish);
         if let Some(digest) = sha256 {
-            let theirs = summing.map(|summing| summing.end(deadline)).transpose()?.flatten();
+            let theirs = remote_digest.map(|remote_digest| remote_digest.end(deadline)).transpose()?.flatten();
             files.compare(path, digest, theirs, path, deadline)?;
         }
         Ok((Transferred { bytes: size, resumed, sha256 }, mode & PERMISSIONS))
@@ -176,7 +178,7 @@ struct LocalPart<'a> {
 
 impl<'a> LocalPart<'a> {
     fn create(target: &'a Path, resume: bool) -> Result<Self> {
-        let part = if resume { stable_part(target, "") } else { beside(target) };
+        let part = if resume { stable_part(target, "") } else { temp_path_beside(target) };
         let mut options = fs::OpenOptions::new();
         // Readable for nobody else until its own mode is known.
         options.read(resume).write(true).mode(0o600);
@@ -186,7 +188,7 @@ impl<'a> LocalPart<'a> {
         };
         let file = options.open(&part).map_err(|e| at_local(target, "created", e))?;
         if resume {
-            claim(&file, &part, target)?;
+            lock_part(&file, &part, target)?;
         }
         Ok(Self { target, part, file, length: 0, is_resumable: resume, is_in_place: false })
     }
@@ -226,7 +228,7 @@ impl<'a> LocalPart<'a> {
 }
 
 /// Makes sure that nobody else writes to a part with a name that others know too.
-fn claim(file: &fs::File, part: &Path, target: &Path) -> Result<()> {
+fn lock_part(file: &fs::File, part: &Path, target: &Path) -> Result<()> {
     let is_same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino()) && a.is_file();
     let busy = || {
         let message = format!("'{}' on this machine is being written by another download", target.display());
@@ -252,7 +254,7 @@ impl Drop for LocalPart<'_> {
         {
             log::warn!("the partial file '{}' is left: {e}", self.part.display());
         }
-        // A process that this program starts at the same time may have the file, too, for a moment.
+        // Unlock explicitly: a child forked concurrently may briefly hold the descriptor, and with it the lock.
         let _ = self.file.unlock();
     }
 }

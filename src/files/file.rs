@@ -134,7 +134,7 @@ impl File {
         let (bytes, flags) = (file_bytes_of(path)?, options.flags()?);
         let mode = permission_bits(options.mode.unwrap_or(super::FILE_MODE))?;
         let repeat = if options.create_new { Repeat::Never } else { Repeat::Harmless };
-        let open = files.begin(deadline, bytes, repeat, |client| client.open(bytes, flags, mode, bytes))?;
+        let open = files.start_request(deadline, bytes, repeat, |client| client.open(bytes, flags, mode, bytes))?;
         let (link, path, appends) = (files.link.clone(), path.to_owned(), options.append);
         let (is_stale, was_reading, is_at_end) = (false, false, false);
         Ok(Self { link, path, open: Some(open), position: 0, is_stale, was_reading, appends, is_at_end })

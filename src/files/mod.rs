@@ -236,7 +236,7 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`].
     pub fn metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.look(path.as_ref(), |client, path| client.stat(path))
+        self.stat_with(path.as_ref(), |client, path| client.stat(path))
     }
 
     /// What is known about a file or a link itself.
@@ -251,10 +251,10 @@ impl<'a> Files<'a> {
     /// # Errors
     /// See [`Files`].
     pub fn symlink_metadata(&self, path: impl AsRef<Path>) -> Result<Metadata> {
-        self.look(path.as_ref(), |client, path| client.lstat(path))
+        self.stat_with(path.as_ref(), |client, path| client.lstat(path))
     }
 
-    fn look(&self, path: &Path, ask: impl Fn(&Client<'_>, &[u8]) -> Result<Attributes>) -> Result<Metadata> {
+    fn stat_with(&self, path: &Path, ask: impl Fn(&Client<'_>, &[u8]) -> Result<Attributes>) -> Result<Metadata> {
         self.link.call("get metadata", || {
             let path = bytes_of(path)?;
             self.ask(path, self.deadline(), |client| ask(client, path)).map(Metadata::new)

@@ -158,14 +158,14 @@ impl fmt::Debug for Transfer<'_> {
 }
 
 /// Tells a callback how far a transfer has come.
-pub(super) struct Meter<'m, 'a> {
+pub(super) struct ProgressReporter<'m, 'a> {
     callback: Option<&'m mut Callback<'a>>,
     path: &'m Path,
     total: Option<u64>,
     last: Instant,
 }
 
-impl<'m, 'a> Meter<'m, 'a> {
+impl<'m, 'a> ProgressReporter<'m, 'a> {
     pub(super) fn new(callback: Option<&'m mut Callback<'a>>, path: &'m Path, total: Option<u64>) -> Self {
         Self { callback, path, total, last: Instant::now() }
     }

@@ -56,7 +56,7 @@ pub(super) fn permission_bits(mode: u32) -> Result<u32> {
 }
 
 /// A name that nobody else uses, in the same directory.
-pub(super) fn beside(path: &Path) -> PathBuf {
+pub(super) fn temp_path_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".sandbox-{}.part", text::nonce()))
 }
 

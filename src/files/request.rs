@@ -7,17 +7,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Files;
-use super::path::{beside, bytes_of};
-use crate::command::{Command, ExitStatus, Output};
+use super::path::{bytes_of, temp_path_beside};
+use crate::command::{Command, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::exit_status::ExitStatus;
 use crate::ssh::pool::Lease;
 use crate::ssh::sftp::{self, Client, Quoted};
 
 /// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A server that
 /// kept silent until the time was over is not given as much again.
-pub(super) const TIDY: Duration = Duration::from_secs(10);
-const TIDY_AFTER_SILENCE: Duration = Duration::from_secs(5);
+pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(10);
+const CLEANUP_TIMEOUT_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
 /// Whether a request may be made again when the connection is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Files<'_> {
 
     /// Asks about the file `name` what may be asked twice.
     pub(super) fn ask<T>(&self, name: &[u8], deadline: Deadline, ask: impl Fn(&Client<'_>) -> Result<T>) -> Result<T> {
-        let (lease, answer) = self.begin(deadline, name, Repeat::Harmless, |client| ask(client))?;
+        let (lease, answer) = self.start_request(deadline, name, Repeat::Harmless, |client| ask(client))?;
         lease.finish();
         Ok(answer)
     }
@@ -53,7 +54,7 @@ impl Files<'_> {
         self.link.call(operation, || {
             let bytes = bytes_of(path)?;
             let (lease, ()) = self
-                .begin(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))
+                .start_request(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))
                 .map_err(|e| if e.kind() == ErrorKind::Transfer { self.with_reason(e, path) } else { e })?;
             lease.finish();
             Ok(())
@@ -62,7 +63,7 @@ impl Files<'_> {
 
     /// Makes requests about the file `name` on a session that stays with the caller; on another one if the first was idle and its
     /// peer had gone away.
-    pub(super) fn begin<T>(
+    pub(super) fn start_request<T>(
         &self,
         deadline: Deadline,
         name: &[u8],
@@ -134,7 +135,7 @@ impl Files<'_> {
         if !sftp::is_unexplained(&e) {
             return e;
         }
-        let (probe, deadline) = (beside(path), Deadline::after(Some(Duration::from_secs(5))));
+        let (probe, deadline) = (temp_path_beside(path), Deadline::after(Some(Duration::from_secs(5))));
         let probe = probe.as_os_str().as_bytes();
         match self.run(LINE, &[probe], path.as_os_str().as_bytes(), "written", deadline) {
             Err(reason) if reason.kind() == ErrorKind::StorageFull || reason.kind() == ErrorKind::PermissionDenied => {
@@ -146,8 +147,8 @@ impl Files<'_> {
     }
 
     /// Removes what is left of a transfer that failed with `e`, as far as the sandbox can be reached.
-    pub(super) fn tidy(&self, part: &[u8], e: &Error) {
-        match self.begin(tidying_time(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
+    pub(super) fn remove_part(&self, part: &[u8], e: &Error) {
+        match self.start_request(cleanup_deadline(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
             Ok((lease, ())) => lease.finish(),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.link.name()),
@@ -155,9 +156,9 @@ impl Files<'_> {
     }
 }
 
-pub(super) fn tidying_time(e: &Error) -> Deadline {
+pub(super) fn cleanup_deadline(e: &Error) -> Deadline {
     let was_silent = matches!(e.kind(), ErrorKind::TimedOut | ErrorKind::Cancelled);
-    Deadline::after(Some(if was_silent { TIDY_AFTER_SILENCE } else { TIDY }))
+    Deadline::after(Some(if was_silent { CLEANUP_TIMEOUT_AFTER_SILENCE } else { CLEANUP_TIMEOUT }))
 }
 
 /// A lost connection, a timeout or an interruption after a change was asked for.
@@ -200,7 +201,6 @@ pub(super) fn reason(line: &str) -> Option<ErrorKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ssh::exec::Ending;
 
     #[test]
     fn what_tools_say_has_a_kind() {
@@ -212,7 +212,7 @@ mod tests {
             ("rm: cannot remove 'a': Operation not permitted", ErrorKind::PermissionDenied),
             ("tar: ./f: Cannot close: Input/output error", ErrorKind::Transfer),
         ] {
-            let error = tool_failure(said, &ExitStatus(Ending::Code(2)), b"a", "written");
+            let error = tool_failure(said, &ExitStatus::exited(2), b"a", "written");
             assert_eq!(error.kind(), kind, "{error}");
             let why = said.lines().next().unwrap();
             assert_eq!(error.message(), format!("'a' in the sandbox can't be written: {why}"));

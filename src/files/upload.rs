@@ -10,8 +10,8 @@ use openssl::sha::Sha256;
 
 use super::digest::is_mismatch;
 use super::local::{PERMISSIONS, at_local, at_stream, cut_short, hash_of, stable_part};
-use super::options::{Meter, Transfer, Transferred};
-use super::path::{beside, file_bytes_of, invalid};
+use super::options::{ProgressReporter, Transfer, Transferred};
+use super::path::{file_bytes_of, invalid, temp_path_beside};
 use super::request::{Repeat, may_be_done};
 use super::{FILE_MODE, Files};
 use crate::deadline::Deadline;
@@ -64,7 +64,7 @@ impl Transfer<'_> {
             (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
         // One name for all attempts, so that none leaves another file behind.
         let part = match (&*source, self.resume) {
-            (_, false) => beside(remote),
+            (_, false) => temp_path_beside(remote),
             // Other contents get another name: two uploads at once would be mixed up.
             (Source::Local { metadata, .. }, true) => {
                 stable_part(remote, format_args!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
@@ -79,11 +79,12 @@ impl Transfer<'_> {
         let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE } else { 0 };
         // What is to be opened again must be writable.
         let first_mode = if self.resume { mode | 0o600 } else { mode };
-        let begun = files.begin(deadline, path, Repeat::Harmless, |client| client.open(part, how, first_mode, path));
+        let begun =
+            files.start_request(deadline, path, Repeat::Harmless, |client| client.open(part, how, first_mode, path));
         let (mut lease, opened) = begun.map_err(|e| {
             if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut | ErrorKind::Cancelled)
             {
-                files.tidy(part, &e);
+                files.remove_part(part, &e);
             }
             files.with_reason(e, remote)
         })?;
@@ -95,7 +96,7 @@ impl Transfer<'_> {
                 finished.map(|sha256| Transferred { bytes, resumed, sha256 })
             }
             Err(e) => {
-                // Something may be on its way still, and what follows may need the place of this session.
+                // Discard the session, on which requests may be in flight, and free its pool slot for the cleanup below.
                 drop(lease);
                 Err(files.with_reason(e, remote))
             }
@@ -103,7 +104,7 @@ impl Transfer<'_> {
         result.inspect_err(|e| {
             // Contents that are wrong are no use to anybody.
             if !self.resume || is_mismatch(e) {
-                files.tidy(part, e);
+                files.remove_part(part, e);
             }
         })
     }
@@ -128,8 +129,8 @@ impl Transfer<'_> {
             Source::Local { path, metadata, .. } => (*path, Some(metadata.len())),
             Source::Reader(_) => (remote, None),
         };
-        let mut meter = Meter::new(self.progress.as_deref_mut(), name, total);
-        meter.report(resumed)?;
+        let mut reporter = ProgressReporter::new(self.progress.as_deref_mut(), name, total);
+        reporter.report(resumed)?;
         let mut sent = resumed;
         let mut read = |buffer: &mut [u8]| {
             let length = source.read(buffer, sent, remote)?;
@@ -139,11 +140,11 @@ impl Transfer<'_> {
             }
             Ok(length)
         };
-        let size = client.upload(&opened, resumed, &mut read, &mut |reached| meter.at(reached))?;
+        let size = client.upload(&opened, resumed, &mut read, &mut |reached| reporter.at(reached))?;
         if self.sync {
             client.sync(&opened)?;
         }
-        let found = client.close_and_look(opened, part)?;
+        let found = client.close_and_stat(opened, part)?;
         if found.size != Some(size) {
             let path = Quoted(remote.as_os_str().as_bytes());
             let message = format!("the sandbox has {:?} bytes of {path}, sent were {size}", found.size);
@@ -153,7 +154,7 @@ impl Transfer<'_> {
         if found.mode.map(|mode| mode & PERMISSIONS) != Some(mode) {
             client.set_stat(part, Attributes { mode: Some(mode), ..Attributes::default() })?;
         }
-        meter.report(size)?;
+        reporter.report(size)?;
         Ok(size)
     }
 
@@ -225,14 +226,15 @@ impl Files<'_> {
             Err(e) if e.kind() != ErrorKind::Disconnected => return Err(may_be_done(e)),
             Err(_) => drop(lease),
         }
-        let again =
-            self.begin(deadline, target, Repeat::Harmless, |client| match client.rename_as(part, target, target) {
+        let again = self.start_request(deadline, target, Repeat::Harmless, |client| {
+            match client.rename_as(part, target, target) {
                 Err(e) if e.kind() == ErrorKind::NotFound => match client.lstat(target) {
                     Ok(found) if found.is(REGULAR) && found.size == Some(size) => Ok(()),
                     _ => Err(e),
                 },
                 renamed => renamed,
-            });
+            }
+        });
         again.map(|(lease, ())| lease.finish()).map_err(may_be_done)
     }
 }

@@ -3,10 +3,11 @@
 //! libssh2's own take most of this side's time in a large transfer: its ChaCha20-Poly1305 is portable C, and its AES gives OpenSSL
 //! 16 bytes at a time. Nor does that get over a packet whose length is no multiple of those: an assertion fails, and the process ends.
 //!
-//! One function, which tells libssh2 what ciphers there are, replaces that of its `crypt.c`: from an archive, a linker takes only
-//! what nobody has defined before, and [`names`] sees to it that ours comes first. All that libssh2 has are here, for programs that
-//! use it themselves, and because a server can have one cipher go on with what another one has set up. Beside `libssh2.rs` this is
-//! the one file outside `ffi` with unsafe code.
+//! One function, which tells libssh2 what ciphers there are, replaces that of its `crypt.c`. Linkers skip an archive member whose
+//! symbols are already defined; [`names`] references our definition, so it is pulled in before libssh2's. All ciphers of libssh2
+//! are here but `rijndael-cbc@lysator.liu.se`, another name of AES-CBC: for programs that use libssh2 themselves, and because a
+//! server can have one cipher go on with what another one has set up. Beside `raw` and one call of `close` this is the only unsafe
+//! code outside of `ffi`.
 
 #![expect(unsafe_code, reason = "functions that C calls, under names that C knows")]
 
@@ -20,7 +21,7 @@ use openssl::error::ErrorStack;
 use poly1305::Poly1305;
 use poly1305::universal_hash::KeyInit;
 
-/// Of a packet's length, which comes first.
+/// Size of the packet-length field of SSH.
 const LENGTH: usize = 4;
 const TAG: usize = 16;
 /// Of AES.
@@ -34,7 +35,7 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 /// C. Large downloads had one and a half times the speed with it.
 pub(super) fn names() -> &'static str {
     static NAMES: OnceLock<String> = OnceLock::new();
-    // Whoever comes here is linked with this and not with libssh2's.
+    // Keeps our definition alive, so that the linker sees it before libssh2's.
     std::hint::black_box(ssh2_crypt_methods as *const ());
     NAMES.get_or_init(|| {
         let mut methods = [&AES_128_GCM, &AES_256_GCM, &CHACHA20_POLY1305];
@@ -73,7 +74,7 @@ enum Keys {
         context: CipherCtx,
         nonce: [u8; 12],
     },
-    /// AES in the other modes. Somebody else guards its packets.
+    /// AES-CTR and AES-CBC; integrity comes from a separate MAC.
     AesBlocks(CipherCtx),
 }
 
@@ -339,15 +340,18 @@ unsafe extern "C" fn init(
     state: *mut *mut State,
 ) -> c_int {
     // SAFETY: see above.
-    let (method, start, secret) = unsafe {
-        let method = &*method;
-        let bytes = |bytes, length: c_int| std::slice::from_raw_parts(bytes, length.unsigned_abs() as usize);
-        (method, bytes(start, method.start), bytes(secret, method.secret))
-    };
-    // A file is no packet.
+    let method = unsafe { &*method };
+    // Private-key files under an AEAD cipher are not supported. libssh2 gives no start bytes for them either.
     if is_key_file != 0 && !matches!(method.kind, Kind::AesBlocks(_)) {
         return libssh2_sys::LIBSSH2_ERROR_METHOD_NOT_SUPPORTED;
     }
+    let bytes = |bytes: *const u8, length: c_int| match length.unsigned_abs() as usize {
+        // A slice never begins at NULL, not even an empty one.
+        0 => &[][..],
+        // SAFETY: see above.
+        length => unsafe { std::slice::from_raw_parts(bytes, length) },
+    };
+    let (start, secret) = (bytes(start, method.start), bytes(secret, method.secret));
     let encrypts = encrypts != 0;
     let Ok(keys) = Keys::new(&method.kind, secret, start, encrypts) else { return libssh2_sys::LIBSSH2_ERROR_ALLOC };
     // SAFETY: see above. `free` takes the state back.

@@ -10,7 +10,7 @@ use sandbox_protocol::{
 };
 
 use super::raw::{Channel, Failure};
-use super::session::{Session, Stop, lost_or};
+use super::session::{DriveError, Session, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::{self, Awaited};
@@ -51,7 +51,7 @@ pub(crate) enum Input<'a> {
 
 /// What the caller wants of a running command beside its streams.
 #[derive(Debug)]
-pub(crate) enum Control {
+pub(crate) enum ControlRequest {
     /// Send the process group this signal, named without `SIG`.
     Signal(String),
     /// Kill the command and its descendants.
@@ -89,7 +89,7 @@ pub(crate) trait Streams {
         false
     }
 
-    fn control(&mut self) -> Option<Control> {
+    fn control_request(&mut self) -> Option<ControlRequest> {
         None
     }
 
@@ -119,7 +119,7 @@ impl CommandChannel {
     pub(super) fn open(session: &Session, deadline: Deadline) -> Result<Self> {
         let is_short = session.round_trip().is_some_and(|time| time <= SHORT_LINK);
         let window = if is_short { WINDOW } else { LONG_LINK_WINDOW };
-        let refused = |stop: Stop, what: &str| {
+        let refused = |stop: DriveError, what: &str| {
             let error = stop.into_error(|failure| lost_or(what, failure));
             match error.kind() {
                 ErrorKind::TimedOut | ErrorKind::Cancelled => error.context("nothing was asked of the sandbox"),
@@ -234,7 +234,7 @@ impl<'s> Conversation<'s> {
 
     fn converse(&mut self, streams: &mut impl Streams, deadline: Deadline) -> Result<Response> {
         loop {
-            while let Some(control) = streams.control() {
+            while let Some(control) = streams.control_request() {
                 self.obey(&control)?;
             }
             self.take_input(streams)?;
@@ -258,11 +258,11 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    fn obey(&mut self, control: &Control) -> Result<()> {
+    fn obey(&mut self, control: &ControlRequest) -> Result<()> {
         match control {
-            Control::Signal(name) => self.commands.push(FrameKind::Signal, name.as_bytes()),
-            Control::Kill => self.commands.push(FrameKind::Cancel, &[]),
-            Control::Resize(Size { columns, rows }) => {
+            ControlRequest::Signal(name) => self.commands.push(FrameKind::Signal, name.as_bytes()),
+            ControlRequest::Kill => self.commands.push(FrameKind::Cancel, &[]),
+            ControlRequest::Resize(Size { columns, rows }) => {
                 let size = Resize { columns: *columns, rows: *rows };
                 let text = serde_json::to_vec(&size)
                     .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the size can't be encoded: {e}")))?;
@@ -448,7 +448,7 @@ fn not_begun(e: Error) -> Error {
 }
 
 /// A failure after the request was written.
-fn lost(stop: Stop) -> Error {
+fn lost(stop: DriveError) -> Error {
     stop.into_error(|failure: Failure| {
         let message = format!(
             "the connection was lost after the request was sent, it may have been carried out: {}",

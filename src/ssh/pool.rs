@@ -5,22 +5,23 @@ use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, MutexGuard};
 
 use super::session::Session;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::ForkMutex;
 
 /// A pool of what [`Session`] is in the library and something simpler in its tests.
 pub(crate) struct Pool<S = Session> {
-    state: Mutex<State<S>>,
+    state: ForkMutex<State<S>>,
     changed: Condvar,
     limit: usize,
     idle_timeout: Option<Duration>,
 }
 
 struct State<S> {
-    /// The one used last is the last: it is lent first, so that the others grow old and are closed.
+    /// The session used last comes last and is lent first, so that surplus sessions reach the idle timeout.
     idle: Vec<Idle<S>>,
     /// Sessions that are lent or being connected.
     lent: usize,
@@ -35,7 +36,7 @@ struct Idle<S> {
 impl<S> Pool<S> {
     pub(crate) fn new(limit: usize, idle_timeout: Option<Duration>) -> Arc<Self> {
         let state = State { idle: Vec::new(), lent: 0, closed: false };
-        Arc::new(Self { state: Mutex::new(state), changed: Condvar::new(), limit, idle_timeout })
+        Arc::new(Self { state: ForkMutex::new(state), changed: Condvar::new(), limit, idle_timeout })
     }
 
     /// Lends an idle session that `usable` accepts (the others are closed), or a new one from `connect` while there are fewer
@@ -48,7 +49,7 @@ impl<S> Pool<S> {
     ) -> Result<Lease<S>> {
         // Declared before the lock's guard, so that these sessions are closed after it is released.
         let mut refused = Vec::new();
-        let mut state = self.state.lock();
+        let mut state = self.state.lock()?;
         loop {
             if state.closed {
                 return Err(Error::new(ErrorKind::Closed, "the sandbox was deleted or its client closed"));
@@ -73,7 +74,7 @@ impl<S> Pool<S> {
                 Some(left) => drop(self.changed.wait_for(&mut state, left)),
             }
             MutexGuard::unlocked(&mut state, || deadline.check("an SSH session")).map_err(|e| {
-                // What this thread may have been told of is for another one.
+                // Pass on a wake-up that this thread may have consumed.
                 self.changed.notify_one();
                 let message = format!("all {} SSH sessions were busy (see max_sessions)", self.limit);
                 e.context(message)
@@ -85,11 +86,12 @@ impl<S> Pool<S> {
         Lease { pool: Arc::clone(self), reused: session.is_some(), session, finished: false }
     }
 
-    /// Closes the sessions that have been idle for too long.
-    pub(crate) fn evict_idle(&self) {
-        let Some(timeout) = self.idle_timeout else { return };
-        let mut state = self.state.lock();
-        let (old, kept): (Vec<_>, _) = state.idle.drain(..).partition(|idle| idle.since.elapsed() >= timeout);
+    /// Closes the idle sessions that are not alive, or have been idle for too long.
+    pub(crate) fn evict_idle(&self, is_alive: impl Fn(&S) -> bool) {
+        let timeout = self.idle_timeout.unwrap_or(Duration::MAX);
+        let Ok(mut state) = self.state.lock() else { return };
+        let (old, kept): (Vec<_>, _) =
+            state.idle.drain(..).partition(|idle| idle.since.elapsed() >= timeout || !is_alive(&idle.session));
         state.idle = kept;
         drop(state);
         if !old.is_empty() {
@@ -99,7 +101,8 @@ impl<S> Pool<S> {
 
     /// Closes the idle sessions now and the lent ones when they come back; nothing more is lent.
     pub(crate) fn close(&self) {
-        let mut state = self.state.lock();
+        // The sessions of a forked child are its parent's.
+        let Ok(mut state) = self.state.lock() else { return };
         state.closed = true;
         let idle = std::mem::take(&mut state.idle);
         drop(state);
@@ -108,18 +111,17 @@ impl<S> Pool<S> {
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.state.lock().is_ok_and(|state| state.closed)
     }
 
     /// Idle and lent sessions.
     pub(crate) fn counts(&self) -> (usize, usize) {
-        let state = self.state.lock();
-        (state.idle.len(), state.lent)
+        self.state.lock().map_or((0, 0), |state| (state.idle.len(), state.lent))
     }
 
     /// Ends a lease; a session that can't be kept is handed back to be closed without the lock.
     fn take_back(&self, session: Option<S>) -> Option<S> {
-        let mut state = self.state.lock();
+        let Ok(mut state) = self.state.lock() else { return session };
         state.lent -= 1;
         let unwanted = match session {
             Some(session) if !state.closed => {
@@ -286,12 +288,31 @@ mod tests {
         let pool = Pool::new(2, Some(Duration::from_millis(1)));
         pool.lease(soon(), |_| true, || Ok(1)).unwrap().finish();
         while pool.counts().0 > 0 {
-            pool.evict_idle();
+            pool.evict_idle(|_| true);
         }
         let patient = Pool::new(2, Some(Duration::from_secs(3600)));
         patient.lease(soon(), |_| true, || Ok(1)).unwrap().finish();
-        patient.evict_idle();
+        patient.evict_idle(|_| true);
         assert_eq!(patient.counts(), (1, 0));
+        let unlimited = Pool::new(2, None);
+        let (one, other) = (unlimited.lease(soon(), |_| true, || Ok(1)), unlimited.lease(soon(), |_| true, || Ok(2)));
+        one.unwrap().finish();
+        other.unwrap().finish();
+        unlimited.evict_idle(|session| *session != 1);
+        assert_eq!(unlimited.counts(), (1, 0), "the dead one is gone");
+    }
+
+    #[test]
+    fn a_forked_child_waits_for_no_lock() {
+        let mut pool = Pool::new(2, Some(Duration::ZERO));
+        std::mem::forget(pool.state.lock());
+        Arc::get_mut(&mut pool).unwrap().state.inherit();
+        assert_eq!(pool.lease(soon(), |_| true, || Ok(1)).unwrap_err().kind(), ErrorKind::Forked);
+        assert_eq!((pool.counts(), pool.is_closed()), ((0, 0), false));
+        pool.evict_idle(|_| false);
+        pool.close();
+        drop(pool.lend(Some(1)));
+        pool.lend(Some(1)).finish();
     }
 
     #[test]

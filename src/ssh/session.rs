@@ -27,8 +27,7 @@ pub(super) const TURN: Duration = Duration::from_millis(100);
 /// What an answer of the SFTP server takes beside names and contents, with its packets.
 const ANSWER: u64 = 512;
 
-/// The only cipher of a libssh2 from elsewhere that is offered. With its others, a server that sends a packet of an odd length makes
-/// an assertion fail, which ends this whole process.
+/// Offered when the linked libssh2 does not use our cipher table: its other ciphers abort the process on a packet of an odd length.
 const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
 
 /// What the session calls itself.
@@ -144,11 +143,6 @@ impl Session {
         matches!(self.connection.stream(), Stream::Tunnel(_))
     }
 
-    /// Keeps the session from being used again.
-    pub(super) fn mark_unusable(&self) {
-        self.is_unusable.set(true);
-    }
-
     /// The command channel, for one request; opened at its first use.
     pub(super) fn take_commands(&mut self, deadline: Deadline) -> Result<CommandChannel> {
         match self.commands.take() {
@@ -159,6 +153,11 @@ impl Session {
 
     pub(super) fn keep_commands(&mut self, commands: CommandChannel) {
         self.commands = Some(commands);
+    }
+
+    /// Sees to it that the session is not used again.
+    pub(super) fn mark_unusable(&self) {
+        self.is_unusable.set(true);
     }
 
     /// False once the peer has closed the connection. One system call, no traffic.
@@ -188,18 +187,18 @@ impl Session {
         Ok(self.sftp.insert(sftp).clone())
     }
 
-    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see [`Session::allow`].
+    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see [`Session::credit`].
     pub(super) fn await_answer<T>(&self, deadline: Deadline, wait: impl FnOnce() -> T) -> T {
-        self.connection.await_answers(Some(deadline));
+        self.connection.set_sftp_wait(Some(deadline));
         let answer = wait();
-        self.connection.await_answers(None);
-        self.connection.allow(ANSWER);
+        self.connection.set_sftp_wait(None);
+        self.connection.credit(ANSWER);
         answer
     }
 
     /// So many bytes that the SFTP server has sent, or will, were asked for: names, contents.
-    pub(super) fn allow(&self, bytes: u64) {
-        self.connection.allow(bytes);
+    pub(super) fn credit(&self, bytes: u64) {
+        self.connection.credit(bytes);
     }
 
     /// Repeats `step` until it is done, waiting for the socket in between.
@@ -208,7 +207,7 @@ impl Session {
         deadline: Deadline,
         waiting_for: &str,
         mut step: impl FnMut(&ssh2::Session) -> Answer<T>,
-    ) -> std::result::Result<T, Stop> {
+    ) -> std::result::Result<T, DriveError> {
         until_done(&self.ssh, &self.connection, deadline, waiting_for, || step(&self.ssh))
     }
 
@@ -219,7 +218,7 @@ impl Session {
         deadline: Deadline,
         waiting_for: &str,
         mut step: impl FnMut() -> Answer<T>,
-    ) -> std::result::Result<Option<T>, Stop> {
+    ) -> std::result::Result<Option<T>, DriveError> {
         loop {
             self.connection.read_until(deadline.within(TURN));
             match step() {
@@ -272,13 +271,13 @@ impl fmt::Debug for Session {
 
 /// Why a step did not finish.
 #[derive(Debug)]
-pub(super) enum Stop {
+pub(super) enum DriveError {
     Failed(Failure),
     /// The time is over, or the caller wants no more.
     Ended(Error),
 }
 
-impl Stop {
+impl DriveError {
     pub(super) fn into_error(self, convert: impl FnOnce(Failure) -> Error) -> Error {
         match self {
             Self::Failed(failure) => convert(failure),
@@ -293,7 +292,7 @@ fn until_done<T>(
     deadline: Deadline,
     waiting_for: &str,
     mut step: impl FnMut() -> Answer<T>,
-) -> std::result::Result<T, Stop> {
+) -> std::result::Result<T, DriveError> {
     let mut has_waited = false;
     loop {
         connection.read_until(deadline.next_check());
@@ -319,16 +318,16 @@ fn until_done<T>(
 
 /// Why a step failed. Where an SFTP server took too long or sent too much, the connection was ended under libssh2, which has many
 /// numbers for that.
-fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Stop {
+fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> DriveError {
     if failure.sftp_status.is_some() {
-        return Stop::Failed(failure);
+        return DriveError::Failed(failure);
     }
     if connection.is_flooded() {
         let (code, message) =
             (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends more than it was asked for");
-        return Stop::Failed(Failure { code, message: message.to_owned(), ..failure });
+        return DriveError::Failed(Failure { code, message: message.to_owned(), ..failure });
     }
-    if connection.is_late() { Stop::Ended(Deadline::error(waiting_for)) } else { Stop::Failed(failure) }
+    if connection.is_late() { DriveError::Ended(Deadline::error(waiting_for)) } else { DriveError::Failed(failure) }
 }
 
 /// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
@@ -337,9 +336,9 @@ fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer
     let _ = step();
 }
 
-/// What [`Stream::acknowledge_quickly`] does here, for the far end of a tunnel, whose kernel is not ours to set up: it
-/// acknowledges with the data that it sends, so it is given some. Of use when something else than the awaited answer has come:
-/// sshd tells its host keys after a login, and holds the answer back for 40 ms until that is acknowledged.
+/// We cannot set `TCP_QUICKACK` at the far end of a tunnel. Sending one SSH keepalive makes that kernel send data, and with it the
+/// ACK that sshd waits for: after a login sshd sends its host keys, and holds its next packet back for 40 ms until they are
+/// acknowledged.
 fn acknowledge_from_afar(ssh: &ssh2::Session) {
     // Sends once after a login through a tunnel; with an interval of 0, nothing.
     if let Err(e) = ssh.keepalive_send() {
@@ -353,12 +352,12 @@ fn wait(
     (mut to_read, to_write): (bool, bool),
     deadline: Deadline,
     waiting_for: &str,
-) -> std::result::Result<(), Stop> {
+) -> std::result::Result<(), DriveError> {
     stream.acknowledge_quickly();
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
     let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };
-    Awaited::wait(&[server], deadline, waiting_for).map_err(Stop::Ended)
+    Awaited::wait(&[server], deadline, waiting_for).map_err(DriveError::Ended)
 }
 
 fn connect_error(step: &str, failure: Failure) -> Error {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 pub(crate) use super::raw::Attributes;
 use super::raw::{Answer, Sftp, SftpFile};
-use super::session::{Session, Stop, is_lost};
+use super::session::{DriveError, Session, is_lost};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -28,7 +28,7 @@ const READ_BUFFER: usize = 1 << 20;
 /// `/proc`, may answer with less than was asked for, and what was asked ahead is at the wrong offset then, or beyond the end.
 const CAUTIOUS_READ_BUFFER: usize = 7500;
 /// How long tidying up after a failure may take.
-const TIDY: Duration = Duration::from_secs(2);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The most that libssh2 asks for ahead of what one call reads, beside a last answer.
 const MOST_AHEAD: u64 = 8 << 20;
@@ -86,16 +86,16 @@ impl<'s> Client<'s> {
     /// Makes one request about the file of this name.
     fn ask<T>(&self, name: &[u8], done: impl fmt::Display, mut step: impl FnMut(&Sftp) -> Answer<T>) -> Result<T> {
         self.drive("the SFTP server's answer", || step(&self.sftp))
-            .map_err(|stop| self.discarding(failed(name, done, stop)))
+            .map_err(|stop| self.marking_unusable(failed(name, done, stop)))
     }
 
-    fn drive<T>(&self, waiting_for: &str, mut step: impl FnMut() -> Answer<T>) -> std::result::Result<T, Stop> {
+    fn drive<T>(&self, waiting_for: &str, mut step: impl FnMut() -> Answer<T>) -> std::result::Result<T, DriveError> {
         self.session.await_answer(self.deadline, || self.session.drive(self.deadline, waiting_for, |_| step()))
     }
 
     /// Sees to it that the session is not used again, unless the server just said no: libssh2 would take the next request of the
     /// same kind for the one that is not answered.
-    fn discarding(&self, e: Error) -> Error {
+    fn marking_unusable(&self, e: Error) -> Error {
         if !is_refusal(&e) {
             self.session.mark_unusable();
         }
@@ -177,7 +177,7 @@ impl<'s> Client<'s> {
         let mut buffer = vec![0; LONGEST_PATH + 2];
         let length = self.ask(path, "read", |sftp| sftp.read_link(path, resolve, &mut buffer))?;
         buffer.truncate(length);
-        self.session.allow(3 * length as u64);
+        self.session.credit(3 * length as u64);
         // A status without an error looks like an empty one.
         if buffer.is_empty() || buffer.contains(&0) || (resolve && buffer[0] != b'/') {
             let why = format!("'{}' is no path", buffer.escape_ascii());
@@ -192,7 +192,7 @@ impl<'s> Client<'s> {
         let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
         let listed = self.list_opened(&mut directory, path);
         match listed {
-            Err(e) if !is_refusal(&e) => Err(self.discarding(e)),
+            Err(e) if !is_refusal(&e) => Err(self.marking_unusable(e)),
             // After the server's own "no" the session is used again.
             _ => self.close(&mut directory, path).and(listed),
         }
@@ -204,13 +204,13 @@ impl<'s> Client<'s> {
         loop {
             let next = self.drive("the listing", || directory.read_dir(&mut buffer));
             let (length, attributes) = next.map_err(|stop| match stop {
-                Stop::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_PROTO => {
+                DriveError::Failed(failure) if failure.code == libssh2_sys::LIBSSH2_ERROR_PROTO => {
                     refused("an entry is malformed, or its name empty or longer than any path")
                 }
                 stop => failed(path, format_args!("listed beyond {} entries", entries.len()), stop),
             })?;
             self.deadline.check("the listing").map_err(|e| e.context(Quoted(path)))?;
-            self.session.allow(3 * length as u64);
+            self.session.credit(3 * length as u64);
             match &buffer[..length] {
                 b"" => return Ok(entries),
                 b"." | b".." => continue,
@@ -268,13 +268,13 @@ impl<'s> Client<'s> {
     }
 
     /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.
-    pub(crate) fn close_and_look(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
+    pub(crate) fn close_and_stat(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
         let Opened { file, name, .. } = &mut opened;
         let close = || self.session.attempt(self.deadline, "the SFTP server's answer", || file.close());
         let is_closed = self
             .session
             .await_answer(self.deadline, close)
-            .map_err(|stop| self.discarding(failed(name, "closed", stop)))?
+            .map_err(|stop| self.marking_unusable(failed(name, "closed", stop)))?
             .is_some();
         let found = self.ask(name, "looked at", |sftp| sftp.lstat(path));
         if !is_closed {
@@ -289,7 +289,7 @@ impl<'s> Client<'s> {
 
     /// Closes a file that has failed already.
     pub(crate) fn abandon(&mut self, opened: Opened) {
-        self.deadline = Deadline::after(Some(TIDY));
+        self.deadline = Deadline::after(Some(CLEANUP_TIMEOUT));
         if let Err(e) = self.close_file(opened) {
             log::debug!("{e}");
         }
@@ -301,19 +301,19 @@ impl<'s> Client<'s> {
         let is_ahead = buffer.len() > CAUTIOUS_READ_BUFFER && !opened.answers_short.get();
         let room = if is_ahead { buffer.len() } else { buffer.len().min(CAUTIOUS_READ_BUFFER) };
         let unwanted = opened.unwanted.take();
-        self.session.allow(unwanted + unwanted / CONTENTS);
+        self.session.credit(unwanted + unwanted / CONTENTS);
         opened.ahead.set(opened.ahead.get().max(MOST_AHEAD.min(4 * room as u64) + LONGEST_ANSWER));
         let length = match self.drive("the SFTP server's answer", || opened.file.read(&mut buffer[..room])) {
             Ok(0) if is_ahead => return self.read_cautiously(opened, buffer, offset),
-            Err(Stop::Failed(failure)) if is_ahead && failure.is_out_of_step() => {
+            Err(DriveError::Failed(failure)) if is_ahead && failure.is_out_of_step() => {
                 return self.read_cautiously(opened, buffer, offset);
             }
             read => read.map_err(|stop| {
-                self.discarding(failed(&opened.name, format_args!("read beyond byte {offset}"), stop))
+                self.marking_unusable(failed(&opened.name, format_args!("read beyond byte {offset}"), stop))
             })?,
         };
         opened.ahead.set(opened.ahead.get().saturating_sub(length as u64));
-        self.session.allow(length as u64 + length as u64 / CONTENTS);
+        self.session.credit(length as u64 + length as u64 / CONTENTS);
         Ok(length)
     }
 
@@ -330,7 +330,7 @@ impl<'s> Client<'s> {
     pub(crate) fn write(&self, opened: &Opened, window: &[u8], offset: u64) -> Result<usize> {
         let done = format_args!("written beyond byte {offset}");
         let length = self.ask(&opened.name, done, |_| opened.file.write(window))?;
-        self.session.allow(length as u64 / CONTENTS);
+        self.session.credit(length as u64 / CONTENTS);
         Ok(length)
     }
 
@@ -477,11 +477,11 @@ fn existing(path: &[u8]) -> Error {
 }
 
 /// An error that names the file and what could not be done to it.
-fn failed(name: &[u8], done: impl fmt::Display, stop: Stop) -> Error {
+fn failed(name: &[u8], done: impl fmt::Display, stop: DriveError) -> Error {
     let what = format!("{} can't be {done}", Quoted(name));
     let failure = match stop {
-        Stop::Ended(e) => return e.context(what),
-        Stop::Failed(failure) => failure,
+        DriveError::Ended(e) => return e.context(what),
+        DriveError::Failed(failure) => failure,
     };
     let code = failure.sftp_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(failure.code);
     let (kind, why) = match failure.sftp_status {

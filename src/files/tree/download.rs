@@ -7,14 +7,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::tool::{Ended, Streamed, stream};
-use super::{BUFFER, Moving, TreeReport, shortened};
+use super::tool::{Streamed, ToolOutcome, stream};
+use super::{BUFFER, TreeProgress, TreeReport, shortened};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Transfer;
 use crate::files::confined::{self, Attributes, Root};
 use crate::files::download::too_much;
 use crate::files::local::at_local;
-use crate::files::path::{beside, bytes_of};
+use crate::files::path::{bytes_of, temp_path_beside};
 use crate::files::tar::{Kind, Reader};
 use crate::ssh::sftp::{DIRECTORY, Quoted};
 
@@ -35,20 +35,20 @@ impl Transfer<'_> {
         let mut root = Root::open(&part.0).map_err(|e| at_local(&part.0, "opened", e))?;
         let limits = (self.max_bytes.unwrap_or(u64::MAX), self.max_entries.unwrap_or(u64::MAX));
         let (sync, mut attributes) = (self.sync, None);
-        let mut moving = Moving::new(self.progress.as_deref_mut(), None);
+        let mut progress = TreeProgress::new(self.progress.as_deref_mut(), None);
         let line = "export LC_ALL=C; exec tar -cf - -C \"$1\" .";
         let command = files.shell(line).arg(OsStr::from_bytes(source)).timeout(deadline.remaining());
         let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| {
             child.stdin = None;
             let Some(stdout) = child.stdout.take() else { return Ok(()) };
             let mut reader = Reader::new(BufReader::with_capacity(BUFFER, stdout));
-            attributes = moving.unpack(&mut reader, &mut root, local, limits, sync)?;
+            attributes = progress.unpack(&mut reader, &mut root, local, limits, sync)?;
             Ok(())
         });
-        moving.take_notes(&ended);
-        ended.judge(&moving, source, "read")?;
+        progress.take_notes(&ended);
+        ended.into_result(&progress, source, "read")?;
         if self.checksum {
-            files.compare_trees(source, source, &root, &mut moving, deadline)?;
+            files.compare_trees(source, source, &root, &mut progress, deadline)?;
         }
         let mut finish = || {
             root.finish()?;
@@ -66,7 +66,7 @@ impl Transfer<'_> {
             let synced = fs::File::open(local).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
             synced.map_err(|e| at_local(local, "put on the disk", e))?;
         }
-        Ok(moving.report)
+        Ok(progress.report)
     }
 }
 
@@ -76,8 +76,11 @@ struct LocalTree(PathBuf);
 impl LocalTree {
     fn create(target: &Path, is_merged: bool) -> Result<Self> {
         // A path's slashes and dots at its end are not part of its name.
-        let part =
-            if is_merged { beside(&target.join("x")) } else { beside(&target.components().collect::<PathBuf>()) };
+        let part = if is_merged {
+            temp_path_beside(&target.join("x"))
+        } else {
+            temp_path_beside(&target.components().collect::<PathBuf>())
+        };
         fs::DirBuilder::new().mode(0o700).create(&part).map_err(|e| at_local(target, "created", e))?;
         Ok(Self(part))
     }
@@ -94,9 +97,9 @@ impl Drop for LocalTree {
     }
 }
 
-impl Moving<'_, '_> {
-    fn take_notes(&mut self, ended: &Ended) {
-        for line in ended.said.lines() {
+impl TreeProgress<'_, '_> {
+    fn take_notes(&mut self, ended: &ToolOutcome) {
+        for line in ended.stderr.lines() {
             let Some((path, words)) = line.strip_prefix("tar: ").and_then(|line| line.rsplit_once(": ")) else {
                 continue;
             };
@@ -131,7 +134,7 @@ impl Moving<'_, '_> {
             }
             let name = confined::name_below(&entry.path).map_err(refused)?;
             self.path = PathBuf::from(OsStr::from_bytes(&name));
-            self.tell(false)?;
+            self.report_progress(false)?;
             let attributes = Attributes { mode: entry.mode, modified: entry.modified };
             let path = local.join(&self.path);
             let unwritable = |e: io::Error| at_local(&path, "written", e);
@@ -156,7 +159,7 @@ impl Moving<'_, '_> {
                         }
                         file.write_all(&buffer[..length]).map_err(unwritable)?;
                         self.report.bytes += length as u64;
-                        self.tell(false)?;
+                        self.report_progress(false)?;
                     }
                     let finished = if sync { file.sync_all() } else { Ok(()) };
                     finished.and_then(|()| Root::finish_file(&file, attributes)).map_err(unwritable)?;
@@ -185,7 +188,7 @@ impl Moving<'_, '_> {
                 Kind::Unknown(kind) => self.report.skip(&name, format!("of the unknown type {kind}")),
             }
         }
-        self.tell(true)?;
+        self.report_progress(true)?;
         Ok(own)
     }
 
@@ -205,7 +208,7 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::super::NOTES;
-    use super::super::tool::Trouble;
+    use super::super::tool::StreamError;
     use super::*;
     use crate::files::tar::{Entry, Writer};
 
@@ -248,14 +251,14 @@ mod tests {
         }
         let archive = writer.finish().unwrap();
         let mut root = Root::open(&place.0.join("root")).unwrap();
-        let mut moving = Moving::new(None, None);
+        let mut progress = TreeProgress::new(None, None);
         let local = Path::new("local");
-        let result = moving.unpack(&mut Reader::new(&archive[..]), &mut root, local, limits, false);
+        let result = progress.unpack(&mut Reader::new(&archive[..]), &mut root, local, limits, false);
         let result = result.map_err(|trouble| match trouble {
-            Trouble::Here(e) => e,
-            Trouble::There(e) => panic!("{e}"),
+            StreamError::Local(e) => e,
+            StreamError::Remote(e) => panic!("{e}"),
         });
-        (result.and_then(|_| root.finish().map_err(|e| at_local(local, "finished", e))), moving.report)
+        (result.and_then(|_| root.finish().map_err(|e| at_local(local, "finished", e))), progress.report)
     }
 
     #[test]

@@ -156,7 +156,7 @@ impl Transfer<'_> {
 }
 
 /// A tree on its way.
-struct Moving<'m, 'a> {
+struct TreeProgress<'m, 'a> {
     callback: Option<&'m mut Callback<'a>>,
     total: Option<u64>,
     last: Option<Instant>,
@@ -165,13 +165,13 @@ struct Moving<'m, 'a> {
     report: TreeReport,
 }
 
-impl<'m, 'a> Moving<'m, 'a> {
+impl<'m, 'a> TreeProgress<'m, 'a> {
     fn new(callback: Option<&'m mut Callback<'a>>, total: Option<u64>) -> Self {
         Self { callback, total, last: None, path: PathBuf::new(), report: TreeReport::default() }
     }
 
     /// Tells how far it has come, if the last time is long enough ago.
-    fn tell(&mut self, is_end: bool) -> Result<()> {
+    fn report_progress(&mut self, is_end: bool) -> Result<()> {
         let Some(callback) = &mut self.callback else { return Ok(()) };
         if !is_end && self.last.is_some_and(|last| last.elapsed() < PROGRESS_INTERVAL) {
             return Ok(());

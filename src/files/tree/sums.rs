@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::tool::stream;
-use super::{BUFFER, Moving, shortened};
+use super::{BUFFER, TreeProgress, shortened};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Files;
@@ -23,7 +23,7 @@ impl Files<'_> {
         tree: &[u8],
         name: &[u8],
         root: &Root,
-        moving: &mut Moving<'_, '_>,
+        progress: &mut TreeProgress<'_, '_>,
         deadline: Deadline,
     ) -> Result<()> {
         let line = "export LC_ALL=C; cd -- \"$1\" && exec find . -type f -exec sha256sum {} +";
@@ -34,11 +34,11 @@ impl Files<'_> {
             let Some(stdout) = child.stdout.take() else { return Ok(()) };
             let mut lines = BufReader::with_capacity(BUFFER, stdout);
             while let Some((digest, path)) = read_sum(&mut lines)? {
-                moving.path = PathBuf::from(OsStr::from_bytes(&path));
+                progress.path = PathBuf::from(OsStr::from_bytes(&path));
                 match root.digest(&path, &mut buffer) {
                     Ok(ours) if ours == digest => {}
                     Err(e) if e.kind() != io::ErrorKind::NotFound => {
-                        return Err(at_local(&moving.path, "checked", e).into());
+                        return Err(at_local(&progress.path, "checked", e).into());
                     }
                     _ => return Err(mismatch(format_args!("'{}' in {}", shortened(&path), Quoted(name))).into()),
                 }
@@ -46,11 +46,11 @@ impl Files<'_> {
             }
             Ok(())
         });
-        ended.judge(moving, name, "checked")?;
-        if files == moving.report.files {
+        ended.into_result(progress, name, "checked")?;
+        if files == progress.report.files {
             return Ok(());
         }
-        let message = format!("{} has {files} files, moved were {}", Quoted(name), moving.report.files);
+        let message = format!("{} has {files} files, moved were {}", Quoted(name), progress.report.files);
         Err(Error::new(ErrorKind::Transfer, message))
     }
 }

@@ -8,13 +8,13 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::tool::{Streamed, stream};
-use super::{BUFFER, Moving, TreeReport};
+use super::{BUFFER, TreeProgress, TreeReport};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::confined::Root;
 use crate::files::local::{PERMISSIONS, at_local, cut_short};
-use crate::files::path::{beside, bytes_of, invalid};
-use crate::files::request::{TIDY, tidying_time};
+use crate::files::path::{bytes_of, invalid, temp_path_beside};
+use crate::files::request::{CLEANUP_TIMEOUT, cleanup_deadline};
 use crate::files::tar::{Entry, Kind, Writer};
 use crate::files::{Files, Transfer};
 use crate::ssh::sftp::{DIRECTORY, Quoted};
@@ -38,52 +38,52 @@ impl Transfer<'_> {
         let to = not_an_option(target);
         let part = match found {
             // On the same file system as what it will be merged with.
-            Some(found) if found.is(DIRECTORY) => beside(&to.join("x")),
+            Some(found) if found.is(DIRECTORY) => temp_path_beside(&to.join("x")),
             Some(_) => {
                 let message = format!("{} is there, and not a directory", Quoted(target));
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            None => beside(&to),
+            None => temp_path_beside(&to),
         };
         let (part, to) = (part.as_os_str().as_bytes(), to.as_os_str().as_bytes());
         let total = self.progress.as_ref().map(|_| measure(local)).transpose()?;
-        let mut moving = Moving::new(self.progress.as_deref_mut(), total);
+        let mut progress = TreeProgress::new(self.progress.as_deref_mut(), total);
         // Should the sandbox not be reached any more, it removes by itself what has not come whole.
         let line = format!(
             "export LC_ALL=C; mkdir -- \"$1\" && {{ tar -xpof - -C \"$1\" || {{ code=$?; {REMOVE}; exit $code; }}; }}"
         );
         let command = files.shell(&line).arg(OsStr::from_bytes(part)).timeout(deadline.remaining());
         let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| match child.stdin.take() {
-            Some(stdin) => moving.pack(BufWriter::with_capacity(BUFFER, stdin), local, &root),
+            Some(stdin) => progress.pack(BufWriter::with_capacity(BUFFER, stdin), local, &root),
             None => Ok(()),
         });
-        let sent = ended.judge(&moving, target, "written").and_then(|()| {
+        let sent = ended.into_result(&progress, target, "written").and_then(|()| {
             if self.checksum {
                 let local = fs::canonicalize(local).map_err(|e| at_local(local, "read", e))?;
                 let root = Root::open(&local).map_err(|e| at_local(&local, "opened", e))?;
-                files.compare_trees(part, target, &root, &mut moving, deadline)?;
+                files.compare_trees(part, target, &root, &mut progress, deadline)?;
             }
             let merge = "cp -alf -- \"$1/.\" \"$2/\"";
             let line = if found.is_some() { merge } else { "mv -T -- \"$1\" \"$2\"" };
             files.run(line, &[part, to], target, "put in place", deadline)
         });
         match &sent {
-            Err(e) => files.tidy_tree(part, tidying_time(e)),
-            Ok(_) if found.is_some() => files.tidy_tree(part, Deadline::after(Some(TIDY))),
+            Err(e) => files.remove_tree_part(part, cleanup_deadline(e)),
+            Ok(_) if found.is_some() => files.remove_tree_part(part, Deadline::after(Some(CLEANUP_TIMEOUT))),
             Ok(_) => {}
         }
         sent?;
         if self.sync {
             files.run("sync -f -- \"$1\" || sync", &[to], target, "put on the disk", deadline)?;
         }
-        Ok(moving.report)
+        Ok(progress.report)
     }
 }
 
 impl Files<'_> {
     /// Removes what is left of a tree, as far as the sandbox can be reached.
-    fn tidy_tree(&self, part: &[u8], deadline: Deadline) {
-        // It may be about to get its name: whole, or not any more.
+    fn remove_tree_part(&self, part: &[u8], deadline: Deadline) {
+        // The rename to its name may still be in progress, so move the part away first.
         let line = format!("mv -T -- \"$1\" \"$1.gone\" 2> /dev/null && set -- \"$1.gone\"; {REMOVE}");
         if let Err(e) = self.run(&line, &[part], part, "removed", deadline) {
             log::warn!("a partial directory is left in sandbox {}: {e}", self.link.name());
@@ -113,7 +113,7 @@ fn measure(directory: &Path) -> Result<u64> {
     Ok(total)
 }
 
-impl Moving<'_, '_> {
+impl TreeProgress<'_, '_> {
     /// Writes a local tree as an archive.
     fn pack(&mut self, output: impl Write, local: &Path, root: &fs::Metadata) -> Streamed<()> {
         let mut writer = Writer::new(output);
@@ -129,7 +129,7 @@ impl Moving<'_, '_> {
             };
             let entry = entry.map_err(|e| at_local(&local.join(&*directory), "listed", e))?;
             self.path = directory.join(entry.file_name());
-            self.tell(false)?;
+            self.report_progress(false)?;
             let (path, name) = (entry.path(), self.path.as_os_str().as_bytes().to_vec());
             let Some(found) = self.unless_removed(&name, entry.metadata(), &path, "read")? else { continue };
             let kind = found.file_type();
@@ -155,7 +155,7 @@ impl Moving<'_, '_> {
             }
         }
         writer.finish()?;
-        Ok(self.tell(true)?)
+        Ok(self.report_progress(true)?)
     }
 
     /// What was found under a name here; `None` if it is gone again, which is told.
@@ -202,7 +202,7 @@ impl Moving<'_, '_> {
             writer.write(&buffer[..length])?;
             left -= length as u64;
             self.report.bytes += length as u64;
-            self.tell(false)?;
+            self.report_progress(false)?;
         }
         writer.pad(entry.size)?;
         self.report.files += 1;

@@ -37,21 +37,21 @@ struct View {
     is_drained: bool,
     /// That the connection is broken.
     is_over: bool,
-    /// The first part of a packet is sent. libssh2 does nothing else before the rest is.
+    /// A packet is partly written: libssh2 must be called again with the same arguments before anything else.
     is_half_sent: bool,
-    /// Something has arrived since libssh2 was last told that there is nothing.
+    /// Data was delivered since we last returned `EAGAIN`.
     has_news: bool,
     /// How often something has arrived.
     arrivals: u64,
     /// While the answers of an SFTP server are awaited, the time until which they are.
-    answers_until: Option<Deadline>,
-    /// How many bytes more it may send than it was asked for.
-    surplus: u64,
+    sftp_wait_until: Option<Deadline>,
+    /// Unsolicited SFTP bytes that are still tolerated; at 0 the connection is closed.
+    unsolicited_budget: u64,
 }
 
-/// libssh2 keeps what an SFTP server says to nobody, and at each of its packets looks through all of that. Nothing honest is near this
-/// limit: at most 8 MiB are on their way that were asked for.
-const SURPLUS: u64 = 16 << 20;
+/// libssh2 queues SFTP packets that nobody waits for and scans the queue on every packet: unsolicited data costs quadratic time. An
+/// honest server stays far below: at most 8 MiB of requested data are in flight.
+const UNSOLICITED_BUDGET: u64 = 16 << 20;
 
 impl Connection {
     /// Gives the session its stream, before the handshake.
@@ -64,12 +64,13 @@ impl Connection {
             is_half_sent: false,
             has_news: false,
             arrivals: 0,
-            answers_until: None,
-            surplus: SURPLUS,
+            sftp_wait_until: None,
+            unsolicited_budget: UNSOLICITED_BUDGET,
         };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
+            // Nothing of ssh2 that uses the abstract pointer for itself, such as keyboard-interactive logins, may be called after this.
             // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the session itself
             // holds until it has been freed. The callbacks have the types that the numbers ask for, which libssh2 restores.
             unsafe {
@@ -100,26 +101,26 @@ impl Connection {
 
     /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
     /// arrived by then may be more than libssh2 can go through. `None` ends this.
-    pub(in crate::ssh) fn await_answers(&self, until: Option<Deadline>) {
-        self.view.lock().answers_until = until;
+    pub(in crate::ssh) fn set_sftp_wait(&self, until: Option<Deadline>) {
+        self.view.lock().sftp_wait_until = until;
     }
 
     /// Whether the answer of an SFTP server is awaited that should have come.
     pub(in crate::ssh) fn is_late(&self) -> bool {
-        self.view.lock().answers_until.is_some_and(Deadline::has_passed)
+        self.view.lock().sftp_wait_until.is_some_and(Deadline::has_passed)
     }
 
     /// Takes so many bytes, which were asked for, off what the server has sent beyond that.
-    pub(in crate::ssh) fn allow(&self, bytes: u64) {
+    pub(in crate::ssh) fn credit(&self, bytes: u64) {
         let mut view = self.view.lock();
-        if view.surplus > 0 {
-            view.surplus = view.surplus.saturating_add(bytes).min(SURPLUS);
+        if view.unsolicited_budget > 0 {
+            view.unsolicited_budget = view.unsolicited_budget.saturating_add(bytes).min(UNSOLICITED_BUDGET);
         }
     }
 
     /// Whether the connection was ended because an SFTP server sent more than it was asked for.
     pub(in crate::ssh) fn is_flooded(&self) -> bool {
-        self.view.lock().surplus == 0
+        self.view.lock().unsolicited_budget == 0
     }
 
     /// From now on nothing is sent or read.
@@ -177,7 +178,8 @@ unsafe extern "C" fn send(
         view.is_half_sent = true;
         return AGAIN;
     }
-    // The rest of a packet counts as sent, and the next read tells.
+    // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state; the next read reports the
+    // error.
     if std::mem::take(&mut view.is_half_sent) { length.cast_signed() } else { -(number as isize) }
 }
 
@@ -196,7 +198,7 @@ unsafe extern "C" fn receive(
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
-    if view.is_over || view.answers_until.is_some_and(Deadline::has_passed) {
+    if view.is_over || view.sftp_wait_until.is_some_and(Deadline::has_passed) {
         return 0;
     }
     if view.is_drained || view.read_until.has_passed() {
@@ -208,13 +210,13 @@ unsafe extern "C" fn receive(
     if received > 0 {
         view.has_news = true;
         view.arrivals += 1;
-        if view.answers_until.is_some() {
-            view.surplus = view.surplus.saturating_sub(received.unsigned_abs() as u64);
-            view.is_over |= view.surplus == 0;
+        if view.sftp_wait_until.is_some() {
+            view.unsolicited_budget = view.unsolicited_budget.saturating_sub(received.unsigned_abs() as u64);
+            view.is_over |= view.unsolicited_budget == 0;
         }
         return received;
     }
-    // libssh2 hands over what came before the end only if it does not see the end at once.
+    // Return EAGAIN once before the end; otherwise libssh2 drops data that it has already buffered.
     let had_news = std::mem::take(&mut view.has_news);
     view.is_drained = received < 0;
     match error {

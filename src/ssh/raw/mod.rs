@@ -90,7 +90,7 @@ fn failure_with(session: *mut sys::LIBSSH2_SESSION, code: c_int) -> Failure {
 }
 
 /// For an answer that is none to what was asked, where libssh2 takes it.
-fn no_answer() -> Failure {
+fn unexpected_reply() -> Failure {
     let message = "the server's answer is none to what it was asked".to_owned();
     Failure { code: sys::LIBSSH2_ERROR_SFTP_PROTOCOL, sftp_status: None, message }
 }

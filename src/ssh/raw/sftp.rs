@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libssh2_sys as sys;
 use parking_lot::Mutex;
 
-use super::{Answer, Failure, check, check_length, last_failure, locked, no_answer, short};
+use super::{Answer, Failure, check, check_length, last_failure, locked, short, unexpected_reply};
 
 #[expect(unsafe_code, reason = "declarations of C functions")]
 unsafe extern "C" {
@@ -112,8 +112,8 @@ impl Attributes {
 }
 
 /// What the server has told of a file. libssh2 takes a status without an error for an answer too.
-fn told(found: Attributes) -> Answer<Attributes> {
-    if found == Attributes::default() { Err(no_answer()) } else { Ok(found) }
+fn require_attrs(found: Attributes) -> Answer<Attributes> {
+    if found == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
 }
 
 #[expect(unsafe_code, reason = "calls into libssh2")]
@@ -136,7 +136,7 @@ impl Sftp {
     }
 
     /// Adds the SFTP status to a failure that says there is one.
-    fn explain(&self, failure: Failure) -> Failure {
+    fn with_sftp_status(&self, failure: Failure) -> Failure {
         if failure.code != sys::LIBSSH2_ERROR_SFTP_PROTOCOL {
             return failure;
         }
@@ -161,7 +161,7 @@ impl Sftp {
         });
         match opened {
             Ok(handle) => Ok(SftpFile { sftp: self.clone(), handle, is_freed: false }),
-            Err(failure) => Err(self.explain(failure)),
+            Err(failure) => Err(self.with_sftp_status(failure)),
         }
     }
 
@@ -172,12 +172,12 @@ impl Sftp {
 
     /// Follows links.
     pub(in crate::ssh) fn stat(&self, path: &[u8]) -> Answer<Attributes> {
-        told(self.stat_ex(path, sys::LIBSSH2_SFTP_STAT, Attributes::default())?)
+        require_attrs(self.stat_ex(path, sys::LIBSSH2_SFTP_STAT, Attributes::default())?)
     }
 
     /// Of a link itself.
     pub(in crate::ssh) fn lstat(&self, path: &[u8]) -> Answer<Attributes> {
-        told(self.stat_ex(path, sys::LIBSSH2_SFTP_LSTAT, Attributes::default())?)
+        require_attrs(self.stat_ex(path, sys::LIBSSH2_SFTP_LSTAT, Attributes::default())?)
     }
 
     /// Sets what is not `None`, following links.
@@ -185,7 +185,7 @@ impl Sftp {
         // libssh2 takes attributes for an answer too, and forgets those that it was given.
         match self.stat_ex(path, sys::LIBSSH2_SFTP_SETSTAT, attributes)? {
             found if found == Attributes::default() => Ok(()),
-            _ => Err(no_answer()),
+            _ => Err(unexpected_reply()),
         }
     }
 
@@ -197,7 +197,7 @@ impl Sftp {
             let (path, attributes) = (path.as_ptr().cast(), &raw mut attributes);
             check(session, sys::libssh2_sftp_stat_ex(sftp, path, length, kind, attributes))
         })
-        .map_err(|failure| self.explain(failure))?;
+        .map_err(|failure| self.with_sftp_status(failure))?;
         Ok(Attributes::from_raw(&attributes))
     }
 
@@ -207,7 +207,7 @@ impl Sftp {
         self.with(|session, sftp| unsafe {
             check(session, sys::libssh2_sftp_unlink_ex(sftp, path.as_ptr().cast(), length))
         })
-        .map_err(|failure| self.explain(failure))
+        .map_err(|failure| self.with_sftp_status(failure))
     }
 
     pub(in crate::ssh) fn mkdir(&self, path: &[u8], mode: u32) -> Answer<()> {
@@ -216,7 +216,7 @@ impl Sftp {
         self.with(|session, sftp| unsafe {
             check(session, sys::libssh2_sftp_mkdir_ex(sftp, path.as_ptr().cast(), length, c_long::from(mode)))
         })
-        .map_err(|failure| self.explain(failure))
+        .map_err(|failure| self.with_sftp_status(failure))
     }
 
     pub(in crate::ssh) fn rmdir(&self, path: &[u8]) -> Answer<()> {
@@ -225,7 +225,7 @@ impl Sftp {
         self.with(|session, sftp| unsafe {
             check(session, sys::libssh2_sftp_rmdir_ex(sftp, path.as_ptr().cast(), length))
         })
-        .map_err(|failure| self.explain(failure))
+        .map_err(|failure| self.with_sftp_status(failure))
     }
 
     /// Makes `link` point to `original`.
@@ -239,8 +239,8 @@ impl Sftp {
             let (original, link) = (original.as_ptr().cast(), written.as_mut_ptr().cast());
             check(session, sys::libssh2_sftp_symlink_ex(sftp, original, first, link, second, SYMLINK))
         })
-        .map_err(|failure| self.explain(failure))?;
-        if written == link { Ok(()) } else { Err(no_answer()) }
+        .map_err(|failure| self.with_sftp_status(failure))?;
+        if written == link { Ok(()) } else { Err(unexpected_reply()) }
     }
 
     /// What a link points to, or the path without links that `resolve` asks for; up to the length of `buffer`, less one.
@@ -253,7 +253,7 @@ impl Sftp {
             let length = sys::libssh2_sftp_symlink_ex(sftp, path, length, target, room, kind);
             check_length(session, length as isize)
         })
-        .map_err(|failure| self.explain(failure))
+        .map_err(|failure| self.with_sftp_status(failure))
     }
 
     /// Renames over an existing target, in one step.
@@ -263,7 +263,7 @@ impl Sftp {
             let (from, to) = (source.as_ptr().cast(), target.as_ptr().cast());
             check(session, libssh2_sftp_posix_rename_ex(sftp, from, source.len(), to, target.len()))
         })
-        .map_err(|failure| self.explain(failure))
+        .map_err(|failure| self.with_sftp_status(failure))
     }
 }
 
@@ -300,7 +300,9 @@ impl SftpFile {
         &self,
         f: impl FnOnce(*mut sys::LIBSSH2_SESSION, *mut sys::LIBSSH2_SFTP_HANDLE) -> Answer<T>,
     ) -> Answer<T> {
-        self.sftp.with(|session, _| f(session, self.handle.as_ptr())).map_err(|failure| self.sftp.explain(failure))
+        self.sftp
+            .with(|session, _| f(session, self.handle.as_ptr()))
+            .map_err(|failure| self.sftp.with_sftp_status(failure))
     }
 
     /// Bytes read into `buffer`, 0 at the end. libssh2 asks ahead for four times the buffer's length.
@@ -321,12 +323,12 @@ impl SftpFile {
     }
 
     pub(in crate::ssh) fn attributes(&self) -> Answer<Attributes> {
-        told(self.attributes_ex(Attributes::default(), 0)?)
+        require_attrs(self.attributes_ex(Attributes::default(), 0)?)
     }
 
     pub(in crate::ssh) fn set_attributes(&self, attributes: Attributes) -> Answer<()> {
         // libssh2 takes attributes for an answer too, and keeps those that it was given if there are none.
-        if self.attributes_ex(attributes, 1)? == attributes { Ok(()) } else { Err(no_answer()) }
+        if self.attributes_ex(attributes, 1)? == attributes { Ok(()) } else { Err(unexpected_reply()) }
     }
 
     fn attributes_ex(&self, attributes: Attributes, set: c_int) -> Answer<Attributes> {
@@ -368,7 +370,7 @@ impl SftpFile {
             check_length(session, length as isize)
         })?;
         match name[0] {
-            0 => Err(Failure { code: sys::LIBSSH2_ERROR_PROTO, ..no_answer() }),
+            0 => Err(Failure { code: sys::LIBSSH2_ERROR_PROTO, ..unexpected_reply() }),
             _ => Ok((length, Attributes::from_raw(&attributes))),
         }
     }

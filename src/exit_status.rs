@@ -1,0 +1,62 @@
+//! How a command ended.
+
+use std::fmt;
+
+use sandbox_protocol as protocol;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// How a command ended: with an exit code, or by a signal. The sandbox's main process saw it; nothing is made up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExitStatus(Exit);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Exit {
+    Code(i32),
+    /// Without `SIG`.
+    Signal(String),
+}
+
+impl ExitStatus {
+    /// How the guest says that a command ended.
+    pub(crate) fn new(ended: &protocol::Ended) -> Result<Self> {
+        match &ended.status {
+            protocol::Status::Code(code) => Ok(Self(Exit::Code(*code))),
+            protocol::Status::Signal(name) => Ok(Self(Exit::Signal(name.clone()))),
+            protocol::Status::Lost => Err(Error::new(
+                ErrorKind::OutcomeUnknown,
+                "how the command ended is lost: something in the sandbox killed what kept the command",
+            )),
+        }
+    }
+
+    /// True for exit code 0.
+    pub fn success(&self) -> bool {
+        self.code() == Some(0)
+    }
+
+    /// The exit code, unless a signal ended the command.
+    pub fn code(&self) -> Option<i32> {
+        match self.0 {
+            Exit::Code(code) => Some(code),
+            Exit::Signal(_) => None,
+        }
+    }
+
+    /// The name of the signal that ended the command, without `SIG`, such as `KILL`.
+    pub fn signal(&self) -> Option<&str> {
+        match &self.0 {
+            Exit::Code(_) => None,
+            Exit::Signal(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Exit::Code(code) => write!(f, "exit code {code}"),
+            Exit::Signal(name) => write!(f, "signal {name}"),
+        }
+    }
+}
