@@ -57,6 +57,7 @@ mod command;
 mod config;
 mod core;
 mod deadline;
+mod dotenv;
 mod endpoint;
 mod error;
 mod ffi;
