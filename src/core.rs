@@ -39,7 +39,8 @@ impl Core {
             Some(path) => Identity::read(path)?,
             None => Identity::generate()?,
         };
-        let deadline = Deadline::after(Some(API_TIMEOUT));
+        // Nothing is asked of the API server yet, and a login command has a limit of its own.
+        let deadline = Deadline::after(None);
         let cluster = runtime.block_on(deadline, "the connection to Kubernetes", Cluster::connect(&config))?;
         let core = Arc::new(Self { runtime, cluster, config, identity, endpoints: Mutex::default() });
         core.start_sweep()?;
