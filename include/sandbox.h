@@ -1231,6 +1231,9 @@ sbx_status sbx_config_new(sbx_config **config,
  * Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above
  * it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
  *
+ * A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused
+ * there, and what another user may have written is ignored.
+ *
  * SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
  */
 SBX_NODISCARD
@@ -1258,8 +1261,8 @@ sbx_status sbx_config_set_namespace(sbx_config *config,
                                     sbx_error **err);
 
 /**
- * Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
- * ~/.kube/config.
+ * Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this runs
+ * in, as kubectl finds them.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_kubeconfig(sbx_config *config,
@@ -1299,8 +1302,8 @@ sbx_status sbx_config_set_ssh_port(sbx_config *config,
                                    sbx_error **err);
 
 /**
- * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
- * memory for each client.
+ * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its owner
+ * may have a right to the file. Default: a new key in memory for each client.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_ssh_key(sbx_config *config,

@@ -1,14 +1,16 @@
 //! Settings: explicit before the environment before a `.env` file.
 
-use std::collections::HashMap;
 use std::env::VarError;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::dotenv::Dotenv;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 
 const PREFIX: &str = "SANDBOX_";
+/// They choose a cluster, a program to log in with, or a key. A `.env` file may have come with somebody else's code, so it can't.
+const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 
 /// How a client reaches Kubernetes and its sandboxes, and how long it waits.
 ///
@@ -16,17 +18,17 @@ const PREFIX: &str = "SANDBOX_";
 /// then the defaults; a setter called afterwards wins over all three. The process's environment is only read.
 ///
 /// This table is the one list of all settings. Each is a setter of the same name here, `SANDBOX_` and its name in capitals in
-/// the environment and in `.env`, and a name for [`Config::set`].
+/// the environment and, except for `kubeconfig`, `context` and `ssh_key`, in `.env`, and a name for [`Config::set`].
 ///
 /// | setting | meaning | default |
 /// |---|---|---|
 /// | `namespace` | Kubernetes namespace of the sandboxes | the context's or the service account's, else `default` |
-/// | `kubeconfig` | path of a kubeconfig file | in-cluster service account, else `KUBECONFIG`, else `~/.kube/config` |
+/// | `kubeconfig` | path of a kubeconfig file | `KUBECONFIG`, else `~/.kube/config`, else the Pod's service account |
 /// | `context` | context in the kubeconfig | its current context |
 /// | `image` | image of new sandboxes | `localhost/sandbox:dev` |
 /// | `ssh_user` | user name for SSH | `sandbox` |
 /// | `ssh_port` | port of the SSH server, 1 to 65535; one below 1024 takes a sysctl in the Pod | 2222 |
-/// | `ssh_key` | path of an unencrypted ed25519 private key in PEM (PKCS#8) form | a new key in memory for each client |
+/// | `ssh_key` | path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for its owner alone | a new key in memory for each client |
 /// | `guest` | how the guest, the main process of a sandbox, gets into its Pod: `image`, `volume`, `copy` or `auto`, see [`Guest`] | `auto` |
 /// | `guest_image` | the image that has it, for `volume` and `copy` | `localhost/sandbox-guest:dev` |
 /// | `transport` | `direct` (Pod address), `tunnel` (through the API server), or `auto` | `auto` |
@@ -41,6 +43,37 @@ const PREFIX: &str = "SANDBOX_";
 /// | `log` | level for [`Config::init_logging`]: `off`, `error`, `warn`, `info`, `debug`, `trace` | `warn` |
 ///
 /// Seconds may have a fraction (`0.5`); zero is not allowed.
+///
+/// # The `.env` file
+///
+/// The nearest one counts. Such a file often comes with code that somebody else wrote, so it has limits:
+///
+/// - `SANDBOX_KUBECONFIG`, `SANDBOX_CONTEXT` and `SANDBOX_SSH_KEY` are refused there: a file can't choose a cluster, a key, or a
+///   program, since a kubeconfig may name one to log in with. It can choose the namespace and the image.
+/// - Its settings are ignored, with a warning in the log, if it belongs to another user than this one or root, or if every user may
+///   write to it. A file that can't be read is ignored as well.
+/// - Only lines that set one of these settings matter, each by itself: a value ends with its line. An error in one of them names
+///   the file and the line; all other lines may look as they like.
+///
+/// When a client is made, the log says which file was read.
+///
+/// # How Kubernetes is found
+///
+/// As `kubectl` finds it:
+///
+/// - `kubeconfig` alone if it is set; else the files that `KUBECONFIG` lists, of which some may be missing; else `~/.kube/config`;
+///   else, also if these name no context, the service account of the Pod that this runs in. Relative paths in a file count from
+///   where it stands.
+/// - A `proxy-url` of the kubeconfig is always used. Without one, `HTTPS_PROXY` (`HTTP_PROXY` for a server without TLS) and
+///   `NO_PROXY`, or their lower-case forms, decide; a loopback server needs no proxy then.
+/// - A login command (`exec`) runs once, and again when its credentials have expired or were refused. It gets the standard input
+///   only if that is a terminal and `interactiveMode` allows it, for `IfAvailable` only when the client is made; what is piped into
+///   this program stays there. Its standard error is this program's. After five minutes it is killed.
+/// - Without TLS no credentials are sent.
+///
+/// Unlike `kubectl`, a `kubeconfig` that is set and names no context is an error, and so is a context without its cluster;
+/// `localhost:8080` is never guessed; and nobody is asked for a user name, so without credentials requests have none. All proxies
+/// but SOCKS are asked to `CONNECT`, also for a server without TLS.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,6 +103,8 @@ pub struct Config {
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_sessions: usize,
     pub(crate) log: log::LevelFilter,
+    /// What there is to log about the `.env` file: a logger may come only after this configuration.
+    pub(crate) notes: Vec<(log::Level, String)>,
 }
 
 /// The way to a sandbox's SSH server.
@@ -134,6 +169,7 @@ impl Default for Config {
             idle_timeout: Some(Duration::from_secs(300)),
             max_sessions: 16,
             log: log::LevelFilter::Warn,
+            notes: Vec::new(),
         }
     }
 }
@@ -144,21 +180,37 @@ impl Config {
         Self::default()
     }
 
-    /// The environment, then a `.env` file, then the defaults.
+    /// The environment, then a `.env` file with the limits told above, then the defaults.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] names the variable, where it stands, its value and what is allowed.
     pub fn from_env() -> Result<Self> {
-        let file = dotenv_file()?;
-        let mut config = Self::default();
+        let is_ours = |name: &str| SETTINGS.iter().any(|(setting, _)| variable(setting) == name);
+        // Without a working directory there is no file in it.
+        let mut file = std::env::current_dir().map(|here| Dotenv::nearest(&here, is_ours)).unwrap_or_default();
+        let mut config = Self { notes: std::mem::take(&mut file.notes), ..Self::default() };
         for (name, apply) in SETTINGS {
-            let variable = format!("{PREFIX}{}", name.to_uppercase());
-            let (value, place) = match (std::env::var(&variable), file.get(&variable)) {
-                (Ok(value), _) => (value, "the environment"),
+            let variable = variable(name);
+            let (value, place) = match (std::env::var(&variable), file.take(&variable)) {
+                (Ok(value), _) => (value, "the environment".to_owned()),
                 (Err(VarError::NotUnicode(_)), _) => {
                     return Err(Error::new(ErrorKind::Config, format!("{variable} in the environment is not UTF-8")));
                 }
-                (Err(VarError::NotPresent), Some(value)) => (value.clone(), ".env"),
+                (Err(VarError::NotPresent), Some(entry)) if NOT_FROM_A_FILE.contains(name) => {
+                    let why =
+                        "a .env file can't choose a cluster or a key, since it may have come with somebody else's code";
+                    return Err(Error::new(
+                        ErrorKind::Config,
+                        format!("{variable} is refused in {}: {why}; set it in the environment", entry.place),
+                    ));
+                }
+                (Err(VarError::NotPresent), Some(entry)) => match entry.value {
+                    Ok(value) => (value, entry.place),
+                    Err(why) => {
+                        let message = format!("{variable} in {} can't be understood: {why}", entry.place);
+                        return Err(Error::new(ErrorKind::Config, message));
+                    }
+                },
                 (Err(VarError::NotPresent), None) => continue,
             };
             apply(&mut config, &value).map_err(|allowed| {
@@ -192,8 +244,8 @@ impl Config {
         self
     }
 
-    /// Path of a kubeconfig file; without one, the service account of the Pod that this runs in, else `KUBECONFIG`, else
-    /// `~/.kube/config`.
+    /// Path of a kubeconfig file; without one, `KUBECONFIG`, else `~/.kube/config`, else the service account of the Pod that this
+    /// runs in.
     pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
         self.kubeconfig = Some(path.into());
         self
@@ -223,7 +275,8 @@ impl Config {
         self
     }
 
-    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes.
+    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. As with OpenSSH, nobody
+    /// but its owner may have a right to the file.
     pub fn ssh_key(mut self, path: impl Into<PathBuf>) -> Self {
         self.ssh_key = Some(path.into());
         self
@@ -392,28 +445,9 @@ fn seconds(value: &str) -> std::result::Result<Option<Duration>, &'static str> {
     }
 }
 
-/// The variables of the nearest `.env` file in the working directory or above it; empty if there is none.
-fn dotenv_file() -> Result<HashMap<String, String>> {
-    let unusable = |what: String| Error::new(ErrorKind::Config, format!("the .env file can't be used: {what}"));
-    let lines = match dotenvy::dotenv_iter() {
-        Ok(lines) => lines,
-        Err(dotenvy::Error::Io(e)) if e.kind() == std::io::ErrorKind::NotFound => return Ok(HashMap::new()),
-        Err(dotenvy::Error::Io(e)) => return Err(unusable(e.to_string())),
-        Err(_) => return Err(unusable("it can't be read".into())),
-    };
-    let mut variables = HashMap::new();
-    for (index, line) in lines.enumerate() {
-        match line {
-            // The first one counts, as in a shell that sees it exported already.
-            Ok((name, value)) => drop(variables.entry(name).or_insert(value)),
-            // The line itself stays out of the message: it may hold a secret.
-            Err(dotenvy::Error::LineParse(_, at)) => {
-                return Err(unusable(format!("entry {} can't be understood at character {at}", index + 1)));
-            }
-            Err(_) => return Err(unusable(format!("entry {} can't be understood", index + 1))),
-        }
-    }
-    Ok(variables)
+/// The name of a setting in the environment.
+fn variable(setting: &str) -> String {
+    format!("{PREFIX}{}", setting.to_uppercase())
 }
 
 #[cfg(test)]

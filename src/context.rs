@@ -33,7 +33,8 @@ impl Context {
             Some(path) => Identity::read(path)?,
             None => Identity::generate()?,
         };
-        let deadline = Deadline::after(Some(API_TIMEOUT));
+        // Nothing is asked of the API server here, but somebody may have to log in by hand; a login command has a limit of its own.
+        let deadline = Deadline::after(None);
         let cluster = runtime.block_on(deadline, "the connection to Kubernetes", Cluster::connect(&config))?;
         Ok(Arc::new(Self { runtime, cluster, config, identity, process: ForkGuard::current() }))
     }

@@ -57,6 +57,7 @@ mod command;
 mod config;
 mod context;
 mod deadline;
+mod dotenv;
 mod endpoint;
 mod error;
 mod exit_status;

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -46,21 +47,110 @@ fn a_wrong_value_names_its_place_and_what_is_allowed() {
     std::fs::write(scratch.path(".env"), "SANDBOX_TRANSPORT=pigeon\n").unwrap();
     let failed = show(&scratch.path(""), &[]);
     assert_eq!(failed.status.code(), Some(1));
-    let message = "SANDBOX_TRANSPORT in .env is \"pigeon\", allowed is auto, direct or tunnel";
-    assert!(text(&failed.stderr).contains(message), "{}", text(&failed.stderr));
+    let place = scratch.path(".env, line 1");
+    let message = format!("SANDBOX_TRANSPORT in {} is \"pigeon\", allowed is auto, direct or tunnel", place.display());
+    assert!(text(&failed.stderr).contains(&message), "{}", text(&failed.stderr));
     let failed = show(&scratch.path(""), &[("SANDBOX_TRANSPORT", "auto"), ("SANDBOX_SSH_PORT", "0")]);
     let message = "SANDBOX_SSH_PORT in the environment is \"0\", allowed is a port from 1 to 65535";
     assert!(text(&failed.stderr).contains(message), "{}", text(&failed.stderr));
 }
 
 #[test]
-fn a_broken_file_is_an_error_that_shows_no_secret() {
+fn foreign_lines_of_the_file_never_matter() {
     let scratch = Scratch::new();
-    std::fs::write(scratch.path(".env"), "FINE=1\nPASSWORD='hunter2\n").unwrap();
+    std::fs::create_dir(scratch.path("below")).unwrap();
+    for foreign in [
+        &b"GREETING=hello world"[..],
+        b"A=a$b\"c",
+        b"export X",
+        b"{\"a\": 1}",
+        b"A=Jos\xe9",
+        b"PASSWORD='hunter2",
+        b"PASSWORD=\"hunter2",
+        b"\xef\xbb\xbf",
+    ] {
+        // A byte order mark stands at the beginning alone.
+        let first = if foreign.starts_with(b"\xef") { foreign } else { &[foreign, b"\n"].concat() };
+        std::fs::write(scratch.path(".env"), [first, b"SANDBOX_OWNER=x\n", foreign].concat()).unwrap();
+        for directory in ["", "below"] {
+            let shown = show(&scratch.path(directory), &[]);
+            assert!(shown.status.success(), "{}: {}", String::from_utf8_lossy(foreign), text(&shown.stderr));
+            assert!(text(&shown.stdout).contains("owner: \"x\""), "{}", text(&shown.stdout));
+        }
+    }
+}
+
+#[test]
+fn a_broken_line_of_ours_is_an_error_that_names_its_place_and_shows_no_secret() {
+    let scratch = Scratch::new();
+    std::fs::write(scratch.path(".env"), "FINE=1\nSANDBOX_NAMESPACE=\"hunter2\nFINE=2\n").unwrap();
     let failed = show(&scratch.path(""), &[]);
-    let message = text(&failed.stderr);
-    assert!(failed.status.code() == Some(1) && message.contains(".env"), "{message}");
-    assert!(!message.contains("hunter2"), "{message}");
+    let (message, place) = (text(&failed.stderr), scratch.path(".env, line 2"));
+    assert!(failed.status.code() == Some(1) && message.contains(place.to_str().unwrap()), "{message}");
+    assert!(message.contains("SANDBOX_NAMESPACE") && !message.contains("hunter2"), "{message}");
+    // What the environment says is not looked for in the file.
+    assert!(show(&scratch.path(""), &[("SANDBOX_NAMESPACE", "n")]).status.success());
+}
+
+#[test]
+fn the_file_chooses_no_program_no_cluster_and_no_key() {
+    let scratch = Scratch::new();
+    std::fs::create_dir(scratch.path("sub")).unwrap();
+    let pwned = scratch.path("pwned");
+    let kubeconfig = serde_json::json!({
+        "current-context": "c", "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "c", "user": {"exec": {
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "touch", "args": [pwned],
+        }}}],
+    });
+    let good = scratch.path("good");
+    std::fs::write(scratch.path("k.yaml"), kubeconfig.to_string()).unwrap();
+    std::fs::write(
+        &good,
+        "clusters: [{name: c, cluster: {server: 'http://127.0.0.1:1'}}]\ncurrent-context: c\n\
+                           contexts: [{name: c, context: {cluster: c, user: c}}]\n",
+    )
+    .unwrap();
+    let absolute = scratch.path("k.yaml").display().to_string();
+    for (line, directory) in [
+        ("SANDBOX_KUBECONFIG=./k.yaml", ""),
+        (&*format!("SANDBOX_KUBECONFIG={absolute}"), "sub"),
+        ("export SANDBOX_CONTEXT=other", "sub"),
+        ("SANDBOX_SSH_KEY=./key", "sub"),
+    ] {
+        std::fs::write(scratch.path(".env"), format!("\n{line}\n")).unwrap();
+        let mut command = Command::new(example("quickstart"));
+        command.env_clear().current_dir(scratch.path(directory)).env("KUBECONFIG", &good);
+        let output = command.output().unwrap();
+        let (message, place) = (text(&output.stderr), scratch.path(".env, line 2"));
+        let name = line.trim_start_matches("export ").split('=').next().unwrap();
+        assert!(message.contains(name) && message.contains(&*place.to_string_lossy()), "{message}");
+        assert!(message.contains("refused") && output.status.code() == Some(1), "{message}");
+        assert!(!pwned.exists());
+    }
+    // The control: named by the caller, it is run.
+    std::fs::remove_file(scratch.path(".env")).unwrap();
+    let mut command = Command::new(example("quickstart"));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("SANDBOX_KUBECONFIG", &absolute);
+    assert!(!command.output().unwrap().status.success());
+    assert!(pwned.exists());
+}
+
+#[test]
+fn a_directory_that_cannot_be_searched_has_no_file() {
+    let scratch = Scratch::new();
+    std::fs::create_dir_all(scratch.path("p/q")).unwrap();
+    // Another user may have no way to where the examples are built.
+    std::fs::copy(example("show_config"), scratch.path("show_config")).unwrap();
+    let drop =
+        if rustix::process::geteuid().is_root() { "setpriv --reuid=65534 --regid=65534 --clear-groups" } else { "" };
+    let line = format!("cd p/q && chmod 600 .. && {drop} {}", scratch.path("show_config").display());
+    let output = Command::new("sh").args(["-c", &line]).current_dir(scratch.path("")).output().unwrap();
+    std::fs::set_permissions(scratch.path("p"), PermissionsExt::from_mode(0o700)).unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains("owner: \"default\""), "{}", text(&output.stdout));
 }
 
 #[test]

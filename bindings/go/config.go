@@ -51,13 +51,16 @@ var logLevels = map[LogLevel]C.int32_t{
 // A Config says how a client reaches Kubernetes and its sandboxes, and how long it waits. What has its zero value is taken from the
 // SANDBOX_ variables of the environment, then of a .env file in the working directory or above it, then from the defaults below. The
 // process's environment is only read. Durations may be [NoLimit].
+//
+// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused there, and
+// what another user may have written is ignored.
 type Config struct {
 	// Leaves the environment and .env aside.
 	IgnoreEnvironment bool
 
 	// Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
 	Namespace string
-	// Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else ~/.kube/config.
+	// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this runs in.
 	Kubeconfig string
 	// Context in the kubeconfig. Default: its current context.
 	Context string

@@ -14,6 +14,7 @@ use kube::core::Status;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::login::LoginError;
 use crate::error::{Error, ErrorKind, Result};
 
 /// An answer that takes longer is not waited for; the request may be sent again.
@@ -157,6 +158,7 @@ impl Failure {
     fn may_pass(&self) -> bool {
         match self {
             Self::Silent => true,
+            Self::Lost(e) if login_error(e).is_some() => false,
             Self::Lost(e) => !matches!(e, kube::Error::Auth(_) | kube::Error::SerdeError(_)) && !is_tls(&flat(e)),
             Self::Refused(status, _) => match status.code {
                 429 | 500 | 502 | 503 | 504 => true,
@@ -226,6 +228,9 @@ pub(super) fn error_from_status(status: &Status, server: &str) -> Error {
 }
 
 pub(super) fn error_from_kube(e: kube::Error, server: &str) -> Error {
+    if let Some(login) = login_error(&e) {
+        return Error::new(ErrorKind::Config, login.to_string());
+    }
     let error = match &e {
         kube::Error::Api(status) => return error_from_status(status, server),
         kube::Error::Auth(auth) => return Error::new(ErrorKind::Config, explain_auth(auth)),
@@ -243,14 +248,19 @@ pub(super) fn error_from_kube(e: kube::Error, server: &str) -> Error {
     error.with_source(e)
 }
 
-/// What a login plugin printed is not repeated: it may be a token.
+/// Only auth-provider is left to kube. What a program printed is not repeated: it may be a token.
 fn explain_auth(error: &AuthError) -> String {
     match error {
-        AuthError::AuthExecStart(e) => format!("the kubeconfig's login command can't be started: {e}"),
-        AuthError::AuthExecRun { out, .. } => format!("the kubeconfig's login command failed: {}", out.status),
-        AuthError::AuthExecParse(_) => "the kubeconfig's login command printed something that is not understood".into(),
-        AuthError::ReadTokenFile(e, path) => format!("the token file {} can't be read: {e}", path.display()),
+        AuthError::AuthExecRun { out, .. } => format!("the kubeconfig's auth-provider failed: {}", out.status),
         other => format!("the kubeconfig's credentials can't be used: {}", flat(other)),
+    }
+}
+
+/// The failure of a login, which has nothing to do with the server.
+fn login_error(error: &kube::Error) -> Option<&LoginError> {
+    match error {
+        kube::Error::Service(inner) => inner.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -1,71 +1,118 @@
 //! From settings to a client for the API server, without asking it anything.
 
-use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use http::Request;
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::{SocksV5, Tunnel};
+use hyper_util::client::legacy::connect::{Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::Client;
-use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{Config as Access, KubeConfigOptions, Kubeconfig, KubeconfigError};
-use tower::util::MapRequestLayer;
-use tower::{BoxError, ServiceBuilder};
+use kube::client::{Body, ConfigExt};
+use kube::config::Config as Access;
+use parking_lot::Mutex;
+use tower::util::{BoxCloneSyncService, MapRequest, MapRequestLayer, service_fn};
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 use super::api::error_from_kube;
+use super::kubeconfig::{self, Found};
+use super::login::{Certificate, Credentials, Login};
+use super::proxy;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 
-const TOKEN_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// With these two the kernel finds out within a minute that the API server is gone, under every stream.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
 
-/// A client that counts its requests in `requests`, and how to reach the API server.
+/// A client that counts its requests in `requests`, and how to reach the API server. A login command is run now, so that what is
+/// wrong with it is known at once.
 pub(super) async fn connect(config: &Config, requests: &Arc<AtomicU64>) -> Result<(Client, Access)> {
-    let mut access = access(config).await?;
-    // The retry layer would repeat a POST, and for longer than any deadline of ours.
-    access.default_retry = false;
-    access.connect_timeout = Some(CONNECT_TIMEOUT);
-    access.read_timeout = None;
-    if is_local(access.cluster_url.host()) {
-        // As kubectl does; HTTPS_PROXY is meant for the world outside.
-        access.proxy_url = None;
+    for (level, note) in &config.notes {
+        log::log!(*level, "{note}");
     }
-    access.default_namespace =
-        Some(access.default_namespace.trim()).filter(|name| !name.is_empty()).unwrap_or("default").to_owned();
-    let client =
-        client(&access, requests).map_err(|e| error_from_kube(e, &server(&access)).with_kind(ErrorKind::Config))?;
+    let Found { access, login } = kubeconfig::find(config)?;
+    login.credentials().await.map_err(|e| Error::new(ErrorKind::Config, e.to_string()))?;
+    let client = client(&access, login, requests)
+        .map_err(|e| error_from_kube(e, &server(&access)).with_kind(ErrorKind::Config))?;
     Ok((client, access))
 }
 
-/// Address of the API server for messages, without the credentials that a URL may carry.
+/// Address of the API server for messages, with the proxy that leads there, without the credentials that URLs may carry.
 pub(super) fn server(access: &Access) -> String {
     let url = &access.cluster_url;
     let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.host().unwrap_or("?"));
-    url.port().map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"))
+    let server = url.port().map_or_else(|| format!("{scheme}://{host}"), |port| format!("{scheme}://{host}:{port}"));
+    match &access.proxy_url {
+        Some(url) => format!("{server} (through the proxy {})", proxy::shown(url)),
+        None => server,
+    }
 }
 
-fn is_local(host: Option<&str>) -> bool {
-    let host = host.unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn client(access: &Access, requests: &Arc<AtomicU64>) -> kube::Result<Client> {
+fn client(access: &Access, login: Login, requests: &Arc<AtomicU64>) -> kube::Result<Client> {
     let requests = requests.clone();
     let count = MapRequestLayer::new(move |request: Request<Body>| {
         requests.fetch_add(1, Ordering::Relaxed);
         request
     });
-    if access.proxy_url.is_some() {
-        return Ok(ClientBuilder::try_from(access.clone())?.with_layer(&count).build());
+    let sender = Arc::new(Sender { http: Mutex::new((None, http(access)?)), access: access.clone(), login });
+    let service = ServiceBuilder::new()
+        .layer(count)
+        .layer(access.base_uri_layer())
+        .option_layer(access.auth_layer()?)
+        .layer(access.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(service_fn(move |request| Arc::clone(&sender).send(request)));
+    Ok(Client::new(service, access.default_namespace.clone()))
+}
+
+type Http = BoxCloneSyncService<Request<Body>, Response<Incoming>, BoxError>;
+
+/// Sends each request with the credentials that are right at that moment.
+struct Sender {
+    access: Access,
+    login: Login,
+    /// The connections, and the certificate that they were made with if it came from a login command.
+    http: Mutex<(Option<Certificate>, Http)>,
+}
+
+impl Sender {
+    async fn send(self: Arc<Self>, mut request: Request<Body>) -> std::result::Result<Response<Incoming>, BoxError> {
+        let credentials = self.login.credentials().await?;
+        if let Some(authorization) = &credentials.authorization {
+            request.headers_mut().insert(AUTHORIZATION, authorization.clone());
+        }
+        let response = self.http(&credentials)?.oneshot(request).await?;
+        if response.status() == StatusCode::UNAUTHORIZED {
+            credentials.refuse();
+        }
+        Ok(response)
     }
-    // kube's own stack offers no TCP_NODELAY, without which small SSH packets wait for each other in the tunnel.
+
+    /// Connections with the certificate of these credentials. Streams over those with an older one go on.
+    fn http(&self, credentials: &Credentials) -> kube::Result<Http> {
+        let mut http = self.http.lock();
+        if http.0 != credentials.certificate {
+            let mut access = self.access.clone();
+            let (chain, key) =
+                credentials.certificate.as_ref().map(|one| (one.chain.as_str(), one.key.as_str())).unzip();
+            access.auth_info.client_certificate_data = chain.map(|pem| openssl::base64::encode_block(pem.as_bytes()));
+            access.auth_info.client_key_data = key.map(|pem| openssl::base64::encode_block(pem.as_bytes()).into());
+            *http = (credentials.certificate.clone(), self::http(&access)?);
+        }
+        Ok(http.1.clone())
+    }
+}
+
+/// An HTTP client of our own. kube's offers no TCP_NODELAY, without which small SSH packets wait for each other in the tunnel, and
+/// its retry layer would repeat a POST, for longer than any deadline of ours.
+fn http(access: &Access) -> kube::Result<Http> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -75,101 +122,55 @@ fn client(access: &Access, requests: &Arc<AtomicU64>) -> kube::Result<Client> {
     tcp.set_keepalive_retries(Some(2));
     #[cfg(target_os = "linux")]
     tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
-    let https = access.openssl_https_connector_with_connector(tcp)?;
-    let service = ServiceBuilder::new()
-        .layer(count)
-        .layer(access.base_uri_layer())
-        .option_layer(access.auth_layer()?)
-        .layer(access.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https));
-    Ok(Client::new(service, access.default_namespace.clone()))
-}
-
-/// The first of the ways that is there decides, so that a broken one is not hidden by the next.
-async fn access(config: &Config) -> Result<Access> {
-    let options = KubeConfigOptions { context: config.context.clone(), ..Default::default() };
-    if let Some(path) = &config.kubeconfig {
-        return from_file(path, &options).await;
+    let mut server = access.clone();
+    // In a URL an IPv6 address has brackets, in a certificate none.
+    if let Some(address) = access.cluster_url.host().and_then(|host| host.strip_prefix('[')?.strip_suffix(']')) {
+        server.tls_server_name.get_or_insert_with(|| address.to_owned());
     }
-    let token = Path::new(TOKEN_FILE);
-    if config.context.is_none() && token.exists() {
-        return Access::incluster().map_err(|e| unusable("the service account of this Pod", &e.to_string()));
-    }
-    let variable = format!("KUBECONFIG={}", std::env::var_os("KUBECONFIG").unwrap_or_default().display());
-    match Kubeconfig::from_env() {
-        Ok(Some(kubeconfig)) => return from_kubeconfig(kubeconfig, &options, &variable).await,
-        Ok(None) => {}
-        Err(e) => return Err(unusable(&variable, &explain(&e))),
-    }
-    let home = std::env::home_dir().map(|home| home.join(".kube/config"));
-    match home {
-        Some(path) if path.exists() => from_file(&path, &options).await,
-        home => Err(no_way(config, home)),
+    let Some(url) = access.proxy_url.clone() else { return over(&server, tcp) };
+    let user = proxy::user_and_password(&url);
+    match url.scheme_str() {
+        Some("socks5") => {
+            let socks = SocksV5::new(url, tcp);
+            over(&server, user.into_iter().fold(socks, |socks, (name, password)| socks.with_auth(name, password)))
+        }
+        // As for kubectl, the proxy's certificate is checked as the server's.
+        Some("https") => over(&server, tunnel(url, access.openssl_https_connector_with_connector(tcp)?, user)),
+        _ => over(&server, tunnel(url, tcp, user)),
     }
 }
 
-fn no_way(config: &Config, home: Option<PathBuf>) -> Error {
-    let service_account = match &config.context {
-        Some(_) => "a context is set, so the service account is not used".to_owned(),
-        None => format!("there is no service account token ({TOKEN_FILE})"),
-    };
-    let file = home.map_or("there is no home directory".into(), |path| format!("there is no {}", path.display()));
-    Error::new(
-        ErrorKind::Config,
-        format!("no way to a Kubernetes is known: {service_account}, KUBECONFIG is not set, {file}"),
-    )
-}
-
-async fn from_file(path: &Path, options: &KubeConfigOptions) -> Result<Access> {
-    let place = format!("the kubeconfig {}", path.display());
-    let kubeconfig = Kubeconfig::read_from(path).map_err(|e| unusable(&place, &explain(&e)))?;
-    from_kubeconfig(kubeconfig, options, &place).await
-}
-
-async fn from_kubeconfig(kubeconfig: Kubeconfig, options: &KubeConfigOptions, place: &str) -> Result<Access> {
-    Access::from_custom_kubeconfig(kubeconfig, options).await.map_err(|e| unusable(place, &explain(&e)))
-}
-
-fn unusable(place: &str, why: &str) -> Error {
-    Error::new(ErrorKind::Config, format!("{place} can't be used: {why}"))
-}
-
-/// kube's own words, except where they would quote the file, which holds secrets.
-fn explain(error: &KubeconfigError) -> String {
-    match error {
-        KubeconfigError::Parse(_) => "it is not the YAML of a kubeconfig".into(),
-        KubeconfigError::ReadConfig(e, path) => format!("{}: {e}", path.display()),
-        KubeconfigError::CurrentContextNotSet => "it has no current context, and none is set".into(),
-        KubeconfigError::LoadContext(name) => format!("it has no context {name:?}"),
-        KubeconfigError::LoadClusterOfContext(name) => format!("it has no cluster {name:?}"),
-        other => other.to_string(),
+/// A way through an HTTP proxy, which knows no default port but that of HTTPS.
+fn tunnel<C>(url: Uri, connector: C, user: Option<(String, String)>) -> MapRequest<Tunnel<C>, fn(Uri) -> Uri>
+where
+    Tunnel<C>: Service<Uri>,
+{
+    let mut tunnel = Tunnel::new(url, connector);
+    if let Some((name, password)) = user {
+        let encoded = openssl::base64::encode_block(format!("{name}:{password}").as_bytes());
+        if let Ok(value) = HeaderValue::try_from(format!("Basic {encoded}")) {
+            tunnel = tunnel.with_auth(value);
+        }
     }
+    MapRequest::new(tunnel, with_port)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::deadline::Deadline;
-    use crate::runtime::Runtime;
-
-    fn error_of(config: &Config) -> Error {
-        let runtime = Runtime::shared().unwrap();
-        runtime.block_on(Deadline::after(None), "nothing", access(config)).unwrap_err()
+fn with_port(server: Uri) -> Uri {
+    let mut parts = server.clone().into_parts();
+    if server.port().is_none() && server.scheme_str() == Some("http") {
+        parts.authority = server.host().and_then(|host| format!("{host}:80").parse().ok());
     }
+    Uri::from_parts(parts).unwrap_or(server)
+}
 
-    #[test]
-    fn says_what_is_wrong_with_a_kubeconfig_but_quotes_none() {
-        let file = std::env::temp_dir().join(format!("sandbox-kubeconfig-{}", std::process::id()));
-        let config = Config::new().kubeconfig(&file);
-        assert!(error_of(&config).to_string().contains("No such file"));
-        std::fs::write(&file, "users: [{name: me, user: {token: hunter2").unwrap();
-        let broken = error_of(&config);
-        std::fs::write(&file, "apiVersion: v1\nkind: Config\ncurrent-context: here\n").unwrap();
-        let lacking = error_of(&config.clone().context("there"));
-        std::fs::remove_file(&file).unwrap();
-        assert_eq!(broken.kind(), ErrorKind::Config);
-        assert!(broken.to_string().contains("not the YAML") && !broken.to_string().contains("hunter2"), "{broken}");
-        assert!(lacking.to_string().contains("no context \"there\""), "{lacking}");
-    }
+fn over<C>(access: &Access, connector: C) -> kube::Result<Http>
+where
+    C: Service<Uri> + Clone + Send + Sync + 'static,
+    C::Response: Read + Write + Connection + Unpin + Send + 'static,
+    C::Future: Send + 'static,
+    C::Error: Into<BoxError>,
+{
+    let https = access.openssl_https_connector_with_connector(connector)?;
+    let client = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https);
+    Ok(BoxCloneSyncService::new(client.map_err(BoxError::from)))
 }

@@ -5,8 +5,11 @@
 
 mod api;
 mod connect;
+mod kubeconfig;
+mod login;
 mod manifest;
 mod pod;
+mod proxy;
 mod tunnel;
 mod verdict;
 mod watch;

@@ -87,6 +87,9 @@ pub extern "C" fn sbx_config_new(
 /// Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above
 /// it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
 ///
+/// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused
+/// there, and what another user may have written is ignored.
+///
 /// SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_from_env(
@@ -129,8 +132,8 @@ pub extern "C" fn sbx_config_set_namespace(
     })
 }
 
-/// Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
-/// ~/.kube/config.
+/// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this runs
+/// in, as kubectl finds them.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_kubeconfig(
     config: Option<&mut sbx_config>,
@@ -192,8 +195,8 @@ pub extern "C" fn sbx_config_set_ssh_port(
     boundary::call(err, || require(config, "config")?.change(|config| Ok(config.ssh_port(port))))
 }
 
-/// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
-/// memory for each client.
+/// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its owner
+/// may have a right to the file. Default: a new key in memory for each client.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_ssh_key(
     config: Option<&mut sbx_config>,

@@ -1,6 +1,9 @@
 //! A client's own key, and the pinned keys of sandboxes.
 
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use openssl::pkey::{Id, PKey, Private};
@@ -8,6 +11,8 @@ use openssl::pkey::{Id, PKey, Private};
 use crate::error::{Error, ErrorKind, Result};
 
 const ED25519: &str = "ssh-ed25519";
+/// What OpenSSH allows nobody but the owner of a key.
+const RIGHTS_OF_OTHERS: u32 = 0o077;
 
 /// The ed25519 key pair with which a client logs in.
 pub(crate) struct Identity {
@@ -26,8 +31,20 @@ impl Identity {
     /// The user's own key, from an unencrypted PEM file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let place = format!("ssh_key {}", path.display());
-        let pem = std::fs::read(path)
-            .map_err(|e| Error::new(ErrorKind::Config, format!("{place} can't be read: {e}")).with_source(e))?;
+        let unreadable =
+            |e: std::io::Error| Error::new(ErrorKind::Config, format!("{place} can't be read: {e}")).with_source(e);
+        let mut file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        // As OpenSSH: somebody else's file is that one's affair.
+        if metadata.uid() == rustix::process::getuid().as_raw() && metadata.mode() & RIGHTS_OF_OTHERS != 0 {
+            let mode = metadata.mode() & 0o777;
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("{place} has the mode {mode:04o}, so that others have a right to it; allowed is 0600 or less"),
+            ));
+        }
+        let mut pem = Vec::new();
+        file.read_to_end(&mut pem).map_err(unreadable)?;
         // An empty passphrase keeps OpenSSL from asking for one at the terminal.
         let key = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|_| {
             let allowed = "an unencrypted ed25519 key in PEM (PKCS#8) form; \
@@ -105,7 +122,23 @@ impl fmt::Display for PublicKey {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
+
+    #[test]
+    fn a_key_is_for_its_owner_alone() {
+        let file = std::env::temp_dir().join(format!("sandbox-mode-{}", std::process::id()));
+        std::fs::write(&file, Identity::generate().unwrap().private_pem()).unwrap();
+        for mode in [0o600, 0o400, 0o640, 0o604, 0o602, 0o611, 0o644] {
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            match Identity::read(&file) {
+                Ok(_) => assert_eq!(mode & 0o077, 0, "{mode:o}"),
+                Err(e) => assert!(mode & 0o077 != 0 && e.to_string().contains(&format!("{mode:04o}")), "{mode:o}: {e}"),
+            }
+        }
+        std::fs::remove_file(&file).unwrap();
+    }
 
     #[test]
     fn writes_keys_as_openssh_does() {
@@ -127,6 +160,7 @@ mod tests {
     fn refuses_other_files() {
         let file = std::env::temp_dir().join(format!("sandbox-identity-{}", std::process::id()));
         std::fs::write(&file, "not a key").unwrap();
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).unwrap();
         let error = Identity::read(&file).unwrap_err();
         std::fs::remove_file(&file).unwrap();
         assert_eq!(error.kind(), ErrorKind::Config);

@@ -31,8 +31,9 @@ public:
     using handle::handle;
 
     /// From the SANDBOX_ variables of the environment, then of a .env file in the working directory or above it, then
-    /// the defaults. The process's environment is only read. config_error names the variable, where it stands, its
-    /// value and what is allowed.
+    /// the defaults. The process's environment is only read. A .env file may have come with somebody else's code:
+    /// SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused there, and what another user may have
+    /// written is ignored. config_error names the variable, where it stands, its value and what is allowed.
     [[nodiscard]] static config from_env() { return config(detail::make(sbx_config_from_env)); }
 
     /// Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22".
@@ -47,8 +48,8 @@ public:
     /// Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
     config &set_namespace(std::string_view value) { return with(sbx_config_set_namespace, value, "namespace"); }
 
-    /// Path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG, else
-    /// ~/.kube/config.
+    /// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that
+    /// this runs in.
     config &set_kubeconfig(const std::filesystem::path &path) {
         return with(sbx_config_set_kubeconfig, path.native(), "path");
     }

@@ -15,18 +15,21 @@ class Config:
     """Settings of a Client. What is None is taken from the environment's SANDBOX_ variables, then from a .env file in
     the working directory or above it, then it has its default; with from_env=False it has its default.
 
+    A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
+    refused there, and what another user may have written is ignored.
+
     Durations are seconds; math.inf is without a limit. What can't be is ConfigError or InvalidArgumentError as soon as
     the settings are used.
 
     namespace: Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
-    kubeconfig: path of a kubeconfig file. Default: the service account of the Pod that this runs in, else KUBECONFIG,
-        else ~/.kube/config.
+    kubeconfig: path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the
+        Pod that this runs in.
     context: context in the kubeconfig. Default: its current context.
     image: image of new sandboxes whose spec names none.
     ssh_user: user name for SSH. Default: "sandbox".
     ssh_port: port of the SSH server in new sandboxes. Default: 22.
-    ssh_key: path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes.
-        Default: a new key in memory for each client.
+    ssh_key: path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody
+        but its owner may have a right to the file. Default: a new key in memory for each client.
     transport: the way to the sandboxes. Default: Transport.AUTO.
     owner: label value that tells whose sandboxes these are. Default: "default".
     lifetime: seconds until a new sandbox expires. Default: 3600.
