@@ -37,6 +37,7 @@ pub(crate) fn snapshot(name: &str, uid: &str) -> PodSnapshot {
         owner: "test".into(),
         nonce: String::new(),
         image: String::new(),
+        guest: String::new(),
         node: None,
         pod_ip: None,
         ssh_port: 22,

@@ -361,6 +361,7 @@ mod tests {
 
     use super::*;
     use crate::deadline::Deadline;
+    use crate::guest::Guest;
     use crate::runtime::Runtime;
     use crate::spec::SandboxSpec;
 
@@ -424,8 +425,10 @@ mod tests {
             name: "box".into(),
             nonce: "mine".into(),
             public_key: "k",
+            lifetime: None,
             expires_at: None,
             hard_limit: None,
+            guest: Guest::Image,
         };
         super::pod(&SandboxSpec::new(), config, &identity).unwrap()
     }
