@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::pod::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER, time_text};
+use super::names::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
+use super::pod::time_text;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::{self, Guest};

@@ -8,6 +8,7 @@ mod connect;
 mod kubeconfig;
 mod login;
 mod manifest;
+mod names;
 mod pod;
 mod proxy;
 mod tunnel;
@@ -35,8 +36,9 @@ use crate::config::Config;
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
+pub(crate) use self::names::{EXPIRES_AT, HOST_KEY};
 pub use self::pod::Phase;
-pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, PodSnapshot, after, time_text};
+pub(crate) use self::pod::{PodSnapshot, after, time_text};
 pub(crate) use self::watch::Watch;
 
 /// Retry budget of a request while the API server can't answer.
@@ -133,7 +135,7 @@ impl Cluster {
 
     /// All sandboxes of the namespace, whoever owns them.
     pub(crate) async fn list(&self) -> Result<Vec<PodSnapshot>> {
-        let all = ListParams::default().labels(&format!("{}={}", pod::MANAGED_BY, pod::MANAGER)).limit(PAGE);
+        let all = ListParams::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER)).limit(PAGE);
         let mut found = Vec::new();
         let mut page = all.clone();
         loop {
@@ -265,7 +267,7 @@ impl Cluster {
         log::debug!("authorizing a key in the Pod {name}");
         let pods: KubeApi<Pod> = KubeApi::namespaced(self.api.client.clone(), self.namespace());
         let command = [guest, "control", "--port", &port.to_string(), "authorize", public_key.trim()];
-        let params = AttachParams::default().container(pod::CONTAINER).stdout(false).stderr(true);
+        let params = AttachParams::default().container(names::CONTAINER).stdout(false).stderr(true);
         let work = async {
             let mut process = pods.exec(name, command, &params).await?;
             let status = process.take_status();
@@ -416,8 +418,8 @@ mod tests {
     }
 
     fn pod_of(uid: &str, nonce: &str) -> Value {
-        let labels = json!({pod::MANAGED_BY: pod::MANAGER});
-        json!({"metadata": {"name": "box", "uid": uid, "labels": labels, "annotations": {pod::NONCE: nonce}}})
+        let labels = json!({names::MANAGED_BY: names::MANAGER});
+        json!({"metadata": {"name": "box", "uid": uid, "labels": labels, "annotations": {names::NONCE: nonce}}})
     }
 
     fn manifest(config: &Config) -> Manifest {

@@ -6,20 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::names::{CONTAINER, EXPIRES_AT, HOST_KEY, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
 use super::verdict::{self, PodHealth};
 use crate::error::{Error, ErrorKind, Result, Verdict};
 use crate::guest;
-
-pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-pub(crate) const MANAGER: &str = "sandbox";
-pub(crate) const OWNER: &str = "sandbox/owner";
-pub(crate) const NONCE: &str = "sandbox/nonce";
-pub(crate) const EXPIRES_AT: &str = "sandbox/expires-at";
-pub(crate) const HOST_KEY: &str = "sandbox/host-key";
-pub(crate) const SSH_USER: &str = "sandbox/ssh-user";
-pub(crate) const SSH_PORT: &str = "sandbox/ssh-port";
-/// Name of the container that is the sandbox.
-pub(crate) const CONTAINER: &str = "sandbox";
 
 /// Where a sandbox's Pod stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodCondition, PodStatus,
 };
 
-use super::pod::CONTAINER;
+use super::names::CONTAINER;
 use crate::error::{Cause, Error, ErrorKind, Verdict};
 
 /// The health of a Pod by its status.

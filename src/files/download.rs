@@ -19,14 +19,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fd::close_one_of;
 use crate::ssh::sftp::{Client, DIRECTORY, Quoted, REGULAR, flags};
 
-/// What [`Files::read`] takes into memory.
+/// What [`Files::read`](crate::Files::read) takes into memory.
 const IN_MEMORY: usize = 1 << 30;
 
 impl Transfer<'_> {
-    /// Copies `remote` to the local file `local`, as [`Files::download`].
+    /// Copies `remote` to the local file `local`, as [`Files::download`](crate::Files::download).
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] if the checksums differ.
+    /// See [`Files`](crate::Files); [`ErrorKind::Transfer`] if the checksums differ.
     pub fn download(&mut self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<Transferred> {
         let (files, remote, local) = (self.files, remote.as_ref(), local.as_ref());
         files.link.call("download file", || {

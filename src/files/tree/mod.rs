@@ -117,8 +117,10 @@ impl Transfer<'_> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Conflict`] if something else than a directory is in the way, [`ErrorKind::Transfer`] if a local
-    /// file shrinks while it is read, [`ErrorKind::InvalidArgument`] if it is to be resumed, which directories can't be. If the
+    /// See [`Files`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if something else than a directory is in the
+    /// way, [`ErrorKind::Transfer`](crate::ErrorKind::Transfer) if a local
+    /// file shrinks while it is read, [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is to be
+    /// resumed, which directories can't be. If the
     /// merge itself fails, a part of it may be done.
     pub fn upload_dir(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<TreeReport> {
         let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
