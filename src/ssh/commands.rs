@@ -5,10 +5,9 @@
 
 use std::time::{Duration, Instant};
 
-use sandbox_protocol::{
-    COMMAND_SUBSYSTEM, Decoder, FrameKind, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header,
-};
+use sandbox_protocol::{COMMAND_SUBSYSTEM, FrameKind, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header};
 
+use super::frames::CommandChannel;
 use super::raw::{Channel, Failure};
 use super::session::{DriveError, Session, lost_or};
 use crate::deadline::Deadline;
@@ -100,51 +99,26 @@ pub(crate) trait Streams {
     }
 }
 
-/// The command channel of a session.
-#[derive(Debug)]
-pub(crate) struct CommandChannel {
-    channel: Channel,
-    decoder: Decoder,
-    /// What was read and not decoded yet: `buffer[start..end]`.
-    buffer: Vec<u8>,
-    start: usize,
-    end: usize,
-    /// Frames to send, of which `written` bytes have been handed over.
-    outgoing: Vec<u8>,
-    written: usize,
-}
-
-impl CommandChannel {
-    /// Opens the channel: 2 round trips. Nothing has been asked of the sandbox when this fails.
-    pub(super) fn open(session: &Session, deadline: Deadline) -> Result<Self> {
-        let is_short = session.round_trip().is_some_and(|time| time <= SHORT_LINK);
-        let window = if is_short { WINDOW } else { LONG_LINK_WINDOW };
-        let refused = |stop: DriveError, what: &str| {
-            let error = stop.into_error(|failure| lost_or(what, failure));
-            match error.kind() {
-                ErrorKind::TimedOut | ErrorKind::Cancelled => error.context("nothing was asked of the sandbox"),
-                _ => error,
-            }
-        };
-        let began = Instant::now();
-        let channel = session
-            .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, window))
-            .map_err(|stop| refused(stop, "the SSH server opens no more channels"))?;
-        session.took_round_trip(began.elapsed());
-        session
-            .drive(deadline, "the command channel", |_| channel.subsystem(COMMAND_SUBSYSTEM))
-            .map_err(|stop| refused(stop, "the SSH server runs no commands for this library"))?;
-        let (decoder, buffer, outgoing) = (Decoder::default(), Vec::new(), Vec::new());
-        Ok(Self { channel, decoder, buffer, start: 0, end: 0, outgoing, written: 0 })
-    }
-
-    fn push(&mut self, kind: FrameKind, payload: &[u8]) -> Result<()> {
-        let length = u32::try_from(payload.len())
-            .map_err(|_| Error::new(ErrorKind::InvalidArgument, "the request is longer than 4 GiB"))?;
-        self.outgoing.extend_from_slice(&header(kind, length));
-        self.outgoing.extend_from_slice(payload);
-        Ok(())
-    }
+/// Opens the channel: 2 round trips. Nothing has been asked of the sandbox when this fails.
+fn open(session: &Session, deadline: Deadline) -> Result<CommandChannel> {
+    let is_short = session.round_trip().is_some_and(|time| time <= SHORT_LINK);
+    let window = if is_short { WINDOW } else { LONG_LINK_WINDOW };
+    let refused = |stop: DriveError, what: &str| {
+        let error = stop.into_error(|failure| lost_or(what, failure));
+        match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::Cancelled => error.context("nothing was asked of the sandbox"),
+            _ => error,
+        }
+    };
+    let began = Instant::now();
+    let channel = session
+        .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, window))
+        .map_err(|stop| refused(stop, "the SSH server opens no more channels"))?;
+    session.took_round_trip(began.elapsed());
+    session
+        .drive(deadline, "the command channel", |_| channel.subsystem(COMMAND_SUBSYSTEM))
+        .map_err(|stop| refused(stop, "the SSH server runs no commands for this library"))?;
+    Ok(CommandChannel::new(channel))
 }
 
 /// How a request ended.
@@ -164,7 +138,10 @@ pub(crate) fn request(
     streams: &mut impl Streams,
     deadline: Deadline,
 ) -> Result<Answer> {
-    let mut commands = session.take_commands(deadline)?;
+    let mut commands = match session.take_commands() {
+        Some(commands) => commands,
+        None => open(session, deadline)?,
+    };
     let answer = Conversation::begin(session, &mut commands, request, deadline)?.run(streams, deadline)?;
     session.keep_commands(commands);
     Ok(answer)

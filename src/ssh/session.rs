@@ -10,7 +10,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::cipher;
-use super::commands::CommandChannel;
+use super::frames::CommandChannel;
 use super::identity::{Identity, PublicKey};
 use super::raw::{self, Answer, Connection, Failure, Sftp};
 use super::stream::Stream;
@@ -143,12 +143,9 @@ impl Session {
         matches!(self.connection.stream(), Stream::Tunnel(_))
     }
 
-    /// The command channel, for one request; opened at its first use.
-    pub(super) fn take_commands(&mut self, deadline: Deadline) -> Result<CommandChannel> {
-        match self.commands.take() {
-            Some(commands) => Ok(commands),
-            None => CommandChannel::open(self, deadline),
-        }
+    /// The command channel, for one request; `None` before it was opened.
+    pub(super) fn take_commands(&mut self) -> Option<CommandChannel> {
+        self.commands.take()
     }
 
     pub(super) fn keep_commands(&mut self, commands: CommandChannel) {
