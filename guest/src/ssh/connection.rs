@@ -291,7 +291,6 @@ impl Connection {
     pub fn release_memory(&mut self) {
         self.input.release_memory();
         self.core.output.release_memory();
-        self.core.channels.release_memory();
         if self.core.deferred.is_empty() {
             self.core.deferred = Vec::new();
         }
@@ -359,7 +358,7 @@ impl Connection {
         });
     }
 
-    /// Answers [`Event::Open`]; the number is free again.
+    /// Answers [`Event::Open`].
     pub fn refuse_open(&mut self, id: ChannelId, reason: OpenFailure, text: &str) {
         let Some(channel) = self.core.channels.get(id).filter(|channel| channel.state == State::Requested) else {
             return;
@@ -948,6 +947,10 @@ impl Core {
         let id = reader.u32()?;
         let answers_offer = matches!(number, message::CHANNEL_OPEN_CONFIRMATION | message::CHANNEL_OPEN_FAILURE);
         let expected = if answers_offer { State::Offered } else { State::Open };
+        // Clients with several threads, such as paramiko, may enlarge a window that they have just closed.
+        if self.channels.was_closed(id) {
+            return Ok(Step::Continue);
+        }
         let Some(channel) = self.channels.get_mut(id).filter(|channel| channel.state == expected) else {
             return Err(protocol_error("a message is for a channel that is not open"));
         };
