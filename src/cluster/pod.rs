@@ -157,8 +157,8 @@ mod tests {
     #[test]
     fn reads_what_is_there_and_bears_what_is_not() {
         let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-        let observed = PodSnapshot::of(&bare);
-        assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 2222, "sandbox"));
+        let snapshot = PodSnapshot::of(&bare);
+        assert_eq!((snapshot.phase, snapshot.ssh_port, snapshot.ssh_user.as_str()), (Phase::Pending, 2222, "sandbox"));
         assert!(!is_ours(&bare));
 
         let full: Pod = serde_json::from_value(json!({
@@ -173,10 +173,10 @@ mod tests {
         .unwrap();
         let snapshot = PodSnapshot::of(&full);
         assert!(is_ours(&full));
-        assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2200, "worker", "i"));
-        assert_eq!((observed.phase, observed.owner.as_str()), (Phase::Running, "me"));
-        assert_eq!(observed.pod_ip, Some([10, 0, 0, 7].into()));
-        assert_eq!(observed.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
-        assert_eq!(observed.verdict, None);
+        assert_eq!((snapshot.ssh_port, snapshot.ssh_user.as_str(), snapshot.image.as_str()), (2200, "worker", "i"));
+        assert_eq!((snapshot.phase, snapshot.owner.as_str()), (Phase::Running, "me"));
+        assert_eq!(snapshot.pod_ip, Some([10, 0, 0, 7].into()));
+        assert_eq!(snapshot.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
+        assert_eq!(snapshot.verdict, None);
     }
 }
