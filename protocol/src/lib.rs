@@ -1,6 +1,9 @@
 //! What the library and the guest say to each other beyond SSH: names, numbers and messages. Depends on nothing of ours.
 
 pub mod sftp;
+pub mod tar;
+pub mod time;
+pub mod tree;
 
 /// The protocol's number. Library and guest work together if theirs are equal; within one number, fields are only added, unknown
 /// ones are ignored and absent ones have defaults.
