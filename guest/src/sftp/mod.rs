@@ -180,6 +180,9 @@ impl Sftp {
     /// `input` were taken. The others are to be given again: once `output` has been drained, or as [`wait`](Self::wait) says.
     /// A part of a request at the end of `input` is taken and kept. `input` may be empty.
     ///
+    /// A client may send many requests before it reads an answer: while `output` can't be drained, the caller goes on accepting
+    /// input, up to the channel's window, and keeps it. Otherwise both sides could wait for each other.
+    ///
     /// # Errors
     /// If the stream of requests is no SFTP.
     pub fn handle(&mut self, input: &[u8], output: &mut Vec<u8>) -> Result<usize, Broken> {
