@@ -59,7 +59,7 @@ fn start(client: &Client, run: &Run) -> Result<Child, Failure> {
     let limit = run.timeout.and_then(|limit| limit.0);
     let mut command = sandbox.command(&run.command[0]).args(&run.command[1..]).timeout(limit);
     // nohup leaves an input that can't be read.
-    if fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY) {
+    if !run.no_stdin && fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY) {
         command = command.stdin(io::stdin().as_fd().try_clone_to_owned().map_err(here)?);
     }
     for (name, value) in &run.env {
