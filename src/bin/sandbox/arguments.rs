@@ -231,8 +231,8 @@ pub(crate) struct Run {
     #[arg(short, long)]
     pub(crate) tty: bool,
 
-    /// Read no input, as ssh -n: for loops that read their own
-    #[arg(short = 'n', long, conflicts_with = "tty")]
+    /// Read no input, as ssh -n does: for loops that read their own
+    #[arg(long, conflicts_with = "tty")]
     pub(crate) no_stdin: bool,
 
     /// Environment variable for the command; NAME alone takes its value from here
