@@ -5,3 +5,4 @@ pub mod process;
 pub mod sftp;
 pub mod ssh;
 pub mod sys;
+pub mod tree;
