@@ -468,7 +468,7 @@ impl Sftp {
     }
 
     fn close(&mut self, handle: &[u8]) -> Result<Answer, Failure> {
-        match self.handles.remove(handle)? {
+        match self.handles.remove(handle).map_err(Failure::or_bad)? {
             Open::Directory(_) => {}
             Open::File(file) => {
                 let closed = sys::close(file.descriptor);
@@ -555,7 +555,8 @@ impl Sftp {
         let file = self.handles.file(handle)?;
         let mut written = 0;
         if !file.is_stream {
-            let offset = checked_offset(offset)?;
+            // What is appended has no offset.
+            let offset = checked_offset(if file.appends { 0 } else { offset })?;
             match write_all(file.descriptor.as_fd(), bytes, offset) {
                 Ok(()) => {
                     file.hash(offset, bytes);
