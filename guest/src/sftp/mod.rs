@@ -110,7 +110,7 @@ pub enum Wait<'a> {
 }
 
 impl Default for Options {
-    /// The root as directory and home of nobody, up to 4096 handles, 512 KiB of answers, and ten seconds of patience.
+    /// The root as directory and home of nobody, up to 4096 handles, 128 KiB of answers, and ten seconds of patience.
     fn default() -> Self {
         // Other connections need descriptors too.
         let allowed =
@@ -121,7 +121,7 @@ impl Default for Options {
             user: Vec::new(),
             detailed_status: false,
             max_handles: (allowed / 4).clamp(16, 4096),
-            output_limit: 512 << 10,
+            output_limit: 128 << 10,
             patience: Duration::from_secs(10),
         }
     }
