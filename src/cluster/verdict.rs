@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodCondition, PodStatus,
 };
 
+use sandbox_protocol::ExitCode;
+
 use super::pod::CONTAINER;
 use crate::error::{Cause, Error, ErrorKind, Verdict};
 
@@ -228,13 +230,23 @@ fn end(container: &ContainerStatus) -> Option<Verdict> {
 
 fn ended(name: &str, terminated: &ContainerStateTerminated) -> Verdict {
     let reason = terminated.reason.as_deref().unwrap_or_default();
-    let left = terminated.message.as_deref().unwrap_or_default().trim();
-    let cause = match reason {
-        "OOMKilled" => Cause::OutOfMemory,
-        "StartError" | "ContainerCannotRun" => Cause::Configuration,
-        _ if left == "expired" => Cause::Expired,
+    let mut left = terminated.message.as_deref().unwrap_or_default().trim();
+    // The guest's own exit code: nothing in the sandbox can make it end with another.
+    let code = ExitCode::from_code(terminated.exit_code).filter(|_| name == CONTAINER);
+    let cause = match (reason, code) {
+        ("OOMKilled", _) => Cause::OutOfMemory,
+        ("StartError" | "ContainerCannotRun", _) => Cause::Configuration,
+        (_, Some(ExitCode::Expired)) => Cause::Expired,
         _ => Cause::Exited,
     };
+    match (cause, code) {
+        (Cause::Expired, _) => left = "its lifetime was over",
+        // Before the guest runs, nobody else can have written it.
+        (Cause::Exited, Some(ExitCode::CannotStart)) => {}
+        // Whatever ran in the sandbox may have.
+        (Cause::Exited, _) if name == CONTAINER => left = "",
+        _ => {}
+    }
     let how = match terminated.signal {
         Some(signal) if signal != 0 => format!("signal {signal}"),
         _ => format!("exit code {}", terminated.exit_code),
@@ -317,15 +329,16 @@ mod tests {
                 Cause::Configuration,
                 "CreateContainerConfigError: secret \"s\" not found",
             ),
-            (health(terminated("Error", 64, "no sshd\n")), Cause::Exited, "Error: exit code 64: no sshd"),
+            (health(terminated("Error", 81, "no port\n")), Cause::Exited, "Error: exit code 81: no port"),
             (health(terminated("Completed", 0, "")), Cause::Exited, "Completed: exit code 0"),
+            (health(terminated("Error", 137, "expired")), Cause::Exited, "Error: exit code 137"),
             (health(terminated("OOMKilled", 137, "")), Cause::OutOfMemory, "OOMKilled: exit code 137"),
             (
                 health(terminated("StartError", 128, "no /bin/sh")),
                 Cause::Configuration,
                 "StartError: exit code 128: no /bin/sh",
             ),
-            (health(terminated("Error", 255, "expired\n")), Cause::Expired, "Error: exit code 255: expired"),
+            (health(terminated("Error", 82, "forged\n")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
             (
                 health(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"})),
                 Cause::DeadlineExceeded,
@@ -341,7 +354,7 @@ mod tests {
             (deleted(json!({"phase": "Running"})), Cause::Deleted, "the Pod is being deleted"),
             // What a deletion does to a container is no cause of its own, unless it explains the deletion.
             (deleted(terminated("Error", 255, "")), Cause::Deleted, "the Pod is being deleted"),
-            (deleted(terminated("Error", 255, "expired")), Cause::Expired, "Error: exit code 255: expired"),
+            (deleted(terminated("Error", 82, "")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
             (
                 deleted(json!({"phase": "Running", "conditions": [
                     {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "gone"}]})),
