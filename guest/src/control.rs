@@ -92,6 +92,15 @@ fn handle(shared: &Shared, line: &str) -> ControlAnswer {
             log!("{} may log in no longer", key.as_ref().fingerprint());
             shared.revoke(&key);
         }),
+        Ok(ControlRequest::Disconnect { key: None }) => {
+            log!("all connections are closed");
+            shared.connected.disconnect(None);
+            Ok(())
+        }
+        Ok(ControlRequest::Disconnect { key: Some(line) }) => key(&line).map(|key| {
+            log!("the connections of {} are closed", key.as_ref().fingerprint());
+            shared.connected.disconnect(Some(&key.as_ref().fingerprint()));
+        }),
         Ok(ControlRequest::Unknown) => Err("this guest does not know the request".to_owned()),
         Err(e) => Err(format!("no request: {e}")),
     };

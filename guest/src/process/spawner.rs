@@ -145,7 +145,8 @@ impl Spawner {
     /// Starts a command without waiting: a program on a file system that hangs, or a keeper that was stopped, holds nobody up.
     pub fn begin(self: &Arc<Self>, spec: Spec) -> Result<Starting, SpawnError> {
         let request = encode(&spec)?;
-        let (ours, theirs) = open_stdio(spec.stdio, spec.user.as_ref())?;
+        let (ours, mut theirs) = open_stdio(spec.stdio, spec.user.as_ref())?;
+        theirs.extend(spec.script);
         let dispatched = self.dispatch(&request, &theirs)?;
         let now = Instant::now();
         Ok(Starting {
@@ -540,7 +541,9 @@ fn encode(spec: &Spec) -> Result<Encoded, NeverRan> {
     set(flags::TIME_LIMIT, spec.time_limit.is_some());
     let mut writer = Writer::new();
     writer.number(bits);
-    writer.number(u32::from_le_bytes([stdio[0], stdio[1], stdio[2], 0]));
+    // The script comes after the last of them; the standard input is always the first.
+    let script = if spec.script.is_some() { stdio[2] + 1 } else { 0 };
+    writer.number(u32::from_le_bytes([stdio[0], stdio[1], stdio[2], script]));
     if let Some(limit) = spec.time_limit {
         writer.long(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
     }

@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Shared;
 use super::channel::{Channel, Context, Link, Slots};
+use super::connected::Connected;
 use super::forward::Forwards;
 use super::login::Login;
 use super::poll::{Polls, Waker};
@@ -54,6 +55,7 @@ enum Slot {
 #[derive(Debug)]
 struct Session<'a> {
     socket: &'a TcpStream,
+    connected: &'a Connected,
     connection: Connection,
     context: Context,
     channels: HashMap<ChannelId, Slot>,
@@ -68,7 +70,7 @@ const WAKER: ChannelId = ChannelId::MAX - 1;
 const FORWARDS: ChannelId = ChannelId::MAX - 2;
 
 /// Serves a client until the connection ends.
-pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login) {
+pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login, connected: &Connected) {
     let Ok(waker) = Waker::new() else { return };
     let context = Context {
         shared: Arc::clone(shared),
@@ -79,6 +81,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login) {
     };
     let mut session = Session {
         socket,
+        connected,
         connection: Connection::new(Arc::clone(&shared.ssh)),
         context,
         channels: HashMap::new(),
@@ -266,9 +269,13 @@ impl Session<'_> {
         let Some(event) = event else { return Ok(false) };
         match event {
             Event::Auth { user, key, proved } => {
+                let fingerprint: Arc<str> = Arc::from(key.fingerprint());
+                if proved {
+                    self.connected.set_client(&fingerprint);
+                }
                 let accepted = self.context.shared.accepts(user, key);
                 if accepted && proved {
-                    self.context.client = Arc::from(key.fingerprint());
+                    self.context.client = fingerprint;
                     let key = describe(key);
                     self.connection.accept_auth();
                     self.login = None;
