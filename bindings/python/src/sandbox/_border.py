@@ -1,9 +1,11 @@
 """The one border between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C ends."""
 
+import atexit
 import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Generator
 from ctypes import byref, c_void_p
 from functools import partial
@@ -12,7 +14,7 @@ from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
-from ._threads import TICK, Empty, SimpleQueue, Task, start
+from ._threads import TICK, Bell, Empty, SimpleQueue, Task, start
 from .errors import SandboxError
 
 T = TypeVar("T")
@@ -181,14 +183,6 @@ def _main_thread() -> int:
 _main = [_main_thread()]
 
 
-def _forked() -> None:
-    # Whoever forks is the main thread of the child.
-    _main[0] = threading.get_native_id()
-
-
-os.register_at_fork(after_in_child=_forked)
-
-
 def can_be_interrupted() -> bool:
     """Whether this is where Python runs signal handlers."""
     return threading.get_native_id() == _main[0] and not sys.is_finalizing()
@@ -298,6 +292,9 @@ class Conversation(Settling):
     one asks for. In other threads there is no Ctrl-C. What is halted ends as its timeout would end it.
     """
 
+    #: What the library asks in each thread.
+    _questions: ClassVar[dict[int, object]] = {}
+
     def __init__(self, deliver: "Optional[Callable[..., object]]" = None) -> None:
         super().__init__()
         #: Lets serve() be called with its arguments by the thread that the functions belong to.
@@ -305,6 +302,7 @@ class Conversation(Settling):
         self._pid = os.getpid()
         self._is_halted = False
         self._requests: SimpleQueue[Optional[tuple[Callable[..., int], tuple[object, ...]]]] = SimpleQueue()
+        self._bell = Bell()
         self._answers: SimpleQueue[Optional[int]] = SimpleQueue()
 
     def callback(self, prototype: Callable[..., T], function: Callable[..., int], stop: int = 1) -> T:
@@ -342,27 +340,46 @@ class Conversation(Settling):
 
     def task(self, work: Callable[[], T], then: "Optional[Callable[[], object]]" = None) -> "Task[T]":
         """The work, which may call callbacks, for another thread."""
+        return Task(partial(self._until_halted, work), then)
 
-        def until_halted() -> T:
-            if self._is_halted:
-                raise errors.made(ErrorKind.CANCELLED, "it was cancelled before it began")
-            question = abi.sbx_interrupted_fn(lambda _: self._is_halted)
+    def _until_halted(self, work: Callable[[], T]) -> T:
+        """Does the work, in this thread."""
+        if self._is_halted:
+            raise errors.made(ErrorKind.CANCELLED, "it was cancelled before it began")
+        thread = threading.get_native_id()
+        outer, question = self._questions.get(thread), abi.sbx_interrupted_fn(lambda _: self._is_halted)
+        try:
+            _end.calls.add(self)
+            self._questions[thread] = question
             abi.sbx_thread_on_wait(question, None)
-            try:
-                return work()
-            finally:
-                abi.sbx_thread_on_wait(None, None)
-
-        return Task(until_halted, then)
+            return work()
+        finally:
+            abi.sbx_thread_on_wait(outer, None)
+            if outer is None:
+                self._questions.pop(thread, None)
+            else:
+                self._questions[thread] = outer
+            _end.calls.discard(self)
+            _end.bell.ring()
 
     def hold(self, work: Callable[[], T]) -> T:
         """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it once the
         work has ended.
         """
         if not can_be_interrupted():
-            return self.settled(work)
-        self.deliver = lambda *request: self._requests.put(request)
-        task = self.task(work, lambda: self._requests.put(None))
+            if sys.is_finalizing():
+                return self.settled(work)
+            is_called_back = threading.get_native_id() in self._questions
+            # First known, then asked whether the end has come, so that it is not missed.
+            _end.calls.add(self)
+            try:
+                _end.stop(self, is_called_back)
+                return self.settled(partial(self._until_halted, work))
+            finally:
+                _end.calls.discard(self)
+                _end.stop(self, is_called_back)
+        self.deliver = lambda *request: self._wanted(request)
+        task = self.task(work, lambda: self._wanted(None))
         try:
             start(task)
             while (request := self._request()) is not None:
@@ -379,9 +396,59 @@ class Conversation(Settling):
             # As above.
             del task
 
+    def _wanted(self, request: "Optional[tuple[Callable[..., int], tuple[object, ...]]]") -> None:
+        self._requests.put(request)
+        self._bell.ring()
+
     def _request(self) -> "Optional[tuple[Callable[..., int], tuple[object, ...]]]":
         """What the main thread is asked for next; None once the work is done."""
         while os.getpid() == self._pid:
             with contextlib.suppress(Empty):
-                return self._requests.get(timeout=TICK)
+                return self._requests.get_nowait()
+            self._bell.wait(TICK)
         raise errors.made(ErrorKind.FORKED, "the call was made before fork(), and goes on in the parent only")
+
+
+class _End:
+    """The interpreter's end. From then on each thread that Python does not wait for is ended at its next step, but one
+    that the library calls back can't be: that would take the library's call apart, which aborts the process. So calls
+    that call back are ended before.
+    """
+
+    def __init__(self) -> None:
+        #: Those that are under way.
+        self.calls: set[Conversation] = set()
+        #: Rings at the end of one.
+        self.bell = Bell()
+        self._has_come = False
+        atexit.register(self._come)
+
+    def _come(self) -> None:
+        self._has_come = True
+        deadline = time.monotonic() + PATIENCE
+        while self.calls and (left := deadline - time.monotonic()) > 0:
+            for call in tuple(self.calls):
+                call.halt()
+            self.bell.wait(left)
+
+    def stop(self, call: Conversation, is_called_back: bool) -> None:
+        """Once it has come, a thread that Python does not wait for goes no further."""
+        while self._has_come and threading.current_thread().daemon:
+            self.calls.discard(call)
+            self.bell.ring()
+            if is_called_back:
+                raise errors.made(ErrorKind.CANCELLED, "the interpreter ends")
+            Bell().wait(TICK)
+
+
+_end = _End()
+
+
+def _forked() -> None:
+    # Whoever forks is the main thread of the child, and the only one.
+    _main[0] = threading.get_native_id()
+    Conversation._questions.clear()
+    _end.calls.clear()
+
+
+os.register_at_fork(after_in_child=_forked)

@@ -8,12 +8,14 @@ what is here is the interpreter's own, whatever was put in its place.
 import contextlib
 import os
 import sys
-from _thread import start_new_thread
-from ctypes import CFUNCTYPE, c_ulong, c_void_p, pythonapi
+import time
+from _thread import allocate_lock, start_new_thread
+from ctypes import CDLL, CFUNCTYPE, c_int, c_longlong, c_ulong, c_void_p
 from types import BuiltinFunctionType
 from typing import Any, Callable, Generic, Optional, TypeVar
 
 try:
+    # Its get() is not to be used with a timeout: if that passes while a signal handler runs, it waits for ever.
     from _queue import Empty as Empty
     from _queue import SimpleQueue as SimpleQueue
 except ImportError:  # an interpreter that has it in Python only
@@ -23,6 +25,65 @@ except ImportError:  # an interpreter that has it in Python only
 T = TypeVar("T")
 #: How many seconds one wait takes at most. A signal that comes right before it does not end it, and is seen after it.
 TICK = 1
+
+# The interpreter's own functions, which let go of its lock when they are called like this.
+_interpreter = CDLL(None)
+_new_lock = _interpreter.PyThread_allocate_lock
+_new_lock.restype, _new_lock.argtypes = c_void_p, ()
+_free_lock = _interpreter.PyThread_free_lock
+_free_lock.restype, _free_lock.argtypes = None, (c_void_p,)
+_acquire_lock = _interpreter.PyThread_acquire_lock_timed
+_acquire_lock.restype, _acquire_lock.argtypes = c_int, (c_void_p, c_longlong, c_int)
+_release_lock = _interpreter.PyThread_release_lock
+_release_lock.restype, _release_lock.argtypes = None, (c_void_p,)
+_thread_body = CFUNCTYPE(None, c_void_p)
+_start_thread = _interpreter.PyThread_start_new_thread
+_start_thread.restype, _start_thread.argtypes = c_ulong, (_thread_body, c_void_p)
+
+
+def _is_own(function: object) -> bool:
+    """Whether this function of the interpreter is the one that it was built with."""
+    return isinstance(function, BuiltinFunctionType)
+
+
+class _Lock:
+    """What allocate_lock() gives, where that is another library's."""
+
+    def __init__(self) -> None:
+        self._lock = _new_lock()
+
+    def __del__(self, free: Callable[..., None] = _free_lock) -> None:
+        free(self._lock)
+
+    def acquire(self, blocking: bool = True, timeout: float = 0) -> bool:
+        deadline, acquired = time.monotonic() + timeout, 2
+        while acquired == 2:
+            # A signal has ended the wait, and its handler has run.
+            left = deadline - time.monotonic() if blocking else 0
+            acquired = _acquire_lock(self._lock, int(max(left, 0) * 1e6), 1)
+        return acquired == 1
+
+    def release(self) -> None:
+        _release_lock(self._lock)
+
+
+class Bell:
+    """What one thread waits at until another one rings."""
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock() if _is_own(allocate_lock) else _Lock()
+        self._lock.acquire(False)
+
+    def ring(self) -> None:
+        """Ends a wait: one that is under way, else the next one."""
+        self._lock.acquire(False)
+        # Another one may have rung in between.
+        with contextlib.suppress(RuntimeError):
+            self._lock.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it rings within so many seconds."""
+        return self._lock.acquire(True, timeout)
 
 
 class Task(Generic[T]):
@@ -34,8 +95,7 @@ class Task(Generic[T]):
         self._then = then
         self._results: list[T] = []
         self._raised: Optional[BaseException] = None
-        # Has something once it has ended, that who takes it puts back.
-        self._end: SimpleQueue[None] = SimpleQueue()
+        self._end = Bell()
         self.has_ended = False
 
     def cancel(self) -> bool:
@@ -49,10 +109,9 @@ class Task(Generic[T]):
         """Whether it ends within so many seconds. A signal, or another thread that waits, can make it miss the end; so
         it is to be asked again.
         """
-        if not self.has_ended:
-            with contextlib.suppress(Empty):
-                self._end.get(timeout=timeout)
-                self._end.put(None)
+        if not self.has_ended and self._end.wait(timeout):
+            # For the next one.
+            self._end.ring()
         return self.has_ended
 
     def result(self) -> T:
@@ -81,7 +140,7 @@ class Task(Generic[T]):
         # What it refers to may be something that is to be freed at its end.
         del work
         self.has_ended = True
-        self._end.put(None)
+        self._end.ring()
         try:
             if self._then is not None:
                 self._then()
@@ -118,7 +177,7 @@ def _fulfil_all(tasks: "list[Task[Any]]") -> None:
 def _start(task: "Task[Any]") -> None:
     # Not the task itself: what a thread begins with lives as long as it does.
     tasks = [task]
-    if isinstance(start_new_thread, BuiltinFunctionType):
+    if _is_own(start_new_thread):
         start_new_thread(_fulfil_all, (tasks,))
         return
     if sys.is_finalizing():
@@ -126,12 +185,8 @@ def _start(task: "Task[Any]") -> None:
     body = _thread_body(lambda _: _fulfil_all(tasks))
     # The thread is in it for ever.
     _bodies.append(body)
-    if _start_native(body, None) == c_ulong(-1).value:
+    if _start_thread(body, None) == c_ulong(-1).value:
         raise RuntimeError("can't start a thread")
 
 
-_thread_body = CFUNCTYPE(None, c_void_p)
 _bodies: list[object] = []
-_start_native = pythonapi.PyThread_start_new_thread
-_start_native.restype = c_ulong
-_start_native.argtypes = (_thread_body, c_void_p)
