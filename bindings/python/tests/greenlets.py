@@ -130,12 +130,47 @@ def an_interrupt_comes_out_as_it_is(patch: str) -> None:
         ends(patch, f"interrupted(lambda: {work})\n", is_silent=False)
 
 
+def others_go_on_beside_a_pool(patch: str) -> None:
+    ends(
+        patch,
+        """
+if is_gevent:
+    import gevent
+    sleep = gevent.sleep
+    def aside(work, *arguments):
+        return gevent.get_hub().threadpool.apply(work, arguments)
+else:
+    import eventlet
+    from eventlet import tpool
+    sleep = eventlet.sleep
+    aside = tpool.execute
+def tick():
+    while True:
+        ticks.append(time.monotonic())
+        sleep(0.01)
+def work():
+    told = []
+    machine.run(["sh", "-c", "sleep 2; echo a"], on_output=lambda _, data: told.append(data))
+    return told
+ticks = []
+spawn(tick)
+assert aside(work) == [b"a\\n"]
+assert max(after - before for before, after in zip(ticks, ticks[1:])) < 1.5
+""",
+    )
+
+
 def main() -> None:
     global machine
     (library,) = sys.argv[1:]
     with sandbox.Client() as client, client.create() as machine:
         for patch in PATCHES[library]:
-            for test in (every_call_comes_back, greenlets_take_turns, an_interrupt_comes_out_as_it_is):
+            for test in (
+                every_call_comes_back,
+                greenlets_take_turns,
+                others_go_on_beside_a_pool,
+                an_interrupt_comes_out_as_it_is,
+            ):
                 began = time.monotonic()
                 test(patch)
                 machine.run(["pkill", "sleep"])
