@@ -71,7 +71,7 @@ func (d *Detached) Key() string { return d.key }
 
 // TryWait is how the command ended, or nil while it runs. It does not wait for it.
 //
-// [ErrNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did not run;
+// [ErrDetachedNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did not run;
 // [ErrOutcomeUnknown] if what watches over it in the sandbox was killed; [ErrConnect] and its like if the sandbox can't be reached.
 func (d *Detached) TryWait(ctx context.Context) (*ProcessState, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) (*ProcessState, error) {
@@ -152,7 +152,7 @@ func (d *Detached) Stream(ctx context.Context, position *Position, receive func(
 // Kill kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
 // ended needs no killing.
 //
-// [ErrNotFound] if no command has this key; [ErrCommand] if some process can't be killed.
+// [ErrDetachedNotFound] if no command has this key; [ErrCommand] if some process can't be killed.
 func (d *Detached) Kill(ctx context.Context) error {
 	return tell(ctx, d.operation(), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {
 		return C.sbx_detached_kill(detached, err)
@@ -167,7 +167,7 @@ func (d *Detached) Signal(ctx context.Context, name string) error {
 	})
 }
 
-// Remove removes the output and the status of a command that has ended. Its key is free again. [ErrConflict] if it runs; [ErrNotFound]
+// Remove removes the output and the status of a command that has ended. Its key is free again. [ErrConflict] if it runs; [ErrDetachedNotFound]
 // if no command has this key.
 func (d *Detached) Remove(ctx context.Context) error {
 	return tell(ctx, d.operation(), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {

@@ -126,7 +126,7 @@ public:
     }
 
     /// Sends the library's log lines to standard error at the configured level, for the rest of the process's life.
-    /// Without this the library writes nothing. conflict_error if this was done before.
+    /// Without this the library writes nothing. config_error if this was done before.
     void init_logging() const { detail::call(sbx_config_init_logging, native_handle()); }
 
 private:

@@ -1,5 +1,6 @@
 """Files of a sandbox, after pathlib and io."""
 
+import errno
 import io
 import os
 import stat
@@ -24,7 +25,7 @@ from ._types import (
     OpenTextMode,
     ReadableBuffer,
 )
-from .errors import FileTransferError
+from .errors import FileTransferError, ReadOnlyError
 
 #: What a buffered file reads or writes at once.
 BUFFER = 256 << 10
@@ -190,8 +191,8 @@ class SandboxPath:
     """A path in a sandbox, made by Machine.path() and used like a pathlib.Path. A relative one begins at the image's
     working directory. Its text stands for bytes as in os.fsdecode().
 
-    Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, PermissionError or
-    TimeoutError.
+    Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, IsADirectoryError,
+    NotADirectoryError, PermissionError, TimeoutError, or another OSError with its errno.
 
     pure: the path without its sandbox.
     """
@@ -421,10 +422,15 @@ class SandboxPath:
         return self._kind(self.lstat) is FileKind.SYMLINK
 
     def _kind(self, ask: Callable[[], FileStat]) -> Optional[FileKind]:
+        # As in pathlib: what can't be there is not there.
         try:
             return ask().kind
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except FileTransferError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
 
     def scandir(self) -> list[DirEntry]:
         """The entries of the directory with what is known about them, in no order: all of them, or an exception."""
@@ -462,7 +468,7 @@ class SandboxPath:
         first, rest = parts[0], parts[1:]
         try:
             entries = self.scandir()
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             # As in pathlib: nothing that can be found.
             return
         if first == "**":
@@ -488,7 +494,8 @@ class SandboxPath:
             if not parents:
                 raise
             self._call(abi.sbx_sandbox_create_dir_all, encoded(str(self)))
-        except FileExistsError:
+        except (FileExistsError, PermissionError, ReadOnlyError):
+            # Which of them is said of what is there depends on the file system.
             if not exist_ok or not self.is_dir():
                 raise
             return
