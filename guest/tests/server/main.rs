@@ -1,0 +1,11 @@
+//! The guest as it runs in a sandbox: its real program, process 1 of a PID namespace, driven by OpenSSH's clients and by a client of the
+//! command channel over libssh2. Making the namespace takes root.
+
+mod attacks;
+mod client;
+mod commands;
+mod detached;
+mod guest;
+mod lifetime;
+mod limits;
+mod people;
