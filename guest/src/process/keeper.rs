@@ -284,7 +284,7 @@ impl Command<'_> {
     fn reap(&mut self) -> bool {
         let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
         loop {
-            match rustix::process::waitpid(None, options) {
+            match rustix::process::wait(options) {
                 Ok(Some((pid, status))) => {
                     if self.main == Some(pid.as_raw_nonzero().get()) {
                         self.main = None;

@@ -203,7 +203,7 @@ impl Spawner {
     pub fn reap(&self) {
         let mut family = self.family();
         let options = WaitOptions::NOHANG | WaitOptions::from_bits_retain(libc::__WALL.cast_unsigned());
-        while let Ok(Some((pid, _))) = rustix::io::retry_on_intr(|| rustix::process::waitpid(None, options)) {
+        while let Ok(Some((pid, _))) = rustix::io::retry_on_intr(|| rustix::process::wait(options)) {
             let pid = pid.as_raw_nonzero().get();
             if family.zygote.as_ref().is_some_and(|zygote| zygote.pid == pid) {
                 family.zygote = None;
