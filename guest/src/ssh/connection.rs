@@ -170,15 +170,17 @@ impl Connection {
         Self { input: Input::new(), core }
     }
 
-    /// A connection whose user is logged in, without encryption, so that a fuzzer gets to everything behind it.
+    /// A connection behind the first key exchange or the log-in, but without encryption, so that a fuzzer gets there.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn logged_in_without_encryption(config: Arc<ServerConfig>) -> Self {
+    pub(super) fn without_encryption(config: Arc<ServerConfig>, logged_in: bool) -> Self {
         let mut connection = Self { input: Input::new(), core: Core::new(config) };
         connection.core.client_version = b"SSH-2.0-fuzz".to_vec();
         connection.core.session_id = Some([0; 32]);
         connection.core.is_encrypted = true;
-        connection.core.auth = Auth::Done;
-        connection.input.set_limit(connection.core.config.packet_limit() + PACKET_OVERHEAD);
+        if logged_in {
+            connection.core.auth = Auth::Done;
+            connection.input.set_limit(connection.core.config.packet_limit() + PACKET_OVERHEAD);
+        }
         connection
     }
 
@@ -220,6 +222,9 @@ impl Connection {
             return Ok(None);
         }
         while self.core.takes_messages() {
+            if self.core.deferred.len() > MAX_DEFERRED {
+                return Err(protocol_error("too many requests while keys were exchanged"));
+            }
             self.rekey_if_due()?;
             let Some(Opened { payload, sequence }) = self.input.next_packet()? else {
                 break;
@@ -232,9 +237,6 @@ impl Connection {
                 Step::Event(token) => return Ok(Some((token, payload))),
                 Step::NewKeys(opening) => self.input.set_cipher(*opening, self.core.strict),
             }
-            if self.core.deferred.len() > MAX_DEFERRED {
-                return Err(protocol_error("too many requests while keys were exchanged"));
-            }
         }
         Ok(None)
     }
@@ -244,9 +246,12 @@ impl Connection {
         const PREFIXES: [&[u8]; 2] = [b"SSH-2.0-", b"SSH-1.99-"];
         let bytes = self.input.unused();
         let line = bytes.iter().take(MAX_VERSION).position(|byte| *byte == b'\n').map(|end| &bytes[..end]);
-        let shown = line.unwrap_or(bytes);
         // Whoever speaks another protocol is told so with its first bytes.
-        if !PREFIXES.iter().any(|prefix| shown.iter().zip(*prefix).all(|(left, right)| left == right)) {
+        let fits = PREFIXES.iter().any(|prefix| match line {
+            Some(line) => line.starts_with(prefix),
+            None => bytes.iter().zip(*prefix).all(|(left, right)| left == right),
+        });
+        if !fits {
             return Err(Error::new(
                 disconnect_reason::PROTOCOL_VERSION_NOT_SUPPORTED,
                 "the client does not speak version 2 of SSH",
@@ -259,7 +264,7 @@ impl Connection {
             return Ok(false);
         };
         let version = line.strip_suffix(b"\r").unwrap_or(line);
-        if !PREFIXES.iter().any(|prefix| version.starts_with(prefix)) || version.contains(&0) {
+        if version.contains(&0) {
             return Err(protocol_error("the client's version string is malformed"));
         }
         self.core.client_version = version.to_vec();

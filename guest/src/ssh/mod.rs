@@ -53,10 +53,14 @@ mod auth;
 mod channel;
 mod connection;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod kex;
 mod key;
 mod packet;
 mod parse;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use connection::{Connection, ServerConfig};

@@ -1,4 +1,5 @@
 //! The transport with clients of other make, over loopback.
+#![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test program")]
 
 mod keys;
 mod libssh2;
