@@ -141,7 +141,10 @@ fn nobody_inside_brings_in_a_key() {
     // Commands, their orphans, and what has lost its parent.
     let refused = attack(&mut client, &control("authorize"));
     assert!(refused.contains("was started in the sandbox"), "{refused}");
-    attack(&mut client, &format!("(setsid {} > out 2>&1 &); until [ -s out ]; do sleep 0.05; done", control("authorize")));
+    attack(
+        &mut client,
+        &format!("(setsid {} > out 2>&1 &); until [ -s out ]; do sleep 0.05; done", control("authorize")),
+    );
     let by_hand = r#"
 import ctypes, os, socket, sys
 inode = os.stat("/proc/self/ns/pid").st_ino
@@ -154,13 +157,13 @@ print(client.recv(1000).decode())
     assert!(answer.text().contains("{\"error\":"), "{}", answer.text());
     assert!(!logs_in());
     // A shell that comes from outside is dumpable, so that code inside could have taken it over.
-    let shell = guest.from_outside("/usr/bin/python3".as_ref(), &["-c", by_hand, &port, public.trim()], "");
+    let shell = guest.run_from_outside("/usr/bin/python3".as_ref(), &["-c", by_hand, &port, public.trim()], "");
     assert!(String::from_utf8_lossy(&shell.stdout).contains("dumpable"), "{shell:?}");
     assert!(!logs_in());
     // What the kubelet starts is let in, by argument and by input.
     let outside = |arguments: &[&str], input: &str| {
         let arguments = [&["control", "--port", &port], arguments].concat();
-        let output = guest.from_outside(&program, &arguments, input);
+        let output = guest.run_from_outside(&program, &arguments, input);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice::<sandbox_protocol::Authorized>(&output.stdout).unwrap()
     };
@@ -174,12 +177,12 @@ print(client.recv(1000).decode())
     outside(&["authorize"], &public);
     assert!(logs_in());
     assert_eq!(outside(&["identify"], ""), identity_of(&guest, &program, &port));
-    let bad = guest.from_outside(&program, &["control", "--port", &port, "authorize", "no key"], "");
+    let bad = guest.run_from_outside(&program, &["control", "--port", &port, "authorize", "no key"], "");
     assert!(!bad.status.success());
 }
 
 fn identity_of(guest: &Guest, program: &std::path::Path, port: &str) -> sandbox_protocol::Authorized {
-    let output = guest.from_outside(program, &["control", "--port", port, "identify"], "");
+    let output = guest.run_from_outside(program, &["control", "--port", port, "identify"], "");
     serde_json::from_slice(&output.stdout).unwrap()
 }
 

@@ -39,14 +39,16 @@ fn everything_is_data() {
     let guest = Guest::start();
     let mut client = Client::new(&guest);
     let odd = Bytes::from(b"\xff\xfe$(id)\n'\"".to_vec());
-    let mut command = run(&["/bin/sh", "-c", "printf '%s|%s|%s|' \"$1\" \"$ODD\" \"$MARK\"; pwd; umask; ulimit -n", "sh"]);
+    let mut command =
+        run(&["/bin/sh", "-c", "printf '%s|%s|%s|' \"$1\" \"$ODD\" \"$MARK\"; pwd; umask; ulimit -n", "sh"]);
     command.argv.push(odd.clone());
     command.env = vec![("ODD".into(), odd.clone())];
     command.cwd = Some("..".into());
     command.umask = Some(0o27);
     command.limits = vec![Limit { resource: "nofile".to_owned(), soft: Some(77), hard: Some(88) }];
     let answer = client.run(command);
-    let expected = [&odd.0[..], b"|", &odd.0, b"|of the image|", guest.directory.as_os_str().as_encoded_bytes(), b"\n0027\n77\n"];
+    let expected =
+        [&odd.0[..], b"|", &odd.0, b"|of the image|", guest.directory.as_os_str().as_encoded_bytes(), b"\n0027\n77\n"];
     assert_eq!((answer.code(), answer.stdout), (0, expected.concat()));
     let answer = client.run(Run { clear_env: true, env: vec![("A".into(), "1".into())], ..run(&["/usr/bin/env"]) });
     assert_eq!(answer.text(), "A=1\n");
@@ -85,7 +87,10 @@ fn what_never_ran() {
     }
     let unknown = Limit { resource: "luck".to_owned(), soft: None, hard: None };
     assert_eq!(client.run(Run { limits: vec![unknown], ..run(&["true"]) }).failure(), FailureKind::Invalid);
-    assert_eq!(client.run(Run { env: vec![("A=B".into(), "".into())], ..run(&["true"]) }).failure(), FailureKind::Invalid);
+    assert_eq!(
+        client.run(Run { env: vec![("A=B".into(), "".into())], ..run(&["true"]) }).failure(),
+        FailureKind::Invalid
+    );
     // And the channel works on.
     assert_eq!(client.run(run(&["true"])).code(), 0);
 }
@@ -141,7 +146,7 @@ fn half_a_request_never_runs() {
 fn input_and_output_of_any_length() {
     let guest = Guest::start();
     let mut client = Client::new(&guest);
-    let bytes: Vec<u8> = (0..STDIN_WINDOW as u32 - 1).map(|number| (number * 31 >> 3) as u8).collect();
+    let bytes: Vec<u8> = (0..STDIN_WINDOW as u32 - 1).map(|number| ((number * 31) >> 3) as u8).collect();
     let answer = client.run_with(run(&["cat"]), &bytes);
     assert_eq!(answer.code(), 0);
     assert!(answer.stdout == bytes);
@@ -206,7 +211,8 @@ fn a_time_limit_is_proved() {
     let guest = Guest::start();
     let mut client = Client::new(&guest);
     let mark = guest.mark();
-    let line = format!("echo before; setsid env -i sleep {mark} & (sleep {mark} & setsid sleep {mark} &) ; sleep {mark}");
+    let line =
+        format!("echo before; setsid env -i sleep {mark} & (sleep {mark} & setsid sleep {mark} &) ; sleep {mark}");
     let began = Instant::now();
     let answer = client.run(Run { time_limit_ms: Some(500), ..shell(&line) });
     assert!(began.elapsed() >= Duration::from_millis(500));
@@ -254,7 +260,7 @@ fn the_end_of_a_connection_ends_its_commands() {
     assert!(began.elapsed() < Duration::from_secs(30), "it was not waited for what holds the pipes");
     drop(client);
     let mut client = Client::new(&guest);
-    assert!(guest.has_process(&mark));
+    wait_until("the background process", || guest.has_process(&mark));
     let Some(Response::Commands { commands }) = client.ask(&Request::List).response else { panic!("no list") };
     assert_eq!(commands.len(), 1);
     assert!(commands[0].background);
@@ -291,7 +297,9 @@ fn a_terminal() {
     let on_terminal = |line: &str| Run { terminal: Some(terminal.clone()), ..shell(line) };
     let answer = client.run(on_terminal("test -t 0 && test -t 2 && stty size && echo $TERM >&2; exit 6"));
     assert_eq!((answer.code(), answer.text()), (6, "17 91\r\nvt100\r\n"));
-    client.request(&Request::Run(on_terminal("trap 'stty size' WINCH; read line; echo \"<$line>\"; sleep 0.1; read line")));
+    client.request(&Request::Run(on_terminal(
+        "trap 'stty size' WINCH; read line; echo \"<$line>\"; sleep 0.1; read line",
+    )));
     let mut answer = client.receive_start();
     client.send(FrameKind::Resize, &serde_json::to_vec(&Resize { columns: 33, rows: 44 }).unwrap());
     client.send(FrameKind::Stdin, b"typed\n");

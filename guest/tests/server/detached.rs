@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sandbox_protocol::{
-    Cause, DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, FailureKind, Followed,
-    FrameKind, Input, Request, Response, Run, Stage, Status, Stream,
+    Cause, DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, FailureKind,
+    Followed, FrameKind, Input, Request, Response, Run, Stage, Status, Stream,
 };
 
 use crate::client::{Answer, Client, run, shell};
@@ -174,7 +174,7 @@ fn kills_are_proved() {
     client.ask(&start("left", shell(&format!("sleep {mark} & exit 3"))));
     let ended = client.ask(&wait("left")).detached().ended.clone().unwrap();
     assert_eq!(ended.status, Status::Code(3));
-    assert!(guest.has_process(&mark));
+    wait_until("the background process", || guest.has_process(&mark));
     let ended = client.ask(&kill("left")).detached().ended.clone().unwrap();
     assert_eq!((ended.status, ended.cause, ended.proved), (Status::Code(3), Cause::Itself, true));
     assert!(!guest.has_process(&mark));
@@ -185,7 +185,10 @@ fn its_own_time_limit_holds_without_a_client() {
     let guest = Guest::start();
     let mut client = Client::new(&guest);
     let mark = guest.mark();
-    client.ask(&start("limited", Run { time_limit_ms: Some(300), ..shell(&format!("setsid sleep {mark} & sleep {mark}")) }));
+    client.ask(&start(
+        "limited",
+        Run { time_limit_ms: Some(300), ..shell(&format!("setsid sleep {mark} & sleep {mark}")) },
+    ));
     drop(client);
     wait_until("the child", || !guest.has_process(&mark));
     let mut client = Client::new(&guest);

@@ -61,7 +61,8 @@ impl Guest {
         let status = Command::new(env!("CARGO_BIN_EXE_sandbox-guest")).arg("install").arg(&directory).status().unwrap();
         assert!(status.success());
         let key = directory.join("key");
-        let status = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
+        let status =
+            Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status().unwrap();
         assert!(status.success());
         let public = fs::read_to_string(key.with_extension("pub")).unwrap();
         let mut command = Command::new("unshare");
@@ -78,7 +79,7 @@ impl Guest {
         if !setting.as_root {
             std::os::unix::fs::chown(work.join("termination-log"), Some(USER), Some(USER)).unwrap();
         }
-        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("MARK", "of the image");
+        command.env_clear().env("PATH", "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin").env("MARK", "of the image");
         command.envs(setting.environment).current_dir(&work).process_group(0);
         let mut outer = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Mutex::new(String::new()));
@@ -143,7 +144,7 @@ impl Guest {
     }
 
     /// Runs a program in the guest's namespaces as the kubelet does it: with no parent in there.
-    pub(crate) fn from_outside(&self, program: &Path, arguments: &[&str], input: &str) -> Output {
+    pub(crate) fn run_from_outside(&self, program: &Path, arguments: &[&str], input: &str) -> Output {
         let mut child = Command::new("nsenter")
             .args(["--target", &self.pid.to_string(), "--pid", "--mount"])
             .args(["--setuid", &USER.to_string(), "--setgid", &USER.to_string(), "--"])
@@ -185,6 +186,11 @@ impl Guest {
 
 impl Drop for Guest {
     fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(Some(status)) = self.outer.try_wait()
+        {
+            eprintln!("the guest has ended: {status}");
+        }
         if let Some(pid) = child_of(self.outer.id()) {
             let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
         }

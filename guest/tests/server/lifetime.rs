@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use sandbox_protocol::{Expiry, ExitCode, Renew, Request, Response};
+use sandbox_protocol::{ExitCode, Expiry, Renew, Request, Response};
 
 use crate::client::Client;
 use crate::guest::Guest;

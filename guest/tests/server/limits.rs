@@ -34,7 +34,14 @@ fn garbage() {
     let guest = Guest::start();
     let mut client = Client::new(&guest);
     let garbage: Vec<u8> = (0..100_000u32).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
-    for begin in [&b""[..], b"SSH-2.0-x\r\n", b"SSH-1.0-x\r\n", b"GET / HTTP/1.1\r\n", b"\0\0\0\0", b"SSH-2.0-x\r\n\xff\xff\xff\xff"] {
+    for begin in [
+        &b""[..],
+        b"SSH-2.0-x\r\n",
+        b"SSH-1.0-x\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"\0\0\0\0",
+        b"SSH-2.0-x\r\n\xff\xff\xff\xff",
+    ] {
         let mut stream = TcpStream::connect(("127.0.0.1", guest.port)).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         // The guest may have closed it half-way.

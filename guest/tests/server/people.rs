@@ -32,7 +32,8 @@ fn lines() {
     // OpenSSH's client exits with 255 for a signal.
     assert_eq!(guest.line("kill -KILL $$").status.code(), Some(255));
     assert_eq!(guest.line("no-such-program-at-all").status.code(), Some(127));
-    let output = guest.ssh().args(["-o", "SetEnv=GREETING=hi", "echo $GREETING; env | grep -c ^SSH_CONNECTION="]).output();
+    let output =
+        guest.ssh().args(["-o", "SetEnv=GREETING=hi", "echo $GREETING; env | grep -c ^SSH_CONNECTION="]).output();
     assert_eq!(output.unwrap().stdout, b"hi\n1\n");
 }
 
@@ -87,7 +88,9 @@ fn the_end_of_a_connection() {
     assert_ne!(again.stdout, b"0");
     let mark = guest.mark();
     let mut child = guest.ssh();
-    let child = Running(child.arg("-tt").arg(format!("sleep {mark}")).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap());
+    let child = Running(
+        child.arg("-tt").arg(format!("sleep {mark}")).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap(),
+    );
     wait_until("the command", || guest.has_process(&mark));
     drop(child);
     wait_until("the hang-up", || !guest.has_process(&mark));
@@ -113,7 +116,9 @@ fn a_terminal_with_job_control() {
     stdin.write_all(b"PS1=; set -m; stty -echo; echo TERM is $TERM; test -t 1 && echo a terminal\n").unwrap();
     expect("TERM is vt100");
     expect("a terminal");
-    stdin.write_all(b"sleep 1000\n").unwrap();
+    let mark = guest.mark();
+    stdin.write_all(format!("sleep {mark}\n").as_bytes()).unwrap();
+    wait_until("the job", || guest.has_process(&mark));
     stdin.write_all(b"\x1a").unwrap();
     stdin.write_all(b"jobs\n").unwrap();
     expect("topped");
@@ -149,7 +154,10 @@ fn files_by_sftp_and_scp() {
 #[test]
 fn git_and_rsync() {
     let guest = Guest::start();
-    let mut ssh = format!("ssh -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -p {}", guest.port);
+    let mut ssh = format!(
+        "ssh -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -p {}",
+        guest.port
+    );
     ssh += &format!(" -o IdentitiesOnly=yes -i {}", guest.key().display());
     let has = |program: &str| guest.line(&format!("command -v {program}")).status.success();
     if has("git") {
@@ -227,7 +235,9 @@ fn forwarding() {
     client.args(["-R", &format!("{}:127.0.0.1:{target}", path.display())]);
     client.args(["-L", &format!("{}:{}", local_path.display(), path.display())]).arg("sandbox@127.0.0.1");
     let child = Running(client.stdin(Stdio::null()).spawn().unwrap());
-    wait_until("the forwarding", || TcpStream::connect(("127.0.0.1", local)).is_ok() && local_path.exists() && path.exists());
+    wait_until("the forwarding", || {
+        TcpStream::connect(("127.0.0.1", local)).is_ok() && local_path.exists() && path.exists()
+    });
     for port in [local, named, back] {
         check_tcp_echo(TcpStream::connect(("127.0.0.1", port)).unwrap());
     }
