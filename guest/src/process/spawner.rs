@@ -340,7 +340,7 @@ impl Spawner {
                 let strangers = children_of_guest().into_iter().filter(|pid| !family.is_ours(*pid));
                 let mut strangers: Vec<i32> = strangers.collect();
                 // They can't be waited for by anybody else meanwhile, so their numbers stay theirs.
-                strangers.iter().for_each(|pid| drop(sys::kill(*pid, libc::SIGKILL)));
+                descent::signal_tree(&strangers, libc::SIGKILL);
                 strangers.retain(|pid| !has_ended(*pid));
                 family.zygote.take_if(|zygote| has_ended(zygote.pid));
                 strangers.is_empty()
