@@ -325,6 +325,10 @@ impl Spawner {
         if let Some(id) = id {
             self.family().commands.remove(&id);
         }
+        if keeper.is_none() {
+            // Its number is not known. It takes a moment to die; later, `tend` finds what it leaves.
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.sweep(SWEEP);
     }
 

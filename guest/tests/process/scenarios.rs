@@ -4,7 +4,8 @@ use super::{As, Scenario, World, let_outside_act};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::Signal;
 use sandbox_guest::process::{
-    Exit, Limit, NeverRan, Notice, Report, Running, SpawnError, Spec, Stage, State, Stdio, Stream, Terminal, User, Whom,
+    Exit, Limit, NeverRan, Notice, Options, Report, Running, SpawnError, Spawner, Spec, Stage, State, Stdio, Stream,
+    Terminal, User, Whom,
 };
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -70,6 +71,7 @@ pub(crate) const ALL: &[Scenario] = &[
     as_root("a command gets the user that was asked for", other_user),
     as_root("another user can't reach its keeper", other_user_attacks),
     as_root("the terminal belongs to the command's user", other_user_terminal),
+    scenario("the guest's own program is a zygote", own_zygote),
     scenario("64 commands at once", many),
     scenario("ten thousand commands leave nothing", ten_thousand),
 ];
@@ -541,7 +543,10 @@ fn signals(world: &World) {
     // The group also when its first process has ended.
     let mut running = world.spawn(shell("sleep 1000 & setsid sleep 2000 & exit 3"));
     assert_eq!(running.wait_report(None), Some(Report::Exited(Exit::Code(3))));
-    wait_until("both are there", || others().iter().filter(|other| other.contains(" sleep ")).count() == 2);
+    wait_until("both are there", || {
+        let is_sleep = |other: &&String| other.split(' ').nth(1) == Some("sleep");
+        others().iter().filter(is_sleep).count() == 2
+    });
     running.signal(libc::SIGTERM, Whom::Main);
     running.signal(libc::SIGTERM, Whom::Group);
     wait_until("only the other session is left", || others().iter().all(|other| other.ends_with("sleep 2000 ")));
@@ -1077,6 +1082,16 @@ fn other_user_terminal(world: &World) {
         world.spawn(Spec { user: strange_user(), directory: Some(bytes("/")), ..on_terminal(shell(script)) });
     assert_eq!(read_until(running.terminal.as_ref().unwrap(), "x\r\n"), "1234567\r\nx\r\n");
     assert_eq!(finish(&mut running).0, [Report::Exited(Exit::Code(0)), GONE]);
+}
+
+fn own_zygote(world: &World) {
+    let options = Options { program: Some(format!("{}/../guest", world.directory).into()), subreaper: false };
+    let spawner = Spawner::start(options).unwrap();
+    let mut running = spawner.spawn(shell("echo fine")).unwrap();
+    let (reports, output, _) = finish(&mut running);
+    assert_eq!((reports, output.as_str()), (vec![Report::Exited(Exit::Code(0)), GONE], "fine\n"));
+    let missing = Options { program: Some("/no/such".into()), subreaper: false };
+    assert_eq!(Spawner::start(missing).unwrap_err().kind(), std::io::ErrorKind::NotFound);
 }
 
 fn many(world: &World) {
