@@ -41,7 +41,9 @@ fn timed(work: impl FnOnce()) -> Duration {
 }
 
 fn measure(what: &str, count: u32, mut work: impl FnMut() -> Duration) {
-    (0..count.min(20)).for_each(|_| drop(work()));
+    (0..count.min(20)).for_each(|_| {
+        let _ = work();
+    });
     let mut times: Vec<Duration> = (0..count).map(|_| work()).collect();
     times.sort_unstable();
     let mean = times.iter().sum::<Duration>() / count;

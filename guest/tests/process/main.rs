@@ -72,9 +72,13 @@ fn run_all(filter: Option<&String>) -> ExitCode {
     // Where every user may execute it.
     let program = directory.join("program");
     std::fs::copy("/proc/self/exe", &program).unwrap();
+    let guest = directory.join("guest");
+    std::fs::copy(env!("CARGO_BIN_EXE_sandbox-guest"), &guest).unwrap();
     for path in [&directory, &program] {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
+    // As it lies in a sandbox: nobody may read it.
+    std::fs::set_permissions(&guest, std::fs::Permissions::from_mode(0o111)).unwrap();
     println!("\nrunning {} scenarios", scenarios.len());
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());

@@ -61,6 +61,7 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
             let victim = Pid::from_raw(number(1)).unwrap();
             while rustix::process::kill_process(victim, Signal::STOP).is_ok() {}
         }
+        "forge" => forge(),
         // Another guest, with a command that is to end without it.
         "guest" => guest(&arguments[1]),
         // Tries everything that one process of a user can do to another that does not want it, and prints what was allowed.
@@ -68,6 +69,25 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         tool => panic!("{tool}"),
     }
     ExitCode::SUCCESS
+}
+
+/// Sends process 1 a SIGTERM that looks as if it came from outside: the kernel forgets who sent a signal when the user has too many that
+/// wait to be received.
+#[allow(unsafe_code, reason = "an attack")]
+fn forge() {
+    sandbox_guest::sys::block_all_signals().unwrap();
+    let value = libc::sigval { sival_ptr: std::ptr::null_mut() };
+    // SAFETY: sends signals, touches no memory.
+    let send = |pid: i32, signal: i32| unsafe { libc::sigqueue(pid, signal, value) == 0 };
+    let own = std::process::id().cast_signed();
+    let count = (0..1_000_000).take_while(|_| send(own, libc::SIGRTMIN())).count();
+    assert!(count > 100 && count < 1_000_000, "{count}");
+    for signal in [libc::SIGRTMIN(), libc::SIGRTMIN() + 3, libc::SIGRTMAX()] {
+        (0..1_000_000).take_while(|_| send(1, signal)).take(1_000_000).last();
+    }
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGQUIT, libc::SIGHUP] {
+        println!("{}", send(1, signal));
+    }
 }
 
 fn guest(kind: &str) {
@@ -95,8 +115,7 @@ fn attack(victim: i32) {
         result.map(drop).map_err(|error| format!("{error:?}"))
     }
     for file in ["environ", "maps", "mem", "fd/0", "syscall", "stack", "auxv"] {
-        let result = std::fs::File::open(format!("/proc/{victim}/{file}"));
-        tried(file, plain(result.and_then(|mut file| std::io::Read::read(&mut file, &mut [0; 1]))));
+        tried(file, plain(std::fs::File::open(format!("/proc/{victim}/{file}"))));
     }
     for link in ["exe", "cwd", "root", "fd/0"] {
         tried(link, plain(std::fs::read_link(format!("/proc/{victim}/{link}"))));
