@@ -16,15 +16,17 @@ const MOST_INPUT: usize = 2 << 20;
 /// after the version, 3 messages of a user who is not logged in yet; each message after its length, two bytes. There is no encryption before a key
 /// exchange. The second byte is for what the application does.
 ///
+/// Returns how many events there were.
+///
 /// # Panics
 ///
 /// Something is wrong.
-pub fn fuzz_connection(data: &[u8]) {
+pub fn fuzz_connection(data: &[u8]) -> usize {
     let [mode, choices, rest @ ..] = data else {
-        return;
+        return 0;
     };
     let Ok(host_key) = HostKey::from_seed(&[1; 32]) else {
-        return;
+        return 0;
     };
     let mut config = ServerConfig::new(host_key);
     config.window = 10_000;
@@ -37,7 +39,7 @@ pub fn fuzz_connection(data: &[u8]) {
         _ => Connection::new(config),
     };
     let bytes = if mode & 3 == 0 { rest.to_vec() } else { packets(mode & 3 == 2, rest) };
-    let mut application = Application { state: u32::from(*choices) << 8 | u32::from(*mode) | 1 << 30 };
+    let mut application = Application { state: u32::from(*choices) << 8 | u32::from(*mode) | 1 << 30, events: 0 };
     let mut bytes = &*bytes;
     loop {
         application.run(&mut connection);
@@ -46,7 +48,7 @@ pub fn fuzz_connection(data: &[u8]) {
         let room = connection.read_buffer();
         assert!(room.len() <= MOST_INPUT, "too large a buffer");
         if stops {
-            break;
+            return application.events;
         }
         assert!(!room.is_empty(), "no room for input");
         let length = room.len().min(bytes.len());
@@ -75,6 +77,7 @@ fn packets(with_version: bool, mut rest: &[u8]) -> Vec<u8> {
 /// Does what it likes, but the same each time.
 struct Application {
     state: u32,
+    events: usize,
 }
 
 impl Application {
@@ -95,6 +98,7 @@ impl Application {
                 Ok(None) => return,
                 Ok(Some(event)) => Answer::new(&event),
             };
+            self.events += 1;
             let yes = self.choose(4) > 0;
             match answer {
                 Answer::Auth if yes => connection.accept_auth(),

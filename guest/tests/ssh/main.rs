@@ -4,5 +4,6 @@
 mod keys;
 mod libssh2;
 mod openssh;
+mod others;
 mod pattern;
 mod server;

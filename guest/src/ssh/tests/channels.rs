@@ -134,17 +134,17 @@ fn kinds_of_channels() {
     assert_eq!(refused, b"\x5c\0\0\0\x05\0\0\0\x02\0\0\0\x06no way\0\0\0\0");
     pair.send(&open_message(b"x11", 7, 10, 20));
     assert_eq!(pair.no_event()[0][..9], *b"\x5c\0\0\0\x07\0\0\0\x03");
-    // The number that is free is used again.
+    // No number is used again.
     pair.send(&open_message(b"session", 8, 10, 20));
-    assert_eq!(pair.event(), "Open { id: 1, kind: Session }");
-    pair.server.accept_open(1);
-    let mut accepted = channel_message(message::CHANNEL_OPEN_CONFIRMATION, 8, |payload| payload.u32(1));
+    assert_eq!(pair.event(), "Open { id: 3, kind: Session }");
+    pair.server.accept_open(3);
+    let mut accepted = channel_message(message::CHANNEL_OPEN_CONFIRMATION, 8, |payload| payload.u32(3));
     accepted.u32(WINDOW);
     accepted.u32(256 << 10);
     assert_eq!(pair.receive(), [accepted]);
     // Only once, and not what is not asked for.
-    pair.server.accept_open(1);
-    pair.server.refuse_open(1, OpenFailure::ConnectFailed, "late");
+    pair.server.accept_open(3);
+    pair.server.refuse_open(3, OpenFailure::ConnectFailed, "late");
     pair.server.accept_open(9);
     assert!(pair.receive().is_empty());
 }
@@ -172,7 +172,7 @@ fn connections_from_here() {
         payload.bytes(b"\0\0\0\x01\0\0\0\x02no\0\0\0\0")
     }));
     assert_eq!(pair.event(), format!("OpenFailed {{ id: {refused}, reason: 1, text: [110, 111] }}"));
-    assert_eq!(pair.server.open_forwarded(kind), Some(refused));
+    assert_eq!(pair.server.open_forwarded(kind), Some(refused + 1));
 }
 
 #[test]
@@ -324,7 +324,12 @@ fn the_end_of_a_channel_from_either_side() {
     pair.server.close(id);
     pair.server.consumed(id, 10);
     assert!(pair.receive().is_empty());
-    pair.send(&channel_message(message::CHANNEL_CLOSE, id, |_| {}));
+    // A late message for it is no error.
+    for number in [message::CHANNEL_WINDOW_ADJUST, message::CHANNEL_EOF, message::CHANNEL_CLOSE] {
+        pair.send(&channel_message(number, id, |payload| payload.u32(1)));
+        assert!(pair.no_event().is_empty());
+    }
+    pair.send(&channel_message(message::CHANNEL_CLOSE, id + 1, |_| {}));
     assert_eq!(pair.error(), "a message is for a channel that is not open");
 }
 

@@ -43,6 +43,20 @@ fn every_method_and_cipher() {
     }
 }
 
+/// A connection's thread has a small stack, and ML-KEM takes much of one without optimisation.
+#[test]
+fn an_exchange_takes_little_stack() {
+    let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(|| {
+        let offer = Offer { methods: METHODS[0], ..Offer::default() };
+        let mut pair = Pair::new(|_| {});
+        pair.offer_keys(offer);
+        let share = std::thread::spawn(|| Share::new(true).message()).join().expect("a share");
+        pair.send(&share);
+        assert_eq!(pair.no_event().len(), 2);
+    });
+    thread.expect("a thread").join().expect("the stack is large enough");
+}
+
 #[test]
 fn the_client_is_told_of_extensions_if_it_wants() {
     let mut pair = Pair::with_keys(Offer::default(), |_| {});

@@ -84,7 +84,11 @@ fn corpus() -> Vec<(&'static str, Vec<u8>)> {
 #[ignore = "writes the corpus, which is checked in"]
 fn write_the_corpus() {
     fs::create_dir_all(directory()).expect("a directory");
-    for (name, bytes) in corpus() {
+    for (name, mut bytes) in corpus() {
+        // The application that lets it go furthest.
+        bytes[1] = (0..=255)
+            .max_by_key(|choices| fuzz_connection(&[&[bytes[0], *choices], &bytes[2..]].concat()))
+            .unwrap_or_default();
         fs::write(directory().join(name), bytes).expect("a file");
     }
 }
@@ -96,9 +100,9 @@ fn changed_inputs_break_nothing() {
     names.sort();
     let seeds: Vec<Vec<u8>> = names.iter().map(|name| fs::read(name).expect("a file")).collect();
     assert_eq!(seeds.len(), corpus().len());
-    for seed in &seeds {
-        fuzz_connection(seed);
-    }
+    let events: Vec<usize> = seeds.iter().map(|seed| fuzz_connection(seed)).collect();
+    // Otherwise the changed ones would not get far either.
+    assert_eq!(events, [7, 1, 0, 0, 1, 10, 0], "{names:?}");
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
