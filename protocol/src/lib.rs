@@ -27,6 +27,9 @@ pub use response::{
 pub use signal::{signal_name, signal_number};
 
 pub mod sftp;
+pub mod tar;
+pub mod time;
+pub mod tree;
 
 /// The protocol's number. Library and guest work together if theirs are equal; within one number, fields are only added, unknown
 /// ones are ignored and absent ones have defaults.
