@@ -133,8 +133,10 @@ impl Client {
         self.run(shell(line))
     }
 
-    pub(crate) fn stream(&mut self) -> ssh2::Stream {
-        self.channel.stream(0)
+    /// Whether a frame could be sent.
+    pub(crate) fn try_send(&mut self, kind: FrameKind, payload: &[u8]) -> bool {
+        let head = header(kind, u32::try_from(payload.len()).unwrap());
+        self.channel.write_all(&head).and_then(|()| self.channel.write_all(payload)).is_ok()
     }
 
     /// Whether the guest has closed the channel.
