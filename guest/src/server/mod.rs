@@ -145,7 +145,7 @@ impl Shared {
 
     /// Whether something in the sandbox attacked the guest or its keepers.
     pub(crate) fn is_tampered_with(&self) -> bool {
-        self.spawner.was_tampered_with() || !self.limits.changed().is_empty()
+        self.spawner.was_tampered_with() || !self.limits.changed().is_empty() || self.limits.restore_processors()
     }
 
     pub(crate) fn promises(&self) -> Promises {
@@ -223,6 +223,7 @@ impl Server {
     fn start(config: &Config) -> Result<Self, String> {
         // Before there is a thread and before anything else can run.
         sys::protect().map_err(|e| format!("the guest can't be protected: {e}"))?;
+        sys::drop_fault_handlers().map_err(|e| format!("signals: {e}"))?;
         sys::tune_allocator();
         let limits = ResourceLimits::take();
         let reaper = Reaper::new().map_err(|e| format!("signals can't be received: {e}"))?;
