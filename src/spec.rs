@@ -92,7 +92,8 @@ impl SandboxSpec {
         self
     }
 
-    /// Image to run; it needs an OpenSSH server, `/bin/sh`, and a user with the SSH user's name and the user id 1000.
+    /// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (see
+    /// [`Guest`](crate::Guest)). Its entry point is not used. Default: the configured image.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
