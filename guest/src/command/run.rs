@@ -263,7 +263,8 @@ impl Command {
                 link.context.shared.started(&process, link.context);
                 outbox.add_json(FrameKind::Started, &Started { id: process.id, pid: process.pid });
                 let input = if self.has_terminal {
-                    self.stdout = OutputEnd::terminal(process.terminal.take());
+                    self.stdout =
+                        OutputEnd::terminal(process.terminal.as_ref().and_then(|master| master.try_clone().ok()));
                     InputEnd::other(self.stdout.duplicate())
                 } else {
                     self.stdout = OutputEnd::pipe(process.stdout.take());
