@@ -66,7 +66,7 @@ ifndef IS_TOGETHER
 endif
 .PHONY: help library install uninstall wheel quickstart test test-unit test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
-	lint-rust lint-go lint-python docs-c header cluster-up cluster-down clean tools \
+	lint-rust lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image
 
 help: ## lists the commands
@@ -134,16 +134,16 @@ test-relay: tools
 	cd $(COMPONENTS) && go test -v ./relay
 
 # The longest first.
-test-cluster: own-cluster build-tests build-asan cluster-up
+test-cluster: own-cluster build-tests build-asan test-up
 	@$(RUN_TOGETHER) $(TEST_ASAN) $(TEST_INSIDE) $(TEST_OUTSIDE)
 
-test-inside: own-cluster build-tests cluster-up ## runs tests/*.rs where Pod addresses answer
+test-inside: own-cluster build-tests test-up ## runs tests/*.rs where Pod addresses answer
 	@$(RUN_TOGETHER) $(TEST_INSIDE)
 
-test-asan: own-cluster build-asan cluster-up ## runs tests/hostile*.rs under AddressSanitizer
+test-asan: own-cluster build-asan test-up ## runs tests/hostile*.rs under AddressSanitizer
 	@$(RUN_TOGETHER) $(TEST_ASAN)
 
-test-outside: own-cluster build-tests cluster-up ## runs tests/*.rs where only the API server answers
+test-outside: own-cluster build-tests test-up ## runs tests/*.rs where only the API server answers
 	@$(RUN_TOGETHER) $(TEST_OUTSIDE)
 
 run/asan/%:
@@ -210,6 +210,10 @@ header: tools ## writes include/sandbox.h anew
 
 cluster-up: ## starts the test Kubernetes, if it is not up
 	$(CLUSTER) up
+
+# With what only tests need, which the quickstart does not wait for.
+test-up:
+	$(CLUSTER) up --gvisor
 
 cluster-down: ## ends it
 	$(CLUSTER) down

@@ -18,10 +18,25 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, "PATH": PATH, **changes}
 
 
-def output(what: str, command: Sequence[str], *, stdin: str | None = None) -> str:
+def output(
+    what: str,
+    command: Sequence[str],
+    *,
+    stdin: str | None = None,
+    directory: Path | None = None,
+    limit: float = 60,
+) -> str:
     """The standard output of a short command."""
     try:
-        done = subprocess.run(command, input=stdin, env=environment(), capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command,
+            input=stdin,
+            cwd=directory,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=limit,
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failure(f"{what}: {error}") from error
     if done.returncode != 0:

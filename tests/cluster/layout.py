@@ -15,7 +15,8 @@ COMPONENTS = HERE / "components"
 
 # Built once and kept by `down`.
 CACHE = REPOSITORY / "target" / "cluster"
-BINARY = CACHE / "kubernetes"
+BINARIES = CACHE / "programs"
+BINARY = BINARIES / "kubernetes"
 SANDBOX_ARCHIVE = CACHE / "sandbox.tar"
 PAUSE_ARCHIVE = CACHE / "pause.tar"
 LOCK = CACHE / "lock"
@@ -29,7 +30,7 @@ PKI = STATE / "pki"
 CONFIG = STATE / "config"
 AUDIT_LOG = LOGS / "audit.log"
 IMAGE_STAMP = STATE / "image.stamp"
-BINARY_STAMP = STATE / "kubernetes.stamp"
+PROGRAMS_STAMP = STATE / "programs.stamp"
 
 HASH = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
 NAME = f"sandbox-{HASH}"
@@ -46,6 +47,8 @@ CONTAINERD_SOCKET = Path("/run/containerd/containerd.sock")
 NAMESPACE = "sandbox-tests"
 SANDBOX_IMAGE = "localhost/sandbox:dev"
 PAUSE_IMAGE = "localhost/pause:dev"
+# The RuntimeClass, and the runtime of containerd that it stands for.
+GVISOR = "gvisor"
 
 # Addresses inside the cluster's own network namespace.
 NODE = "node"

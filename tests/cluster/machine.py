@@ -1,4 +1,4 @@
-"""What the machine must have (root, Debian packages, Rust, Go), and Kubernetes built from Go."""
+"""What the machine must have: root, Debian packages, Rust, Go."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 
 from commands import PATH, environment, long_step
 from console import Failure, say
-from layout import BINARY, CACHE, COMPONENTS, HERE, REPOSITORY
+from layout import CACHE, HERE, REPOSITORY
 
-GO_NEEDED = re.compile(r"^go (\d+)\.(\d+)", re.MULTILINE)
-RUST_NEEDED = re.compile(r"^rust-version = \"(\d+)\.(\d+)", re.MULTILINE)
-KUBERNETES = re.compile(r"^\s*k8s\.io/kubernetes v(\d+)\.(\d+)\.(\d+)$", re.MULTILINE)
+GO_NEEDED = re.compile(r"^go (\d+(?:\.\d+)+)$", re.MULTILINE)
+RUST_NEEDED = re.compile(r"^rust-version = \"(\d+(?:\.\d+)+)\"", re.MULTILINE)
 
 
 def require_root() -> None:
@@ -78,84 +77,54 @@ def install(*purposes: str) -> None:
         advice=advice,
         changes=changes,
     )
-    # containerd and etcd come with services that nobody here asked for. The policy file is
-    # Debian's way to say "do not start them"; one that is there already stays as it is.
-    policy = Path("/usr/sbin/policy-rc.d")
-    ours = not policy.exists()
-    try:
-        if ours:
-            policy.write_text("#!/bin/sh\nexit 101\n")
-            policy.chmod(0o755)
-        long_step(
-            "installing the packages",
-            ["apt-get", "install", "--yes", "--no-install-recommends", *missing],
-            log=log,
-            limit=1200,
-            advice=advice,
-            changes=changes,
-        )
-    finally:
-        if ours:
-            policy.unlink(missing_ok=True)
+    long_step(
+        "installing the packages",
+        ["apt-get", "install", "--yes", "--no-install-recommends", *missing],
+        log=log,
+        limit=1200,
+        advice=advice,
+        changes=changes,
+    )
     still = missing_packages(purposes)
     if still:
         raise Failure(f"installed, but their commands are not found: {' '.join(still)}. {advice}")
 
 
-def require_version(tool: str, file: Path, needed: re.Pattern[str], *command: str) -> None:
-    """Refuses a tool that is missing, or older than a file of the project wants it."""
-    wanted = needed.search(file.read_text())
-    if wanted is None:
-        raise Failure(f"{file} names no version of {tool}")
-    advice = f"install {tool} {wanted[1]}.{wanted[2]} or newer"
+def numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in version.split("."))
+
+
+def needed(file: Path, line: re.Pattern[str]) -> str:
+    """The version of a tool that a file of the project wants."""
+    found = line.search(file.read_text())
+    if found is None:
+        raise Failure(f"{file} names no version of its tool")
+    return found[1]
+
+
+def require_version(tool: str, wanted: str, *command: str, directory: Path | None = None) -> None:
+    """Refuses a tool that is missing or too old."""
+    advice = f"install {tool} {wanted} or newer"
     try:
-        text = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=60).stdout
+        # Go may download a newer one of itself here, as the module of the directory wants it.
+        done = subprocess.run(command, capture_output=True, text=True, cwd=directory, env=environment(), timeout=600)
     except OSError as error:
         raise Failure(f"{command[0]} is missing: {advice}") from error
-    found = re.search(r"(\d+)\.(\d+)", text)
-    if found is None or (int(found[1]), int(found[2])) < (int(wanted[1]), int(wanted[2])):
-        raise Failure(f"this {tool} is too old ({text.strip() or 'unknown'}): {advice}")
+    found = re.search(r"\d+(\.\d+)+", done.stdout)
+    if found is None or numbers(found[0]) < numbers(wanted):
+        text = (done.stdout + done.stderr).strip() or "unknown"
+        raise Failure(f"this {tool} is too old ({text}): {advice}")
 
 
 def require_rust() -> None:
     for command in ("cargo", "rustc"):
-        name = "Rust (https://rustup.rs)"
-        require_version(name, REPOSITORY / "Cargo.toml", RUST_NEEDED, command, "--version")
+        wanted = needed(REPOSITORY / "Cargo.toml", RUST_NEEDED)
+        require_version("Rust (https://rustup.rs)", wanted, command, "--version")
 
 
 def require_go() -> None:
+    """Checks for the Go that the most demanding module of this directory wants."""
+    wanted = {module: needed(module, GO_NEEDED) for module in HERE.glob("*/go.mod")}
+    module = max(wanted, key=lambda module: numbers(wanted[module]))
     name = "Go (https://go.dev/doc/install)"
-    require_version(name, COMPONENTS / "go.mod", GO_NEEDED, "go", "env", "GOVERSION")
-
-
-def build_kubernetes() -> str:
-    """Builds the one binary of all components, unless it is there. Returns its stamp."""
-    module = COMPONENTS / "go.mod"
-    sources = [module, COMPONENTS / "go.sum", *sorted(COMPONENTS.rglob("*.go"))]
-    version = KUBERNETES.search(module.read_text())
-    if version is None:
-        raise Failure(f"{module} names no version of k8s.io/kubernetes")
-    major, minor, patch = version.groups()
-    number = f"v{major}.{minor}.{patch}"
-    # Go modules carry no version text of their own; clients ask the API server for it.
-    variables = {"gitVersion": number, "gitMajor": major, "gitMinor": minor}
-    flags = " ".join(["-s", "-w"] + [f"-X k8s.io/component-base/version.{k}={v}" for k, v in variables.items()])
-    stamp = BINARY.with_suffix(".stamp")
-    wanted = digest(sources, flags)
-    if BINARY.exists() and stamped(stamp, wanted):
-        return wanted
-    require_go()
-    log = CACHE / "build.log"
-    new = BINARY.with_suffix(".new")
-    say(f"building Kubernetes {number} (the first time 5 to 15 minutes; log: {log})")
-    long_step(
-        f"building Kubernetes {number}",
-        ["go", "build", "-trimpath", f"-ldflags={flags}", "-o", str(new), "."],
-        log=log,
-        limit=5400,
-        advice=f"Fix what Go complains about (a module proxy, disk space) and run up again; {log}",
-        directory=COMPONENTS,
-    )
-    new.rename(BINARY)
-    stamp.write_text(wanted)
-    return wanted
+    require_version(name, wanted[module], "go", "env", "GOVERSION", directory=module.parent)

@@ -10,9 +10,11 @@ from layout import (
     API_PORT,
     API_SOCKET,
     AUDIT_LOG,
+    BINARIES,
     BINARY,
     CONFIG,
     CONTAINERD_SOCKET,
+    GVISOR,
     NAME,
     NODE,
     NODE_ADDRESS,
@@ -71,24 +73,43 @@ CNI = {
 }
 
 # restrict_oom_score_adj: in a container or a small VM, root may not lower the score.
+# enable_unprivileged_*: older versions of containerd don't, so what needs it is to ask Kubernetes for it.
+# opt, nri: their files are the machine's, which another cluster there would share.
+# runtime_path: Debian's runc can bring an older shim, which is found first. Those of gVisor need not be there.
 CONTAINERD = f"""\
-version = 2
+version = 4
 root = "/var/lib/containerd"
 state = "/run/containerd"
-disabled_plugins = ["io.containerd.internal.v1.opt"]
-[grpc]
+disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.nri.v1.nri"]
+[plugins."io.containerd.server.v1.grpc"]
 address = "{CONTAINERD_SOCKET}"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{PAUSE_IMAGE}"
+[plugins."io.containerd.cri.v1.images".pinned_images]
+sandbox = "{PAUSE_IMAGE}"
+[plugins."io.containerd.cri.v1.runtime"]
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+enable_unprivileged_ports = false
+enable_unprivileged_icmp = false
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+runtime_path = "{BINARIES}/containerd-shim-runc-v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
 SystemdCgroup = false
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{GVISOR}]
+runtime_type = "io.containerd.runsc.v1"
+runtime_path = "{BINARIES}/containerd-shim-runsc-v1"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{GVISOR}.options]
+TypeUrl = "io.containerd.runsc.v1.options"
+ConfigPath = "{CONFIG}/runsc.toml"
+[plugins."io.containerd.cri.v1.runtime".cni]
+bin_dirs = ["/usr/lib/cni"]
 conf_dir = "{CONFIG}/cni"
+"""
+
+RUNSC = f"""\
+binary_name = "{BINARIES}/runsc"
+[runsc_config]
+platform = "systrap"
 """
 
 KUBELET = {
@@ -149,6 +170,7 @@ def write_configuration() -> None:
     write("kubelet.json", KUBELET)
     write("kube-proxy.json", KUBE_PROXY)
     (CONFIG / "containerd.toml").write_text(CONTAINERD)
+    (CONFIG / "runsc.toml").write_text(RUNSC)
     for user in ("kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy"):
         pki.write_kubeconfig(CONFIG / f"{user}.kubeconfig", user, API_PORT)
 
@@ -156,9 +178,8 @@ def write_configuration() -> None:
 def etcd() -> list[str]:
     peer = "http://127.0.0.1:2380"
     return [
-        "etcd",
+        str(BINARIES / "etcd"),
         "--data-dir=/var/lib/etcd",
-        "--max-snapshots=1",
         "--max-wals=1",
         f"--listen-client-urls={ETCD}",
         f"--advertise-client-urls={ETCD}",
@@ -170,7 +191,7 @@ def etcd() -> list[str]:
 
 
 def containerd() -> list[str]:
-    return ["containerd", f"--config={CONFIG}/containerd.toml"]
+    return [str(BINARIES / "containerd"), f"--config={CONFIG}/containerd.toml"]
 
 
 def apiserver() -> list[str]:

@@ -18,8 +18,9 @@ from commands import environment, output
 from console import Failure, say
 from layout import (
     API_PORT,
-    BINARY_STAMP,
+    BINARIES,
     CONTAINERD_SOCKET,
+    GVISOR,
     HASH,
     IMAGE_STAMP,
     KUBECONFIG,
@@ -30,6 +31,7 @@ from layout import (
     NODE_ADDRESS,
     NODE_BRIDGE,
     PAUSE_ARCHIVE,
+    PROGRAMS_STAMP,
     RUN,
     SANDBOX_ARCHIVE,
     SANDBOX_IMAGE,
@@ -126,7 +128,7 @@ def free_port() -> int:
 
 def ctr(*arguments: str) -> list[str]:
     """A command to our containerd, about the images and containers that Kubernetes sees."""
-    return inside(["ctr", "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io", *arguments])
+    return inside([str(BINARIES / "ctr"), "--address", str(CONTAINERD_SOCKET), "--namespace", "k8s.io", *arguments])
 
 
 def containerd_answers() -> bool:
@@ -193,6 +195,17 @@ def make_test_namespace(api: Api) -> None:
     )
 
 
+def make_gvisor_class(api: Api) -> None:
+    """Lets Pods run under gVisor: containerd has been configured for it, and its programs are built."""
+    body = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": GVISOR},
+        "handler": GVISOR,
+    }
+    api.create("/apis/node.k8s.io/v1/runtimeclasses", body)
+
+
 def smoke_pod() -> dict[str, Any]:
     return {
         "apiVersion": "v1",
@@ -253,7 +266,7 @@ def run_smoke_pod(api: Api) -> None:
     wait_until("the first Pod's end", lambda: not api.exists(pod), component="kubelet", limit=60)
 
 
-def start_everything(binary: str, image: str) -> None:
+def start_everything(programs: str, image: str) -> Api:
     began = time.monotonic()
 
     def step(text: str) -> None:
@@ -299,6 +312,7 @@ def start_everything(binary: str, image: str) -> None:
     run_smoke_pod(api)
     pki.write_kubeconfig(KUBECONFIG_INSIDE, "admin", API_PORT)
     pki.write_kubeconfig(KUBECONFIG, "admin", port)
-    BINARY_STAMP.write_text(binary)
+    PROGRAMS_STAMP.write_text(programs)
     # Last: without it, the cluster does not count as up.
     IMAGE_STAMP.write_text(image)
+    return api

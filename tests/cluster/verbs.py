@@ -16,24 +16,32 @@ from typing import NoReturn
 import cgroups
 import images
 import machine
+import programs
 from api import Api
 from commands import environment
 from console import Failure, say
 from layout import (
     BINARY,
-    BINARY_STAMP,
     CACHE,
     IMAGE_STAMP,
     KUBECONFIG,
     KUBECONFIG_INSIDE,
     LOCK,
     NAMESPACE,
+    PROGRAMS_STAMP,
     RUN,
     SANDBOX_ARCHIVE,
     STATE,
 )
 from processes import inside, outside, pid_of
-from startup import COMPONENTS, PORT_FILE, load_images, node_ready, start_everything
+from startup import (
+    COMPONENTS,
+    PORT_FILE,
+    load_images,
+    make_gvisor_class,
+    node_ready,
+    start_everything,
+)
 
 
 @contextlib.contextmanager
@@ -89,35 +97,41 @@ def clear_away() -> None:
         file.unlink(missing_ok=True)
 
 
-def up() -> int:
+def up(*, gvisor: bool) -> int:
     began = time.monotonic()
     machine.require_root()
     with lock():
-        if not BINARY.exists():
+        if not programs.are_built(*programs.ESSENTIAL):
             machine.require_go()  # before minutes go by
         machine.install("library", "cluster")
-        binary = machine.build_kubernetes()
+        built = programs.build_all(*programs.ESSENTIAL)
+        if gvisor:
+            programs.build(programs.GVISOR)
         images.build_pause()
         image = images.build_sandbox()
+        api = connect()
         found = complaints()
-        if not found and not machine.stamped(BINARY_STAMP, binary):
-            found = ["it runs another build of Kubernetes"]
-        if not found:
-            if not machine.stamped(IMAGE_STAMP, image):
-                say("the image has changed; importing it")
-                load_images(SANDBOX_ARCHIVE)
-                IMAGE_STAMP.write_text(image)
-            say(f"is up; kubeconfig: {KUBECONFIG}")
-            return 0
-        if cgroups.processes() or STATE.exists():
-            say(f"was not in order: {'; '.join(found)}. Starting anew")
-        clear_away()
-        try:
-            start_everything(binary, image)
-        except BaseException:
-            # The logs stay for whoever reads the message; the processes do not.
-            cgroups.kill_everything()
-            raise
+        if not found and not machine.stamped(PROGRAMS_STAMP, built):
+            found = ["it runs other builds of its programs"]
+        if found or api is None:
+            if cgroups.processes() or STATE.exists():
+                say(f"was not in order: {'; '.join(found)}. Starting anew")
+            clear_away()
+            try:
+                api = start_everything(built, image)
+            except BaseException:
+                # The logs stay for whoever reads the message; the processes do not.
+                cgroups.kill_everything()
+                raise
+        elif not machine.stamped(IMAGE_STAMP, image):
+            say("the image has changed; importing it")
+            load_images(SANDBOX_ARCHIVE)
+            IMAGE_STAMP.write_text(image)
+        if gvisor:
+            make_gvisor_class(api)
+    if not found:
+        say(f"is up; kubeconfig: {KUBECONFIG}")
+        return 0
     say(f"up after {time.monotonic() - began:.1f} s")
     say(f"kubeconfig: {KUBECONFIG} (namespace {NAMESPACE})")
     say("next: tests/cluster/cluster.py kubectl get pods | run COMMAND... | status | down")
@@ -211,13 +225,15 @@ def current(verb: str, command: list[str]) -> int:
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="cluster.py", description="A one-node Kubernetes in a network namespace.")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    parsers = {}
     for name, text in {
         "up": "start it, building what is missing; does nothing if it is up",
         "down": "end it, and leave nothing behind but what was built",
         "status": "say what runs; exit code 0 only if all is well",
         "install": "check Rust and Go, and install the Debian packages that the project needs",
     }.items():
-        verbs.add_parser(name, help=text)
+        parsers[name] = verbs.add_parser(name, help=text)
+    parsers["up"].add_argument("--gvisor", action="store_true", help="build gVisor too, and let Pods run under it")
     runner = verbs.add_parser("run", help="run a command in the cluster's network, or --outside")
     runner.add_argument("--outside", action="store_true", help="where only the API server answers")
     runner.add_argument("command", nargs=argparse.REMAINDER)
@@ -237,7 +253,7 @@ def main(arguments: list[str]) -> int:
         if current_cluster():
             return current(known.verb, command)
         if known.verb == "up":
-            return up()
+            return up(gvisor=known.gvisor)
         if known.verb == "down":
             return down()
         if known.verb == "status":

@@ -157,7 +157,7 @@ pub fn kubectl_with_input(args: &[&str], input: &str) -> String {
 
 /// Also for what tidies up after a test that failed, where another panic would hide all results.
 fn try_kubectl(args: &[&str], input: &str) -> std::io::Result<Output> {
-    let mut child = Command::new(repository().join("target/cluster/kubernetes"))
+    let mut child = Command::new(repository().join("target/cluster/programs/kubernetes"))
         .arg("kubectl")
         .args(args)
         .stdin(Stdio::piped())
