@@ -192,7 +192,8 @@ impl Link {
 /// What does not hold of the promises about a sandbox.
 fn broken(promises: Promises) -> impl Iterator<Item = &'static str> {
     [
-        (promises.first_process, "its guest is not process 1, so code in it can stop or forge what the guest does"),
+        (promises.first_process, "code in it can end its guest, and with it the sandbox"),
+        (promises.execute_only, "code in it may take over the program that lets another client in"),
         (promises.not_dumpable, "code in it can read and change its guest's memory"),
         (promises.fenced, "code in it can change its guest's resource limits"),
         (promises.descent, "processes of a command that left it may survive a kill"),
