@@ -95,7 +95,7 @@ pub(super) fn never_ran(reason: &NeverRan) -> Error {
         _ => "",
     };
     let text: String = reason.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    Error::new(ErrorKind::Command, format!("the command did not run: {text}{advice}"))
+    Error::new(ErrorKind::Command, format!("the command did not run: {text}{advice}")).with_errno(reason.errno)
 }
 
 fn invalid(what: &'static str) -> Error {
