@@ -7,6 +7,7 @@
 
 mod api;
 pub mod cipher;
+pub mod commands;
 pub mod connection;
 pub mod sftp;
 pub mod transport;
@@ -73,7 +74,7 @@ impl Server {
         &self.pod
     }
 
-    /// The command lines and subsystems that were asked for so far.
+    /// What was asked for on command channels so far, as JSON.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
