@@ -14,8 +14,9 @@ pub mod transport;
 pub mod wire;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -94,7 +95,8 @@ impl Drop for Server {
 pub fn client(set: impl FnOnce(Config) -> Config) -> Client {
     let scratch = Scratch::new();
     let (key, path) = (PKey::generate_ed25519().unwrap(), scratch.path("key"));
-    fs::write(&path, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+    file.write_all(&key.private_key_to_pem_pkcs8().unwrap()).unwrap();
     let kubeconfig = scratch.path("kubeconfig");
     api::write_kubeconfig(&kubeconfig);
     let config = Config::new()
