@@ -5,7 +5,9 @@
 mod common;
 mod sshd;
 
+use std::cell::Cell;
 use std::io;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, mpsc};
 use std::thread;
@@ -13,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::{Scratch, noise, unique};
 use openssl::pkey::PKey;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 use sandbox::{Error, ErrorKind, OutputStream, Result, Sandbox};
 use sandbox_protocol::{
     Cause, DetachedInfo, Ended, Expiry, Failure, FailureKind, Followed, FrameKind, Hello, NeverRan, Request, Resize,
@@ -463,7 +465,8 @@ fn a_login_that_is_refused() {
             client.send(Message::new(USERAUTH_FAILURE).string("publickey").byte(0))?;
         }
     })
-    .fails_all(ErrorKind::Authentication);
+    // The key can't be added to this Pod.
+    .fails_all(ErrorKind::NotFound);
 }
 
 #[test]
@@ -794,9 +797,8 @@ fn two_commands() {
 /// Nothing of the second one has been asked when its session turns out to be of no use, so it runs on another one.
 #[test]
 fn an_old_session_that_is_of_no_use() {
-    const ENDS: [fn(&mut Connection) -> io::Result<()>; 7] = [
+    const ENDS: [fn(&mut Connection) -> io::Result<()>; 6] = [
         |client| client.transport.end(),
-        |client| client.transport.reset(),
         |client| client.send(Message::new(DISCONNECT).u32(2).string("no more").string("")),
         |client| client.eof(),
         |client| client.close_channel(),
@@ -808,40 +810,63 @@ fn an_old_session_that_is_of_no_use() {
         },
     ];
     with_each(&ENDS, |end| {
-        let (ended, has_ended) = mpsc::channel();
-        let (ended, has_ended) = (Mutex::new(ended), Mutex::new(has_ended));
-        let (ended, has_ended) = (Arc::new(ended), Arc::new(has_ended));
-        let trial = run_with_pause(
-            move || has_ended.lock().recv_timeout(Duration::from_secs(30)).unwrap(),
-            move |client| {
-                client.open_commands()?;
-                client.run_one()?;
-                let result = end(client);
-                // It is on its way, or there is no way any more.
-                let _ = ended.lock().send(());
-                result?;
-                client.hold()
-            },
-        );
+        let idle = Arc::new(Idle::default());
+        let server_side = Arc::clone(&idle);
+        let server = Server::start(move |client: &mut Connection| {
+            client.open_commands()?;
+            client.run_one()?;
+            if server_side.has_reached(HAS_ENDED) {
+                return client.hold();
+            }
+            server_side.await_that(IS_IDLE)?;
+            end(client)?;
+            client.transport.await_delivery()?;
+            server_side.reach(HAS_ENDED);
+            client.hold()
+        });
+        IDLE.lock().push((server.name().to_owned(), idle));
+        let two: Operation = |sandbox, _| {
+            assert_eq!(sandbox.shell("one").arg(unique()).output()?.status.code(), Some(3));
+            let found = IDLE.lock().iter().find(|(name, _)| name == sandbox.name()).map(|(_, idle)| Arc::clone(idle));
+            let idle = found.unwrap();
+            idle.reach(IS_IDLE);
+            idle.await_that(HAS_ENDED).unwrap();
+            Ok(sandbox.shell("two").arg(unique()).output()?.status.code())
+        };
+        let commands = await_all(AFTER_LOGIN, begin(AFTER_LOGIN, &server, &[("two", two)]));
+        let trial = Trial { requests: server.requests(), commands, files: Vec::new() };
         assert_eq!(trial.requests.len(), 2);
         trial.ends_commands(Some(3));
     });
 }
 
-/// Runs two commands, and between them waits for `pause`.
-fn run_with_pause(pause: impl Fn() + Send + Sync + 'static, script: impl Script) -> Trial {
-    type Pause = Arc<dyn Fn() + Send + Sync>;
-    static PAUSES: Mutex<Vec<(String, Pause)>> = Mutex::new(Vec::new());
-    let server = Server::start(script);
-    PAUSES.lock().push((server.name().to_owned(), Arc::new(pause)));
-    let two: Operation = |sandbox, _| {
-        assert_eq!(sandbox.shell("one").arg(unique()).output()?.status.code(), Some(3));
-        let found = PAUSES.lock().iter().find(|(name, _)| name == sandbox.name()).map(|(_, pause)| Arc::clone(pause));
-        found.unwrap()();
-        Ok(sandbox.shell("two").arg(unique()).output()?.status.code())
-    };
-    let commands = await_all(AFTER_LOGIN, begin(AFTER_LOGIN, &server, &[("two", two)]));
-    Trial { requests: server.requests(), commands, files: Vec::new() }
+/// How far a client and a server have got with a session that is idle.
+#[derive(Default)]
+struct Idle {
+    reached: Mutex<u32>,
+    changed: Condvar,
+}
+
+const IS_IDLE: u32 = 1;
+const HAS_ENDED: u32 = 2;
+/// By the name of the server.
+static IDLE: Mutex<Vec<(String, Arc<Idle>)>> = Mutex::new(Vec::new());
+
+impl Idle {
+    fn reach(&self, stage: u32) {
+        *self.reached.lock() = stage;
+        self.changed.notify_all();
+    }
+
+    fn has_reached(&self, stage: u32) -> bool {
+        *self.reached.lock() >= stage
+    }
+
+    fn await_that(&self, stage: u32) -> io::Result<()> {
+        let mut reached = self.reached.lock();
+        let result = self.changed.wait_while_for(&mut reached, |reached| *reached < stage, Duration::from_secs(60));
+        if result.timed_out() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(()) }
+    }
 }
 
 #[test]
@@ -1169,11 +1194,8 @@ fn signals_end_commands() {
 
 #[test]
 fn a_result_and_a_cut() {
-    const CUTS: [fn(&mut Connection) -> io::Result<()>; 3] = [
-        |client| client.transport.end(),
-        |client| client.eof().and_then(|()| client.close_channel()),
-        |client| client.send(Message::new(DISCONNECT).u32(2).string("no more").string("")),
-    ];
+    const CUTS: [fn(&mut Connection) -> io::Result<()>; 2] =
+        [|client| client.transport.end(), |client| client.eof().and_then(|()| client.close_channel())];
     with_each(&CUTS, |cut| {
         Trial::of_commands(AFTER_LOGIN, move |client| {
             client.start()?;
@@ -1535,9 +1557,17 @@ fn a_receiver_that_has_enough() {
 
 #[test]
 fn an_interrupt() {
+    // Once the command runs.
     let command: Operation = |sandbox, _| {
-        let run = || sandbox.shell("work").arg(unique()).output();
-        Ok(sandbox::interruptible(|| true, run)?.status.code())
+        let has_output = Rc::new(Cell::new(false));
+        let is_interrupted = Rc::clone(&has_output);
+        let run = || {
+            sandbox.shell("work").arg(unique()).stream(|_, _| {
+                has_output.set(true);
+                Ok(())
+            })
+        };
+        Ok(sandbox::interruptible(move || is_interrupted.get(), run)?.code())
     };
     const ANSWERS: [(fn(&mut Connection) -> io::Result<()>, &str); 2] = [
         (|client| client.killed(Cause::Cancelled), "it and all its processes were killed"),
@@ -1626,8 +1656,10 @@ fn a_kill_of_a_child_that_nobody_reads() {
 
 #[test]
 fn floods_while_the_command_runs() {
-    let floods: [fn(&Connection) -> Message; 8] = [
+    let floods: [fn(&Connection) -> Message; 10] = [
         |_| ignore(),
+        |client| client.to_channel(CHANNEL_SUCCESS),
+        |client| client.request("what@example.org", true),
         |_| Message::new(DEBUG).byte(1).string([b'x'; 1000]).string(""),
         |_| Message::new(GLOBAL_REQUEST).string("keepalive@openssh.com").byte(1),
         |client| client.to_channel(CHANNEL_DATA).string(""),
@@ -1651,15 +1683,15 @@ fn what_nobody_asks_for_fills_no_memory() {
     static SENT: AtomicU64 = AtomicU64::new(0);
     let command: Operation = |sandbox, _| Ok(sandbox.shell("work").timeout(None).output()?.status.code());
     let floods: [fn(&Connection) -> Message; 5] = [
-        |client| client.to_channel(CHANNEL_SUCCESS),
-        |client| client.to_channel(CHANNEL_FAILURE),
+        |client| client.to_channel(CHANNEL_SUCCESS).raw(&[0; 20_000]),
+        |client| client.to_channel(CHANNEL_FAILURE).raw(&[0; 20_000]),
         |client| client.to_channel(CHANNEL_EXTENDED_DATA).u32(2).string(""),
-        |client| client.request("what@example.org", true),
+        |_| Message::new(IGNORE).string([b'x'; 20_000]),
         |_| Message::new(USERAUTH_BANNER).string([b'x'; 20_000]).string(""),
     ];
     for flood in floods {
         SENT.store(0, Ordering::Relaxed);
-        let trial = Trial::of_command(FLOOD, command, move |client| {
+        let trial = Trial::of_command(Limits { is_alone: true, ..AFTER_LOGIN }, command, move |client| {
             client.start()?;
             let message = flood(client);
             loop {
@@ -1854,10 +1886,11 @@ fn detached_commands_and_lost_connections() {
 fn detached_commands_and_results_of_other_requests() {
     let others = |client: &mut Connection| {
         client.open_commands()?;
-        client.await_request()?;
-        client.await_input_end()?;
-        client.result(&Response::Expiry(Expiry::default()))?;
-        client.hold()
+        loop {
+            client.await_request()?;
+            client.await_input_end()?;
+            client.result(&Response::Expiry(Expiry::default()))?;
+        }
     };
     with_detached(&[&ASK[..], &TELL].concat(), others, |name, outcome, _| {
         let kind = error(name, outcome).kind();
@@ -1865,10 +1898,11 @@ fn detached_commands_and_results_of_other_requests() {
     });
     let unknown = |client: &mut Connection| {
         client.open_commands()?;
-        client.await_request()?;
-        client.await_input_end()?;
-        client.frame(FrameKind::Result, "{\"result\":\"levitated\"}")?;
-        client.hold()
+        loop {
+            client.await_request()?;
+            client.await_input_end()?;
+            client.frame(FrameKind::Result, "{\"result\":\"levitated\"}")?;
+        }
     };
     with_detached(&[&ASK[..], &TELL].concat(), unknown, |name, outcome, _| {
         let kind = error(name, outcome).kind();
@@ -1916,9 +1950,10 @@ fn output_of_detached_commands() {
     let script = |say: Say| {
         move |client: &mut Connection| {
             client.open_commands()?;
-            client.await_request()?;
-            say(client)?;
-            client.hold()
+            loop {
+                client.await_request()?;
+                say(client)?;
+            }
         }
     };
     let operations = &ASK[3..5];

@@ -38,8 +38,8 @@ const CONFIRMATION: Duration = Duration::from_secs(5);
 /// What is kept of the output of a killed command though nobody has room for it, so that the result behind it can come: more than
 /// the window and the command's pipes hold.
 const LAST_OUTPUT: usize = 16 << 20;
-/// The most bytes of the connection that a byte of the channel takes, if it comes in a packet of its own.
-const PACKETS: u64 = 64;
+/// The bytes of the connection that a byte of the channel takes at most: 9 if each byte of output comes in a packet of its own.
+const PACKETS: u64 = 16;
 const NOTHING_ASKED: &str = "nothing was asked of the sandbox";
 
 /// One of the two output streams of a command.
@@ -253,7 +253,10 @@ impl<'s> Conversation<'s> {
             }
             let has_more = self.take_input(streams)?;
             let arrivals = self.session.arrivals();
-            let all_sent = self.flush(deadline).map_err(lost)?;
+            let all_sent = match self.flush(deadline) {
+                Ok(all_sent) => all_sent,
+                Err(stop) => return self.receive_the_rest(streams).unwrap_or_else(|| Err(lost(stop))),
+            };
             let read = self.receive(streams, deadline)?;
             if let Some(response) = self.reply.response.take() {
                 return self.complete(response);
@@ -263,8 +266,7 @@ impl<'s> Conversation<'s> {
             if read == Read::Some || (has_more && all_sent) || self.session.arrivals() != arrivals {
                 continue;
             }
-            let takes_input = all_sent && !self.input_ended && self.reply.credit > 0;
-            let descriptors = streams.descriptors(takes_input);
+            let descriptors = streams.descriptors(all_sent && !self.input_ended);
             match read {
                 // The caller has no room: what comes from the guest must wait for that, unless it is room for what we send.
                 Read::NoRoom if all_sent => {
@@ -296,7 +298,7 @@ impl<'s> Conversation<'s> {
 
     /// Makes a frame of the next input, if the guest takes it and the last one is sent. True if it did: there may be more.
     fn take_input(&mut self, streams: &mut impl Streams) -> Result<bool> {
-        if self.input_ended || !self.commands.outgoing.is_empty() || self.reply.credit == 0 {
+        if self.input_ended || !self.commands.outgoing.is_empty() {
             return Ok(false);
         }
         let room = self.reply.credit.min(INPUT_PIECE);
@@ -307,6 +309,8 @@ impl<'s> Conversation<'s> {
                 self.commands.push(FrameKind::StdinEof, &[])?;
                 return Ok(false);
             }
+            // The end of the input takes no credit, so it is looked for all the same.
+            Input::Bytes(_) if room == 0 => return Ok(false),
             Input::Bytes(bytes) => {
                 let piece = &bytes[..bytes.len().min(room)];
                 self.commands.outgoing.extend_from_slice(&header(FrameKind::Stdin, piece.len() as u32));
@@ -334,6 +338,19 @@ impl<'s> Conversation<'s> {
             }
         }
         self.decode(streams)
+    }
+
+    /// The result, if it had come before the connection was lost: the guest need not wait until all of the input is sent.
+    fn receive_the_rest(&mut self, streams: &mut impl Streams) -> Option<Result<Response>> {
+        self.reply.last_output.get_or_insert(LAST_OUTPUT);
+        self.session.mark_unusable();
+        // Nothing is taken off the socket any more, only what libssh2 has.
+        while self.receive(streams, Deadline::after(Some(Duration::ZERO))).is_ok_and(|read| read == Read::Some) {
+            if let Some(response) = self.reply.response.take() {
+                return Some(self.complete(response));
+            }
+        }
+        None
     }
 
     fn decode(&mut self, streams: &mut impl Streams) -> Result<Read> {
