@@ -1613,43 +1613,107 @@ fn what_a_child_is_told() {
     .ends_commands(None);
 }
 
-/// A child whose output nobody reads can be killed all the same.
-#[test]
-fn a_kill_of_a_child_that_nobody_reads() {
-    let command: Operation = |sandbox, _| {
-        let mut child = sandbox.shell("work").spawn()?;
-        // Its streams are full by then.
-        let mut first = [0; 5];
-        io::Read::read_exact(&mut child.stderr.take().unwrap(), &mut first).unwrap();
-        child.kill()?;
-        // The streams are still there, and still full.
-        Ok(child.wait_shared()?.code())
-    };
-    Trial::of_command(AFTER_LOGIN, command, |client| {
-        client.start()?;
-        client.stderr("ready")?;
-        let mut sent = 0;
-        // As much as it takes.
-        loop {
-            while client.room().is_some_and(|room| *room > 40_000) {
-                client.stdout([b'x'; 30_000])?;
-                sent += 30_000;
-            }
-            match client.take_frame()? {
-                Some(Frame::Cancel) => break,
-                Some(_) => {}
-                None => {
-                    if let Event::Data(bytes) = client.next()? {
-                        client.keep(&bytes);
-                    }
+/// Starts a child and reads its standard error only: it is told there when the other stream is full.
+fn spawn_unread(sandbox: &Sandbox) -> Result<sandbox::Child> {
+    let mut child = sandbox.shell("work").spawn()?;
+    let mut ready = [0; 5];
+    io::Read::read_exact(&mut child.stderr.take().unwrap(), &mut ready).unwrap();
+    Ok(child)
+}
+
+/// Sends output until nobody takes any more, and what comes meanwhile until something is wanted. Returns how much that was.
+fn fill_up(client: &mut Connection, is_wanted: impl Fn(&Frame) -> bool) -> io::Result<usize> {
+    client.stderr("ready")?;
+    let mut sent = 0;
+    loop {
+        while client.room().is_some_and(|room| *room > 40_000) {
+            client.stdout([b'x'; 30_000])?;
+            sent += 30_000;
+        }
+        match client.take_frame()? {
+            Some(frame) if is_wanted(&frame) => return Ok(sent),
+            Some(_) => {}
+            None => {
+                if let Event::Data(bytes) = client.next()? {
+                    client.keep(&bytes);
                 }
             }
         }
-        assert!(sent > 2 << 20);
+    }
+}
+
+/// A child whose output nobody reads can be killed all the same, and has its end.
+#[test]
+fn a_kill_of_a_child_that_nobody_reads() {
+    let command: Operation = |sandbox, _| {
+        let child = spawn_unread(sandbox)?;
+        child.kill()?;
+        // The stream is still there, and still full.
+        let status = child.wait_shared()?;
+        let mut all = Vec::new();
+        io::Read::read_to_end(&mut child.stdout.as_ref().unwrap(), &mut all).unwrap();
+        assert!(all.len() > 2 << 20 && all.len() % 30_000 == 4, "{} bytes", all.len());
+        Ok(status.code())
+    };
+    Trial::of_command(AFTER_LOGIN, command, |client| {
+        client.start()?;
+        fill_up(client, |frame| *frame == Frame::Cancel)?;
+        client.exited()?;
+        client.stdout("last")?;
         client.killed(Cause::Cancelled)?;
         client.hold()
     })
     .ends_commands(None);
+}
+
+/// One whose time is over, too. What nobody reads by then is not waited for where the guest does not say that it is the last.
+#[test]
+fn the_time_of_a_child_that_nobody_reads() {
+    let command: Operation = |sandbox, _| Ok(spawn_unread(sandbox)?.wait_shared()?.code());
+    for (says_so, text) in [(true, "it and all its processes were killed"), (false, "did not confirm")] {
+        Trial::of_command(EXPIRES, command, move |client| {
+            client.start()?;
+            fill_up(client, |frame| *frame == Frame::Cancel)?;
+            if says_so {
+                client.exited()?;
+            }
+            client.killed(Cause::Cancelled)?;
+            client.hold()
+        })
+        .fails_commands(ErrorKind::TimedOut)
+        .says(text);
+    }
+}
+
+/// An end that is none keeps nobody busy, and fills no memory.
+#[test]
+fn an_end_that_is_none() {
+    let command: Operation = |sandbox, _| Ok(spawn_unread(sandbox)?.wait_shared()?.code());
+    Trial::of_command(Limits { is_alone: true, ..AFTER_LOGIN }, command, |client| {
+        client.start()?;
+        client.exited()?;
+        fill_up(client, |_| false).map(drop)
+    })
+    .fails_commands(ErrorKind::OutcomeUnknown)
+    .says("output without end");
+    // One of another command, or that does not keep its form.
+    Trial::of_commands(AFTER_LOGIN, |client| {
+        client.start()?;
+        for message in [
+            client.request("exit-status", false).u32(77),
+            client.request("exit-status", false),
+            client.request("exit-status", false).raw(&[0; 3]),
+            client.request("exit-signal", false).u32(u32::MAX),
+            client.request("exit-signal", false).string("KILL").byte(0).string("").string(""),
+        ] {
+            client.send(message)?;
+        }
+        client.stdout("out")?;
+        client.await_input_end()?;
+        client.ended(3)?;
+        client.hold()
+    })
+    .ends_commands(Some(3));
 }
 
 // Floods.
@@ -1914,7 +1978,7 @@ fn detached_commands_and_results_of_other_requests() {
 fn detached_commands_that_are_refused() {
     use FailureKind::{Cancelled, Conflict, NotFound, Other};
     let kinds = [
-        (NotFound, ErrorKind::NotFound),
+        (NotFound, ErrorKind::DetachedNotFound),
         (Conflict, ErrorKind::Conflict),
         (Cancelled, ErrorKind::Command),
         (Other, ErrorKind::Command),

@@ -428,7 +428,7 @@ fn is_gone(ended: &Ended) -> bool {
 /// The error of a request that the guest could not carry out.
 fn failed(failure: &Failure) -> Error {
     let kind = match failure.kind {
-        FailureKind::NotFound => ErrorKind::NotFound,
+        FailureKind::NotFound => ErrorKind::DetachedNotFound,
         FailureKind::Conflict => ErrorKind::Conflict,
         FailureKind::Invalid => ErrorKind::InvalidArgument,
         // Nobody here has cancelled it, or that would be the error.
@@ -436,7 +436,7 @@ fn failed(failure: &Failure) -> Error {
             ErrorKind::Command
         }
     };
-    Error::new(kind, text::shown(&failure.message))
+    Error::new(kind, text::shown(&failure.message)).with_errno(failure.errno.unwrap_or(0))
 }
 
 impl fmt::Debug for Command {

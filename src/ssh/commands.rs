@@ -15,7 +15,7 @@ use super::raw::{Channel, Failure};
 use super::session::{DriveError, Session, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fd::{self, Awaited};
+use crate::fd::Awaited;
 use crate::text;
 
 /// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
@@ -30,14 +30,12 @@ const READ_BUFFER: usize = 64 << 10;
 const SMALL: usize = 4 << 10;
 /// The standard input that one frame carries at most.
 const INPUT_PIECE: usize = 128 << 10;
-/// The longest single wait for the caller's side; the loop around it looks at the deadline again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes milliseconds
 /// where the machine has time.
 const CONFIRMATION: Duration = Duration::from_secs(5);
-/// What is kept of the output of a killed command though nobody has room for it, so that the result behind it can come: more than
-/// the window and the command's pipes hold.
-const LAST_OUTPUT: usize = 16 << 20;
+/// What a command has written before its end may come after the guest said that it has ended: a window of it is here and not read
+/// yet, another may be on its way, and the guest has what was in the pipes. More than this is no end.
+const MOST_WINDOWS_AFTER_END: u64 = 4;
 /// The bytes of the connection that a byte of the channel takes at most: 9 if each byte of output comes in a packet of its own.
 const PACKETS: u64 = 16;
 const NOTHING_ASKED: &str = "nothing was asked of the sandbox";
@@ -128,7 +126,7 @@ fn open(session: &Session, deadline: Deadline) -> Result<CommandChannel> {
     session
         .drive(deadline, "the command channel", |_| channel.subsystem(COMMAND_SUBSYSTEM))
         .map_err(|stop| refused(stop, "the SSH server runs no commands for this library"))?;
-    Ok(CommandChannel::new(channel))
+    Ok(CommandChannel::new(channel, window))
 }
 
 /// How a request ended.
@@ -251,7 +249,7 @@ impl<'s> Conversation<'s> {
             while let Some(control) = streams.control_request() {
                 self.obey(&control)?;
             }
-            let has_more = self.take_input(streams)?;
+            let has_taken = self.take_input(streams)?;
             let arrivals = self.session.arrivals();
             let all_sent = match self.flush(deadline) {
                 Ok(all_sent) => all_sent,
@@ -262,25 +260,37 @@ impl<'s> Conversation<'s> {
                 return self.complete(response);
             }
             deadline.check("the command")?;
-            // Input that is there already wakes nobody.
-            if read == Read::Some || (has_more && all_sent) || self.session.arrivals() != arrivals {
+            // After the input that was sent there may be more of it, or its end.
+            if read == Read::Some || self.session.arrivals() != arrivals || has_taken && all_sent {
                 continue;
             }
             let descriptors = streams.descriptors(all_sent && !self.input_ended);
-            match read {
-                // The caller has no room: what comes from the guest must wait for that, unless it is room for what we send.
-                Read::NoRoom if all_sent => {
-                    fd::poll(&descriptors, deadline.next_check().remaining_ms(LONGEST_WAIT));
-                }
-                _ => self.session.wait_for_traffic(&descriptors, deadline),
+            if read == Read::NoRoom && self.has_ended(deadline)? {
+                // The caller may never make room, and waits for the end.
+                self.read_without_room();
+                continue;
             }
+            self.session.wait_for_traffic(&descriptors, deadline);
         }
+    }
+
+    /// Whether the guest says that the command's main process has ended, though there is output before the result.
+    fn has_ended(&self, deadline: Deadline) -> Result<bool> {
+        let channel = &self.commands.channel;
+        self.session.attempt(deadline, "the sandbox", || channel.take_in()).map_err(lost)?;
+        Ok(self.reply.id.is_some_and(|id| channel.exit_status() == id as u32))
+    }
+
+    /// From now on, output is handed on though nobody has room for it.
+    fn read_without_room(&mut self) {
+        let most = MOST_WINDOWS_AFTER_END * u64::from(self.commands.window);
+        self.reply.last_words.get_or_insert(most);
     }
 
     fn obey(&mut self, control: &ControlRequest) -> Result<()> {
         match control {
             ControlRequest::Signal(name) => self.commands.push(FrameKind::Signal, name.as_bytes()),
-            ControlRequest::Kill => self.kill(),
+            ControlRequest::Kill => self.commands.push(FrameKind::Cancel, &[]),
             ControlRequest::Resize(Size { columns, rows }) => {
                 let size = Resize { columns: *columns, rows: *rows };
                 let text = serde_json::to_vec(&size)
@@ -290,13 +300,7 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Asks for the end of the request, whose result comes even if nobody has room for the output before it.
-    fn kill(&mut self) -> Result<()> {
-        self.reply.last_output.get_or_insert(LAST_OUTPUT);
-        self.commands.push(FrameKind::Cancel, &[])
-    }
-
-    /// Makes a frame of the next input, if the guest takes it and the last one is sent. True if it did: there may be more.
+    /// Makes a frame of the next input, if the guest takes it and the last one is sent. True if there was any.
     fn take_input(&mut self, streams: &mut impl Streams) -> Result<bool> {
         if self.input_ended || !self.commands.outgoing.is_empty() {
             return Ok(false);
@@ -306,8 +310,7 @@ impl<'s> Conversation<'s> {
             Input::Later => return Ok(false),
             Input::End => {
                 self.input_ended = true;
-                self.commands.push(FrameKind::StdinEof, &[])?;
-                return Ok(false);
+                return self.commands.push(FrameKind::StdinEof, &[]).map(|()| true);
             }
             // The end of the input takes no credit, so it is looked for all the same.
             Input::Bytes(_) if room == 0 => return Ok(false),
@@ -342,7 +345,7 @@ impl<'s> Conversation<'s> {
 
     /// The result, if it had come before the connection was lost: the guest need not wait until all of the input is sent.
     fn receive_the_rest(&mut self, streams: &mut impl Streams) -> Option<Result<Response>> {
-        self.reply.last_output.get_or_insert(LAST_OUTPUT);
+        self.read_without_room();
         self.session.mark_unusable();
         // Nothing is taken off the socket any more, only what libssh2 has.
         while self.receive(streams, Deadline::after(Some(Duration::ZERO))).is_ok_and(|read| read == Read::Some) {
@@ -358,12 +361,12 @@ impl<'s> Conversation<'s> {
         let mut input = &buffer[*start..*end];
         while self.reply.response.is_none() {
             let has_room = streams.has_room(StreamId::Stdout)? && streams.has_room(StreamId::Stderr)?;
-            if !has_room && !streams.is_stopped() && self.reply.last_output.is_none() {
+            if !has_room && !streams.is_stopped() && self.reply.last_words.is_none() {
                 *start = *end - input.len();
                 return Ok(Read::NoRoom);
             }
             let Some(piece) = decoder.next(&mut input).map_err(|e| protocol_error(&e.to_string()))? else { break };
-            if let Err(e) = self.reply.take(piece, streams, has_room) {
+            if let Err(e) = self.reply.take(piece, streams) {
                 *start = *end - input.len();
                 return Err(e);
             }
@@ -394,7 +397,7 @@ impl<'s> Conversation<'s> {
     fn cancel(&mut self, streams: &mut impl Streams) -> Result<Response> {
         let deadline = Deadline::after(Some(CONFIRMATION));
         self.input_ended = true;
-        self.kill()?;
+        self.commands.push(FrameKind::Cancel, &[])?;
         self.converse(&mut Last { streams }, deadline)
     }
 }
@@ -414,12 +417,13 @@ fn has_input(request: &Request) -> bool {
 struct Reply {
     /// The request runs a command, which starts before anything else comes of it.
     is_run: bool,
-    has_started: bool,
+    /// The command's number, once it has started.
+    id: Option<u64>,
     received: [u64; 2],
     /// Bytes of standard input that the guest takes now.
     credit: usize,
-    /// Once the end was asked for: how many bytes more of the output are kept for which nobody has room.
-    last_output: Option<usize>,
+    /// The main process has ended: how many bytes of output may follow.
+    last_words: Option<u64>,
     response: Option<Response>,
 }
 
@@ -428,24 +432,24 @@ impl Reply {
         let is_run = matches!(request, Request::Run(_));
         Self {
             is_run,
-            has_started: false,
+            id: None,
             received: [0; 2],
             credit: STDIN_WINDOW,
-            last_output: None,
+            last_words: None,
             response: None,
         }
     }
 
-    fn take(&mut self, piece: Piece<'_>, streams: &mut impl Streams, has_room: bool) -> Result<()> {
+    fn take(&mut self, piece: Piece<'_>, streams: &mut impl Streams) -> Result<()> {
         match piece {
-            Piece::Bytes(FrameKind::Stdout, bytes) => self.take_output(StreamId::Stdout, bytes, streams, has_room),
-            Piece::Bytes(FrameKind::Stderr, bytes) => self.take_output(StreamId::Stderr, bytes, streams, has_room),
+            Piece::Bytes(FrameKind::Stdout, bytes) => self.take_output(StreamId::Stdout, bytes, streams),
+            Piece::Bytes(FrameKind::Stderr, bytes) => self.take_output(StreamId::Stderr, bytes, streams),
             Piece::Frame(FrameKind::Started, text) => {
-                if !self.is_run || self.has_started {
+                if !self.is_run || self.id.is_some() {
                     return Err(protocol_error("a start of nothing"));
                 }
-                let started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
-                self.has_started = true;
+                let started: Started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
+                self.id = Some(started.id);
                 streams.started(&started);
                 Ok(())
             }
@@ -463,22 +467,14 @@ impl Reply {
         }
     }
 
-    fn take_output(
-        &mut self,
-        stream: StreamId,
-        bytes: &[u8],
-        streams: &mut impl Streams,
-        has_room: bool,
-    ) -> Result<()> {
-        if self.is_run && !self.has_started {
+    fn take_output(&mut self, stream: StreamId, bytes: &[u8], streams: &mut impl Streams) -> Result<()> {
+        if self.is_run && self.id.is_none() {
             return Err(protocol_error("output of a command that has not started"));
         }
         self.received[stream as usize] += bytes.len() as u64;
-        if let Some(left) = self.last_output.as_mut().filter(|_| !has_room) {
-            match left.checked_sub(bytes.len()) {
-                Some(rest) => *left = rest,
-                None => return Ok(()),
-            }
+        if let Some(left) = &mut self.last_words {
+            let after = left.checked_sub(bytes.len() as u64);
+            *left = after.ok_or_else(|| protocol_error("output without end follows the end of the command"))?;
         }
         streams.output(stream, bytes)
     }
@@ -488,10 +484,10 @@ impl Reply {
         match response {
             // What keeps a command may be killed before it says that the command has started.
             Response::Ended(Ended { status: Status::Lost, .. }) => {}
-            Response::Ended(_) if self.is_run && !self.has_started => {
+            Response::Ended(_) if self.is_run && self.id.is_none() => {
                 return Err(protocol_error("the end of a command that has not started"));
             }
-            Response::NeverRan(_) | Response::Failed(_) if self.has_started => {
+            Response::NeverRan(_) | Response::Failed(_) if self.id.is_some() => {
                 return Err(protocol_error("the refusal of a command that has started"));
             }
             _ => {}

@@ -28,6 +28,8 @@ pub struct Frames {
     /// What is not decoded yet.
     pub(super) input: Vec<u8>,
     takes_input: bool,
+    /// The number of the command.
+    id: u32,
     sent: [u64; 2],
 }
 
@@ -87,6 +89,7 @@ impl Connection {
         let frame = self.commands.next()?;
         if let Some(Frame::Request(request)) = &frame {
             self.commands.sent = [0; 2];
+            self.commands.id += 1;
             self.commands.takes_input = match &**request {
                 Request::Run(run) => run.terminal.is_some() || run.stdin == Input::Frames,
                 Request::DetachedStart(start) => start.run.stdin == Input::Frames,
@@ -144,7 +147,7 @@ impl Connection {
     }
 
     pub fn started(&mut self) -> io::Result<()> {
-        let started = Started { id: 7, pid: 77 };
+        let started = Started { id: self.commands.id.into(), pid: 77 };
         self.frame(FrameKind::Started, serde_json::to_vec(&started)?)
     }
 
@@ -164,6 +167,11 @@ impl Connection {
 
     pub fn result(&mut self, response: &Response) -> io::Result<()> {
         self.frame(FrameKind::Result, serde_json::to_vec(response)?)
+    }
+
+    /// Says beside the frames that the command's main process has ended.
+    pub fn exited(&mut self) -> io::Result<()> {
+        self.send(self.request("exit-status", false).u32(self.commands.id))
     }
 
     /// The command has exited with this code.
