@@ -84,12 +84,11 @@ impl Transfer<'_> {
         let first_mode = if self.resume { mode | 0o600 } else { mode };
         let begun =
             files.start_request(deadline, path, Repeat::Harmless, |client| client.open(part, how, first_mode, path));
-        let (mut lease, opened) = begun.map_err(|e| {
+        let (mut lease, opened) = begun.inspect_err(|e| {
             if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut | ErrorKind::Cancelled)
             {
-                files.remove_part(part, &e);
+                files.remove_part(part, e);
             }
-            e
         })?;
         let filled = Client::new(&mut lease, deadline)
             .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, part, remote));
