@@ -51,6 +51,10 @@
  * The end. A program may end while calls of other threads or an sbx_child are under way. Only if it has used OpenSSL itself, before
  * its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
  *
+ * Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A program must
+ * close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
+ * write into what is opened next.
+ *
  * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
  *
  * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
@@ -880,6 +884,11 @@ sbx_status sbx_client_new(const sbx_config *config,
  * The namespace of this client's sandboxes.
  */
 const char *sbx_client_namespace(const sbx_client *client);
+
+/**
+ * How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0 for NULL.
+ */
+size_t sbx_client_max_sessions(const sbx_client *client);
 
 /**
  * How many HTTP requests this client has sent to the Kubernetes API server; 0 for NULL.

@@ -130,6 +130,27 @@ impl Verdict {
     }
 }
 
+impl Cause {
+    /// Whether it is the end of a sandbox that ran.
+    pub(crate) fn is_final(self) -> bool {
+        match self {
+            Self::Exited
+            | Self::OutOfMemory
+            | Self::Evicted
+            | Self::DeadlineExceeded
+            | Self::Expired
+            | Self::Deleted
+            | Self::NodeLost => true,
+            Self::ImagePull
+            | Self::Unschedulable
+            | Self::Quota
+            | Self::Rejected
+            | Self::Configuration
+            | Self::Pending => false,
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.reason.as_str(), self.message.as_str()) {
@@ -233,7 +254,13 @@ impl Error {
     /// # }
     /// ```
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Quota)
+        // A sandbox that has ended does not come back.
+        let has_ended = self.verdict().is_some_and(|verdict| verdict.cause.is_final());
+        let may_pass = matches!(
+            self.0.kind,
+            ErrorKind::Unavailable | ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Quota
+        );
+        may_pass && !has_ended
     }
 
     /// Names the operation, unless a deeper layer has done so.

@@ -29,12 +29,14 @@ type Detached struct {
 	handle  *handle[*C.sbx_detached]
 	key     string
 	sandbox string
+	turns   *turns
 }
 
 // Detached is the command that [Cmd.Detach] started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
 // whether there is one. [ErrInvalidArgument] if this can't be a key.
 func (s *Sandbox) Detached(key string) (*Detached, error) {
-	op := s.operation("detached command", key)
+	op := s.order("detached command")
+	op.texts = []string{key}
 	return newDetached(s, context.Background(), op, s.handle, func(sandbox *C.sbx_sandbox, detached **C.sbx_detached,
 		err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_detached(sandbox, text(key), detached, err)
@@ -51,11 +53,11 @@ func newDetached[P comparable](s *Sandbox, ctx context.Context, op operation, fr
 	if err != nil {
 		return nil, err
 	}
-	return &Detached{newHandle(detached, free), C.GoString(C.sbx_detached_key(detached)), s.name}, nil
+	return &Detached{newHandle(detached, free), C.GoString(C.sbx_detached_key(detached)), s.name, s.turns}, nil
 }
 
 func (d *Detached) operation(texts ...string) operation {
-	return operation{name: "detached command", sandbox: d.sandbox, texts: texts}
+	return operation{"detached command", d.sandbox, texts, d.turns}
 }
 
 // Close frees the handle. The command runs on, and is found again under its key. It always returns nil, and is there for io.Closer.

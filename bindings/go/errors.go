@@ -289,6 +289,8 @@ type operation struct {
 	sandbox string
 	// What goes to C as text, where a NUL would end it.
 	texts []string
+	// Whose turn it needs; nil for what needs no SSH session, or has it.
+	turns *turns
 }
 
 func (o operation) fail(kind Kind, message string, causes ...error) *Error {

@@ -841,6 +841,7 @@ public:
         config.set_idle_timeout(1500ms).set_max_sessions(2).set_log(sandbox::log_level::error).set("log", "off");
         sandbox::config().set_kubeconfig("kubeconfig").set_context("context");
         const sandbox::client client(config);
+        CHECK(client.max_sessions() == 2);
         sandbox::spec spec;
         spec.set_name(unique("settings-cpp")).set_image(box().info().image()).set_env("A", "b").set_label("a", "b");
         spec.set_annotation("a", "b").set_cpu("1").set_cpu_request("10m").set_memory("512Mi").set_memory_request(

@@ -887,6 +887,7 @@ def settings() -> None:
     )
     with sandbox.Client(whole) as configured:
         assert configured.namespace == client.namespace and configured.ssh_port("unknown") == 2222
+        assert configured.max_sessions == 3
     for name, value in (
         ("context", "no-such-context"),
         ("ssh_key", "/no/such/key"),

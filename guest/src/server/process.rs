@@ -132,7 +132,8 @@ impl Process {
             Ok(mut running) => {
                 link.context.shared.started(&running, link.context);
                 let input = if self.has_terminal {
-                    self.stdout = OutputEnd::terminal(running.terminal.take());
+                    self.stdout =
+                        OutputEnd::terminal(running.terminal.as_ref().and_then(|master| master.try_clone().ok()));
                     let master = self.stdout.duplicate();
                     InputEnd::other(master)
                 } else {

@@ -1,7 +1,8 @@
 //! What is printed: results on standard output, failures on standard error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -9,6 +10,8 @@ use sandbox::Error;
 use serde_json::{Value, json};
 use signal_hook::consts::SIGPIPE;
 use signal_hook::low_level::emulate_default_handler;
+
+use crate::stream::write_all;
 
 /// Why this program ends without having done what it was told.
 pub(crate) struct Failure {
@@ -76,13 +79,12 @@ pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
 }
 
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::from)
+    write_all(io::stdout().lock().as_fd(), bytes).map_err(Failure::from)
 }
 
 /// A line on standard error; there is nobody to tell if that can't be written.
 pub(crate) fn complain(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = write_all(io::stderr().lock().as_fd(), format!("{text}\n").as_bytes());
 }
 
 /// Text that does nothing to a terminal: names and messages may come from a sandbox.

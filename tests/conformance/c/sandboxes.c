@@ -408,6 +408,7 @@ void settings(void) {
     sbx_client *elsewhere = new_client(config);
     CHECK(strcmp(sbx_client_namespace(elsewhere), "elsewhere") == 0);
     CHECK(sbx_client_ssh_port(elsewhere, "unknown") == 2222);
+    CHECK(sbx_client_max_sessions(elsewhere) == 4 && sbx_client_max_sessions(NULL) == 0);
     sbx_client_free(elsewhere);
 
     config = new_config("");

@@ -355,6 +355,7 @@ func settings(w *world) {
 	defer client.Close()
 	equal(client.Namespace(), "elsewhere")
 	equal(client.SSHPort("any"), 2222)
+	equal(client.MaxSessions(), 4)
 	spec := &sandbox.Spec{
 		Name: "a", Image: "image:1", Env: map[string]string{"A": "b"}, Labels: map[string]string{"a": "b"},
 		Annotations: map[string]string{"a": "b"}, CPU: "1", CPURequest: "1", Memory: "1Gi", MemoryRequest: "1Gi", Disk: "1Gi",

@@ -277,6 +277,7 @@ sbx_child_resize: Callable[..., None] = _declared("sbx_child_resize", None, c_vo
 sbx_child_free: Callable[..., None] = _declared("sbx_child_free", None, c_void_p)
 sbx_client_new: Callable[..., int] = _declared("sbx_client_new", c_int32, c_void_p, c_void_p, c_void_p)
 sbx_client_namespace: Callable[..., Optional[bytes]] = _declared("sbx_client_namespace", c_char_p, c_void_p)
+sbx_client_max_sessions: Callable[..., int] = _declared("sbx_client_max_sessions", c_size_t, c_void_p)
 sbx_client_api_requests: Callable[..., int] = _declared("sbx_client_api_requests", c_uint64, c_void_p)
 sbx_client_create: Callable[..., int] = _declared("sbx_client_create", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
 sbx_client_attach: Callable[..., int] = _declared("sbx_client_attach", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)

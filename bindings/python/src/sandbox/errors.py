@@ -322,6 +322,17 @@ def made(kind: ErrorKind, message: str, subject: "type[SandboxError]" = SandboxE
     return _made(kind, subject, message, {"kind": kind})
 
 
+def beside(raised: BaseException, failure: SandboxError) -> None:
+    """Tells of a failure that came while another exception was on its way: as a note of that, or as its context in a
+    Python that has no notes.
+    """
+    if hasattr(raised, "add_note"):
+        raised.add_note(f"Then this failed too: {failure}")
+    elif raised.__context__ is None:
+        failure.__context__ = None
+        raised.__context__ = failure
+
+
 def taken(error: Any, subject: "type[SandboxError]") -> SandboxError:
     """The exception for an error of the library."""
     kind = ErrorKind(abi.sbx_error_status(error))

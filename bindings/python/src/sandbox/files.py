@@ -16,6 +16,7 @@ from . import _abi as abi
 from . import errors, machine
 from ._abi import FileKind, Open
 from ._border import Handle, call, decoded, encoded, interruptible, make, ranged
+from ._streams import Random, Raw, Reader, Text, Writer
 from ._types import (
     OpenBinaryMode,
     OpenBinaryModeReading,
@@ -63,7 +64,7 @@ class DirEntry:
     stat: FileStat
 
 
-class SandboxFile(io.RawIOBase):
+class SandboxFile(Raw):
     """An open file of a sandbox, without a buffer; SandboxPath.open(buffering=0) gives it, and `raw` of a buffered file
     is one.
 
@@ -82,8 +83,11 @@ class SandboxFile(io.RawIOBase):
         file = self._file
         if file is None:
             raise ValueError("I/O operation on closed file")
-        file.check_process()
+        file.check()
         return file
+
+    def _is_of_parent(self) -> bool:
+        return self._file is not None and self._file.is_of_parent
 
     def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
         try:
@@ -134,6 +138,8 @@ class SandboxFile(io.RawIOBase):
         """Writes all of it at the position, or at the file's end if it is open for that, and returns how many bytes
         that are.
         """
+        if self._is_forsaken:
+            return len(bytes(data))
         self._open()
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
@@ -170,7 +176,7 @@ class SandboxFile(io.RawIOBase):
         """Closes it, and raises what could not be written: some file systems report it only then."""
         file, self._file = self._file, None
         super().close()
-        if file is not None and not file.is_of_parent:
+        if file and not file.is_of_parent:
             try:
                 interruptible(call, abi.sbx_file_close, file, subject=FileTransferError)
             except errors.ClosedError:
@@ -381,14 +387,11 @@ class SandboxPath:
         if buffering == 0:
             return raw
         size = BUFFER if buffering < 2 else buffering
-        buffered: Any
-        if "+" in mode:
-            buffered = io.BufferedRandom(raw, size)
-        else:
-            buffered = io.BufferedReader(raw, size) if kinds[0] == "r" else io.BufferedWriter(raw, size)
+        kind: Any = Random if "+" in mode else Reader if kinds[0] == "r" else Writer
+        buffered = kind(raw, size)
         if binary:
             return buffered
-        return io.TextIOWrapper(buffered, encoding or "utf-8", errors, newline, line_buffering=buffering == 1)
+        return Text(buffered, encoding or "utf-8", errors, newline, line_buffering=buffering == 1)
 
     def stat(self, *, follow_symlinks: bool = True) -> FileStat:
         """What is known about the file."""
