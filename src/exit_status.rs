@@ -30,7 +30,8 @@ impl ExitStatus {
             protocol::Status::Signal(name) => Ok(Self(Exit::Signal(name.clone()))),
             protocol::Status::Lost => Err(Error::new(
                 ErrorKind::OutcomeUnknown,
-                "how the command ended is lost: something in the sandbox killed what kept the command",
+                "how the command ended is not known, and that all its processes are gone is not proved: something in the \
+                 sandbox killed what kept the command",
             )),
         }
     }

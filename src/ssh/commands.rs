@@ -210,7 +210,7 @@ impl<'s> Conversation<'s> {
         };
         this.commands.push(FrameKind::Request, &text)?;
         while !this.flush(deadline).map_err(not_begun)? {
-            deadline.check("the request").map_err(|e| e.context("nothing was asked of the sandbox"))?;
+            deadline.check("the request").map_err(not_begun)?;
             this.session.wait_for_traffic(&[], deadline);
         }
         Ok(this)
@@ -470,6 +470,7 @@ impl Streams for NoStreams {
 fn not_begun(e: Error) -> Error {
     match e.kind() {
         ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected).context("nothing was asked of the sandbox"),
+        ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("nothing was asked of the sandbox"),
         _ => e,
     }
 }
