@@ -33,7 +33,10 @@ impl ExitStatus {
                 Err(unknown("the sandbox says that the command ended as no process does"))
             }
             protocol::Status::Lost => {
-                Err(unknown("how the command ended is lost: something in the sandbox killed what kept the command"))
+                Err(unknown(
+                    "how the command ended is not known, and that all its processes are gone is not proved: something in the \
+                     sandbox killed what kept the command",
+                ))
             }
         }
     }
