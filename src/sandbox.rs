@@ -54,6 +54,7 @@ pub struct CreateTimings {
 
 /// What Kubernetes says about a sandbox at one moment.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SandboxInfo {
     /// Name of the sandbox and of its Pod.

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::names::{CONTAINER, EXPIRES_AT, HOST_KEY, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
 use super::verdict::{self, PodHealth};
-use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::guest;
 
 /// Where a sandbox's Pod stands in its life.
@@ -28,6 +28,15 @@ pub enum Phase {
     /// It is being deleted.
     Terminating,
 }
+
+stable_names!(Phase, "phase", {
+    Pending => "pending",
+    Running => "running",
+    Succeeded => "succeeded",
+    Failed => "failed",
+    Unknown => "unknown",
+    Terminating => "terminating",
+});
 
 /// Everything we read out of a Pod.
 #[derive(Clone, Debug)]

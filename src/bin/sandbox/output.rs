@@ -39,7 +39,7 @@ impl Failure {
     /// Says it in one line, and gives the exit code.
     pub(crate) fn tell(self, is_json: bool) -> ExitCode {
         let (kind, message, verdict) = match &self.cause {
-            Cause::Library(e) => (Some(format!("{:?}", e.kind())), e.to_string(), e.verdict()),
+            Cause::Library(e) => (Some(e.kind().as_str()), e.to_string(), e.verdict()),
             Cause::Here(message) => (None, message.clone(), None),
             Cause::Unread => {
                 // As every program ends that writes to a pipe without a reader.
@@ -118,7 +118,7 @@ pub(crate) fn time(time: SystemTime) -> String {
 }
 
 pub(crate) fn verdict_as_json(verdict: &sandbox::Verdict) -> Value {
-    json!({ "cause": format!("{:?}", verdict.cause), "reason": verdict.reason, "message": verdict.message })
+    json!({ "cause": verdict.cause.as_str(), "reason": verdict.reason, "message": verdict.message })
 }
 
 #[cfg(test)]
