@@ -116,7 +116,11 @@ impl Commands {
 
     /// Runs a program that writes so many bytes.
     pub(crate) fn output(&mut self, argv: &[&str], bytes: usize) -> Result<()> {
-        let request = Request::Run(Run { argv: argv.iter().map(|word| (*word).into()).collect(), ..Run::default() });
+        let request = Request::Run(Run {
+            argv: argv.iter().map(|word| (*word).into()).collect(),
+            announce_late: true,
+            ..Run::default()
+        });
         let text = serde_json::to_vec(&request)?;
         let mut frame = header(FrameKind::Request, u32::try_from(text.len())?).to_vec();
         frame.extend(text);

@@ -93,10 +93,11 @@ impl Server {
         let _ = fs::create_dir("/run/sshd");
         let port = free_port()?;
         let config = place.file(&format!("sshd_config-{port}"));
+        // SHLVL keeps a bash that thinks it is a login over the network from reading .bashrc.
         let text = format!(
             "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\nAuthenticationMethods publickey\n\
              StrictModes no\nUseDNS no\nPidFile none\nPrintMotd no\nPrintLastLog no\nX11Forwarding no\n\
-             MaxStartups 1000:30:1000\nMaxSessions 1000\nSubsystem sftp internal-sftp\n",
+             MaxStartups 1000:30:1000\nMaxSessions 1000\nSetEnv SHLVL=1\nSubsystem sftp internal-sftp\n",
             place.file("host_key").display(),
             place.file("key.pub").display(),
         );
