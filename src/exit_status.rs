@@ -18,11 +18,6 @@ enum Exit {
 }
 
 impl ExitStatus {
-    #[cfg(test)]
-    pub(crate) fn exited(code: i32) -> Self {
-        Self(Exit::Code(code))
-    }
-
     /// How the guest says that a command ended.
     pub(crate) fn new(ended: &protocol::Ended) -> Result<Self> {
         match &ended.status {
