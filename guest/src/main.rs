@@ -23,9 +23,12 @@ sandbox-guest serve [OPTIONS]     serves SSH until the sandbox ends
     --max-connections NUMBER      connections at a time (1024)
 sandbox-guest control [--port PORT] authorize|revoke [KEY]
                                   lets a key log in, or no longer; without KEY it is read from the input
+sandbox-guest control [--port PORT] disconnect [KEY]
+                                  closes the SSH connections of a key, or all of them
 sandbox-guest control [--port PORT] identify
                                   tells the host key, as JSON
-sandbox-guest install DIRECTORY   copies this program to DIRECTORY/sandbox-guest, execute-only
+sandbox-guest install [--readable] DIRECTORY
+                                  copies this program to DIRECTORY/sandbox-guest, execute-only unless it shall be readable
 sandbox-guest --version
 
 Exit codes of serve: 0 it was told to end, 81 it can't start, 82 it has expired. The termination log has the reason.
@@ -54,13 +57,17 @@ fn main() -> ExitCode {
             Err(message) => exit_code(server::refuse(&message)),
         },
         Some("control") => control(args),
-        Some("install") => match (args.next(), args.next()) {
-            (Some(directory), None) => match install::install(Path::new(&directory)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(message) => fail(&message),
-            },
-            _ => usage(),
-        },
+        Some("install") => {
+            let mut args = args.peekable();
+            let is_readable = args.next_if(|arg| arg == "--readable").is_some();
+            match (args.next(), args.next()) {
+                (Some(directory), None) => match install::install(Path::new(&directory), is_readable) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(message) => fail(&message),
+                },
+                _ => usage(),
+            }
+        }
         Some("--version") => {
             let version = env!("CARGO_PKG_VERSION");
             say(&format!("sandbox-guest {version}, protocol {}", sandbox_protocol::PROTOCOL))
@@ -131,7 +138,7 @@ fn control(args: impl Iterator<Item = String>) -> ExitCode {
         }
     }
     let (Some(what), key, None) = (args.next(), args.next(), args.next()) else { return usage() };
-    let read_key = || match key {
+    let read_key = |key| match key {
         Some(key) => Ok(key),
         None => {
             let mut text = String::new();
@@ -139,8 +146,9 @@ fn control(args: impl Iterator<Item = String>) -> ExitCode {
         }
     };
     let request = match what.as_str() {
-        "authorize" => read_key().map(|key| ControlRequest::Authorize { key }),
-        "revoke" => read_key().map(|key| ControlRequest::Revoke { key }),
+        "authorize" => read_key(key).map(|key| ControlRequest::Authorize { key }),
+        "revoke" => read_key(key).map(|key| ControlRequest::Revoke { key }),
+        "disconnect" => Ok(ControlRequest::Disconnect { key }),
         "identify" => Ok(ControlRequest::Identify),
         _ => return usage(),
     };

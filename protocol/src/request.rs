@@ -54,6 +54,9 @@ pub enum Request {
 pub struct Run {
     /// The program and its arguments, as data. A name without a slash is looked up in the `PATH` of the command's environment.
     pub argv: Vec<Bytes>,
+    /// A line for the image's `/bin/sh`, of any length. `argv` are its `$0`, `$1` and so on then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Bytes>,
     /// Runs a tool of the guest itself, whose words `argv` are: nothing of the image is needed.
     #[serde(skip_serializing_if = "is_false")]
     pub guest_tool: bool,
@@ -90,6 +93,10 @@ pub struct Run {
     /// Milliseconds after which the command is killed with its descendants, by a clock in the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
+    /// Nobody waits for [`Started`](crate::Started): if the command ends within milliseconds, it comes together with the result,
+    /// which saves both sides wake-ups. A command that runs on is announced, and its output read, some milliseconds late.
+    #[serde(skip_serializing_if = "is_false")]
+    pub announce_late: bool,
 }
 
 /// A user of the image.
@@ -328,6 +335,8 @@ mod tests {
             stderr: Output::Merged,
             terminal: Some(Terminal::default()),
             time_limit_ms: Some(5),
+            announce_late: true,
+            shell: Some("exit".into()),
         };
         let request = Request::Run(run);
         assert_eq!(parse(&serde_json::to_string(&request).unwrap()), request);

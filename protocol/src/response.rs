@@ -6,6 +6,10 @@ use crate::Bytes;
 use crate::request::Limit;
 
 /// A program has been executed: the first answer to `run`, before any output.
+///
+/// When its main process has ended, and much output has been sent that the client may not be reading, the guest says so beside the
+/// frames: by an `exit-status` of the channel (RFC 4254, section 6.10) with the lower 32 bits of `id`. It needs no room in the window. The
+/// rest of the output and the result still follow in the frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Started {
@@ -93,8 +97,10 @@ pub struct Hello {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Promises {
-    /// The guest is process 1 of its PID namespace: nothing inside can kill or stop it.
+    /// The guest is process 1 of its PID namespace, and the kernel lets nothing inside kill or stop that.
     pub first_process: bool,
+    /// The guest's program can't be read, so a process of it that brings in a key can't be taken over before it protects itself.
+    pub execute_only: bool,
     /// Nothing with the same user id can read or trace the guest.
     pub not_dumpable: bool,
     /// Commands have `no_new_privs` and can't change the limits, priority or processors of another process.

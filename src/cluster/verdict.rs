@@ -242,16 +242,22 @@ fn end(container: &ContainerStatus) -> Option<Verdict> {
 
 fn ended(name: &str, terminated: &ContainerStateTerminated) -> Verdict {
     let reason = terminated.reason.as_deref().unwrap_or_default();
-    let left = terminated.message.as_deref().unwrap_or_default().trim();
-    // The guest's exit code is its own word; the message is in a file that code in the sandbox can write.
-    let own = ExitCode::from_code(terminated.exit_code).filter(|_| name == CONTAINER);
-    let cause = match reason {
-        "OOMKilled" => Cause::OutOfMemory,
-        "StartError" | "ContainerCannotRun" => Cause::Configuration,
-        _ if own == Some(ExitCode::Expired) => Cause::Expired,
-        _ if own == Some(ExitCode::CannotStart) => Cause::Configuration,
+    let mut left = terminated.message.as_deref().unwrap_or_default().trim();
+    // The guest's own exit code: nothing in the sandbox can make it end with another.
+    let code = ExitCode::from_code(terminated.exit_code).filter(|_| name == CONTAINER);
+    let cause = match (reason, code) {
+        ("OOMKilled", _) => Cause::OutOfMemory,
+        ("StartError" | "ContainerCannotRun", _) => Cause::Configuration,
+        (_, Some(ExitCode::Expired)) => Cause::Expired,
+        (_, Some(ExitCode::CannotStart)) => Cause::Configuration,
         _ => Cause::Exited,
     };
+    match (cause, code) {
+        (Cause::Expired, _) => left = "its lifetime was over",
+        // Whatever ran in the sandbox may have.
+        (Cause::Exited, _) if name == CONTAINER => left = "",
+        _ => {}
+    }
     let how = match terminated.signal {
         Some(signal) if signal != 0 => format!("signal {signal}"),
         _ => format!("exit code {}", terminated.exit_code),
@@ -361,17 +367,18 @@ mod tests {
                 Cause::Configuration,
                 "CreateContainerConfigError: secret \"s\" not found",
             ),
-            (health(terminated("Error", 64, "no sshd\n")), Cause::Exited, "Error: exit code 64: no sshd"),
+            (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),
             (health(terminated("Completed", 0, "")), Cause::Exited, "Completed: exit code 0"),
+            (health(terminated("Error", 137, "expired")), Cause::Exited, "Error: exit code 137"),
             (health(terminated("OOMKilled", 137, "")), Cause::OutOfMemory, "OOMKilled: exit code 137"),
             (
                 health(terminated("StartError", 128, "no /bin/sh")),
                 Cause::Configuration,
                 "StartError: exit code 128: no /bin/sh",
             ),
-            (health(terminated("Error", 82, "expired\n")), Cause::Expired, "Error: exit code 82: expired"),
+            (health(terminated("Error", 82, "forged\n")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
             // Anybody can write the message.
-            (health(terminated("Error", 1, "expired\n")), Cause::Exited, "Error: exit code 1: expired"),
+            (health(terminated("Error", 1, "expired\n")), Cause::Exited, "Error: exit code 1"),
             (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),
             (
                 health(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"})),
@@ -388,7 +395,7 @@ mod tests {
             (deleted(json!({"phase": "Running"})), Cause::Deleted, "the Pod is being deleted"),
             // What a deletion does to a container is no cause of its own, unless it explains the deletion.
             (deleted(terminated("Error", 255, "")), Cause::Deleted, "the Pod is being deleted"),
-            (deleted(terminated("Error", 82, "expired")), Cause::Expired, "Error: exit code 82: expired"),
+            (deleted(terminated("Error", 82, "")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
             (
                 deleted(json!({"phase": "Running", "conditions": [
                     {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "gone"}]})),

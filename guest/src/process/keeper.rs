@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// After so long without an end, a kill is answered as not proved. It goes on.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the pauses of a kill get: what dies wakes the keeper, what is newly orphaned does not.
+/// How long the pauses between the rounds of a kill are.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The keeper's whole life. `signals` is a descriptor of SIGCHLD.
@@ -86,8 +87,9 @@ impl Keeper {
             Err(reason) => return self.refuse(reason),
         };
         drop(descriptors);
-        let mut packet = Vec::with_capacity(64);
-        Record::Started { keeper: std::process::id().cast_signed(), main }.encode(&mut packet);
+        let mut reports = Vec::with_capacity(64);
+        Record::Started { keeper: std::process::id().cast_signed(), main }.encode(&mut reports);
+        let held = request.patience.map(|patience| Duration::from_micros(patience.into()));
         let mut command = Command {
             keeper: self,
             main: Some(main),
@@ -96,12 +98,11 @@ impl Keeper {
             kill_on_close: request.kill_on_close,
             killing: None,
             is_closed: false,
-            reports: Vec::new(),
+            is_announced: false,
+            held_until: held.map(|patience| Instant::now() + patience),
+            reports,
         };
-        if messages::send(command.keeper.control.as_fd(), &packet, &[]).is_err() {
-            command.is_closed = true;
-            command.begin_to_kill(false);
-        }
+        command.send_reports();
         if let Some(limit) = request.time_limit {
             match timer(limit) {
                 Ok(timer) => command.timer = Some(timer),
@@ -147,6 +148,8 @@ struct Killing {
     since: Instant,
     /// How many `Killed` the guest is waiting for.
     answers: u32,
+    /// When the children are killed again, and the pause after that.
+    next: Instant,
     pause: Duration,
 }
 
@@ -162,6 +165,10 @@ struct Command<'a> {
     killing: Option<Killing>,
     /// The guest has gone, or has let go of the command.
     is_closed: bool,
+    /// The guest has been told that it runs.
+    is_announced: bool,
+    /// Until then the guest does not wait for that, unless there is more to tell.
+    held_until: Option<Instant>,
     /// Records that are to be sent.
     reports: Vec<u8>,
 }
@@ -170,8 +177,7 @@ impl Command<'_> {
     /// Until nothing is left. False: the guest has gone.
     fn run(&mut self) -> bool {
         loop {
-            let is_gone = self.killing.is_some() && self.kill_once();
-            if is_gone || (self.killing.is_none() && self.reap()) {
+            if self.reap() || (self.kill_if_due() && self.reap()) {
                 self.answer_kill(true, 0);
                 Record::Gone.encode(&mut self.reports);
                 return self.deliver();
@@ -184,14 +190,10 @@ impl Command<'_> {
 
     /// Waits for something to happen and takes the guest's orders.
     fn wait(&mut self) {
-        let pause = match &mut self.killing {
-            Some(killing) => {
-                let pause = killing.pause;
-                killing.pause = (pause * 2).min(LONGEST_PAUSE);
-                Some(timespec(pause))
-            }
+        let pause = match &self.killing {
+            Some(killing) => Some(timespec(killing.next.saturating_duration_since(Instant::now()))),
             None if self.reports.is_empty() => None,
-            None => Some(timespec(LONGEST_PAUSE)),
+            None => Some(timespec(self.held().unwrap_or(LONGEST_PAUSE))),
         };
         let mut descriptors = vec![PollFd::new(&self.keeper.signals, PollFlags::IN)];
         let control = if self.is_closed {
@@ -218,11 +220,10 @@ impl Command<'_> {
         }
         if timer {
             // A main process that ended first was in time, even if nobody has looked since.
-            if self.killing.is_some() || !self.reap() {
-                self.timer = None;
-                if self.main.is_some() {
-                    self.time_out();
-                }
+            self.reap();
+            self.timer = None;
+            if self.main.is_some() {
+                self.time_out();
             }
         }
     }
@@ -244,7 +245,8 @@ impl Command<'_> {
 
     fn close(&mut self) {
         self.is_closed = true;
-        if self.kill_on_close && self.main.is_some() {
+        // Nobody knows of one that was not announced.
+        if (self.kill_on_close || !self.is_announced) && self.main.is_some() {
             self.begin_to_kill(false);
         }
     }
@@ -256,28 +258,33 @@ impl Command<'_> {
 
     fn begin_to_kill(&mut self, answer: bool) {
         let now = Instant::now();
-        let killing = self.killing.get_or_insert(Killing { since: now, answers: 0, pause: Duration::ZERO });
+        let killing = self.killing.get_or_insert(Killing { since: now, answers: 0, next: now, pause: SHORTEST_PAUSE });
         if answer {
             killing.answers += 1;
         }
         killing.since = now;
-        killing.pause = Duration::from_millis(1);
+        killing.next = now;
+        killing.pause = SHORTEST_PAUSE;
         // What is already under way when the guest is told.
         self.send_reports();
     }
 
-    /// Kills all children and waits for those that have died. True: there is none any more.
-    fn kill_once(&mut self) -> bool {
+    /// Kills all that can be found, if it is time to. What dies wakes the keeper; what was started or orphaned meanwhile does not.
+    fn kill_if_due(&mut self) -> bool {
+        let Some(killing) = self.killing.as_mut().filter(|killing| killing.next <= Instant::now()) else {
+            return false;
+        };
+        let pause = killing.pause;
+        killing.pause = (pause * 2).min(LONGEST_PAUSE);
         match self.keeper.children.list() {
-            Ok(children) => {
-                for child in children {
-                    let _ = sys::kill(child, libc::SIGKILL);
-                }
-            }
+            Ok(children) => descent::signal_tree(&children, libc::SIGKILL),
             // Without /proc, or out of memory: at least the group.
             Err(_) => self.signal(libc::SIGKILL, Whom::Group),
         }
-        self.reap()
+        if let Some(killing) = &mut self.killing {
+            killing.next = Instant::now() + pause;
+        }
+        true
     }
 
     /// Waits for the children that have died. True: there is none any more, neither living nor dead.
@@ -293,7 +300,7 @@ impl Command<'_> {
                         Record::Exited(exit(status.as_raw())).encode(&mut self.reports);
                     }
                     if let Some(killing) = &mut self.killing {
-                        killing.pause = Duration::from_millis(1);
+                        killing.pause = SHORTEST_PAUSE;
                     }
                 }
                 Ok(None) => return false,
@@ -334,16 +341,20 @@ impl Command<'_> {
             }
             (Whom::All, _) => {
                 let children = self.keeper.children.list().unwrap_or_default();
-                for pid in descent::descendants(&children) {
-                    let _ = sys::kill(pid, signal);
-                }
+                descent::signal_tree(&children, signal);
             }
         }
     }
 
+    /// How long the report of the start waits for that of the end.
+    fn held(&self) -> Option<Duration> {
+        let until = self.held_until.filter(|_| self.main.is_some() && self.killing.is_none())?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
     /// Sends what can be sent without waiting.
     fn send_reports(&mut self) {
-        if self.reports.is_empty() {
+        if self.reports.is_empty() || self.held().is_some() {
             return;
         }
         if self.is_closed {
@@ -351,7 +362,10 @@ impl Command<'_> {
             return;
         }
         match messages::send(self.keeper.control.as_fd(), &self.reports, &[]) {
-            Ok(()) => self.reports.clear(),
+            Ok(()) => {
+                self.reports.clear();
+                self.is_announced = true;
+            }
             // The guest has many reports to read. Later.
             Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => {}
             Err(_) => {

@@ -26,10 +26,14 @@ impl Channel {
             // SAFETY: the session is locked and alive; KIND outlives the call; no message is given.
             let channel =
                 unsafe { sys::libssh2_channel_open_ex(raw, KIND.as_ptr().cast(), 7, window, PACKET, ptr::null(), 0) };
-            match NonNull::new(channel) {
-                Some(channel) => Ok(Self { session: session.clone(), channel }),
-                None => Err(last_failure(raw)),
-            }
+            let Some(channel) = NonNull::new(channel) else { return Err(last_failure(raw)) };
+            // By default, the data of other streams would be kept until somebody asks for it. None is expected, so it may as well be
+            // read like the rest.
+            // SAFETY: the session is locked, and the channel was just opened. In this mode the call only sets it.
+            let code = unsafe {
+                sys::libssh2_channel_handle_extended_data2(channel.as_ptr(), sys::LIBSSH2_CHANNEL_EXTENDED_DATA_MERGE)
+            };
+            check(raw, code).map(|()| Self { session: session.clone(), channel })
         })
     }
 
@@ -55,6 +59,18 @@ impl Channel {
             let (bytes, length) = (buffer.as_mut_ptr().cast(), buffer.len());
             check_length(session, sys::libssh2_channel_read_ex(channel, 0, bytes, length))
         })
+    }
+
+    /// Takes in what has arrived, as long as it is there, and leaves the channel's data where it is; fails with "again".
+    pub(in crate::ssh) fn take_in(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_wait_eof(channel)) })
+    }
+
+    /// The last exit status that came; 0 before.
+    pub(in crate::ssh) fn exit_status(&self) -> u32 {
+        // SAFETY: see `with`.
+        self.with(|_, channel| unsafe { sys::libssh2_channel_get_exit_status(channel) }).cast_unsigned()
     }
 
     pub(in crate::ssh) fn write(&self, bytes: &[u8]) -> Answer<usize> {
