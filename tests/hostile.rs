@@ -1899,7 +1899,11 @@ fn questions_of_the_server() {
 
 /// A detached command that has ended with this code.
 fn detached(code: i32) -> Response {
-    Response::Detached(Box::new(DetachedInfo { key: "key".into(), ended: Some(exited(code)), ..DetachedInfo::default() }))
+    Response::Detached(Box::new(DetachedInfo {
+        key: "key".into(),
+        ended: Some(exited(code)),
+        ..DetachedInfo::default()
+    }))
 }
 
 const ASK: [Named; 6] = [
