@@ -75,6 +75,12 @@ impl Route {
         }
     }
 
+    /// The Pod has answered at its address.
+    pub(crate) fn reach(&self, address: IpAddr) {
+        self.learn_address(address);
+        self.set_direct(Direct::Reachable);
+    }
+
     /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
     pub(crate) async fn probe(&self, address: IpAddr) {
         self.learn_address(address);
@@ -282,7 +288,10 @@ impl Endpoint {
             Transport::Auto => {
                 let Some(address) = self.reachable(Transport::Auto) else {
                     self.probe_if_due()?;
-                    return self.connect_tunnel(deadline);
+                    return match self.connect_tunnel(deadline) {
+                        Err(e) if e.kind() == ErrorKind::Connect => self.connect_without_tunnel(e, deadline),
+                        result => result,
+                    };
                 };
                 match Stream::direct(address, deadline.within(PROBE)) {
                     Ok(stream) => self.log_in(stream, deadline),
@@ -300,7 +309,13 @@ impl Endpoint {
     fn connect_direct(&self, deadline: Deadline) -> Result<Session> {
         if self.host_key().is_none() {
             // The session itself is of no use here; its host key is.
-            drop(self.connect_tunnel(deadline)?);
+            match self.connect_tunnel(deadline) {
+                Err(e) if e.kind() == ErrorKind::Connect => self.learn_host_key(deadline).map_err(|why| {
+                    log::debug!("sandbox {}: {why}", self.name);
+                    e
+                })?,
+                result => drop(result?),
+            }
         }
         let address = match self.reachable(Transport::Direct) {
             Some(address) => address,
@@ -323,6 +338,39 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// What `auto` does where Kubernetes's port-forward does not reach the guest, as under gVisor.
+    fn connect_without_tunnel(&self, tunnel: Error, deadline: Deadline) -> Result<Session> {
+        let connect = || {
+            if self.host_key().is_none() {
+                self.learn_host_key(deadline)?;
+            }
+            let address = match self.reachable(Transport::Direct) {
+                Some(address) => address,
+                None => self.look_up_address(deadline)?,
+            };
+            let session = self.log_in(Stream::direct(address, deadline.within(PROBE))?, deadline)?;
+            self.route.reach(address.ip());
+            Ok(session)
+        };
+        connect().map_err(|e: Error| match e.kind() {
+            ErrorKind::Authentication | ErrorKind::Cancelled | ErrorKind::HostKeyMismatch => e,
+            _ => {
+                log::debug!("sandbox {} can't be reached without the tunnel either: {e}", self.name);
+                tunnel
+            }
+        })
+    }
+
+    /// Asks the guest for its host key without a connection to it.
+    fn learn_host_key(&self, deadline: Deadline) -> Result<()> {
+        let asked = self.ctx.cluster.host_key(&self.name, &self.guest, self.port);
+        let line = self.ctx.runtime.block_on(deadline, "the API server", asked)?;
+        let key = PublicKey::parse(&line)
+            .ok_or_else(|| Error::new(ErrorKind::Connect, "the guest's host key can't be understood"))?;
+        self.pin(&key);
+        Ok(())
     }
 
     /// Asks until the Pod has an address, which it has about a second after its start.

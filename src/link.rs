@@ -13,6 +13,7 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::ssh::commands::{self, Answer, NoStreams, Streams};
 use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
+use crate::text;
 
 /// How long after a lost connection Kubernetes may take to know that the Pod has ended: the kubelet reports the end of a
 /// container up to a second late.
@@ -93,7 +94,7 @@ impl Link {
             let message = format!(
                 "the sandbox's guest is version {} with protocol {}, this library is version {} with protocol {PROTOCOL}: take a \
                  guest image of the library's version (guest_image)",
-                hello.version,
+                text::shown(&hello.version),
                 hello.protocol,
                 env!("CARGO_PKG_VERSION")
             );
@@ -192,7 +193,8 @@ impl Link {
 /// What does not hold of the promises about a sandbox.
 fn broken(promises: Promises) -> impl Iterator<Item = &'static str> {
     [
-        (promises.first_process, "its guest is not process 1, so code in it can stop or forge what the guest does"),
+        (promises.first_process, "code in it can end its guest, and with it the sandbox"),
+        (promises.execute_only, "code in it may take over the program that lets another client in"),
         (promises.not_dumpable, "code in it can read and change its guest's memory"),
         (promises.fenced, "code in it can change its guest's resource limits"),
         (promises.descent, "processes of a command that left it may survive a kill"),

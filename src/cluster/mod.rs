@@ -19,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join;
 use http::Request as HttpRequest;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -26,8 +27,9 @@ use kube::Resource;
 use kube::api::{Api as KubeApi, AttachParams, ObjectList};
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use sandbox_protocol::Authorized;
 use serde_json::{Map, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
 
 use self::api::{Api, Failure, built};
@@ -276,30 +278,51 @@ impl Cluster {
     /// twice does no harm.
     pub(crate) async fn authorize(&self, name: &str, guest: &str, port: u16, public_key: &str) -> Result<()> {
         log::debug!("authorizing a key in the Pod {name}");
+        let refused =
+            |why| Error::new(ErrorKind::Connect, format!("the key can't be authorized in the sandbox: {why}"));
+        self.control(name, guest, port, &["authorize", public_key.trim()]).await?.map(drop).map_err(refused)
+    }
+
+    /// The host key of the sandbox's guest, whose file is `guest`: the API server vouches for it as it does for that of a tunnel.
+    pub(crate) async fn host_key(&self, name: &str, guest: &str, port: u16) -> Result<String> {
+        log::debug!("asking for the host key in the Pod {name}");
+        let unknown = |why| Error::new(ErrorKind::Connect, format!("the sandbox's host key can't be learned: {why}"));
+        let answer = self.control(name, guest, port, &["identify"]).await?.map_err(unknown)?;
+        let guest: Authorized = serde_json::from_str(&answer).map_err(|e| unknown(e.to_string()))?;
+        Ok(guest.host_key)
+    }
+
+    /// Runs `sandbox-guest control` in the Pod: what it prints, or why it failed.
+    async fn control(
+        &self,
+        name: &str,
+        guest: &str,
+        port: u16,
+        request: &[&str],
+    ) -> Result<std::result::Result<String, String>> {
         let pods: KubeApi<Pod> = KubeApi::namespaced(self.api.client.clone(), self.namespace());
-        let command = [guest, "control", "--port", &port.to_string(), "authorize", public_key.trim()];
-        let params = AttachParams::default().container(names::CONTAINER).stdout(false).stderr(true);
+        let port = port.to_string();
+        let command = [&[guest, "control", "--port", &port], request].concat();
+        let params = AttachParams::default().container(names::CONTAINER).stdout(true).stderr(true);
         let work = async {
             let mut process = pods.exec(name, command, &params).await?;
             let status = process.take_status();
-            let mut complaint = String::new();
-            if let Some(stderr) = process.stderr() {
-                // Best effort: the status decides.
-                let _ = stderr.take(1000).read_to_string(&mut complaint).await;
-            }
+            let (mut answer, mut complaint) = (String::new(), String::new());
+            let (stdout, stderr) = (process.stdout(), process.stderr());
+            // Best effort: the status decides.
+            join(read_some(stdout, &mut answer), read_some(stderr, &mut complaint)).await;
             let status = match status {
                 Some(status) => status.await,
                 None => None,
             };
-            Ok::<_, kube::Error>((status, complaint))
+            Ok::<_, kube::Error>((status, answer, complaint))
         };
         let done = tokio::time::timeout(api::ANSWER_TIMEOUT, work).await.map_err(|_| Failure::Silent);
         match done.and_then(|done| done.map_err(Failure::from)) {
-            Ok((Some(status), _)) if status.status.as_deref() == Some("Success") => Ok(()),
-            Ok((status, complaint)) => {
+            Ok((Some(status), answer, _)) if status.status.as_deref() == Some("Success") => Ok(Ok(answer)),
+            Ok((status, _, complaint)) => {
                 let message = status.and_then(|status| status.message).unwrap_or_default();
-                let why = api::one_line(&format!("{message} {complaint}"));
-                Err(Error::new(ErrorKind::Connect, format!("the key can't be authorized in the sandbox: {why}")))
+                Ok(Err(api::one_line(&format!("{message} {complaint}"))))
             }
             Err(failure) => Err(self.api.error(failure)),
         }
@@ -368,6 +391,13 @@ fn worst_event(events: &[Event]) -> Option<Verdict> {
         }
     }
     warning
+}
+
+/// The beginning of what comes; a guest says no more than this.
+async fn read_some(stream: Option<impl AsyncRead + Unpin>, text: &mut String) {
+    if let Some(stream) = stream {
+        let _ = stream.take(4096).read_to_string(text).await;
+    }
 }
 
 fn absent(message: &'static str) -> Error {

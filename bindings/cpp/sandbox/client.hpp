@@ -157,8 +157,8 @@ public:
     /// random hexadecimal digits.
     spec &set_name(std::string_view value) { return with(sbx_spec_set_name, value, "name"); }
 
-    /// Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000.
-    /// Default: the configured image.
+    /// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest").
+    /// Its entry point is not used. Default: the configured image.
     spec &set_image(std::string_view value) { return with(sbx_spec_set_image, value, "image"); }
 
     /// An environment variable for everything that runs in the sandbox, on top of the image's own.

@@ -17,6 +17,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -150,7 +151,8 @@ impl Shared {
 
     pub(crate) fn promises(&self) -> Promises {
         Promises {
-            first_process: std::process::id() == 1,
+            first_process: std::process::id() == 1 && !is_gvisor(),
+            execute_only: fs::metadata("/proc/self/exe").is_ok_and(|program| program.mode() & 0o444 == 0),
             not_dumpable: dumpable_behavior().is_ok_and(|behavior| behavior == DumpableBehavior::NotDumpable),
             fenced: rustix::thread::no_new_privs().unwrap_or(false),
             descent: Path::new("/proc/thread-self/children").exists(),
@@ -351,6 +353,11 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15))?;
     sockopt::set_tcp_keepcnt(socket, 4)?;
     Ok(())
+}
+
+/// Whether the kernel is gVisor's, where process 1 can be killed from inside. It has said this about itself since its beginning.
+fn is_gvisor() -> bool {
+    fs::read_to_string("/proc/version").is_ok_and(|version| version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016"))
 }
 
 /// Random, and another one after each start.
