@@ -5,7 +5,7 @@ COMPONENTS = tests/cluster/components
 TOOLS = target/tools
 RUFF = $(TOOLS)/bin/ruff
 MYPY = $(TOOLS)/bin/mypy
-PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0
+PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0 gevent==26.7.0 eventlet==0.40.4
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs need no cluster and run anywhere, without root.
@@ -13,7 +13,7 @@ LOCAL = forked header layers
 # These too; `make test` runs them with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile hostile_files
 # These run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable conformance cpp install languages python readme settings storage untrusted
+ONCE = cable conformance cpp images install languages python readme settings storage untrusted
 BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
@@ -216,7 +216,7 @@ cluster-up: ## starts the test Kubernetes, if it is not up
 
 # With what only tests need, which the quickstart does not wait for.
 test-up:
-	$(CLUSTER) up --gvisor
+	$(CLUSTER) up --gvisor --images
 
 cluster-down: ## ends it
 	$(CLUSTER) down

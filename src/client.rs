@@ -1,6 +1,7 @@
 //! The entrance: create, attach, list, delete and reap sandboxes.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use crate::link::Link;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
+use crate::ssh::identity::PublicKey;
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
 use crate::text;
@@ -27,6 +29,10 @@ use crate::text;
 /// The pauses before the guest is tried again. It answers some ten milliseconds after its container has started.
 const FIRST_LOGIN_RETRY: Duration = Duration::from_millis(15);
 const LAST_LOGIN_RETRY: Duration = Duration::from_secs(1);
+/// How long port-forward may fail before the guest is asked in another way.
+const ASK_BY_EXEC: Duration = Duration::from_millis(300);
+/// How long it may fail for good while the guest runs.
+const GIVE_UP_TUNNEL: Duration = Duration::from_secs(5);
 /// How long after its expiry a sandbox that still exists is deleted by somebody else.
 const REAP_MARGIN: Duration = Duration::from_secs(5);
 /// An expiry in the annotation that is no more than this too early is not corrected.
@@ -325,6 +331,13 @@ impl fmt::Debug for Client {
     }
 }
 
+/// A new sandbox's first session.
+struct FirstLogin {
+    session: Session,
+    /// The Pod's address, if it came there.
+    address: Option<IpAddr>,
+}
+
 /// One call of [`Client::create`].
 struct Creation<'a> {
     ctx: &'a Arc<Context>,
@@ -358,23 +371,29 @@ impl Creation<'_> {
         let manifest = cluster::pod(spec, config, &identity)?;
         // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
         let mut undo = CreateGuard { ctx, name, nonce: &identity.nonce, armed: true };
-        let (snapshot, mut watch) = ctx.runtime.block_on(deadline, "the API server to take the Pod", async {
+        // The image has no guest, or the cluster can't bring it in.
+        let advise = |e: Error| match e.verdict().and_then(|verdict| guest.advice(verdict, &config.guest_image)) {
+            Some(advice) => e.context(advice),
+            None => e,
+        };
+        let create = async {
             let snapshot = ctx.cluster.create(&manifest).await?;
             let watch = ctx.cluster.watch(&snapshot, spec.unschedulable_grace);
             Ok((snapshot, watch))
-        })?;
+        };
+        let (snapshot, mut watch) =
+            ctx.runtime.block_on(deadline, "the API server to take the Pod", create).map_err(advise)?;
         let accepted = self.began.elapsed();
-        let (session, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
+        let (login, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
-            // The image has no guest, or the cluster can't mount one.
-            _ if e.verdict().is_some_and(|verdict| verdict.cause == Cause::Configuration) => {
-                e.context(format!("the guest came by the way '{guest}' ({})", guest.other_way()))
-            }
-            _ => e,
+            _ => advise(e),
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
         let endpoint = Endpoint::new(ctx, &snapshot, true);
-        endpoint.add_session(session, deadline)?;
+        endpoint.add_session(login.session, deadline)?;
+        if let Some(address) = login.address {
+            endpoint.route().reach(address);
+        }
         let link = Link::new(Arc::clone(&endpoint));
         link.greet(deadline)?;
         if config.transport == Transport::Direct {
@@ -390,16 +409,34 @@ impl Creation<'_> {
 
     /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
     /// is the Pod's, and it works before the Pod's address is known.
-    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
+    ///
+    /// Some runtimes have a network of their own, into which Kubernetes's port-forward does not reach. Then the API server's `exec`
+    /// vouches for the host key, and the login goes to the Pod's address.
+    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(FirstLogin, Duration)> {
         let ctx = self.ctx;
         ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
         let started = self.began.elapsed();
         let mut pause = FIRST_LOGIN_RETRY;
+        let mut host_key = None;
         loop {
             match self.try_log_in(snapshot, watch, deadline) {
-                Ok(session) => return Ok((session, started)),
+                Ok(session) => return Ok((FirstLogin { session, address: None }, started)),
                 Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
                     log::debug!("sandbox {} does not answer yet: {e}", self.name);
+                    let waited = self.began.elapsed().saturating_sub(started);
+                    if waited >= ASK_BY_EXEC && e.kind() == ErrorKind::Connect {
+                        match self.log_in_without_tunnel(snapshot, watch, &mut host_key, deadline) {
+                            Ok(login) => return Ok((login, started)),
+                            Err(why) if why.verdict().is_some() => return Err(why),
+                            Err(why) => log::debug!("nor without the tunnel: {why}"),
+                        }
+                        if host_key.is_some() && waited >= GIVE_UP_TUNNEL {
+                            let why = "the guest runs, but neither Kubernetes's port-forward, which has no way into the network of \
+                                       gVisor, nor a connection to the Pod's address reaches it (set SANDBOX_TRANSPORT=direct where \
+                                       Pod addresses can be reached)";
+                            return Err(e.context(why).with_kind(ErrorKind::Create).with_verdict(watch.last_state()));
+                        }
+                    }
                     let wait = async {
                         tokio::time::sleep(pause).await;
                         Ok(())
@@ -419,6 +456,34 @@ impl Creation<'_> {
         let deadline = deadline.within(ctx.config.connect_timeout);
         let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: None };
         Session::log_in(stream, &login, deadline)
+    }
+
+    /// Logs in at the Pod's address, after asking the guest for its host key by `exec`; the key stays known for the next attempt.
+    fn log_in_without_tunnel(
+        &self,
+        snapshot: &PodSnapshot,
+        watch: &mut Watch,
+        host_key: &mut Option<PublicKey>,
+        deadline: Deadline,
+    ) -> Result<FirstLogin> {
+        let ctx = self.ctx;
+        let unreachable = |why| Error::new(ErrorKind::Connect, why);
+        let known = match host_key {
+            Some(known) => known,
+            None => {
+                let asked = ctx.cluster.host_key(self.name, &snapshot.guest, snapshot.ssh_port);
+                let line = ctx.runtime.block_on(deadline, "the API server", unless_failed(watch, asked))?;
+                host_key.insert(PublicKey::parse(&line).ok_or_else(|| unreachable("the host key can't be understood"))?)
+            }
+        };
+        if ctx.config.transport == Transport::Tunnel {
+            return Err(unreachable("the transport is set to the tunnel"));
+        }
+        let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
+        let stream = Stream::direct((address, snapshot.ssh_port).into(), deadline.within(LAST_LOGIN_RETRY))?;
+        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: Some(known) };
+        let session = Session::log_in(stream, &login, deadline.within(ctx.config.connect_timeout))?;
+        Ok(FirstLogin { session, address: Some(address) })
     }
 
     /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and

@@ -11,7 +11,7 @@ use crate::cluster::PodSnapshot;
 use crate::config::Transport;
 use crate::context::Context;
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
@@ -38,6 +38,8 @@ pub(crate) struct Endpoint {
     route: Arc<Route>,
     /// Whether the sandbox knows this client's key: it does from the start if this client created it.
     authorized: AtomicBool,
+    /// Why the sandbox has ended, once that is known.
+    ended: ForkMutex<Option<Verdict>>,
     /// Held by the thread that makes the sandbox know it.
     authorizing: Mutex<()>,
     pool: Arc<Pool>,
@@ -71,6 +73,12 @@ impl Route {
         if let Ok(mut state) = self.state.lock() {
             state.address = Some(address);
         }
+    }
+
+    /// The Pod has answered at its address.
+    pub(crate) fn reach(&self, address: IpAddr) {
+        self.learn_address(address);
+        self.set_direct(Direct::Reachable);
     }
 
     /// Tries the Pod's address in the background, so that no caller waits for it; `auto` moves there if it answers.
@@ -107,6 +115,7 @@ impl Endpoint {
             port: snapshot.ssh_port,
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
+            ended: ForkMutex::new(None),
             authorizing: Mutex::default(),
             pool: Pool::new(ctx.config.max_sessions, ctx.config.idle_timeout),
         })
@@ -145,9 +154,28 @@ impl Endpoint {
         &self.pool
     }
 
-    /// Closes the sessions of a Pod that is gone. What is asked of it afterwards fails with [`ErrorKind::Closed`].
+    /// Closes the sessions of a sandbox that was deleted by this client. What is asked of it afterwards fails with
+    /// [`ErrorKind::Closed`].
     pub(crate) fn close(&self) {
         self.pool.close();
+    }
+
+    /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
+    pub(crate) fn end(&self, verdict: &Verdict) {
+        if let Ok(mut ended) = self.ended.lock() {
+            ended.get_or_insert_with(|| verdict.clone());
+        }
+        self.pool.close();
+    }
+
+    /// The error of a closed endpoint, which says why the sandbox has ended if it has.
+    fn with_end(&self, e: Error) -> Error {
+        if e.kind() != ErrorKind::Closed {
+            return e;
+        }
+        let Some(verdict) = self.ended.lock().ok().and_then(|ended| ended.clone()) else { return e };
+        let kind = if verdict.cause == Cause::Deleted { ErrorKind::NotFound } else { ErrorKind::Disconnected };
+        Error::new(kind, "the sandbox has ended").with_verdict(verdict)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -165,12 +193,13 @@ impl Endpoint {
         self.ctx.check_caller()?;
         let prefers_direct = self.reachable(self.ctx.config.transport).is_some();
         let usable = |session: &Session| session.is_alive() && !(prefers_direct && session.is_tunnel());
-        self.pool.lease(deadline, usable, || self.connect(deadline))
+        self.pool.lease(deadline, usable, || self.connect(deadline)).map_err(|e| self.with_end(e))
     }
 
     /// A logged-in session that the pool does not know.
     pub(crate) fn new_session(&self, deadline: Deadline) -> Result<Session> {
         self.ctx.check_caller()?;
+        self.pool.check_open().map_err(|e| self.with_end(e))?;
         self.connect(deadline)
     }
 
@@ -259,7 +288,10 @@ impl Endpoint {
             Transport::Auto => {
                 let Some(address) = self.reachable(Transport::Auto) else {
                     self.probe_if_due()?;
-                    return self.connect_tunnel(deadline);
+                    return match self.connect_tunnel(deadline) {
+                        Err(e) if e.kind() == ErrorKind::Connect => self.connect_without_tunnel(e, deadline),
+                        result => result,
+                    };
                 };
                 match Stream::direct(address, deadline.within(PROBE)) {
                     Ok(stream) => self.log_in(stream, deadline),
@@ -277,7 +309,13 @@ impl Endpoint {
     fn connect_direct(&self, deadline: Deadline) -> Result<Session> {
         if self.host_key().is_none() {
             // The session itself is of no use here; its host key is.
-            drop(self.connect_tunnel(deadline)?);
+            match self.connect_tunnel(deadline) {
+                Err(e) if e.kind() == ErrorKind::Connect => self.learn_host_key(deadline).map_err(|why| {
+                    log::debug!("sandbox {}: {why}", self.name);
+                    e
+                })?,
+                result => drop(result?),
+            }
         }
         let address = match self.reachable(Transport::Direct) {
             Some(address) => address,
@@ -300,6 +338,39 @@ impl Endpoint {
                 }
             }
         }
+    }
+
+    /// What `auto` does where Kubernetes's port-forward does not reach the guest, as under gVisor.
+    fn connect_without_tunnel(&self, tunnel: Error, deadline: Deadline) -> Result<Session> {
+        let connect = || {
+            if self.host_key().is_none() {
+                self.learn_host_key(deadline)?;
+            }
+            let address = match self.reachable(Transport::Direct) {
+                Some(address) => address,
+                None => self.look_up_address(deadline)?,
+            };
+            let session = self.log_in(Stream::direct(address, deadline.within(PROBE))?, deadline)?;
+            self.route.reach(address.ip());
+            Ok(session)
+        };
+        connect().map_err(|e: Error| match e.kind() {
+            ErrorKind::Authentication | ErrorKind::Cancelled | ErrorKind::HostKeyMismatch => e,
+            _ => {
+                log::debug!("sandbox {} can't be reached without the tunnel either: {e}", self.name);
+                tunnel
+            }
+        })
+    }
+
+    /// Asks the guest for its host key without a connection to it.
+    fn learn_host_key(&self, deadline: Deadline) -> Result<()> {
+        let asked = self.ctx.cluster.host_key(&self.name, &self.guest, self.port);
+        let line = self.ctx.runtime.block_on(deadline, "the API server", asked)?;
+        let key = PublicKey::parse(&line)
+            .ok_or_else(|| Error::new(ErrorKind::Connect, "the guest's host key can't be understood"))?;
+        self.pin(&key);
+        Ok(())
     }
 
     /// Asks until the Pod has an address, which it has about a second after its start.

@@ -1,12 +1,18 @@
 //! How the guest, the main process of every sandbox, gets into a Pod.
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Result, Verdict, stable_names};
 
-/// Where the guest's image has its one file, and where an image that brings the guest along has it.
+/// Where the guest's image has the program, and where an image that brings the guest along has it. It can only be executed.
 pub(crate) const IN_IMAGE: &str = "/sandbox-guest";
-/// Where it is mounted in other images, and its file there.
+/// The same program beside it, readable: gVisor executes only what the user may read.
+pub(crate) const READABLE_IN_IMAGE: &str = "/sandbox-guest-readable";
+/// Where the guest is mounted in other images.
 pub(crate) const MOUNT: &str = "/.sandbox";
-pub(crate) const MOUNTED: &str = "/.sandbox/sandbox-guest";
+
+/// The guest's file in its image.
+pub(crate) fn in_image(is_readable: bool) -> &'static str {
+    if is_readable { READABLE_IN_IMAGE } else { IN_IMAGE }
+}
 
 /// How the guest gets into the Pod, for [`Config::guest`](crate::Config::guest).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -25,17 +31,14 @@ pub enum Guest {
     Copy,
 }
 
-impl Guest {
-    /// As it is written in settings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Image => "image",
-            Self::Volume => "volume",
-            Self::Copy => "copy",
-        }
-    }
+stable_names!(Guest, "way of the guest into a Pod", {
+    Auto => "auto",
+    Image => "image",
+    Volume => "volume",
+    Copy => "copy",
+});
 
+impl Guest {
     /// The way for one Pod.
     pub(crate) fn resolve(self, names_image: bool, has_image_volumes: impl FnOnce() -> Result<bool>) -> Result<Self> {
         Ok(match self {
@@ -47,36 +50,44 @@ impl Guest {
     }
 
     /// The guest's file in the sandbox.
-    pub(crate) fn program(self) -> &'static str {
+    pub(crate) fn program(self, is_readable: bool) -> String {
         match self {
-            Self::Auto | Self::Image => IN_IMAGE,
-            Self::Volume | Self::Copy => MOUNTED,
+            Self::Auto | Self::Image => in_image(is_readable).to_owned(),
+            Self::Volume => format!("{MOUNT}{}", in_image(is_readable)),
+            // The copy has the permissions that are needed.
+            Self::Copy => format!("{MOUNT}{IN_IMAGE}"),
         }
     }
 
-    /// What else to try if this way fails.
-    pub(crate) fn other_way(self) -> &'static str {
-        match self {
+    /// What to tell about a creation that failed with this verdict, if it may be because of the way.
+    pub(crate) fn advice(self, verdict: &Verdict, guest_image: &str) -> Option<String> {
+        let concerns_guest = match verdict.cause {
+            Cause::Configuration => true,
+            Cause::Rejected => self == Self::Volume,
+            Cause::Exited => self == Self::Copy && verdict.message.contains("sandbox-guest"),
+            Cause::ImagePull => self != Self::Image && verdict.message.contains(guest_image),
+            _ => false,
+        };
+        let other_way = match self {
+            _ if verdict.message.contains("permission denied") => {
+                "it can be executed but not read; gVisor, which can't do that, is to be named as the spec's runtime class"
+            }
             Self::Auto | Self::Image => "set SANDBOX_GUEST=volume or copy if the image has no /sandbox-guest",
-            Self::Volume => "set SANDBOX_GUEST=copy if the cluster has no image volumes",
-            Self::Copy => "set SANDBOX_GUEST=image if the image has /sandbox-guest",
-        }
-    }
-}
-
-impl std::fmt::Display for Guest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Guest {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Image, Self::Volume, Self::Copy]
-            .into_iter()
-            .find(|guest| guest.as_str() == text)
-            .ok_or_else(|| Error::new(ErrorKind::Config, format!("{text:?} is not auto, image, volume or copy")))
+            Self::Volume => {
+                "set SANDBOX_GUEST_IMAGE to the image that has the guest, or SANDBOX_GUEST=copy if the cluster has no image volumes"
+            }
+            Self::Copy => {
+                "set SANDBOX_GUEST_IMAGE to the image that has the guest, or SANDBOX_GUEST=image if the sandbox's own has it"
+            }
+        };
+        concerns_guest.then(|| {
+            format!(
+                "the guest came by the way '{self}' from {} ({other_way})",
+                match self {
+                    Self::Auto | Self::Image => "the sandbox's image",
+                    Self::Volume | Self::Copy => guest_image,
+                }
+            )
+        })
     }
 }

@@ -13,6 +13,7 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::ssh::commands::{self, Answer, NoStreams, Streams};
 use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
+use crate::text;
 
 /// How long after a lost connection Kubernetes may take to know that the Pod has ended: the kubelet reports the end of a
 /// container up to a second late.
@@ -93,7 +94,7 @@ impl Link {
             let message = format!(
                 "the sandbox's guest is version {} with protocol {}, this library is version {} with protocol {PROTOCOL}: take a \
                  guest image of the library's version (guest_image)",
-                hello.version,
+                text::shown(&hello.version),
                 hello.protocol,
                 env!("CARGO_PKG_VERSION")
             );
@@ -182,7 +183,7 @@ impl Link {
             return error.with_verdict(verdict);
         }
         // A Pod that has ended never comes back under this uid.
-        endpoint.close();
+        endpoint.end(&verdict);
         let was_requested = error.kind() == ErrorKind::OutcomeUnknown;
         let kind = if verdict.cause == Cause::Deleted && !was_requested { ErrorKind::NotFound } else { error.kind() };
         error.with_kind(kind).with_verdict(verdict)
@@ -192,7 +193,8 @@ impl Link {
 /// What does not hold of the promises about a sandbox.
 fn broken(promises: Promises) -> impl Iterator<Item = &'static str> {
     [
-        (promises.first_process, "its guest is not process 1, so code in it can stop or forge what the guest does"),
+        (promises.first_process, "code in it can end its guest, and with it the sandbox"),
+        (promises.execute_only, "code in it may take over the program that lets another client in"),
         (promises.not_dumpable, "code in it can read and change its guest's memory"),
         (promises.fenced, "code in it can change its guest's resource limits"),
         (promises.descent, "processes of a command that left it may survive a kill"),
@@ -209,6 +211,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::error::Verdict;
     use crate::ssh::identity::Identity;
     use crate::testing;
 
@@ -241,6 +244,18 @@ mod tests {
         let error = link.call("test", refuse).unwrap_err();
         assert_eq!(error.to_string(), "test (test): no");
         assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn an_ended_sandbox_says_each_time_why() {
+        let link = link();
+        link.endpoint().end(&Verdict::new(Cause::Expired, "Error", "exit code 82"));
+        for _ in 0..2 {
+            let error = link.call("test", || link.lease(Deadline::after(None)).map(drop)).unwrap_err();
+            assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired));
+            assert!(error.kind() == ErrorKind::Disconnected && !error.is_retryable(), "{error}");
+            assert!(link.new_session(Deadline::after(None)).unwrap_err().verdict().is_some());
+        }
     }
 
     #[test]

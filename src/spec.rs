@@ -34,6 +34,7 @@ pub struct SandboxSpec {
     pub(crate) disk: Option<String>,
     pub(crate) lifetime: Lifetime,
     pub(crate) hard_limit: HardLimit,
+    pub(crate) user_from_cluster: bool,
     pub(crate) runtime_class: Option<String>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) unschedulable_grace: Duration,
@@ -71,6 +72,7 @@ impl Default for SandboxSpec {
             disk: None,
             lifetime: Lifetime::FromConfig,
             hard_limit: HardLimit::FromLifetime,
+            user_from_cluster: false,
             runtime_class: None,
             node_selector: BTreeMap::new(),
             unschedulable_grace: Duration::from_secs(10),
@@ -92,7 +94,13 @@ impl SandboxSpec {
         self
     }
 
-    /// Image to run; it needs an OpenSSH server, `/bin/sh`, and a user with the SSH user's name and the user id 1000.
+    /// Image to run: any Linux image of the nodes' architecture. It needs no program, no user and no directory of any kind, since the
+    /// guest brings along what it uses; only [`Sandbox::shell`](crate::Sandbox::shell) and the like need a shell. Its entry point
+    /// and its command are not used; its variables, its working directory and its programs are those of the commands.
+    ///
+    /// Of what an image or a user lacks, commands get this: `PATH` as Docker has it; `HOME` as the user's line in `/etc/passwd`
+    /// says, else the working directory or the one for temporary files, whichever can be written, else `/`; `TMPDIR` where
+    /// `/tmp` can't be written but `/var/tmp` or `/dev/shm` can.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
@@ -160,7 +168,19 @@ impl SandboxSpec {
         self
     }
 
+    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters that
+    /// choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
+    ///
+    /// Default: user and group 1000, whatever the image says.
+    pub fn user_from_cluster(mut self) -> Self {
+        self.user_from_cluster = true;
+        self
+    }
+
     /// Runtime class, such as `gvisor` or `kata`. Default: the cluster's.
+    ///
+    /// Kubernetes's port-forward does not reach into gVisor's network, so [`Transport::Tunnel`](crate::Transport) does not work
+    /// there, the others do. What another kernel can't keep of what is promised about a sandbox is logged as a warning.
     pub fn runtime_class(mut self, name: impl Into<String>) -> Self {
         self.runtime_class = Some(name.into());
         self

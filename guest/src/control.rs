@@ -157,12 +157,12 @@ pub fn request(port: u16, request: &ControlRequest) -> io::Result<ControlAnswer>
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
-    // Who is refused is answered before anything is read.
-    let written = stream.write_all(&text);
+    // A refusal comes without the request having been read, and has the reason.
+    let sent = stream.write_all(&text);
     let mut line = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
-    match line.is_empty() {
-        true => Err(written.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
-        false => Ok(serde_json::from_str(&line)?),
+    let received = BufReader::new(stream.take(LONGEST)).read_line(&mut line);
+    if line.is_empty() {
+        sent.and(received)?;
     }
+    Ok(serde_json::from_str(&line)?)
 }

@@ -27,7 +27,8 @@ sandbox-guest control [--port PORT] disconnect [KEY]
                                   closes the SSH connections of a key, or all of them
 sandbox-guest control [--port PORT] identify
                                   tells the host key, as JSON
-sandbox-guest install DIRECTORY   copies this program to DIRECTORY/sandbox-guest, execute-only
+sandbox-guest install [--readable] DIRECTORY
+                                  copies this program to DIRECTORY/sandbox-guest, execute-only unless it shall be readable
 sandbox-guest --version
 
 Exit codes of serve: 0 it was told to end, 81 it can't start, 82 it has expired. The termination log has the reason.
@@ -56,13 +57,17 @@ fn main() -> ExitCode {
             Err(message) => exit_code(server::refuse(&message)),
         },
         Some("control") => control(args),
-        Some("install") => match (args.next(), args.next()) {
-            (Some(directory), None) => match install::install(Path::new(&directory)) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(message) => fail(&message),
-            },
-            _ => usage(),
-        },
+        Some("install") => {
+            let mut args = args.peekable();
+            let is_readable = args.next_if(|arg| arg == "--readable").is_some();
+            match (args.next(), args.next()) {
+                (Some(directory), None) => match install::install(Path::new(&directory), is_readable) {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(message) => fail(&message),
+                },
+                _ => usage(),
+            }
+        }
         Some("--version") => {
             let version = env!("CARGO_PKG_VERSION");
             say(&format!("sandbox-guest {version}, protocol {}", sandbox_protocol::PROTOCOL))

@@ -103,6 +103,16 @@ pub fn reset_signals() {
     }
 }
 
+/// Takes back what Rust does at SIGSEGV and SIGBUS: it tells of an overflown stack. Process 1 can be killed by signals from inside only
+/// if it handles them: many at once overflow the stack of the handlers, and that the kernel does not forgive.
+///
+/// # Errors
+/// If the kernel does not know the call.
+pub fn drop_fault_handlers() -> io::Result<()> {
+    set_disposition(libc::SIGSEGV, libc::SIG_DFL, 0)?;
+    set_disposition(libc::SIGBUS, libc::SIG_DFL, 0)
+}
+
 /// Lets the kernel reap the children of this process.
 pub fn ignore_children() -> io::Result<()> {
     set_disposition(libc::SIGCHLD, libc::SIG_IGN, 0)

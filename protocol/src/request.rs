@@ -39,7 +39,7 @@ pub enum Request {
     /// All detached commands: `DetachedList`.
     DetachedList,
     /// The digests of the files that this connection opened by SFTP with [`SFTP_OPEN_DIGEST`](crate::SFTP_OPEN_DIGEST) and has
-    /// closed since it last asked: `Digests`.
+    /// closed since it last asked, and then of those that are open, of what has passed so far: `Digests`.
     Digests,
     /// What the sandbox uses: `Usage`.
     Usage,
@@ -319,6 +319,7 @@ mod tests {
     fn a_run_round_trips() {
         let run = Run {
             argv: vec!["sh".into(), vec![0xff, 0xfe].into()],
+            shell: Some("echo $1".into()),
             guest_tool: true,
             env: vec![("A".into(), vec![0x80].into())],
             clear_env: true,

@@ -49,7 +49,7 @@ pub enum Response {
     Followed(Followed),
     /// Digests of files.
     Digests {
-        /// In the order in which the files were closed.
+        /// In the order in which the files were closed; then those that are open.
         digests: Vec<Digest>,
     },
     /// What the sandbox uses.
@@ -97,8 +97,10 @@ pub struct Hello {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Promises {
-    /// The guest is process 1 of its PID namespace: nothing inside can kill or stop it.
+    /// The guest is process 1 of its PID namespace, and the kernel lets nothing inside kill or stop that.
     pub first_process: bool,
+    /// The guest's program can't be read, so a process of it that brings in a key can't be taken over before it protects itself.
+    pub execute_only: bool,
     /// Nothing with the same user id can read or trace the guest.
     pub not_dumpable: bool,
     /// Commands have `no_new_privs` and can't change the limits, priority or processors of another process.

@@ -2,6 +2,8 @@
 //!
 //! Numbers are big-endian and strings have their length before them, as everywhere in SFTP.
 
+pub use crate::time::Time;
+
 /// An extended request that sets both times of a file, with nanoseconds; its contents are a [`Times`]. The answer is a status.
 pub const TIMES: &str = "times@sandbox";
 
@@ -25,23 +27,14 @@ pub enum Target<'a> {
     Handle(&'a [u8]),
 }
 
-/// A time since 1970.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Time {
-    /// Whole seconds.
-    pub seconds: i64,
-    /// Nanoseconds after that, below 1,000,000,000; in a request also [`NOW`] and [`OMIT`].
-    pub nanoseconds: u32,
-}
-
 /// The contents of [`TIMES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times<'a> {
     /// Whose times.
     pub target: Target<'a>,
-    /// Of the last access.
+    /// Of the last access; its nanoseconds may be [`NOW`] or [`OMIT`].
     pub accessed: Time,
-    /// Of the last change of the contents.
+    /// Of the last change of the contents, likewise.
     pub modified: Time,
 }
 
@@ -91,28 +84,26 @@ impl<'a> Target<'a> {
     }
 }
 
-impl Time {
-    fn encode(self, to: &mut Vec<u8>) {
-        to.extend_from_slice(&self.seconds.to_be_bytes());
-        to.extend_from_slice(&self.nanoseconds.to_be_bytes());
-    }
+fn put_time(to: &mut Vec<u8>, time: Time) {
+    to.extend_from_slice(&time.seconds.to_be_bytes());
+    to.extend_from_slice(&time.nanoseconds.to_be_bytes());
+}
 
-    fn decode(from: &mut &[u8]) -> Option<Self> {
-        Some(Self { seconds: i64::from_be_bytes(take(from)?), nanoseconds: u32::from_be_bytes(take(from)?) })
-    }
+fn take_time(from: &mut &[u8]) -> Option<Time> {
+    Some(Time { seconds: i64::from_be_bytes(take(from)?), nanoseconds: u32::from_be_bytes(take(from)?) })
 }
 
 impl<'a> Times<'a> {
     /// Appends its encoding.
     pub fn encode(&self, to: &mut Vec<u8>) {
         self.target.encode(to);
-        self.accessed.encode(to);
-        self.modified.encode(to);
+        put_time(to, self.accessed);
+        put_time(to, self.modified);
     }
 
     /// Decodes it and advances `from` behind it.
     pub fn decode(from: &mut &'a [u8]) -> Option<Self> {
-        Some(Self { target: Target::decode(from)?, accessed: Time::decode(from)?, modified: Time::decode(from)? })
+        Some(Self { target: Target::decode(from)?, accessed: take_time(from)?, modified: take_time(from)? })
     }
 }
 
@@ -126,7 +117,7 @@ impl Stat {
             to.extend_from_slice(&number.to_be_bytes());
         }
         for time in [self.accessed, self.modified, self.changed] {
-            time.encode(to);
+            put_time(to, time);
         }
     }
 
@@ -142,9 +133,9 @@ impl Stat {
             blocks: u64::from_be_bytes(take(from)?),
             device: u64::from_be_bytes(take(from)?),
             inode: u64::from_be_bytes(take(from)?),
-            accessed: Time::decode(from)?,
-            modified: Time::decode(from)?,
-            changed: Time::decode(from)?,
+            accessed: take_time(from)?,
+            modified: take_time(from)?,
+            changed: take_time(from)?,
         })
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Map, Value, json};
 
-use super::pod::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER, time_text};
+use super::names::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
+use super::pod::time_text;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::{self, Guest};
@@ -100,10 +101,12 @@ fn made(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Valu
     }
     let mut pod_security = json!({
         "runAsNonRoot": true,
-        "runAsUser": USER_ID,
-        "runAsGroup": USER_ID,
         "seccompProfile": {"type": "RuntimeDefault"},
     });
+    if !spec.user_from_cluster {
+        pod_security["runAsUser"] = json!(USER_ID);
+        pod_security["runAsGroup"] = json!(USER_ID);
+    }
     if config.ssh_port < 1024 {
         pod_security["sysctls"] = json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]);
     }
@@ -210,8 +213,14 @@ fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Resul
             "the Pod template's restartPolicy is not Never: a sandbox that has ended does not come back",
         ));
     }
+    let is_readable = needs_readable_guest(pod);
     let container = &mut pod["spec"]["containers"][0];
-    container["command"] = json!(guest_command(config, identity));
+    if !container["restartPolicy"].is_null() || !container["restartPolicyRules"].is_null() {
+        return Err(invalid(
+            "the Pod template gives the sandbox's container a restart policy: a sandbox that has ended does not come back",
+        ));
+    }
+    container["command"] = json!(guest_command(config, identity, is_readable));
     object(container, "the sandbox's container")?.remove("args");
     if pod["metadata"].is_null() {
         pod["metadata"] = json!({});
@@ -237,8 +246,8 @@ fn whole_seconds(span: Duration) -> u64 {
 }
 
 /// How the guest is started.
-fn guest_command(config: &Config, identity: &PodIdentity<'_>) -> Vec<String> {
-    let mut words = vec![identity.guest.program().to_owned(), "serve".to_owned()];
+fn guest_command(config: &Config, identity: &PodIdentity<'_>, is_readable: bool) -> Vec<String> {
+    let mut words = vec![identity.guest.program(is_readable), "serve".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), literal(&value)]);
     option("--port", config.ssh_port.to_string());
     option("--user", config.ssh_user.clone());
@@ -252,9 +261,15 @@ fn guest_command(config: &Config, identity: &PodIdentity<'_>) -> Vec<String> {
     words
 }
 
+/// Whether the runtime may be one that executes only what it can read. Only the caller knows; any other than the cluster's own may.
+fn needs_readable_guest(pod: &Value) -> bool {
+    !pod["spec"]["runtimeClassName"].is_null()
+}
+
 /// Adds the volume with the guest, and the container that fills it.
 fn add_guest(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
     let image = &config.guest_image;
+    let is_readable = needs_readable_guest(pod);
     let volume = match identity.guest {
         Guest::Auto | Guest::Image => return Ok(()),
         Guest::Volume => json!({"name": GUEST, "image": {"reference": image}}),
@@ -268,10 +283,13 @@ fn add_guest(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Re
     let mount = json!({"name": GUEST, "mountPath": guest::MOUNT, "readOnly": true});
     push(&mut container["volumeMounts"], "the sandbox's volumeMounts", mount)?;
     if identity.guest == Guest::Copy {
+        let mut command = vec![guest::in_image(is_readable), "install"];
+        command.extend(is_readable.then_some("--readable"));
+        command.push(guest::MOUNT);
         let copier = json!({
             "name": GUEST,
             "image": image,
-            "command": [guest::IN_IMAGE, "install", guest::MOUNT],
+            "command": command,
             "resources": resources,
             "securityContext": security,
             "volumeMounts": [{"name": GUEST, "mountPath": guest::MOUNT}],
@@ -365,7 +383,8 @@ mod tests {
         assert_eq!(pod["spec"]["volumes"][1]["image"]["reference"], "localhost/sandbox-guest:dev");
         assert!(pod["spec"]["initContainers"].is_null());
         let own = &pod["spec"]["containers"][0];
-        assert_eq!((&own["command"][0], &own["volumeMounts"][0]["readOnly"]), (&json!(guest::MOUNTED), &json!(true)));
+        let mounted = json!("/.sandbox/sandbox-guest");
+        assert_eq!((&own["command"][0], &own["volumeMounts"][0]["readOnly"]), (&mounted, &json!(true)));
 
         let pod = with(Guest::Copy, &volumes).unwrap();
         let copier = &pod["spec"]["initContainers"][0];
@@ -375,6 +394,27 @@ mod tests {
 
         let error = with(Guest::Copy, &json!({"spec": {"volumes": {}}})).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+
+        // Where it may have to be readable.
+        let other_runtime = json!({"spec": {"runtimeClassName": "gvisor"}});
+        for (way, expected) in [
+            (Guest::Image, "/sandbox-guest-readable"),
+            (Guest::Volume, "/.sandbox/sandbox-guest-readable"),
+            (Guest::Copy, "/.sandbox/sandbox-guest"),
+        ] {
+            assert_eq!(with(way, &other_runtime).unwrap()["spec"]["containers"][0]["command"][0], expected);
+        }
+        let copier = &with(Guest::Copy, &other_runtime).unwrap()["spec"]["initContainers"][0];
+        assert_eq!(copier["command"], json!(["/sandbox-guest-readable", "install", "--readable", guest::MOUNT]));
+    }
+
+    #[test]
+    fn leaves_the_user_to_the_cluster() {
+        let security = |spec: &SandboxSpec| made_of(spec)["spec"]["securityContext"].clone();
+        assert_eq!(security(&SandboxSpec::new())["runAsUser"], USER_ID);
+        let security = security(&SandboxSpec::new().user_from_cluster());
+        assert!(security["runAsUser"].is_null() && security["runAsGroup"].is_null());
+        assert_eq!(security["runAsNonRoot"], true);
     }
 
     #[test]
@@ -413,7 +453,10 @@ mod tests {
             json!({"spec": {"containers": [{"name": "sandbox", "env": 1}, 7]}, "metadata": []}),
             json!({"metadata": {"labels": 5}}),
             json!({"spec": {"restartPolicy": "Always"}}),
+            json!({"spec": {"restartPolicy": "OnFailure"}}),
             json!({"spec": {"restartPolicy": null}}),
+            json!({"spec": {"containers": [{"name": "sandbox", "restartPolicy": "Always"}]}}),
+            json!({"spec": {"containers": [{"name": "sandbox", "restartPolicyRules": []}]}}),
         ] {
             assert_eq!(templated(&template).unwrap_err().kind(), ErrorKind::InvalidArgument, "{template}");
         }

@@ -8,6 +8,7 @@ mod connect;
 mod kubeconfig;
 mod login;
 mod manifest;
+mod names;
 mod pod;
 mod proxy;
 mod tunnel;
@@ -18,6 +19,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::join;
 use http::Request as HttpRequest;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use k8s_openapi::apimachinery::pkg::version::Info;
@@ -25,8 +27,9 @@ use kube::Resource;
 use kube::api::{Api as KubeApi, AttachParams, ObjectList};
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
+use sandbox_protocol::Authorized;
 use serde_json::{Map, json};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
 
 use self::api::{Api, Failure, built};
@@ -35,8 +38,9 @@ use crate::config::Config;
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
+pub(crate) use self::names::{EXPIRES_AT, HOST_KEY};
 pub use self::pod::Phase;
-pub(crate) use self::pod::{EXPIRES_AT, HOST_KEY, PodSnapshot, after, time_text};
+pub(crate) use self::pod::{PodSnapshot, after, time_text};
 pub(crate) use self::watch::Watch;
 
 /// Retry budget of a request while the API server can't answer.
@@ -133,7 +137,7 @@ impl Cluster {
 
     /// All sandboxes of the namespace, whoever owns them.
     pub(crate) async fn list(&self) -> Result<Vec<PodSnapshot>> {
-        let all = ListParams::default().labels(&format!("{}={}", pod::MANAGED_BY, pod::MANAGER)).limit(PAGE);
+        let all = ListParams::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER)).limit(PAGE);
         let mut found = Vec::new();
         let mut page = all.clone();
         loop {
@@ -207,9 +211,20 @@ impl Cluster {
         if !self.request_delete(name, uid, None).await? {
             return Err(absent("there is no such sandbox"));
         }
-        watch::until_gone(&self.api, name, uid).await;
+        let gone = watch::until_gone(&self.api, name, uid).await;
+        gone.map_err(|failure| {
+            self.api
+                .error(failure)
+                .context("its deletion was requested, but its end can't be seen without the right to get Pods")
+        })?;
         log::info!("deleted the Pod {name}");
         Ok(())
+    }
+
+    /// What keeps the Pod from going although it was deleted.
+    pub(crate) async fn finalizers(&self, name: &str, uid: &str) -> Result<Vec<String>> {
+        let pod = self.find(name).await?.filter(|pod| pod.metadata.uid.as_deref() == Some(uid));
+        Ok(pod.and_then(|pod| pod.metadata.finalizers).unwrap_or_default())
     }
 
     /// Asks for the same and does not wait. If the Pod is gone, all is well.
@@ -283,30 +298,51 @@ impl Cluster {
     /// twice does no harm.
     pub(crate) async fn authorize(&self, name: &str, guest: &str, port: u16, public_key: &str) -> Result<()> {
         log::debug!("authorizing a key in the Pod {name}");
+        let refused =
+            |why| Error::new(ErrorKind::Connect, format!("the key can't be authorized in the sandbox: {why}"));
+        self.control(name, guest, port, &["authorize", public_key.trim()]).await?.map(drop).map_err(refused)
+    }
+
+    /// The host key of the sandbox's guest, whose file is `guest`: the API server vouches for it as it does for that of a tunnel.
+    pub(crate) async fn host_key(&self, name: &str, guest: &str, port: u16) -> Result<String> {
+        log::debug!("asking for the host key in the Pod {name}");
+        let unknown = |why| Error::new(ErrorKind::Connect, format!("the sandbox's host key can't be learned: {why}"));
+        let answer = self.control(name, guest, port, &["identify"]).await?.map_err(unknown)?;
+        let guest: Authorized = serde_json::from_str(&answer).map_err(|e| unknown(e.to_string()))?;
+        Ok(guest.host_key)
+    }
+
+    /// Runs `sandbox-guest control` in the Pod: what it prints, or why it failed.
+    async fn control(
+        &self,
+        name: &str,
+        guest: &str,
+        port: u16,
+        request: &[&str],
+    ) -> Result<std::result::Result<String, String>> {
         let pods: KubeApi<Pod> = KubeApi::namespaced(self.api.client.clone(), self.namespace());
-        let command = [guest, "control", "--port", &port.to_string(), "authorize", public_key.trim()];
-        let params = AttachParams::default().container(pod::CONTAINER).stdout(false).stderr(true);
+        let port = port.to_string();
+        let command = [&[guest, "control", "--port", &port], request].concat();
+        let params = AttachParams::default().container(names::CONTAINER).stdout(true).stderr(true);
         let work = async {
             let mut process = pods.exec(name, command, &params).await?;
             let status = process.take_status();
-            let mut complaint = String::new();
-            if let Some(stderr) = process.stderr() {
-                // Best effort: the status decides.
-                let _ = stderr.take(1000).read_to_string(&mut complaint).await;
-            }
+            let (mut answer, mut complaint) = (String::new(), String::new());
+            let (stdout, stderr) = (process.stdout(), process.stderr());
+            // Best effort: the status decides.
+            join(read_some(stdout, &mut answer), read_some(stderr, &mut complaint)).await;
             let status = match status {
                 Some(status) => status.await,
                 None => None,
             };
-            Ok::<_, kube::Error>((status, complaint))
+            Ok::<_, kube::Error>((status, answer, complaint))
         };
         let done = tokio::time::timeout(api::ANSWER_TIMEOUT, work).await.map_err(|_| Failure::Silent);
         match done.and_then(|done| done.map_err(Failure::from)) {
-            Ok((Some(status), _)) if status.status.as_deref() == Some("Success") => Ok(()),
-            Ok((status, complaint)) => {
+            Ok((Some(status), answer, _)) if status.status.as_deref() == Some("Success") => Ok(Ok(answer)),
+            Ok((status, _, complaint)) => {
                 let message = status.and_then(|status| status.message).unwrap_or_default();
-                let why = api::one_line(&format!("{message} {complaint}"));
-                Err(Error::new(ErrorKind::Connect, format!("the key can't be authorized in the sandbox: {why}")))
+                Ok(Err(api::one_line(&format!("{message} {complaint}"))))
             }
             Err(failure) => Err(self.api.error(failure)),
         }
@@ -319,12 +355,29 @@ impl Cluster {
             _ => return Ok(Some(Verdict::new(Cause::Deleted, "", "the Pod was deleted"))),
         };
         let snapshot = PodSnapshot::of(&pod);
-        if snapshot.verdict.is_some() || verdict::is_sound(&pod) {
-            return Ok(snapshot.verdict);
+        match snapshot.verdict {
+            Some(verdict) => self.explained(verdict, uid).await.map(Some),
+            None if verdict::is_sound(&pod) => Ok(None),
+            None => {
+                // Without the right to read events, what the Pod says is all there is.
+                let events = self.events(uid).await.unwrap_or_default();
+                Ok(Some(worst_event(&events).unwrap_or_else(|| verdict::progress(&pod))))
+            }
         }
-        // Who may not read events is told what the Pod says.
+    }
+
+    /// The cause behind an end that the Pod's status tells as an ordinary one. When the kubelet evicts a Pod whose main process ends
+    /// with 0 at SIGTERM, only an event says so.
+    pub(crate) async fn explained(&self, verdict: Verdict, uid: &str) -> Result<Verdict> {
+        if verdict.cause != Cause::Exited {
+            return Ok(verdict);
+        }
         let events = self.events(uid).await.unwrap_or_default();
-        Ok(Some(worst_event(&events).unwrap_or_else(|| verdict::progress(&pod))))
+        let mut causes = events.iter().filter_map(|event| match verdict::of_event(event) {
+            EventClass::Warning(cause) if matches!(cause.cause, Cause::Evicted | Cause::NodeLost) => Some(cause),
+            _ => None,
+        });
+        Ok(causes.next().unwrap_or(verdict))
     }
 
     async fn events(&self, uid: &str) -> Result<Vec<Event>> {
@@ -358,6 +411,13 @@ fn worst_event(events: &[Event]) -> Option<Verdict> {
         }
     }
     warning
+}
+
+/// The beginning of what comes; a guest says no more than this.
+async fn read_some(stream: Option<impl AsyncRead + Unpin>, text: &mut String) {
+    if let Some(stream) = stream {
+        let _ = stream.take(4096).read_to_string(text).await;
+    }
 }
 
 fn absent(message: &'static str) -> Error {
@@ -436,8 +496,8 @@ mod tests {
     }
 
     fn pod_of(uid: &str, nonce: &str) -> Value {
-        let labels = json!({pod::MANAGED_BY: pod::MANAGER});
-        json!({"metadata": {"name": "box", "uid": uid, "labels": labels, "annotations": {pod::NONCE: nonce}}})
+        let labels = json!({names::MANAGED_BY: names::MANAGER});
+        json!({"metadata": {"name": "box", "uid": uid, "labels": labels, "annotations": {names::NONCE: nonce}}})
     }
 
     fn manifest(config: &Config) -> Manifest {

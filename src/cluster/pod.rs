@@ -6,20 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
 
+use super::names::{CONTAINER, EXPIRES_AT, HOST_KEY, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
 use super::verdict::{self, PodHealth};
-use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::guest;
-
-pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-pub(crate) const MANAGER: &str = "sandbox";
-pub(crate) const OWNER: &str = "sandbox/owner";
-pub(crate) const NONCE: &str = "sandbox/nonce";
-pub(crate) const EXPIRES_AT: &str = "sandbox/expires-at";
-pub(crate) const HOST_KEY: &str = "sandbox/host-key";
-pub(crate) const SSH_USER: &str = "sandbox/ssh-user";
-pub(crate) const SSH_PORT: &str = "sandbox/ssh-port";
-/// Name of the container that is the sandbox.
-pub(crate) const CONTAINER: &str = "sandbox";
 
 /// Where a sandbox's Pod stands in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,7 +19,7 @@ pub enum Phase {
     Pending,
     /// Its container runs.
     Running,
-    /// It stopped with exit code 0.
+    /// It stopped with exit code 0: it was told to from outside.
     Succeeded,
     /// It stopped in another way.
     Failed,
@@ -38,6 +28,15 @@ pub enum Phase {
     /// It is being deleted.
     Terminating,
 }
+
+stable_names!(Phase, "phase", {
+    Pending => "pending",
+    Running => "running",
+    Succeeded => "succeeded",
+    Failed => "failed",
+    Unknown => "unknown",
+    Terminating => "terminating",
+});
 
 /// Everything we read out of a Pod.
 #[derive(Clone, Debug)]
@@ -136,14 +135,19 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 fn phase(pod: &Pod) -> Phase {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Phase::Terminating;
+    }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    match phase {
-        Some("Succeeded") => Phase::Succeeded,
-        Some("Failed") => Phase::Failed,
-        _ if pod.metadata.deletion_timestamp.is_some() => Phase::Terminating,
-        Some("Pending") | None => Phase::Pending,
-        Some("Running") => Phase::Running,
-        Some(_) => Phase::Unknown,
+    match (phase, verdict::exit_code(pod)) {
+        (Some("Succeeded"), _) => Phase::Succeeded,
+        (Some("Failed"), _) => Phase::Failed,
+        // A Pod goes on running as long as any container of it does.
+        (_, Some(0)) => Phase::Succeeded,
+        (_, Some(_)) => Phase::Failed,
+        (Some("Pending") | None, None) => Phase::Pending,
+        (Some("Running"), None) => Phase::Running,
+        (Some(_), None) => Phase::Unknown,
     }
 }
 
@@ -167,8 +171,8 @@ mod tests {
     #[test]
     fn reads_what_is_there_and_bears_what_is_not() {
         let bare: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
-        let observed = PodSnapshot::of(&bare);
-        assert_eq!((observed.phase, observed.ssh_port, observed.ssh_user.as_str()), (Phase::Pending, 2222, "sandbox"));
+        let snapshot = PodSnapshot::of(&bare);
+        assert_eq!((snapshot.phase, snapshot.ssh_port, snapshot.ssh_user.as_str()), (Phase::Pending, 2222, "sandbox"));
         assert!(!is_ours(&bare));
 
         let full: Pod = serde_json::from_value(json!({
@@ -183,10 +187,10 @@ mod tests {
         .unwrap();
         let snapshot = PodSnapshot::of(&full);
         assert!(is_ours(&full));
-        assert_eq!((observed.ssh_port, observed.ssh_user.as_str(), observed.image.as_str()), (2200, "worker", "i"));
-        assert_eq!((observed.phase, observed.owner.as_str()), (Phase::Running, "me"));
-        assert_eq!(observed.pod_ip, Some([10, 0, 0, 7].into()));
-        assert_eq!(observed.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
-        assert_eq!(observed.verdict, None);
+        assert_eq!((snapshot.ssh_port, snapshot.ssh_user.as_str(), snapshot.image.as_str()), (2200, "worker", "i"));
+        assert_eq!((snapshot.phase, snapshot.owner.as_str()), (Phase::Running, "me"));
+        assert_eq!(snapshot.pod_ip, Some([10, 0, 0, 7].into()));
+        assert_eq!(snapshot.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
+        assert_eq!(snapshot.verdict, None);
     }
 }

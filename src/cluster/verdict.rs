@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 
 use sandbox_protocol::ExitCode;
 
-use super::pod::CONTAINER;
+use super::names::CONTAINER;
 use crate::error::{Cause, Error, ErrorKind, Verdict};
 
 /// The health of a Pod by its status.
@@ -65,7 +65,7 @@ pub(super) fn of_pod(pod: &Pod) -> PodHealth {
     if let Some(verdict) = pod_reason(status).filter(|_| stopped || deleted) {
         return PodHealth::Terminal(verdict);
     }
-    let ends = containers(status).filter_map(end);
+    let ends = containers(pod, status).filter_map(end);
     // These explain a deletion; any other end is its consequence.
     let explains = |verdict: &Verdict| matches!(verdict.cause, Cause::OutOfMemory | Cause::Expired);
     if let Some(verdict) = ends.clone().find(|verdict| !deleted || explains(verdict)) {
@@ -77,7 +77,7 @@ pub(super) fn of_pod(pod: &Pod) -> PodHealth {
     if stopped {
         return PodHealth::Terminal(Verdict::new(Cause::Exited, phase, status.message.as_deref().unwrap_or_default()));
     }
-    match containers(status).map(waiting).find(|health| *health != PodHealth::Ok) {
+    match containers(pod, status).map(waiting).find(|health| *health != PodHealth::Ok) {
         Some(health) => health,
         None => unschedulable(status).map_or(PodHealth::Ok, PodHealth::Waiting),
     }
@@ -104,7 +104,7 @@ pub(super) fn progress(pod: &Pod) -> Verdict {
     let status = pod.status.as_ref().unwrap_or(&none);
     let phase = status.phase.as_deref().unwrap_or("Pending");
     let waits = |container: &ContainerStatus| container.state.as_ref().and_then(|state| state.waiting.clone());
-    if let Some(waiting) = containers(status).find_map(waits) {
+    if let Some(waiting) = containers(pod, status).find_map(waits) {
         let reason = waiting.reason.unwrap_or_default();
         return Verdict::new(Cause::Pending, reason, waiting.message.unwrap_or_else(|| format!("the Pod is {phase}")));
     }
@@ -168,10 +168,22 @@ pub(super) fn create_error(verdict: Verdict) -> Error {
     Error::new(kind, message).with_verdict(verdict)
 }
 
-/// The containers whose state decides: those that run before the sandbox's, and its own. Others come and go.
-fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> + Clone {
+/// The containers whose state decides: the sandbox's own first, then those that must end before it starts. Others come and go, and
+/// so do init containers that run beside it (native sidecars).
+fn containers<'p>(pod: &'p Pod, status: &'p PodStatus) -> impl Iterator<Item = &'p ContainerStatus> + Clone {
+    let is_sidecar = |name: &str| {
+        let all = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        all.clone().any(|container| container.name == name && container.restart_policy.as_deref() == Some("Always"))
+    };
     let own = status.container_statuses.iter().flatten().filter(|container| container.name == CONTAINER);
-    status.init_container_statuses.iter().flatten().chain(own)
+    own.chain(status.init_container_statuses.iter().flatten().filter(move |container| !is_sidecar(&container.name)))
+}
+
+/// How the sandbox's own container ended: its exit code.
+pub(super) fn exit_code(pod: &Pod) -> Option<i32> {
+    let status = pod.status.as_ref()?;
+    let own = status.container_statuses.iter().flatten().find(|container| container.name == CONTAINER)?;
+    Some(own.state.as_ref()?.terminated.as_ref()?.exit_code)
 }
 
 fn concerns_start(field: &str) -> bool {
@@ -237,12 +249,11 @@ fn ended(name: &str, terminated: &ContainerStateTerminated) -> Verdict {
         ("OOMKilled", _) => Cause::OutOfMemory,
         ("StartError" | "ContainerCannotRun", _) => Cause::Configuration,
         (_, Some(ExitCode::Expired)) => Cause::Expired,
+        (_, Some(ExitCode::CannotStart)) => Cause::Configuration,
         _ => Cause::Exited,
     };
     match (cause, code) {
         (Cause::Expired, _) => left = "its lifetime was over",
-        // Before the guest runs, nobody else can have written it.
-        (Cause::Exited, Some(ExitCode::CannotStart)) => {}
         // Whatever ran in the sandbox may have.
         (Cause::Exited, _) if name == CONTAINER => left = "",
         _ => {}
@@ -320,6 +331,33 @@ mod tests {
     }
 
     #[test]
+    fn sidecars_decide_nothing() {
+        let state = |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let failed = |code: i32| json!({"terminated": {"reason": "Error", "exitCode": code}});
+        let pod = |own: Value, side: Value| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a"},
+                "spec": {
+                    "containers": [{"name": "sandbox"}],
+                    "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+                },
+                "status": {
+                    "phase": "Running",
+                    "initContainerStatuses": [state("side", side)],
+                    "containerStatuses": [state("sandbox", own)],
+                },
+            }))
+            .unwrap()
+        };
+        let running = json!({"running": {}});
+        assert_eq!(of_pod(&pod(running.clone(), failed(1))), PodHealth::Ok);
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        assert_eq!(of_pod(&pod(running, waiting)), PodHealth::Ok);
+        let (cause, _) = terminal(of_pod(&pod(failed(82), failed(143))));
+        assert_eq!(cause, Cause::Expired);
+    }
+
+    #[test]
     fn knows_what_is_over() {
         for (health, cause, text) in [
             (health(waiting("ErrImagePull", "not found")), Cause::ImagePull, "ErrImagePull: not found"),
@@ -329,7 +367,7 @@ mod tests {
                 Cause::Configuration,
                 "CreateContainerConfigError: secret \"s\" not found",
             ),
-            (health(terminated("Error", 81, "no port\n")), Cause::Exited, "Error: exit code 81: no port"),
+            (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),
             (health(terminated("Completed", 0, "")), Cause::Exited, "Completed: exit code 0"),
             (health(terminated("Error", 137, "expired")), Cause::Exited, "Error: exit code 137"),
             (health(terminated("OOMKilled", 137, "")), Cause::OutOfMemory, "OOMKilled: exit code 137"),
@@ -339,6 +377,9 @@ mod tests {
                 "StartError: exit code 128: no /bin/sh",
             ),
             (health(terminated("Error", 82, "forged\n")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
+            // Anybody can write the message.
+            (health(terminated("Error", 1, "expired\n")), Cause::Exited, "Error: exit code 1"),
+            (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),
             (
                 health(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"})),
                 Cause::DeadlineExceeded,

@@ -74,7 +74,10 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
     });
     detached.repeatedly(detached.time(), |deadline| {
         let mut streams = NoStreams;
-        detached.ask(&request, &mut PrefixedStreams::new(input.take()?, &mut streams), deadline).map(drop)
+        match detached.ask(&request, &mut PrefixedStreams::new(input.take()?, &mut streams), deadline)? {
+            Response::Detached(_) => Ok(()),
+            _ => Err(commands::not_an_answer()),
+        }
     })?;
     Ok(detached)
 }
@@ -100,7 +103,7 @@ impl Detached {
     /// The status if the command has ended, `None` if it runs.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no command has this key; [`ErrorKind::TimedOut`] if its own timeout ended it;
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::TimedOut`] if its own timeout ended it;
     /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if what watches over it in the sandbox was killed;
     /// and those of a connection.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
@@ -153,7 +156,7 @@ impl Detached {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no command has this key, and those of a connection.
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key, and those of a connection.
     pub fn read(&self, stream: OutputStream, offset: u64, limit: usize) -> Result<Vec<u8>> {
         let stream = match stream {
             OutputStream::Stdout => Stream::Stdout,
@@ -164,11 +167,15 @@ impl Detached {
         self.link.call(OPERATION, || {
             self.repeatedly(self.time(), |deadline| {
                 let mut read = Collector::up_to(limit);
-                self.ask(&request, &mut read, deadline)?;
-                Ok(match stream {
-                    Stream::Stdout => read.stdout,
-                    Stream::Stderr => read.stderr,
-                })
+                let Response::Followed(followed) = self.ask(&request, &mut read, deadline)? else {
+                    return Err(commands::not_an_answer());
+                };
+                let (bytes, end) = match stream {
+                    Stream::Stdout => (read.stdout, followed.stdout),
+                    Stream::Stderr => (read.stderr, followed.stderr),
+                };
+                let is_all = read.dropped == 0 && offset.checked_add(bytes.len() as u64) == Some(end);
+                if is_all { Ok(bytes) } else { Err(commands::not_an_answer()) }
             })
         })
     }
@@ -209,10 +216,11 @@ impl Detached {
                     *position.of(stream) += bytes.len() as u64;
                     Ok(())
                 });
-                match self.ask(&request, &mut receiver, deadline)? {
-                    Response::Followed(followed) => Ok(followed.command),
-                    _ => Err(commands::not_an_answer()),
-                }
+                let Response::Followed(followed) = self.ask(&request, &mut receiver, deadline)? else {
+                    return Err(commands::not_an_answer());
+                };
+                let end = Position { stdout: followed.stdout, stderr: followed.stderr };
+                if end == *position { Ok(followed.command) } else { Err(commands::not_an_answer()) }
             });
             // What ended is the request that hands the output over, not the command.
             let info = info.map_err(|e| if has_failed { e.context("the command itself goes on") } else { e })?;
@@ -224,7 +232,7 @@ impl Detached {
     /// has ended needs no killing.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
     /// connection.
     pub fn kill(&self) -> Result<()> {
         self.link.call(OPERATION, || {
@@ -233,7 +241,8 @@ impl Detached {
                 Some(ended) if ended.cause == Cause::Cancelled && !is_gone(ended) => {
                     Err(Error::new(ErrorKind::Command, format!("'{}' was killed; {NOT_PROVED}", self.key)))
                 }
-                _ => Ok(()),
+                Some(_) => Ok(()),
+                None => Err(Error::new(ErrorKind::Command, format!("'{}' still runs", self.key))),
             }
         })
     }
@@ -251,7 +260,7 @@ impl Detached {
     /// Removes the output and the status of a command that has ended. Its key is free again.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::NotFound`] if no command has this key; and those of a connection.
+    /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::DetachedNotFound`] if no command has this key; and those of a connection.
     pub fn remove(&self) -> Result<()> {
         self.once(&Request::DetachedRemove(self.named()))
     }
@@ -267,7 +276,10 @@ impl Detached {
     /// Asks once, for what must not be done twice.
     fn once(&self, request: &Request) -> Result<()> {
         let deadline = Deadline::after(self.time());
-        self.link.call(OPERATION, || self.ask(request, &mut NoStreams, deadline).map(drop))
+        self.link.call(OPERATION, || match self.ask(request, &mut NoStreams, deadline)? {
+            Response::Done => Ok(()),
+            _ => Err(commands::not_an_answer()),
+        })
     }
 
     /// Asks for what tells how the command is.

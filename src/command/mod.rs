@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exit_status::ExitStatus;
 use crate::link::Link;
 use crate::ssh::commands::{self, Answer, Size, Streams};
+use crate::text;
 
 /// What is said of a killed command if code of the same user has killed its keeper in the sandbox.
 const NOT_PROVED: &str =
@@ -378,7 +379,17 @@ impl Command {
     fn status_of(&self, Answer { response, cancelled }: Answer, is_stopped: bool) -> Result<ExitStatus> {
         match response {
             Response::NeverRan(reason) => Err(request::never_ran(&reason)),
-            Response::Failed(failure) => Err(failed(&failure)),
+            Response::Failed(failure) => Err(match cancelled {
+                Some(e) => e.context(format!("the command did not run: {}", text::shown(&failure.message))),
+                None => {
+                    let error = failed(&failure);
+                    match error.kind() {
+                        ErrorKind::InvalidArgument => error,
+                        // To who runs a command, the other kinds say something about the sandbox.
+                        _ => error.with_kind(ErrorKind::Command),
+                    }
+                }
+            }),
             Response::Ended(ended) => match (cancelled, ended.cause) {
                 // It may have ended just then.
                 (Some(e), Cause::TimeLimit | Cause::Cancelled) => Err(self.killed(e, is_stopped, &ended)),
@@ -417,14 +428,15 @@ fn is_gone(ended: &Ended) -> bool {
 /// The error of a request that the guest could not carry out.
 fn failed(failure: &Failure) -> Error {
     let kind = match failure.kind {
-        FailureKind::NotFound => ErrorKind::NotFound,
+        FailureKind::NotFound => ErrorKind::DetachedNotFound,
         FailureKind::Conflict => ErrorKind::Conflict,
         FailureKind::Invalid => ErrorKind::InvalidArgument,
-        FailureKind::Cancelled => ErrorKind::Cancelled,
-        FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => ErrorKind::Command,
+        // Nobody here has cancelled it, or that would be the error.
+        FailureKind::Cancelled | FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => {
+            ErrorKind::Command
+        }
     };
-    let text: String = failure.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    Error::new(kind, text)
+    Error::new(kind, text::shown(&failure.message)).with_errno(failure.errno.unwrap_or(0))
 }
 
 impl fmt::Debug for Command {

@@ -100,7 +100,8 @@ impl<'a> Transfer<'a> {
     /// there counts if its SHA-256 is that of the first bytes of the source. Includes [`checksum`](Transfer::checksum). Default: no;
     /// what has arrived is removed.
     ///
-    /// Of two such downloads to one target at the same time, the second is refused with [`ErrorKind::Conflict`].
+    /// Of two such downloads to one target at the same time, the second is refused with
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self
@@ -127,7 +128,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Called on this thread at the beginning, at the end, and up to 20 times a second in between. An error, such as
-    /// [`Error::cancelled`], ends the transfer and is returned.
+    /// [`Error::cancelled`](crate::Error::cancelled), ends the transfer and is returned.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox, is_wanted: impl Fn() -> bool) -> sandbox::Result<()> {

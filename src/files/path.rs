@@ -26,11 +26,8 @@ pub(super) fn checked(path: &Path) -> Result<&[u8]> {
     }
     if bytes.len() > sftp::LONGEST_PATH {
         let start = bytes[..64].escape_ascii();
-        return Err(invalid(format!(
-            "'{start}…' is no path: {} bytes, at most {} can be",
-            bytes.len(),
-            sftp::LONGEST_PATH
-        )));
+        let message = format!("'{start}…' has {} bytes, and a path at most {}", bytes.len(), sftp::LONGEST_PATH);
+        return Err(Error::new(ErrorKind::NameTooLong, message));
     }
     Ok(bytes)
 }
@@ -55,9 +52,14 @@ pub(super) fn permission_bits(mode: u32) -> Result<u32> {
     if mode & !0o7777 == 0 { Ok(mode) } else { Err(invalid(format!("{mode:o} are no permission bits"))) }
 }
 
+/// A name that nobody else uses.
+pub(super) fn temp_name() -> String {
+    format!(".sandbox-{}.part", text::nonce())
+}
+
 /// A name that nobody else uses, in the same directory.
 pub(super) fn temp_path_beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".sandbox-{}.part", text::nonce()))
+    path.with_file_name(temp_name())
 }
 
 #[cfg(test)]

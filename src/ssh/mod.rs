@@ -2,6 +2,7 @@
 
 mod cipher;
 pub(crate) mod commands;
+mod frames;
 pub(crate) mod identity;
 pub(crate) mod pool;
 mod raw;

@@ -35,6 +35,8 @@ from machine import digest, stamped
 COMPILER = "cc"
 SUITE = "bookworm"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+# A program that can't be read can't be traced either. gVisor executes only what can be read.
+GUEST_FILES = {"sandbox-guest": 0o111, "sandbox-guest-readable": 0o555}
 # What changes with the guest.
 SANDBOX_ARCHIVES = [GUEST_ARCHIVE, PLAIN_ARCHIVE, SANDBOX_ARCHIVE]
 # As in image/Containerfile.
@@ -130,13 +132,19 @@ def debian_sources() -> str:
     return "\n".join(lines) + "\n" if any(f" {SUITE} " in line for line in lines) else ""
 
 
-def write_program_layer(layer: Path, name: str, program: Path, mode: int) -> None:
-    """A layer with one program of root's. The same program gives the same bytes."""
+def add_file(tar: tarfile.TarFile, name: str, data: bytes, mode: int) -> None:
+    """Adds a file of root's, without a time."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(data), mode
+    tar.addfile(member, io.BytesIO(data))
+
+
+def write_program_layer(layer: Path, program: Path, modes: dict[str, int]) -> None:
+    """A layer with one program, under each name with its permissions. The same program gives the same bytes."""
+    data = program.read_bytes()
     with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
-        member = tarfile.TarInfo(name)
-        member.size, member.mode = program.stat().st_size, mode
-        with program.open("rb") as file:
-            tar.addfile(member, file)
+        for name, mode in modes.items():
+            add_file(tar, name, data, mode)
 
 
 def build_guest() -> Path:
@@ -167,8 +175,7 @@ def build_images() -> str:
         return wanted
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
         layer = Path(scratch, "guest.layer.tar")
-        # A program that can't be read can't be traced either.
-        write_program_layer(layer, "sandbox-guest", guest, 0o111)
+        write_program_layer(layer, guest, GUEST_FILES)
         write_archive(GUEST_ARCHIVE, GUEST_IMAGE, [layer], {"Entrypoint": ["/sandbox-guest"]})
         write_archive(PLAIN_ARCHIVE, PLAIN_IMAGE, [DEBIAN_LAYER], SANDBOX_CONFIG)
         write_archive(SANDBOX_ARCHIVE, SANDBOX_IMAGE, [DEBIAN_LAYER, layer], SANDBOX_CONFIG)
@@ -230,7 +237,7 @@ def build_pause() -> None:
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
         program, layer = Path(scratch, "pause"), Path(scratch, "layer.tar")
         output("compiling pause.c", [COMPILER, "-static", "-Os", "-s", "-o", str(program), str(source)])
-        write_program_layer(layer, "pause", program, 0o755)
+        write_program_layer(layer, program, {"pause": 0o755})
         config = {"Entrypoint": ["/pause"], "User": "65535:65535"}
         write_archive(PAUSE_ARCHIVE, PAUSE_IMAGE, [layer], config)
     stamp.write_text(wanted)

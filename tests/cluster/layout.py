@@ -25,6 +25,9 @@ DEBIAN_LAYER = CACHE / "debian.layer.tar"
 # Where cargo builds the guest: with other flags than the rest.
 GUEST_BUILD = REPOSITORY / "target" / "guest"
 PAUSE_ARCHIVE = CACHE / "pause.tar"
+# Only tests need them.
+BUSYBOX_ARCHIVE = CACHE / "busybox.tar"
+SINGLE_ARCHIVE = CACHE / "single.tar"
 LOCK = CACHE / "lock"
 
 # Thrown away by `down`.
@@ -36,6 +39,7 @@ PKI = STATE / "pki"
 CONFIG = STATE / "config"
 AUDIT_LOG = LOGS / "audit.log"
 IMAGE_STAMP = STATE / "image.stamp"
+OTHER_IMAGES_STAMP = STATE / "other-images.stamp"
 PROGRAMS_STAMP = STATE / "programs.stamp"
 
 HASH = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
@@ -56,6 +60,8 @@ SANDBOX_IMAGE = "localhost/sandbox:dev"
 PLAIN_IMAGE = "localhost/plain:dev"
 GUEST_IMAGE = "localhost/sandbox-guest:dev"
 PAUSE_IMAGE = "localhost/pause:dev"
+BUSYBOX_IMAGE = "localhost/busybox:dev"
+SINGLE_IMAGE = "localhost/single:dev"
 # The RuntimeClass, and the runtime of containerd that it stands for.
 GVISOR = "gvisor"
 

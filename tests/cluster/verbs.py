@@ -28,10 +28,12 @@ from layout import (
     KUBECONFIG_INSIDE,
     LOCK,
     NAMESPACE,
+    OTHER_IMAGES_STAMP,
     PROGRAMS_STAMP,
     RUN,
     STATE,
 )
+from other_images import OTHER_ARCHIVES, build_other_images
 from processes import inside, outside, pid_of
 from startup import (
     COMPONENTS,
@@ -96,7 +98,7 @@ def clear_away() -> None:
         file.unlink(missing_ok=True)
 
 
-def up(*, gvisor: bool) -> int:
+def up(*, gvisor: bool, other_images: bool) -> int:
     began = time.monotonic()
     machine.require_root()
     with lock():
@@ -106,6 +108,9 @@ def up(*, gvisor: bool) -> int:
         built = programs.build_all(*programs.ESSENTIAL)
         if gvisor:
             programs.build(programs.GVISOR)
+        if other_images:
+            machine.install("images")
+            other = build_other_images()
         images.build_pause()
         image = images.build_images()
         api = connect()
@@ -128,6 +133,9 @@ def up(*, gvisor: bool) -> int:
             IMAGE_STAMP.write_text(image)
         if gvisor:
             make_gvisor_class(api)
+        if other_images and not machine.stamped(OTHER_IMAGES_STAMP, other):
+            load_images(*OTHER_ARCHIVES)
+            OTHER_IMAGES_STAMP.write_text(other)
     if not found:
         say(f"is up; kubeconfig: {KUBECONFIG}")
         return 0
@@ -233,6 +241,7 @@ def main(arguments: list[str]) -> int:
     }.items():
         parsers[name] = verbs.add_parser(name, help=text)
     parsers["up"].add_argument("--gvisor", action="store_true", help="build gVisor too, and let Pods run under it")
+    parsers["up"].add_argument("--images", action="store_true", help="build the images that only tests need too")
     runner = verbs.add_parser("run", help="run a command in the cluster's network, or --outside")
     runner.add_argument("--outside", action="store_true", help="where only the API server answers")
     runner.add_argument("command", nargs=argparse.REMAINDER)
@@ -252,7 +261,7 @@ def main(arguments: list[str]) -> int:
         if current_cluster():
             return current(known.verb, command)
         if known.verb == "up":
-            return up(gvisor=known.gvisor)
+            return up(gvisor=known.gvisor, other_images=known.images)
         if known.verb == "down":
             return down()
         if known.verb == "status":

@@ -358,9 +358,8 @@ impl Command {
                 self.id = process.id;
                 outbox.add_json(FrameKind::Started, &Started { id: process.id, pid: process.pid });
                 let input = if self.has_terminal {
-                    self.stdout = OutputEnd::terminal(process.terminal.take());
-                    // For its size.
-                    process.terminal = self.stdout.duplicate();
+                    self.stdout =
+                        OutputEnd::terminal(process.terminal.as_ref().and_then(|master| master.try_clone().ok()));
                     InputEnd::other(self.stdout.duplicate())
                 } else {
                     self.stdout = OutputEnd::pipe(process.stdout.take());

@@ -326,6 +326,10 @@ impl Spawner {
         if let Some(id) = id {
             self.family().commands.remove(&id);
         }
+        if keeper.is_none() {
+            // Its number is not known. It takes a moment to die; later, `tend` finds what it leaves.
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.sweep(SWEEP);
     }
 
@@ -341,7 +345,7 @@ impl Spawner {
                 let strangers = children_of_guest().into_iter().filter(|pid| !family.is_ours(*pid));
                 let mut strangers: Vec<i32> = strangers.collect();
                 // They can't be waited for by anybody else meanwhile, so their numbers stay theirs.
-                strangers.iter().for_each(|pid| drop(sys::kill(*pid, libc::SIGKILL)));
+                descent::signal_tree(&strangers, libc::SIGKILL);
                 strangers.retain(|pid| !has_ended(*pid));
                 family.zygote.take_if(|zygote| has_ended(zygote.pid));
                 strangers.is_empty()

@@ -17,6 +17,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -145,12 +146,13 @@ impl Shared {
 
     /// Whether something in the sandbox attacked the guest or its keepers.
     pub(crate) fn is_tampered_with(&self) -> bool {
-        self.spawner.was_tampered_with() || !self.limits.changed().is_empty()
+        self.spawner.was_tampered_with() || !self.limits.changed().is_empty() || self.limits.restore_processors()
     }
 
     pub(crate) fn promises(&self) -> Promises {
         Promises {
-            first_process: std::process::id() == 1,
+            first_process: std::process::id() == 1 && !is_gvisor(),
+            execute_only: fs::metadata("/proc/self/exe").is_ok_and(|program| program.mode() & 0o444 == 0),
             not_dumpable: dumpable_behavior().is_ok_and(|behavior| behavior == DumpableBehavior::NotDumpable),
             fenced: rustix::thread::no_new_privs().unwrap_or(false),
             descent: Path::new("/proc/thread-self/children").exists(),
@@ -223,6 +225,7 @@ impl Server {
     fn start(config: &Config) -> Result<Self, String> {
         // Before there is a thread and before anything else can run.
         sys::protect().map_err(|e| format!("the guest can't be protected: {e}"))?;
+        sys::drop_fault_handlers().map_err(|e| format!("signals: {e}"))?;
         sys::tune_allocator();
         let limits = ResourceLimits::take();
         let reaper = Reaper::new().map_err(|e| format!("signals can't be received: {e}"))?;
@@ -350,6 +353,11 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     sockopt::set_tcp_keepintvl(socket, Duration::from_secs(15))?;
     sockopt::set_tcp_keepcnt(socket, 4)?;
     Ok(())
+}
+
+/// Whether the kernel is gVisor's, where process 1 can be killed from inside. It has said this about itself since its beginning.
+fn is_gvisor() -> bool {
+    fs::read_to_string("/proc/version").is_ok_and(|version| version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016"))
 }
 
 /// Random, and another one after each start.

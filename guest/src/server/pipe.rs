@@ -56,6 +56,11 @@ impl InputEnd {
             return bytes.len();
         }
         let written = if self.pending.is_empty() { self.write(bytes) } else { 0 };
+        // What has been written does not stay in memory if more comes all the time.
+        if self.written > self.pending.len() / 2 {
+            self.pending.drain(..self.written);
+            self.written = 0;
+        }
         self.pending.extend_from_slice(&bytes[written..]);
         written
     }

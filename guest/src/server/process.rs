@@ -132,10 +132,10 @@ impl Process {
             Ok(mut running) => {
                 link.context.shared.started(&running, link.context);
                 let input = if self.has_terminal {
-                    self.stdout = OutputEnd::terminal(running.terminal.take());
-                    // For its size.
-                    running.terminal = self.stdout.duplicate();
-                    InputEnd::other(self.stdout.duplicate())
+                    self.stdout =
+                        OutputEnd::terminal(running.terminal.as_ref().and_then(|master| master.try_clone().ok()));
+                    let master = self.stdout.duplicate();
+                    InputEnd::other(master)
                 } else {
                     self.stdout = OutputEnd::pipe(running.stdout.take());
                     self.stderr = OutputEnd::pipe(running.stderr.take());

@@ -1,5 +1,7 @@
 //! The channels of a connection (RFC 4254, section 5).
 
+use std::collections::BTreeMap;
+
 use super::event::ChannelId;
 
 /// One channel.
@@ -82,47 +84,43 @@ impl Channel {
     }
 }
 
-/// All channels. Numbers are given again, the lowest first.
+/// All channels. A number is not given again: some clients send a last message after they have closed a channel, which must not meet another one.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
-    slots: Vec<Option<Channel>>,
-    open: usize,
+    open: BTreeMap<ChannelId, Channel>,
+    next: ChannelId,
 }
 
 impl Channels {
     pub(super) fn get(&self, id: ChannelId) -> Option<&Channel> {
-        self.slots.get(id as usize)?.as_ref()
+        self.open.get(&id)
     }
 
     pub(super) fn get_mut(&mut self, id: ChannelId) -> Option<&mut Channel> {
-        self.slots.get_mut(id as usize)?.as_mut()
+        self.open.get_mut(&id)
+    }
+
+    /// Whether there was such a channel, which has been closed.
+    pub(super) fn was_closed(&self, id: ChannelId) -> bool {
+        id < self.next && !self.open.contains_key(&id)
     }
 
     /// None, if there are `limit` channels already.
     pub(super) fn add(&mut self, channel: Channel, limit: usize) -> Option<ChannelId> {
-        if self.open >= limit {
+        if self.open.len() >= limit {
             return None;
         }
-        let index = self.slots.iter().position(Option::is_none).unwrap_or(self.slots.len());
-        let id = ChannelId::try_from(index).ok()?;
-        if index == self.slots.len() {
-            self.slots.push(None);
+        // Only after four thousand million channels can a number be one that is still open.
+        while self.open.contains_key(&self.next) {
+            self.next = self.next.wrapping_add(1);
         }
-        self.slots[index] = Some(channel);
-        self.open += 1;
+        let id = self.next;
+        self.next = self.next.wrapping_add(1);
+        self.open.insert(id, channel);
         Some(id)
     }
 
     pub(super) fn remove(&mut self, id: ChannelId) {
-        if self.slots.get_mut(id as usize).and_then(Option::take).is_some() {
-            self.open -= 1;
-            while let Some(None) = self.slots.last() {
-                self.slots.pop();
-            }
-        }
-    }
-
-    pub(super) fn release_memory(&mut self) {
-        self.slots.shrink_to_fit();
+        self.open.remove(&id);
     }
 }

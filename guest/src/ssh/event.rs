@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::key::PublicKeyRef;
 
-/// A channel's number on this side. It is free for another channel after [`Event::Closed`] or [`Event::OpenFailed`].
+/// A channel's number on this side. It is not used again for another channel of the connection.
 pub type ChannelId = u32;
 
 /// What the peer did. It borrows from the read buffer: the connection can be used again when the event has been dropped.
@@ -34,7 +34,7 @@ pub enum Event<'a> {
         /// The channel.
         id: ChannelId,
     },
-    /// The peer has refused a channel of [`open_forwarded`](super::Connection::open_forwarded); its number is free again.
+    /// The peer has refused a channel of [`open_forwarded`](super::Connection::open_forwarded).
     OpenFailed {
         /// The channel.
         id: ChannelId,
@@ -81,7 +81,7 @@ pub enum Event<'a> {
         /// The channel.
         id: ChannelId,
     },
-    /// The channel is closed on both sides, its number is free. Comes also when the peer has closed it first: the answer has been sent then.
+    /// The channel is closed on both sides. Comes also when the peer has closed it first: the answer has been sent then.
     Closed {
         /// The channel.
         id: ChannelId,

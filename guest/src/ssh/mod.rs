@@ -41,8 +41,11 @@
 //! ```
 //!
 //! With a socket that does not block, poll it for reading while [`Connection::wants_input`], for writing while [`Connection::output`] is not
-//! empty. After an error from [`Connection::next_event`] the output still holds the reason for the peer: write it, then close. A connection that was
-//! quiet for a second gives its buffers back by [`Connection::release_memory`].
+//! empty. Nothing wakes such a loop for data that had no [`Connection::room`] and then got some: after each write, and after each round of events, data
+//! that waits is to be offered again before the next poll. (Room comes by writing, by events, or not at all.)
+//!
+//! After an error from [`Connection::next_event`] the output still holds the reason for the peer: write it, then close. A connection that was quiet for
+//! a second gives its buffers back by [`Connection::release_memory`].
 //!
 //! # Flow control
 //!
@@ -52,11 +55,16 @@
 mod auth;
 mod channel;
 mod connection;
+mod core;
 mod event;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod kex;
 mod key;
 mod packet;
 mod parse;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 pub use connection::{Connection, ServerConfig};

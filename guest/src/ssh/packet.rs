@@ -218,7 +218,7 @@ impl Input {
     }
 
     pub(super) fn received(&mut self, length: usize) {
-        self.end = (self.end + length).min(self.buffer.len());
+        self.end = self.end.saturating_add(length).min(self.buffer.len());
         self.was_filled = self.end == self.buffer.len();
     }
 
@@ -232,7 +232,7 @@ impl Input {
     }
 
     pub(super) fn skip(&mut self, length: usize) {
-        self.start = (self.start + length).min(self.end);
+        self.start = self.start.saturating_add(length).min(self.end);
     }
 
     pub(super) fn holds_memory(&self) -> bool {
@@ -338,7 +338,7 @@ impl Output {
     }
 
     pub(super) fn written(&mut self, length: usize) {
-        self.head = (self.head + length).min(self.tail);
+        self.head = self.head.saturating_add(length).min(self.tail);
         if self.head == self.tail {
             self.head = 0;
             self.tail = 0;

@@ -14,7 +14,7 @@ use crate::server::Server;
 fn log_in(server: &Server, keys: &Keys, cipher: Option<&str>) -> Session {
     let mut session = Session::new().expect("a session");
     // What hangs fails.
-    session.set_timeout(120_000);
+    session.set_timeout(60_000);
     if let Some(cipher) = cipher {
         session.method_pref(ssh2::MethodType::CryptCs, cipher).expect("a cipher");
         session.method_pref(ssh2::MethodType::CryptSc, cipher).expect("a cipher");

@@ -151,7 +151,12 @@ impl Session {
     fn run(mut self) -> String {
         loop {
             let goes_on = self.take_events();
-            self.work();
+            // What was written makes room for more, and nothing else would wake this loop for it.
+            while self.work() {
+                if let Err(text) = self.write() {
+                    return text;
+                }
+            }
             if let Err(text) = self.write() {
                 return text;
             }
@@ -251,15 +256,20 @@ impl Session {
         Ok(())
     }
 
-    /// Sends what there is room for.
-    fn work(&mut self) {
+    /// Sends what there is room for. Says whether that was something.
+    fn work(&mut self) -> bool {
+        let mut progress = false;
         for (&id, channel) in &mut self.channels {
-            channel.prepare();
-            while !channel.output.is_empty() {
+            loop {
+                channel.prepare();
+                if channel.output.is_empty() {
+                    break;
+                }
                 let sent = self.connection.send(id, DataStream::Data, channel.output.as_slices().0);
                 if sent == 0 {
                     break;
                 }
+                progress = true;
                 channel.output.drain(..sent);
                 if matches!(channel.work, Work::Echo) {
                     channel.held -= sent;
@@ -275,7 +285,10 @@ impl Session {
                     });
                     match filled {
                         Ok(0) => break,
-                        Ok(length) => *at += length as u64,
+                        Ok(length) => {
+                            progress = true;
+                            *at += length as u64;
+                        }
                         Err(never) => match never {},
                     }
                 }
@@ -295,6 +308,7 @@ impl Session {
                 channel.work = Work::Nothing;
             }
         }
+        progress
     }
 }
 
