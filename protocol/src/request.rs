@@ -323,6 +323,7 @@ mod tests {
     fn a_run_round_trips() {
         let run = Run {
             argv: vec!["sh".into(), vec![0xff, 0xfe].into()],
+            shell: Some("echo $1".into()),
             guest_tool: true,
             env: vec![("A".into(), vec![0x80].into())],
             clear_env: true,
