@@ -5,7 +5,7 @@ COMPONENTS = tests/cluster/components
 TOOLS = target/tools
 RUFF = $(TOOLS)/bin/ruff
 MYPY = $(TOOLS)/bin/mypy
-PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0
+PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0 gevent==26.7.0 eventlet==0.40.4
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs need no cluster and run anywhere, without root.

@@ -51,6 +51,10 @@
  * The end. A program may end while calls of other threads or an sbx_child are under way. Only if it has used OpenSSL itself, before
  * its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
  *
+ * Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A program must
+ * close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
+ * write into what is opened next.
+ *
  * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
  *
  * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
@@ -102,7 +106,7 @@ enum sbx_status
      */
     SBX_OK = 0,
     /**
-     * An argument can't be meant as given: NULL where something must be, text that is not UTF-8, a number out of its range.
+     * An argument is invalid: NULL where something must be, text that is not UTF-8, a number out of its range.
      * Nothing was tried.
      */
     SBX_ERR_INVALID_ARGUMENT = 1,
@@ -123,15 +127,16 @@ enum sbx_status
      */
     SBX_ERR_CLOSED = 5,
     /**
-     * No such sandbox, or no such file in it.
+     * No such sandbox: it was never there, or is gone.
      */
     SBX_ERR_NOT_FOUND = 20,
     /**
-     * A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
+     * A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object
+     * at the same time.
      */
     SBX_ERR_CONFLICT = 21,
     /**
-     * Kubernetes, or the file system of the sandbox, does not allow it.
+     * Kubernetes, or a file system, does not allow it.
      */
     SBX_ERR_PERMISSION_DENIED = 22,
     /**
@@ -139,9 +144,45 @@ enum sbx_status
      */
     SBX_ERR_QUOTA = 23,
     /**
-     * A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+     * A disk is full, its quota used up, or the file as large as it may be.
      */
     SBX_ERR_STORAGE_FULL = 24,
+    /**
+     * No detached command has this key. The sandbox is there.
+     */
+    SBX_ERR_DETACHED_NOT_FOUND = 25,
+    /**
+     * No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
+     */
+    SBX_ERR_FILE_NOT_FOUND = 30,
+    /**
+     * A file or directory of that name exists already.
+     */
+    SBX_ERR_FILE_EXISTS = 31,
+    /**
+     * It is a directory, and the operation is for files.
+     */
+    SBX_ERR_IS_A_DIRECTORY = 32,
+    /**
+     * It is not a directory, or something on the way to it is not.
+     */
+    SBX_ERR_NOT_A_DIRECTORY = 33,
+    /**
+     * The directory is not empty.
+     */
+    SBX_ERR_DIRECTORY_NOT_EMPTY = 34,
+    /**
+     * The file system is read-only.
+     */
+    SBX_ERR_READ_ONLY = 35,
+    /**
+     * The file is in use: it is executed, a mount point, or being written by another download.
+     */
+    SBX_ERR_BUSY = 36,
+    /**
+     * A name is longer than its file system allows, or a path longer than 4095 bytes.
+     */
+    SBX_ERR_NAME_TOO_LONG = 37,
     /**
      * The API server can't be reached or can't answer now. Trying later may help.
      */
@@ -845,6 +886,11 @@ sbx_status sbx_client_new(const sbx_config *config,
 const char *sbx_client_namespace(const sbx_client *client);
 
 /**
+ * How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0 for NULL.
+ */
+size_t sbx_client_max_sessions(const sbx_client *client);
+
+/**
  * How many HTTP requests this client has sent to the Kubernetes API server; 0 for NULL.
  */
 uint64_t sbx_client_api_requests(const sbx_client *client);
@@ -1394,7 +1440,7 @@ sbx_status sbx_config_set_log(sbx_config *config,
  * Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
  * the library writes nothing.
  *
- * SBX_ERR_CONFLICT if this was done before.
+ * SBX_ERR_CONFIG if this was done before.
  */
 SBX_NODISCARD
 sbx_status sbx_config_init_logging(const sbx_config *config,
@@ -1414,9 +1460,9 @@ const char *sbx_detached_key(const sbx_detached *detached);
  * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
  * with sbx_ending_free(). Does not wait for it.
  *
- * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not run;
- * SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't be
- * reached.
+ * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not
+ * run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't
+ * be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_try_wait(const sbx_detached *detached,
@@ -1440,7 +1486,7 @@ sbx_status sbx_detached_wait(const sbx_detached *detached,
  * What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
  * frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
  *
- * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_read(const sbx_detached *detached,
@@ -1470,8 +1516,8 @@ sbx_status sbx_detached_stream(const sbx_detached *detached,
  * Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
  * ended needs no killing.
  *
- * SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its like if
- * the sandbox can't be reached.
+ * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its
+ * like if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_kill(const sbx_detached *detached,
@@ -1490,8 +1536,8 @@ sbx_status sbx_detached_signal(const sbx_detached *detached,
 /**
  * Removes the output and the status of a command that has ended. Its key is free again.
  *
- * SBX_ERR_CONFLICT if it runs; SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be
- * reached.
+ * SBX_ERR_CONFLICT if it runs; SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox
+ * can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_remove(const sbx_detached *detached,
@@ -1551,9 +1597,15 @@ bool sbx_error_is_retryable(const sbx_error *error);
 int32_t sbx_error_http_status(const sbx_error *error);
 
 /**
- * libssh2's error number (negative) or the SFTP status (positive), if one of them failed; else 0.
+ * libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that; else 0.
  */
 int32_t sbx_error_ssh_code(const sbx_error *error);
+
+/**
+ * The error number of Linux, such as ENOENT, if a system call on a file failed in the sandbox or on this machine, or if one is why
+ * a command did not run; else 0.
+ */
+int32_t sbx_error_errno(const sbx_error *error);
 
 /**
  * What Kubernetes knows about why the Pod can't start or why it stopped; SBX_CAUSE_NONE if the cause is not there.
@@ -1590,8 +1642,8 @@ void sbx_error_free(sbx_error *error);
 
 /**
  * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
- * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT
- * if a file is there that SBX_OPEN_CREATE_NEW was to create.
+ * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
@@ -1659,7 +1711,7 @@ sbx_status sbx_file_set_permissions(const sbx_file *file,
 
 /**
  * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
- * if the SFTP server can't do that, which OpenSSH's can.
+ * if its file system can't do that.
  */
 SBX_NODISCARD
 sbx_status sbx_file_sync(const sbx_file *file,
@@ -1683,9 +1735,11 @@ void sbx_file_free(sbx_file *file);
  * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
  * whole or not at all.
  *
- * What functions for files have in common when they fail: SBX_ERR_NOT_FOUND and SBX_ERR_PERMISSION_DENIED as the system says them,
- * SBX_ERR_CONFLICT for what exists already, SBX_ERR_STORAGE_FULL for a full disk or quota, SBX_ERR_INVALID_ARGUMENT for what is
- * no path, SBX_ERR_TRANSFER for everything else that the sandbox's system refuses, SBX_ERR_TIMED_OUT (the configured
+ * What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the one on this
+ * machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY,
+ * SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY, SBX_ERR_NAME_TOO_LONG,
+ * SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of which sbx_error_errno() has the
+ * number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the sandbox is gone, SBX_ERR_TIMED_OUT (the configured
  * transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
  * harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
  */
@@ -1790,7 +1844,7 @@ sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something of that name is there.
+ * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if something of that name is there.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
@@ -1799,7 +1853,7 @@ sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
 
 /**
  * Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_CONFLICT if something else than a directory is in the way.
+ * SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is on the way to it.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
@@ -1807,7 +1861,7 @@ sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
                                       sbx_error **err);
 
 /**
- * Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for a directory.
+ * Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY for a directory.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
@@ -1815,7 +1869,8 @@ sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
                                    sbx_error **err);
 
 /**
- * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if it is not empty, or no directory.
+ * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_DIRECTORY_NOT_EMPTY or
+ * SBX_ERR_NOT_A_DIRECTORY if it is none that is empty.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
@@ -1824,7 +1879,7 @@ sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
 
 /**
  * Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_TRANSFER for something else than a directory. What could be removed is gone then.
+ * SBX_ERR_NOT_A_DIRECTORY for something else than a directory. What could be removed is gone after a failure.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
@@ -1833,8 +1888,8 @@ sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
 
 /**
  * Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
- * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the two are not on the same file system, or a directory is
- * in the way.
+ * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or SBX_ERR_DIRECTORY_NOT_EMPTY if
+ * what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not on the same file system.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
@@ -1853,7 +1908,7 @@ sbx_status sbx_sandbox_set_file_permissions(const sbx_sandbox *sandbox,
 
 /**
  * Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_CONFLICT if something of that name is there.
+ * SBX_ERR_FILE_EXISTS if something of that name is there.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
@@ -1863,7 +1918,7 @@ sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
 
 /**
  * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
- * SBX_ERR_TRANSFER for what is no link.
+ * SBX_ERR_TRANSFER with EINVAL for what is no link.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
@@ -2483,8 +2538,8 @@ sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
  * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
  * files replace files, each in one step, and what only the target has stays.
  *
- * Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something else than a directory is in the way, SBX_ERR_CANCELLED if the
- * callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way, SBX_ERR_CANCELLED
+ * if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,

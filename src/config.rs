@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::dotenv::Dotenv;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, stable_names};
 use crate::guest::Guest;
 
 const PREFIX: &str = "SANDBOX_";
@@ -120,10 +120,16 @@ pub enum Transport {
     Tunnel,
 }
 
-/// Every setting: its name, and how a text becomes its value. The error text says what is allowed.
+stable_names!(Transport, "transport", {
+    Auto => "auto",
+    Direct => "direct",
+    Tunnel => "tunnel",
+});
+
 /// The image of new sandboxes; the guest is in it.
 pub(crate) const DEFAULT_IMAGE: &str = "localhost/sandbox:dev";
 
+/// Every setting: its name, and how a text becomes its value. The error text says what is allowed.
 type Apply = fn(&mut Config, &str) -> std::result::Result<(), &'static str>;
 const SETTINGS: &[(&str, Apply)] = &[
     ("namespace", |c, v| text(v).map(|v| c.namespace = Some(v))),
@@ -135,7 +141,7 @@ const SETTINGS: &[(&str, Apply)] = &[
     ("ssh_key", |c, v| text(v).map(|v| c.ssh_key = Some(v.into()))),
     ("guest", |c, v| v.parse().map(|v| c.guest = v).map_err(|_| "auto, image, volume or copy")),
     ("guest_image", |c, v| text(v).map(|v| c.guest_image = v)),
-    ("transport", |c, v| transport(v).map(|v| c.transport = v)),
+    ("transport", |c, v| v.parse().map(|v| c.transport = v).map_err(|_| "auto, direct or tunnel")),
     ("owner", |c, v| label(v).map(|v| c.owner = v)),
     ("lifetime", |c, v| seconds(v).map(|v| c.lifetime = v)),
     ("create_timeout", |c, v| seconds(v).map(|v| c.create_timeout = v)),
@@ -358,10 +364,10 @@ impl Config {
     /// own. Nothing else in the library installs a logger.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if the process has a logger already.
+    /// [`ErrorKind::Config`] if the process has a logger already.
     pub fn init_logging(&self) -> Result<()> {
         env_logger::Builder::new().filter_module("sandbox", self.log).try_init().map_err(|_| {
-            Error::new(ErrorKind::Conflict, "this process has a logger already; it receives this library's lines")
+            Error::new(ErrorKind::Config, "this process has a logger already; it receives this library's lines")
         })
     }
 
@@ -415,15 +421,6 @@ pub(crate) fn label(value: &str) -> std::result::Result<String, &'static str> {
         && ends_well(bytes.last())
         && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte));
     if right { Ok(value.to_owned()) } else { Err(LABEL) }
-}
-
-fn transport(value: &str) -> std::result::Result<Transport, &'static str> {
-    match value {
-        "auto" => Ok(Transport::Auto),
-        "direct" => Ok(Transport::Direct),
-        "tunnel" => Ok(Transport::Tunnel),
-        _ => Err("auto, direct or tunnel"),
-    }
 }
 
 fn sessions(value: &str) -> std::result::Result<usize, &'static str> {

@@ -11,7 +11,7 @@ use crate::cluster::PodSnapshot;
 use crate::config::Transport;
 use crate::context::Context;
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
@@ -38,6 +38,8 @@ pub(crate) struct Endpoint {
     route: Arc<Route>,
     /// Whether the sandbox knows this client's key: it does from the start if this client created it.
     authorized: AtomicBool,
+    /// Why the sandbox has ended, once that is known.
+    ended: ForkMutex<Option<Verdict>>,
     /// Held by the thread that makes the sandbox know it.
     authorizing: Mutex<()>,
     pool: Arc<Pool>,
@@ -113,6 +115,7 @@ impl Endpoint {
             port: snapshot.ssh_port,
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
+            ended: ForkMutex::new(None),
             authorizing: Mutex::default(),
             pool: Pool::new(ctx.config.max_sessions, ctx.config.idle_timeout),
         })
@@ -151,9 +154,28 @@ impl Endpoint {
         &self.pool
     }
 
-    /// Closes the sessions of a Pod that is gone. What is asked of it afterwards fails with [`ErrorKind::Closed`].
+    /// Closes the sessions of a sandbox that was deleted by this client. What is asked of it afterwards fails with
+    /// [`ErrorKind::Closed`].
     pub(crate) fn close(&self) {
         self.pool.close();
+    }
+
+    /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
+    pub(crate) fn end(&self, verdict: &Verdict) {
+        if let Ok(mut ended) = self.ended.lock() {
+            ended.get_or_insert_with(|| verdict.clone());
+        }
+        self.pool.close();
+    }
+
+    /// The error of a closed endpoint, which says why the sandbox has ended if it has.
+    fn with_end(&self, e: Error) -> Error {
+        if e.kind() != ErrorKind::Closed {
+            return e;
+        }
+        let Some(verdict) = self.ended.lock().ok().and_then(|ended| ended.clone()) else { return e };
+        let kind = if verdict.cause == Cause::Deleted { ErrorKind::NotFound } else { ErrorKind::Disconnected };
+        Error::new(kind, "the sandbox has ended").with_verdict(verdict)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -171,12 +193,13 @@ impl Endpoint {
         self.ctx.check_caller()?;
         let prefers_direct = self.reachable(self.ctx.config.transport).is_some();
         let usable = |session: &Session| session.is_alive() && !(prefers_direct && session.is_tunnel());
-        self.pool.lease(deadline, usable, || self.connect(deadline))
+        self.pool.lease(deadline, usable, || self.connect(deadline)).map_err(|e| self.with_end(e))
     }
 
     /// A logged-in session that the pool does not know.
     pub(crate) fn new_session(&self, deadline: Deadline) -> Result<Session> {
         self.ctx.check_caller()?;
+        self.pool.check_open().map_err(|e| self.with_end(e))?;
         self.connect(deadline)
     }
 

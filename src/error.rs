@@ -2,10 +2,16 @@
 //!
 //! This file depends on nothing else of the crate, so every layer can use it.
 
+mod kind;
+mod names;
+
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+
+pub use kind::ErrorKind;
+pub(crate) use names::stable_names;
 
 /// A result whose error is [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -33,6 +39,7 @@ struct Inner {
     verdict: Option<Verdict>,
     http_status: Option<u16>,
     ssh_code: Option<i32>,
+    errno: Option<i32>,
     output: Option<Box<PartialOutput>>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -47,73 +54,17 @@ pub struct PartialOutput {
     pub stderr: Vec<u8>,
 }
 
-/// The kinds of [`Error`], the same in every language.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// An argument can't be meant as given; nothing was tried.
-    InvalidArgument,
-    /// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
-    Config,
-    /// A blocking call was made from async code, where it would stall the executor. Use the executor's way to run
-    /// blocking code, such as `tokio::task::spawn_blocking`.
-    AsyncContext,
-    /// The client was made before `fork`; its threads don't exist in the child. Make a new client there.
-    Forked,
-    /// The handle was closed, or its sandbox deleted through it.
-    Closed,
-    /// No such sandbox, or no such file in it.
-    NotFound,
-    /// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
-    Conflict,
-    /// Kubernetes, or the file system of the sandbox, does not allow it.
-    PermissionDenied,
-    /// A quota of the namespace, or the API server's limit of requests, is used up.
-    Quota,
-    /// A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
-    StorageFull,
-    /// The API server can't be reached or can't answer now. Trying later may help.
-    Unavailable,
-    /// No connection to the sandbox's SSH server could be made.
-    Connect,
-    /// The sandbox's SSH server refused this client's key or user name.
-    Authentication,
-    /// The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
-    HostKeyMismatch,
-    /// An established connection was lost before anything was asked of the sandbox, or where asking again is harmless.
-    Disconnected,
-    /// The sandbox could not be created; [`Error::verdict`] has the cluster's reason. Its Pod is deleted again.
-    Create,
-    /// The sandbox could not be deleted, or its end could not be confirmed.
-    Delete,
-    /// The command could not be started: it did not run.
-    Command,
-    /// The command ran and did not succeed. Only `Output::check` makes this error; by itself an exit code is data.
-    CommandFailed,
-    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
-    /// happened, in part or whole. It is never asked twice.
-    OutcomeUnknown,
-    /// The operation's time ran out. For a command, its processes were killed; see [`Error::partial_output`].
-    TimedOut,
-    /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own. The target
-    /// of a transfer is as it was before.
-    Transfer,
-    /// The caller's own callback, or the question of [`interruptible`](crate::interruptible), asked to stop.
-    Cancelled,
-    /// A bug in this library: a panic was caught at its border. The handle stays usable.
-    Panic,
-}
-
 /// What Kubernetes knows about why a Pod can't start, or why it stopped.
 ///
 /// ```
 /// # fn show(error: &sandbox::Error) {
 /// if let Some(verdict) = error.verdict() {
-///     eprintln!("{:?}: {} ({})", verdict.cause, verdict.message, verdict.reason);
+///     eprintln!("{}: {} ({})", verdict.cause, verdict.message, verdict.reason);
 /// }
 /// # }
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Verdict {
     /// The cause as a value to branch on.
@@ -156,6 +107,22 @@ pub enum Cause {
     Pending,
 }
 
+stable_names!(Cause, "cause", {
+    ImagePull => "image_pull",
+    Unschedulable => "unschedulable",
+    Quota => "quota",
+    Rejected => "rejected",
+    Configuration => "configuration",
+    Exited => "exited",
+    OutOfMemory => "out_of_memory",
+    Evicted => "evicted",
+    DeadlineExceeded => "deadline_exceeded",
+    Expired => "expired",
+    Deleted => "deleted",
+    NodeLost => "node_lost",
+    Pending => "pending",
+});
+
 impl Verdict {
     pub(crate) fn new(cause: Cause, reason: impl Into<String>, message: impl AsRef<str>) -> Self {
         let message = message.as_ref().split_whitespace().collect::<Vec<_>>().join(" ");
@@ -163,10 +130,31 @@ impl Verdict {
     }
 }
 
+impl Cause {
+    /// Whether it is the end of a sandbox that ran.
+    pub(crate) fn is_final(self) -> bool {
+        match self {
+            Self::Exited
+            | Self::OutOfMemory
+            | Self::Evicted
+            | Self::DeadlineExceeded
+            | Self::Expired
+            | Self::Deleted
+            | Self::NodeLost => true,
+            Self::ImagePull
+            | Self::Unschedulable
+            | Self::Quota
+            | Self::Rejected
+            | Self::Configuration
+            | Self::Pending => false,
+        }
+    }
+}
+
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.reason.as_str(), self.message.as_str()) {
-            ("", "") => write!(f, "{:?}", self.cause),
+            ("", "") => self.cause.fmt(f),
             ("", message) => f.write_str(message),
             (reason, "") => f.write_str(reason),
             (reason, message) => write!(f, "{reason}: {message}"),
@@ -184,6 +172,7 @@ impl Error {
             verdict: None,
             http_status: None,
             ssh_code: None,
+            errno: None,
             output: None,
             source: None,
         }))
@@ -225,9 +214,26 @@ impl Error {
         self.0.http_status
     }
 
-    /// libssh2's error number, or the SFTP status, if one of them failed.
+    /// libssh2's error number, which is negative, or the status of an SFTP server that has no better word than that.
     pub fn ssh_code(&self) -> Option<i32> {
         self.0.ssh_code
+    }
+
+    /// The error number of Linux, such as `ENOENT`, if a system call on a file failed in the sandbox or on this machine, or if
+    /// one is why a command did not run.
+    ///
+    /// ```
+    /// use sandbox::{Error, ErrorKind};
+    ///
+    /// # fn show(error: &Error) {
+    /// const EXDEV: i32 = 18;
+    /// if error.kind() == ErrorKind::Transfer && error.raw_os_error() == Some(EXDEV) {
+    ///     println!("the two names are on different file systems");
+    /// }
+    /// # }
+    /// ```
+    pub fn raw_os_error(&self) -> Option<i32> {
+        self.0.errno.or(self.0.kind.number())
     }
 
     /// What the command had written when its time ran out or its connection was lost.
@@ -248,7 +254,13 @@ impl Error {
     /// # }
     /// ```
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Quota)
+        // A sandbox that has ended does not come back.
+        let has_ended = self.verdict().is_some_and(|verdict| verdict.cause.is_final());
+        let may_pass = matches!(
+            self.0.kind,
+            ErrorKind::Unavailable | ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Quota
+        );
+        may_pass && !has_ended
     }
 
     /// Names the operation, unless a deeper layer has done so.
@@ -289,6 +301,12 @@ impl Error {
         self
     }
 
+    /// Adds the system's error number. A sandbox may name any: what Linux has none of is left out.
+    pub(crate) fn with_errno(mut self, errno: i32) -> Self {
+        self.0.errno = Some(errno).filter(|errno| (1..=LARGEST_ERRNO).contains(errno));
+        self
+    }
+
     pub(crate) fn with_output(mut self, stdout: Vec<u8>, stderr: Vec<u8>) -> Self {
         self.0.output = Some(Box::new(PartialOutput { stdout, stderr }));
         self
@@ -310,6 +328,7 @@ impl Error {
             verdict: inner.verdict.clone(),
             http_status: inner.http_status,
             ssh_code: inner.ssh_code,
+            errno: inner.errno,
             output: inner.output.clone(),
             source: None,
         }))
@@ -325,19 +344,27 @@ impl Error {
 /// For what implements `std::io`'s traits; [`io::Error::get_ref`] gives the error back.
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
-        let kind = match error.kind() {
-            ErrorKind::InvalidArgument => io::ErrorKind::InvalidInput,
-            ErrorKind::NotFound => io::ErrorKind::NotFound,
-            ErrorKind::Conflict => io::ErrorKind::AlreadyExists,
-            ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
-            ErrorKind::StorageFull => io::ErrorKind::StorageFull,
-            ErrorKind::TimedOut => io::ErrorKind::TimedOut,
-            ErrorKind::Disconnected | ErrorKind::OutcomeUnknown => io::ErrorKind::ConnectionAborted,
-            ErrorKind::Closed => io::ErrorKind::NotConnected,
-            _ => io::ErrorKind::Other,
+        let kind = match error.raw_os_error() {
+            Some(errno) => Self::from_raw_os_error(errno).kind(),
+            None => error.kind().as_io(),
         };
         Self::new(kind, error)
     }
+}
+
+/// Linux has no larger error number.
+pub(crate) const LARGEST_ERRNO: i32 = 4095;
+
+/// What the system calls one of its errors, without the number.
+pub(crate) fn os_text(errno: i32) -> String {
+    let text = io::Error::from_raw_os_error(errno).to_string();
+    text.rsplit_once(" (os error").map_or(text.clone(), |(text, _)| text.to_owned())
+}
+
+/// The error of a text that is none of these names.
+pub(crate) fn unknown_name(text: &str, what: &str, names: &[&str]) -> Error {
+    let text = text.escape_debug();
+    Error::new(ErrorKind::InvalidArgument, format!("'{text}' is no {what}: one of {}", names.join(", ")))
 }
 
 impl fmt::Display for Error {
@@ -387,6 +414,26 @@ mod tests {
             error.to_string(),
             "create sandbox (box-1): the image can't be pulled; Kubernetes says: ErrImagePull: no such image"
         );
+    }
+
+    #[test]
+    fn as_an_io_error_it_has_the_kind_of_its_number() {
+        let kind = |error: Error| io::Error::from(error).kind();
+        let error = Error::new(ErrorKind::Transfer, "").with_errno(libc::EXDEV);
+        assert_eq!((error.raw_os_error(), kind(error)), (Some(libc::EXDEV), io::ErrorKind::CrossesDevices));
+        let error = Error::new(ErrorKind::IsADirectory, "");
+        assert_eq!((error.raw_os_error(), kind(error)), (Some(libc::EISDIR), io::ErrorKind::IsADirectory));
+        // A sandbox is no file.
+        let error = Error::new(ErrorKind::NotFound, "");
+        assert_eq!((error.raw_os_error(), kind(error)), (None, io::ErrorKind::NotConnected));
+        assert_eq!(kind(Error::new(ErrorKind::PermissionDenied, "")), io::ErrorKind::PermissionDenied);
+        assert_eq!(Error::new(ErrorKind::Command, "").with_errno(4096).raw_os_error(), None);
+        assert_eq!(os_text(libc::ENOENT), "No such file or directory");
+    }
+
+    #[test]
+    fn a_verdict_without_words_is_its_cause() {
+        assert_eq!(Verdict::new(Cause::NodeLost, "", "").to_string(), "node_lost");
     }
 
     #[test]

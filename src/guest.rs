@@ -1,6 +1,6 @@
 //! How the guest, the main process of every sandbox, gets into a Pod.
 
-use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
+use crate::error::{Cause, Result, Verdict, stable_names};
 
 /// Where the guest's image has the program, and where an image that brings the guest along has it. It can only be executed.
 pub(crate) const IN_IMAGE: &str = "/sandbox-guest";
@@ -31,17 +31,14 @@ pub enum Guest {
     Copy,
 }
 
-impl Guest {
-    /// As it is written in settings.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Image => "image",
-            Self::Volume => "volume",
-            Self::Copy => "copy",
-        }
-    }
+stable_names!(Guest, "way of the guest into a Pod", {
+    Auto => "auto",
+    Image => "image",
+    Volume => "volume",
+    Copy => "copy",
+});
 
+impl Guest {
     /// The way for one Pod.
     pub(crate) fn resolve(self, names_image: bool, has_image_volumes: impl FnOnce() -> Result<bool>) -> Result<Self> {
         Ok(match self {
@@ -92,22 +89,5 @@ impl Guest {
                 }
             )
         })
-    }
-}
-
-impl std::fmt::Display for Guest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::str::FromStr for Guest {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        [Self::Auto, Self::Image, Self::Volume, Self::Copy]
-            .into_iter()
-            .find(|guest| guest.as_str() == text)
-            .ok_or_else(|| Error::new(ErrorKind::Config, format!("{text:?} is not auto, image, volume or copy")))
     }
 }

@@ -50,6 +50,8 @@
 //!
 //! `cli`, which is off by default, builds the command `sandbox` (`cargo install --path . --features cli`) and brings what only that
 //! needs. It changes nothing in this library.
+//!
+//! `serde`, which is off by default, gives [`SandboxInfo`], [`Verdict`], [`TreeReport`] and the enums with stable names `Serialize`.
 
 mod client;
 mod cluster;

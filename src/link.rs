@@ -182,7 +182,7 @@ impl Link {
             return error.with_verdict(verdict);
         }
         // A Pod that has ended never comes back under this uid.
-        endpoint.close();
+        endpoint.end(&verdict);
         let was_requested = error.kind() == ErrorKind::OutcomeUnknown;
         let kind = if verdict.cause == Cause::Deleted && !was_requested { ErrorKind::NotFound } else { error.kind() };
         error.with_kind(kind).with_verdict(verdict)
@@ -210,6 +210,7 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::error::Verdict;
     use crate::ssh::identity::Identity;
     use crate::testing;
 
@@ -242,6 +243,18 @@ mod tests {
         let error = link.call("test", refuse).unwrap_err();
         assert_eq!(error.to_string(), "test (test): no");
         assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn an_ended_sandbox_says_each_time_why() {
+        let link = link();
+        link.endpoint().end(&Verdict::new(Cause::Expired, "Error", "exit code 82"));
+        for _ in 0..2 {
+            let error = link.call("test", || link.lease(Deadline::after(None)).map(drop)).unwrap_err();
+            assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired));
+            assert!(error.kind() == ErrorKind::Disconnected && !error.is_retryable(), "{error}");
+            assert!(link.new_session(Deadline::after(None)).unwrap_err().verdict().is_some());
+        }
     }
 
     #[test]

@@ -1,11 +1,13 @@
-//! The tokio runtime behind the blocking calls: the only place that starts one and the only caller of `block_on`.
+//! The tokio runtime behind the blocking calls: the only place that starts one and that blocks on it.
 
 use std::fmt;
+use std::fs::File;
 use std::future::Future;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
-use std::task::{self, Poll, Waker};
+use std::task::{self, Poll, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,6 +38,7 @@ struct Shared {
     /// Tasks that the end of the process must not cut off.
     to_finish: Mutex<JoinSet<()>>,
     process: ForkGuard,
+    _low_descriptors: Vec<OwnedFd>,
 }
 
 impl Runtime {
@@ -52,13 +55,19 @@ impl Runtime {
     }
 
     fn start() -> Result<Self> {
+        let low_descriptors = occupy_standard_descriptors();
         // Two workers: one may be busy with a tunnel's traffic while the other answers a watch.
         let tokio =
             Builder::new_multi_thread().worker_threads(2).thread_name("sandbox-runtime").enable_all().build().map_err(
                 |e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")),
             )?;
         let process = ForkGuard::current();
-        Ok(Self(Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), process })))
+        Ok(Self(Arc::new(Shared {
+            tokio: Some(tokio),
+            to_finish: Mutex::default(),
+            process,
+            _low_descriptors: low_descriptors,
+        })))
     }
 
     /// Runs `future` to its end or to the deadline, on the caller's thread.
@@ -71,17 +80,10 @@ impl Runtime {
         self.check_caller()?;
         let (tokio, mut future) = (self.tokio()?, pin!(future));
         loop {
-            let turn = async {
-                match deadline.next_check().remaining() {
-                    None => Some(future.as_mut().await),
-                    Some(left) => tokio::time::timeout(left, future.as_mut()).await.ok(),
-                }
-            };
-            #[expect(clippy::disallowed_methods, reason = "the one place that blocks on the runtime")]
-            if let Some(result) = tokio.block_on(turn) {
+            if let Some(result) = poll_until(tokio, future.as_mut(), deadline.next_check()) {
                 return result;
             }
-            // Run the callback outside block_on, so that it may call this library.
+            // Run the callback outside of the runtime, so that it may call this library.
             deadline.check(waiting_for)?;
         }
     }
@@ -116,6 +118,50 @@ impl Runtime {
 
     fn tokio(&self) -> Result<&Tokio> {
         self.0.tokio.as_ref().ok_or_else(|| Error::new(ErrorKind::Closed, "the runtime has been shut down"))
+    }
+}
+
+/// Opens `/dev/null` for each of the descriptors 0 to 2 that the program has closed. Otherwise a socket of this library could get its
+/// number, and what somebody writes to the standard output would go to a sandbox.
+fn occupy_standard_descriptors() -> Vec<OwnedFd> {
+    let mut occupied = Vec::new();
+    while let Ok(file) = File::options().read(true).write(true).open("/dev/null") {
+        if file.as_raw_fd() > 2 {
+            break;
+        }
+        occupied.push(OwnedFd::from(file));
+    }
+    occupied
+}
+
+/// Runs `future` on this thread, in the runtime's context, until it is ready or the time is over. The time is the thread's own and not
+/// the runtime's: a call ends in time even if the host program has closed the descriptors that the runtime's clock needs.
+fn poll_until<F: Future>(tokio: &Tokio, mut future: Pin<&mut F>, deadline: Deadline) -> Option<F::Output> {
+    let _context = tokio.enter();
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = task::Context::from_waker(&waker);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        match deadline.remaining() {
+            None => thread::park(),
+            Some(Duration::ZERO) => return None,
+            Some(left) => thread::park_timeout(left),
+        }
+    }
+}
+
+/// Wakes a thread that is parked in [`poll_until`].
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -54,6 +54,7 @@ pub struct CreateTimings {
 
 /// What Kubernetes says about a sandbox at one moment.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SandboxInfo {
     /// Name of the sandbox and of its Pod.
@@ -314,9 +315,26 @@ impl Sandbox {
             Err(_) => {}
         }
         result.map_err(|e| {
-            let e = if e.kind() == ErrorKind::TimedOut { e.with_kind(ErrorKind::Delete) } else { e };
+            let e = match e.kind() {
+                ErrorKind::TimedOut => self.held_back(e.with_kind(ErrorKind::Delete)),
+                _ => e,
+            };
             e.during("delete sandbox").on(self.name())
         })
+    }
+
+    /// Names the finalizers of a Pod that does not go.
+    fn held_back(&self, e: Error) -> Error {
+        let ctx = self.link.ctx();
+        match ctx.call_api(ctx.cluster.finalizers(self.name(), self.uid())) {
+            Ok(finalizers) if !finalizers.is_empty() => {
+                let names = finalizers.join(", ");
+                e.context(format!(
+                    "the Pod was deleted, but its finalizers keep it until their owner removes them: {names}"
+                ))
+            }
+            _ => e,
+        }
     }
 
     /// Sees to it that a deletion is requested whose caller does not wait any more.
@@ -342,9 +360,13 @@ impl Sandbox {
     }
 
     fn observe(&self) -> Result<PodSnapshot> {
-        let snapshot = self.link.ctx().call_api(self.link.ctx().cluster.get(self.name()))?;
+        let ctx = self.link.ctx();
+        let mut snapshot = ctx.call_api(ctx.cluster.get(self.name()))?;
         if snapshot.uid != self.uid() {
             return Err(Error::new(ErrorKind::NotFound, "it is gone; another sandbox has its name now"));
+        }
+        if let Some(verdict) = snapshot.verdict.take() {
+            snapshot.verdict = Some(ctx.call_api(ctx.cluster.explained(verdict, self.uid()))?);
         }
         Ok(snapshot)
     }

@@ -96,6 +96,23 @@ int main(void) {
 }
 
 #[test]
+fn handles_end_in_any_order_in_c() {
+    let place = Place::new("endings-c");
+    let said = succeeded(&mut place.program(Language::C, "endings", &[root().join("tests/endings/endings.c")]));
+    assert_eq!(said, "done\n");
+}
+
+#[test]
+fn objects_end_in_any_order_in_cpp() {
+    let place = Place::new("endings-cpp");
+    let said = succeeded(&mut place.program(Language::Cpp, "endings", &[root().join("tests/endings/endings.cpp")]));
+    // The last one to go was the box, after the end of main().
+    let client = sandbox::Client::from_env().unwrap();
+    let gone = client.get_sandbox_info(said.trim()).unwrap_err();
+    assert_eq!(gone.kind(), sandbox::ErrorKind::NotFound, "{gone}");
+}
+
+#[test]
 fn the_shortest_example_in_every_language() {
     let place = Place::new("quickstart");
     for language in LANGUAGES {

@@ -54,11 +54,48 @@ fn interpreters() -> Vec<PathBuf> {
 #[test]
 fn every_python_can_use_the_wheel() {
     assert_eq!(said("bindings/python/tests/package.py"), "done\n");
-    let place =
-        succeeded(Command::new(PLACE.python()).args(["-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]));
     for python in interpreters() {
-        let program = root().join("bindings/python/tests/package.py");
-        succeeded(Command::new(python).args(["-X", "dev", "-B"]).arg(program).env("PYTHONPATH", place.trim()));
+        said_by(&python, "package.py", &[]);
+    }
+}
+
+/// What a program of the package's tests says with another interpreter than that of the virtual environment.
+fn said_by(python: &Path, program: &str, arguments: &[&str]) -> String {
+    let question = "import sysconfig; print(sysconfig.get_path('purelib'))";
+    let place = succeeded(Command::new(PLACE.python()).args(["-c", question]));
+    let program = root().join("bindings/python/tests").join(program);
+    let mut command = Command::new(python);
+    command.current_dir(PLACE.path(".")).args(["-X", "dev", "-B"]).arg(program).args(arguments);
+    succeeded(command.env("PYTHONPATH", place.trim()))
+}
+
+#[test]
+fn objects_end_in_any_order() {
+    let told = said("bindings/python/tests/endings.py");
+    assert!(told.ends_with("done\n"), "{told}");
+    // What depends on how an interpreter collects and ends.
+    for python in interpreters() {
+        let told = said_by(
+            &python,
+            "endings.py",
+            &[
+                "what_is_in_a_cycle_is_freed_once",
+                "what_was_written_arrives_from_a_cycle",
+                "a_finalizer_of_the_callers_uses_what_ends_with_it",
+                "the_interpreter_ends_with_everything_open",
+                "daemon_threads_do_not_matter_at_the_end",
+            ],
+        );
+        assert!(told.ends_with("done\n"), "{told}");
+    }
+}
+
+#[test]
+fn greenlets_get_answers_and_interrupts() {
+    let python = root().join("target/tools/bin/python");
+    for library in ["gevent", "eventlet"] {
+        let told = said_by(&python, "greenlets.py", &[library]);
+        assert!(told.ends_with("done\n"), "{told}");
     }
 }
 

@@ -112,11 +112,16 @@ func ask[P comparable, T any](ctx context.Context, op operation, h *handle[P], c
 	if err := op.check(ctx); err != nil {
 		return none, err
 	}
+	if err := op.turns.take(ctx, op); err != nil {
+		return none, err
+	}
 	pointer, isOpen := h.borrow()
 	if !isOpen {
+		op.turns.giveBack()
 		return none, op.fail(ErrClosed, "the handle was closed")
 	}
 	if ctx.Done() == nil {
+		defer op.turns.giveBack()
 		defer h.giveBack()
 		return call(pointer)
 	}
@@ -128,6 +133,7 @@ func ask[P comparable, T any](ctx context.Context, op operation, h *handle[P], c
 	go func() {
 		value, err := call(pointer)
 		h.giveBack()
+		op.turns.giveBack()
 		select {
 		case answers <- answer{value, err}:
 		case <-ctx.Done():

@@ -34,6 +34,7 @@ type conversation struct {
 	work   chan func()
 	stop   chan struct{}
 	once   sync.Once
+	begun  func() // gives the turn back
 	err    error  // what a function answered that wants to stop
 	buffer []byte // what functions get: C's own memory might outlive its contents
 }
@@ -83,6 +84,9 @@ func (c *conversation) halt() { c.once.Do(func() { close(c.stop) }) }
 
 // do has a function called, and says whether to go on.
 func (c *conversation) do(function func() error) bool {
+	if c.begun != nil {
+		c.begun()
+	}
 	answer := make(chan error, 1)
 	work := func() {
 		err := function()
@@ -192,12 +196,18 @@ func talk[P comparable, T any](ctx context.Context, op operation, h *handle[P], 
 	if err := op.check(ctx); err != nil {
 		return none, err
 	}
+	if err := op.turns.take(ctx, op); err != nil {
+		return none, err
+	}
+	c.begun = sync.OnceFunc(op.turns.giveBack)
 	pointer, isOpen := h.borrow()
 	if !isOpen {
+		c.begun()
 		return none, op.fail(ErrClosed, "the handle was closed")
 	}
 	var err error
 	hasEnded := c.conduct(ctx, wait, func() {
+		defer c.begun()
 		defer h.giveBack()
 		self := cgo.NewHandle(c)
 		defer self.Delete()

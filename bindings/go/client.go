@@ -11,6 +11,7 @@ import "context"
 type Client struct {
 	handle    *handle[*C.sbx_client]
 	namespace string
+	turnstile *turnstile
 }
 
 // NewClient makes a client; nil stands for a Config of zero values, whose settings come from the environment. It reads the service
@@ -30,6 +31,7 @@ func NewClient(config *Config) (*Client, error) {
 	return &Client{
 		handle:    newHandle(client, func(client *C.sbx_client) { C.sbx_client_free(client) }),
 		namespace: C.GoString(C.sbx_client_namespace(client)),
+		turnstile: newTurnstile(int(C.sbx_client_max_sessions(client))),
 	}, nil
 }
 
@@ -42,6 +44,9 @@ func (c *Client) Close() error {
 
 // Namespace is the Kubernetes namespace of this client's sandboxes.
 func (c *Client) Namespace() string { return c.namespace }
+
+// MaxSessions is how many SSH sessions this client has to one sandbox at most. Further calls wait for their turn.
+func (c *Client) MaxSessions() int { return c.turnstile.limit }
 
 // APIRequests is how many HTTP requests this client has sent to the Kubernetes API server; 0 after Close.
 func (c *Client) APIRequests() uint64 {
@@ -65,7 +70,7 @@ func (c *Client) Create(ctx context.Context, spec *Spec) (*Sandbox, error) {
 	// The call may go on after this function.
 	shared := newHandle(given, func(given *C.sbx_spec) { C.sbx_spec_free(given) })
 	defer shared.close()
-	return newSandbox(ask(ctx, op, c.handle, func(client *C.sbx_client) (sandbox *C.sbx_sandbox, err error) {
+	return c.newSandbox(ask(ctx, op, c.handle, func(client *C.sbx_client) (sandbox *C.sbx_sandbox, err error) {
 		given, isOpen := shared.borrow()
 		if !isOpen {
 			return nil, op.stopped(ctx)
@@ -83,7 +88,7 @@ func (c *Client) Create(ctx context.Context, spec *Spec) (*Sandbox, error) {
 // none.
 func (c *Client) Attach(ctx context.Context, name string) (*Sandbox, error) {
 	op := operation{name: "attach sandbox", sandbox: name, texts: []string{name}}
-	return newSandbox(ask(ctx, op, c.handle, func(client *C.sbx_client) (sandbox *C.sbx_sandbox, err error) {
+	return c.newSandbox(ask(ctx, op, c.handle, func(client *C.sbx_client) (sandbox *C.sbx_sandbox, err error) {
 		err = invoke(func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_client_attach(client, text(name), &sandbox, err)
 		})
@@ -154,7 +159,7 @@ func (c *Client) ExecuteCommand(ctx context.Context, name, line string) (*Output
 	if ctx.Done() != nil {
 		return by(ctx, c, name, func(s *Sandbox) (*Output, error) { return s.Execute(ctx, line) })
 	}
-	op := operation{name: "run command", sandbox: name, texts: []string{name, line}}
+	op := operation{"run command", name, []string{name, line}, c.turnstile.turns(name)}
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (*Output, error) {
 		return collect(name, func(output **C.sbx_output, err **C.sbx_error) C.sbx_status {
 			return C.sbx_client_execute_command(client, text(name), text(line), output, err)
@@ -167,7 +172,7 @@ func (c *Client) UploadFile(ctx context.Context, name, local, remote string) (in
 	if ctx.Done() != nil {
 		return by(ctx, c, name, func(s *Sandbox) (int64, error) { return s.UploadFile(ctx, local, remote) })
 	}
-	op := operation{name: "upload file", sandbox: name, texts: []string{name, local, remote}}
+	op := operation{"upload file", name, []string{name, local, remote}, c.turnstile.turns(name)}
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (int64, error) {
 		var size C.uint64_t
 		err := invoke(func(err **C.sbx_error) C.sbx_status {
@@ -182,7 +187,7 @@ func (c *Client) DownloadFile(ctx context.Context, name, remote, local string) (
 	if ctx.Done() != nil {
 		return by(ctx, c, name, func(s *Sandbox) (int64, error) { return s.DownloadFile(ctx, remote, local) })
 	}
-	op := operation{name: "download file", sandbox: name, texts: []string{name, local, remote}}
+	op := operation{"download file", name, []string{name, local, remote}, c.turnstile.turns(name)}
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (int64, error) {
 		var size C.uint64_t
 		err := invoke(func(err **C.sbx_error) C.sbx_status {

@@ -181,7 +181,7 @@ func (c *Config) handle() (*C.sbx_config, error) {
 }
 
 // InitLogging sends the library's log lines to standard error at the configured level, for the rest of the process's life. Without
-// this the library writes nothing. A second time is [ErrConflict].
+// this the library writes nothing. A second time is [ErrConfig].
 func (c *Config) InitLogging() error {
 	config, err := c.handle()
 	if err != nil {

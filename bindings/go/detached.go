@@ -29,12 +29,14 @@ type Detached struct {
 	handle  *handle[*C.sbx_detached]
 	key     string
 	sandbox string
+	turns   *turns
 }
 
 // Detached is the command that [Cmd.Detach] started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
 // whether there is one. [ErrInvalidArgument] if this can't be a key.
 func (s *Sandbox) Detached(key string) (*Detached, error) {
-	op := s.operation("detached command", key)
+	op := s.order("detached command")
+	op.texts = []string{key}
 	return newDetached(s, context.Background(), op, s.handle, func(sandbox *C.sbx_sandbox, detached **C.sbx_detached,
 		err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_detached(sandbox, text(key), detached, err)
@@ -51,11 +53,11 @@ func newDetached[P comparable](s *Sandbox, ctx context.Context, op operation, fr
 	if err != nil {
 		return nil, err
 	}
-	return &Detached{newHandle(detached, free), C.GoString(C.sbx_detached_key(detached)), s.name}, nil
+	return &Detached{newHandle(detached, free), C.GoString(C.sbx_detached_key(detached)), s.name, s.turns}, nil
 }
 
 func (d *Detached) operation(texts ...string) operation {
-	return operation{name: "detached command", sandbox: d.sandbox, texts: texts}
+	return operation{"detached command", d.sandbox, texts, d.turns}
 }
 
 // Close frees the handle. The command runs on, and is found again under its key. It always returns nil, and is there for io.Closer.
@@ -69,7 +71,7 @@ func (d *Detached) Key() string { return d.key }
 
 // TryWait is how the command ended, or nil while it runs. It does not wait for it.
 //
-// [ErrNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did not run;
+// [ErrDetachedNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did not run;
 // [ErrOutcomeUnknown] if what watches over it in the sandbox was killed; [ErrConnect] and its like if the sandbox can't be reached.
 func (d *Detached) TryWait(ctx context.Context) (*ProcessState, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) (*ProcessState, error) {
@@ -150,7 +152,7 @@ func (d *Detached) Stream(ctx context.Context, position *Position, receive func(
 // Kill kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
 // ended needs no killing.
 //
-// [ErrNotFound] if no command has this key; [ErrCommand] if some process can't be killed.
+// [ErrDetachedNotFound] if no command has this key; [ErrCommand] if some process can't be killed.
 func (d *Detached) Kill(ctx context.Context) error {
 	return tell(ctx, d.operation(), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {
 		return C.sbx_detached_kill(detached, err)
@@ -165,7 +167,7 @@ func (d *Detached) Signal(ctx context.Context, name string) error {
 	})
 }
 
-// Remove removes the output and the status of a command that has ended. Its key is free again. [ErrConflict] if it runs; [ErrNotFound]
+// Remove removes the output and the status of a command that has ended. Its key is free again. [ErrConflict] if it runs; [ErrDetachedNotFound]
 // if no command has this key.
 func (d *Detached) Remove(ctx context.Context) error {
 	return tell(ctx, d.operation(), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {

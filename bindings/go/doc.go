@@ -29,8 +29,9 @@
 //
 // All methods may be called from many goroutines at once. A call into C takes a thread of the operating system until it returns,
 // as a file of os does; a goroutine that waits for its context or for another goroutine takes none. A command that is started takes
-// a thread to run it, one for each output stream that is copied, and one to wait for it. Commands beyond the configured number of
-// sessions per sandbox wait for their turn, each with its thread.
+// a thread to run it, one for each output stream that is copied, and one to wait for it. What is beyond the configured number of
+// sessions per sandbox waits for its turn as a goroutine, without a thread; see [Client.MaxSessions]. So thousands of goroutines may
+// use a sandbox. Calls that only ask Kubernetes, as [Client.Create] and [Sandbox.Info], take a thread each.
 //
 // Functions that are handed in are called on the goroutine that made the call: a panic goes its usual way there, after the operation
 // was stopped. So does a panic of a reader or writer of a transfer, or of a writer of a command.

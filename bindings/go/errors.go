@@ -22,7 +22,7 @@ type Kind int32
 
 // The kinds of errors, the same in every language. A later version of the library may have more of them.
 const (
-	// An argument can't be meant as given; nothing was tried. Matches fs.ErrInvalid.
+	// An argument is invalid; nothing was tried. Matches fs.ErrInvalid.
 	ErrInvalidArgument Kind = C.SBX_ERR_INVALID_ARGUMENT
 	// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
 	ErrConfig Kind = C.SBX_ERR_CONFIG
@@ -32,17 +32,43 @@ const (
 	ErrForked Kind = C.SBX_ERR_FORKED
 	// The handle was closed, or its sandbox deleted through it. Matches fs.ErrClosed, which is os.ErrClosed.
 	ErrClosed Kind = C.SBX_ERR_CLOSED
-	// No such sandbox, or no such file. Matches fs.ErrNotExist.
+	// No such sandbox: it was never there, or is gone.
 	ErrNotFound Kind = C.SBX_ERR_NOT_FOUND
-	// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time. Matches
-	// fs.ErrExist.
+	// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object
+	// at the same time.
 	ErrConflict Kind = C.SBX_ERR_CONFLICT
-	// Kubernetes, or the file system of the sandbox, does not allow it. Matches fs.ErrPermission.
+	// Kubernetes, or a file system, does not allow it. Matches fs.ErrPermission.
 	ErrPermissionDenied Kind = C.SBX_ERR_PERMISSION_DENIED
 	// A quota of the namespace, or the API server's limit of requests, is used up.
 	ErrQuota Kind = C.SBX_ERR_QUOTA
-	// A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine. Matches syscall.ENOSPC.
+	// A disk is full, its quota used up, or the file as large as it may be. Matches syscall.ENOSPC.
 	ErrStorageFull Kind = C.SBX_ERR_STORAGE_FULL
+	// No detached command has this key. The sandbox is there.
+	ErrDetachedNotFound Kind = C.SBX_ERR_DETACHED_NOT_FOUND
+	// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones. Matches
+	// fs.ErrNotExist and syscall.ENOENT.
+	ErrFileNotFound Kind = C.SBX_ERR_FILE_NOT_FOUND
+	// A file or directory of that name exists already. Matches
+	// fs.ErrExist and syscall.EEXIST.
+	ErrFileExists Kind = C.SBX_ERR_FILE_EXISTS
+	// It is a directory, and the operation is for files. Matches
+	// syscall.EISDIR.
+	ErrIsADirectory Kind = C.SBX_ERR_IS_A_DIRECTORY
+	// It is not a directory, or something on the way to it is not. Matches
+	// syscall.ENOTDIR.
+	ErrNotADirectory Kind = C.SBX_ERR_NOT_A_DIRECTORY
+	// The directory is not empty. Matches
+	// syscall.ENOTEMPTY.
+	ErrDirectoryNotEmpty Kind = C.SBX_ERR_DIRECTORY_NOT_EMPTY
+	// The file system is read-only. Matches
+	// syscall.EROFS.
+	ErrReadOnly Kind = C.SBX_ERR_READ_ONLY
+	// The file is in use: it is executed, a mount point, or being written by another download. Matches
+	// syscall.EBUSY.
+	ErrBusy Kind = C.SBX_ERR_BUSY
+	// A name is longer than its file system allows, or a path longer than 4095 bytes. Matches
+	// syscall.ENAMETOOLONG.
+	ErrNameTooLong Kind = C.SBX_ERR_NAME_TOO_LONG
 	// The API server can't be reached or can't answer now. Trying later may help.
 	ErrUnavailable Kind = C.SBX_ERR_UNAVAILABLE
 	// No connection to the sandbox's SSH server could be made.
@@ -94,25 +120,33 @@ func (k Kind) Error() string {
 	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(C.GoString(name), "SBX_ERR_"), "_", " "))
 }
 
-// Is matches the kind with Go's own error for the same.
+// The error numbers that kinds stand for.
+var numbers = map[Kind]syscall.Errno{
+	ErrStorageFull:       syscall.ENOSPC,
+	ErrFileNotFound:      syscall.ENOENT,
+	ErrFileExists:        syscall.EEXIST,
+	ErrIsADirectory:      syscall.EISDIR,
+	ErrNotADirectory:     syscall.ENOTDIR,
+	ErrDirectoryNotEmpty: syscall.ENOTEMPTY,
+	ErrReadOnly:          syscall.EROFS,
+	ErrBusy:              syscall.EBUSY,
+	ErrNameTooLong:       syscall.ENAMETOOLONG,
+}
+
+// Is matches the kind with Go's own errors for the same.
 func (k Kind) Is(target error) bool {
 	switch k {
 	case ErrInvalidArgument:
 		return target == fs.ErrInvalid
 	case ErrClosed:
 		return target == fs.ErrClosed
-	case ErrNotFound:
-		return target == fs.ErrNotExist
-	case ErrConflict:
-		return target == fs.ErrExist
 	case ErrPermissionDenied:
 		return target == fs.ErrPermission
-	case ErrStorageFull:
-		return target == syscall.ENOSPC
 	case ErrTimedOut:
 		return target == os.ErrDeadlineExceeded
 	default:
-		return false
+		number := numbers[k]
+		return number != 0 && (target == number || number.Is(target))
 	}
 }
 
@@ -130,8 +164,11 @@ type Error struct {
 	Verdict *Verdict
 	// The HTTP status of the API server's answer, if that was a failure; else 0.
 	HTTPStatus int
-	// libssh2's error number (negative) or the SFTP status (positive), if one of them failed; else 0.
+	// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that; else 0.
 	SSHCode int
+	// The error number of Linux, such as syscall.ENOENT, if a system call on a file failed in the sandbox or on this machine, or if
+	// one is why a command did not run; else 0. errors.Is matches it, and what it matches itself, such as fs.ErrNotExist.
+	Errno syscall.Errno
 	// What a command had written when it was stopped, failed or was lost; nil for an error without output.
 	Stdout, Stderr []byte
 	// Trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
@@ -143,8 +180,15 @@ type Error struct {
 // Error is the message.
 func (e *Error) Error() string { return e.Message }
 
-// Unwrap gives the kind and what caused the error in this process: the context's error, or that of a function that was called.
-func (e *Error) Unwrap() []error { return append([]error{e.Kind}, e.causes...) }
+// Unwrap gives the kind, the error number of the system, and what caused the error in this process: the context's error, or that of
+// a function that was called.
+func (e *Error) Unwrap() []error {
+	all := []error{e.Kind}
+	if e.Errno != 0 {
+		all = append(all, e.Errno)
+	}
+	return append(all, e.causes...)
+}
 
 // Timeout is true if the operation's time ran out. os.IsTimeout asks for it, also in an fs.PathError.
 func (e *Error) Timeout() bool { return e.Kind == ErrTimedOut }
@@ -223,6 +267,7 @@ func newError(failure *C.sbx_error) *Error {
 			C.sbx_error_verdict_message(failure)),
 		HTTPStatus: int(C.sbx_error_http_status(failure)),
 		SSHCode:    int(C.sbx_error_ssh_code(failure)),
+		Errno:      syscall.Errno(C.sbx_error_errno(failure)),
 		Stdout:     copied(stdout, out),
 		Stderr:     copied(stderr, err),
 		Retryable:  bool(C.sbx_error_is_retryable(failure)),
@@ -244,6 +289,8 @@ type operation struct {
 	sandbox string
 	// What goes to C as text, where a NUL would end it.
 	texts []string
+	// Whose turn it needs; nil for what needs no SSH session, or has it.
+	turns *turns
 }
 
 func (o operation) fail(kind Kind, message string, causes ...error) *Error {

@@ -15,7 +15,8 @@ import (
 
 var kinds = []Kind{
 	ErrInvalidArgument, ErrConfig, ErrAsyncContext, ErrForked, ErrClosed, ErrNotFound, ErrConflict, ErrPermissionDenied, ErrQuota,
-	ErrStorageFull, ErrUnavailable, ErrConnect, ErrAuthentication, ErrHostKeyMismatch, ErrDisconnected, ErrTimedOut, ErrCreate,
+	ErrStorageFull, ErrDetachedNotFound, ErrFileNotFound, ErrFileExists, ErrIsADirectory, ErrNotADirectory, ErrDirectoryNotEmpty,
+	ErrReadOnly, ErrBusy, ErrNameTooLong, ErrUnavailable, ErrConnect, ErrAuthentication, ErrHostKeyMismatch, ErrDisconnected, ErrTimedOut, ErrCreate,
 	ErrDelete, ErrCommand, ErrCommandFailed, ErrOutcomeUnknown, ErrTransfer, ErrCancelled, ErrPanic,
 }
 
@@ -37,8 +38,11 @@ func TestKindsAreThoseOfTheLibrary(t *testing.T) {
 
 func TestKindsMatchTheirOwnAndNothingElse(t *testing.T) {
 	standard := map[Kind]error{
-		ErrInvalidArgument: fs.ErrInvalid, ErrClosed: os.ErrClosed, ErrNotFound: fs.ErrNotExist, ErrConflict: fs.ErrExist,
-		ErrPermissionDenied: fs.ErrPermission, ErrStorageFull: syscall.ENOSPC, ErrTimedOut: os.ErrDeadlineExceeded,
+		ErrInvalidArgument: fs.ErrInvalid, ErrClosed: os.ErrClosed, ErrPermissionDenied: fs.ErrPermission,
+		ErrStorageFull: syscall.ENOSPC, ErrFileNotFound: fs.ErrNotExist, ErrFileExists: syscall.EEXIST,
+		ErrIsADirectory: syscall.EISDIR, ErrNotADirectory: syscall.ENOTDIR, ErrDirectoryNotEmpty: syscall.ENOTEMPTY,
+		ErrReadOnly: syscall.EROFS, ErrBusy: syscall.EBUSY, ErrNameTooLong: syscall.ENAMETOOLONG,
+		ErrTimedOut: os.ErrDeadlineExceeded,
 	}
 	for _, kind := range kinds {
 		err := error(&Error{Kind: kind})
@@ -56,6 +60,29 @@ func TestKindsMatchTheirOwnAndNothingElse(t *testing.T) {
 		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v matches a context", kind)
 		}
+	}
+}
+
+func TestErrorNumbersMatch(t *testing.T) {
+	for kind, number := range numbers {
+		if !errors.Is(kind, number) {
+			t.Errorf("%v and %v", kind, number)
+		}
+	}
+	// As the number itself does.
+	if !errors.Is(ErrFileExists, fs.ErrExist) || !errors.Is(ErrDirectoryNotEmpty, fs.ErrExist) || !errors.Is(ErrFileNotFound, syscall.ENOENT) {
+		t.Error("a kind does not match what its number matches")
+	}
+	// A sandbox is no file.
+	if errors.Is(ErrNotFound, fs.ErrNotExist) || errors.Is(ErrConflict, fs.ErrExist) {
+		t.Error("a sandbox is taken for a file")
+	}
+	err := error(&Error{Kind: ErrTransfer, Errno: syscall.EXDEV})
+	if !errors.Is(err, ErrTransfer) || !errors.Is(err, syscall.EXDEV) || errors.Is(err, syscall.ENOENT) {
+		t.Error(err)
+	}
+	if err := error(&Error{Kind: ErrCommand, Errno: syscall.EACCES}); !errors.Is(err, fs.ErrPermission) {
+		t.Error(err)
 	}
 }
 

@@ -46,7 +46,7 @@ func (s *Sandbox) Create(ctx context.Context, name string) (*File, error) {
 }
 
 // OpenFile opens a file with flags of os: one of O_RDONLY, O_WRONLY and O_RDWR, with O_APPEND, O_CREATE, O_EXCL and O_TRUNC. A new one
-// gets the permission bits, less the sandbox's umask. [ErrConflict] if a file is there that O_CREATE|O_EXCL was to create.
+// gets the permission bits, less the sandbox's umask. [ErrFileExists] if a file is there that O_CREATE|O_EXCL was to create.
 func (s *Sandbox) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
 	op := s.operation("open file", name)
 	flags, isKnown := openFlags(flag)
@@ -250,8 +250,7 @@ func (f *File) Chmod(mode fs.FileMode) error {
 	})
 }
 
-// Sync returns once the sandbox's system says that the contents are on its disk. [ErrTransfer] if the SFTP server can't do that,
-// which OpenSSH's can.
+// Sync returns once the sandbox's system says that the contents are on its disk. [ErrTransfer] if its file system can't do that.
 func (f *File) Sync() error {
 	return f.change("sync file", func(file *C.sbx_file, err **C.sbx_error) C.sbx_status { return C.sbx_file_sync(file, err) })
 }

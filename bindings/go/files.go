@@ -118,10 +118,11 @@ func contents(call func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status) ([
 // UploadFile copies the local file to remote in the sandbox, with its permission bits, and returns its size. A relative remote begins
 // at the image's working directory. The file arrives whole or not at all. See [Sandbox.Upload] for options.
 //
-// What methods for files have in common when they fail: [ErrNotFound] and [ErrPermissionDenied] as the system says them,
-// [ErrConflict] for what exists already, [ErrStorageFull] for a full disk or quota, [ErrInvalidArgument] for what is no path,
-// [ErrTransfer] for everything else that the sandbox's system refuses, [ErrTimedOut] (the configured transfer timeout, which applies
-// to each call), and those of a lost connection: [ErrDisconnected] where asking again is harmless, [ErrOutcomeUnknown] where it may
+// What methods for files have in common when they fail: what the system says, of the file in the sandbox or of the one on this
+// machine, as the message tells: [ErrFileNotFound], [ErrFileExists], [ErrIsADirectory], [ErrNotADirectory], [ErrDirectoryNotEmpty],
+// [ErrPermissionDenied], [ErrReadOnly], [ErrBusy], [ErrNameTooLong], [ErrStorageFull] for a full disk or quota, and [ErrTransfer] for
+// everything else; errors.Is matches each with its [syscall.Errno]. [ErrInvalidArgument] for what is no path, [ErrNotFound] if the
+// sandbox is gone, [ErrTimedOut] (the configured transfer timeout, which applies to each call), and those of a lost connection: [ErrDisconnected] where asking again is harmless, [ErrOutcomeUnknown] where it may
 // have been done. The message names the file.
 func (s *Sandbox) UploadFile(ctx context.Context, local, remote string) (int64, error) {
 	if ctx.Done() != nil {
@@ -245,7 +246,7 @@ func (s *Sandbox) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, erro
 }
 
 // Mkdir creates a directory, with the permission bits perm less 022, the usual umask, which are set in a second step. Fails as
-// [Sandbox.UploadFile]; [ErrConflict] if something of that name is there.
+// [Sandbox.UploadFile]; [ErrFileExists] if something of that name is there.
 func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
 	err := s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_create_dir(sandbox, text(name), err)
@@ -257,7 +258,8 @@ func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) erro
 }
 
 // MkdirAll creates a directory and those above it, as far as they are not there, each as by [Sandbox.Mkdir]. Fails as
-// [Sandbox.UploadFile]; [ErrConflict] if something else than a directory is in the way.
+// [Sandbox.UploadFile]; [ErrFileExists] if something else than a directory has that name, [ErrNotADirectory] if something else is on the
+// way to it.
 func (s *Sandbox) MkdirAll(ctx context.Context, name string, perm fs.FileMode) error {
 	var missing []string
 	// Not path.Dir, which would resolve a ".." without looking at links.
@@ -289,19 +291,11 @@ func (s *Sandbox) MkdirAll(ctx context.Context, name string, perm fs.FileMode) e
 	return err
 }
 
-// Remove removes a file, a link itself, or an empty directory. Fails as [Sandbox.UploadFile]; [ErrTransfer] for a directory that is
-// not empty.
+// Remove removes a file, a link itself, or an empty directory. Fails as [Sandbox.UploadFile]; [ErrDirectoryNotEmpty] for
+// a directory that is not empty.
 func (s *Sandbox) Remove(ctx context.Context, name string) error {
 	err := s.removeFile(ctx, name)
-	if !errors.Is(err, ErrTransfer) {
-		return err
-	}
-	// Why is not told: it may be a directory.
-	info, failure := s.Lstat(ctx, name)
-	if failure != nil {
-		return failure
-	}
-	if !info.IsDir() {
+	if !errors.Is(err, ErrIsADirectory) {
 		return err
 	}
 	return s.change(ctx, "remove directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
@@ -322,8 +316,7 @@ func (s *Sandbox) RemoveAll(ctx context.Context, name string) error {
 	default:
 		err = s.removeFile(ctx, name)
 	}
-	// The SFTP server says so: the sandbox itself may be what is not there.
-	if e := (*Error)(nil); errors.As(err, &e) && e.Kind == ErrNotFound && e.SSHCode > 0 {
+	if errors.Is(err, ErrFileNotFound) {
 		return nil
 	}
 	return err
@@ -336,8 +329,9 @@ func (s *Sandbox) removeFile(ctx context.Context, name string) error {
 }
 
 // Rename gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by
-// a directory. Fails as [Sandbox.UploadFile]; [ErrTransfer] if the two are not on the same file system, or a directory is in the
-// way.
+// a directory. Fails as [Sandbox.UploadFile]; [ErrIsADirectory], [ErrNotADirectory] or
+// [ErrDirectoryNotEmpty] if what has the name can't be replaced, [ErrTransfer] with [syscall.EXDEV] if the two are not on the same
+// file system.
 func (s *Sandbox) Rename(ctx context.Context, from, to string) error {
 	return s.change(ctx, "rename file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_rename_file(sandbox, text(from), text(to), err)
@@ -351,7 +345,7 @@ func (s *Sandbox) Chmod(ctx context.Context, name string, mode fs.FileMode) erro
 	}, name)
 }
 
-// Symlink makes the symbolic link that points to original, which need not exist. Fails as [Sandbox.UploadFile]; [ErrConflict] if
+// Symlink makes the symbolic link that points to original, which need not exist. Fails as [Sandbox.UploadFile]; [ErrFileExists] if
 // something of the link's name is there.
 func (s *Sandbox) Symlink(ctx context.Context, original, link string) error {
 	return s.change(ctx, "create link", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
@@ -359,7 +353,8 @@ func (s *Sandbox) Symlink(ctx context.Context, original, link string) error {
 	}, original, link)
 }
 
-// Readlink tells what a symbolic link points to. Fails as [Sandbox.UploadFile]; [ErrTransfer] for what is no link.
+// Readlink tells what a symbolic link points to. Fails as [Sandbox.UploadFile]; [ErrTransfer] with [syscall.EINVAL] for what is
+// no link.
 func (s *Sandbox) Readlink(ctx context.Context, name string) (string, error) {
 	target, err := ask(ctx, s.operation("read link", name), s.handle, func(sandbox *C.sbx_sandbox) ([]byte, error) {
 		return contents(func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status {

@@ -63,7 +63,7 @@ func (p *Process) TryWait() (*ProcessState, error) {
 
 // order asks for something that is not waited for. A process that was waited for is gone: [ErrClosed].
 func (p *Process) order(what string, call func(*C.sbx_child, **C.sbx_error) C.sbx_status, texts ...string) error {
-	return tell(context.Background(), operation{what, p.sandbox, texts}, p.handle, call)
+	return tell(context.Background(), operation{name: what, sandbox: p.sandbox, texts: texts}, p.handle, call)
 }
 
 func (p *Process) wait(child *C.sbx_child) (*ProcessState, error) {

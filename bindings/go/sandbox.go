@@ -14,21 +14,26 @@ import (
 type Sandbox struct {
 	handle    *handle[*C.sbx_sandbox]
 	name, uid string
+	turns     *turns
 }
 
-func newSandbox(sandbox *C.sbx_sandbox, err error) (*Sandbox, error) {
+func (c *Client) newSandbox(sandbox *C.sbx_sandbox, err error) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	name := C.GoString(C.sbx_sandbox_name(sandbox))
 	return &Sandbox{
 		handle: newHandle(sandbox, func(sandbox *C.sbx_sandbox) { C.sbx_sandbox_free(sandbox) }),
-		name:   C.GoString(C.sbx_sandbox_name(sandbox)), uid: C.GoString(C.sbx_sandbox_uid(sandbox)),
+		name:   name, uid: C.GoString(C.sbx_sandbox_uid(sandbox)), turns: c.turnstile.turns(name),
 	}, nil
 }
 
 func (s *Sandbox) operation(name string, texts ...string) operation {
-	return operation{name: name, sandbox: s.name, texts: texts}
+	return operation{name, s.name, texts, s.turns}
 }
+
+// order is an operation that does not wait until others have ended.
+func (s *Sandbox) order(name string) operation { return operation{name: name, sandbox: s.name} }
 
 // Close frees the handle. The sandbox stays. It always returns nil, and is there for io.Closer.
 func (s *Sandbox) Close() error {
@@ -84,7 +89,7 @@ func (s *Sandbox) SessionCounts() (idle, busy int) {
 
 // Info asks Kubernetes about the sandbox: one API call. [ErrNotFound] if its Pod is gone, also if another one has its name now.
 func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
-	return ask(ctx, s.operation("get sandbox info"), s.handle, func(sandbox *C.sbx_sandbox) (*Info, error) {
+	return ask(ctx, s.order("get sandbox info"), s.handle, func(sandbox *C.sbx_sandbox) (*Info, error) {
 		return takeInfo(func(info **C.sbx_info, err **C.sbx_error) C.sbx_status {
 			return C.sbx_sandbox_info(sandbox, info, err)
 		})
@@ -94,7 +99,7 @@ func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
 // Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The hard limit of
 // its spec stays. It returns the new expiry.
 func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time, error) {
-	return ask(ctx, s.operation("renew sandbox"), s.handle, func(sandbox *C.sbx_sandbox) (time.Time, error) {
+	return ask(ctx, s.order("renew sandbox"), s.handle, func(sandbox *C.sbx_sandbox) (time.Time, error) {
 		var expiry C.int64_t
 		err := invoke(func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_sandbox_renew(sandbox, C.double(lifetime.Seconds()), &expiry, err)
@@ -111,7 +116,7 @@ func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time,
 //
 // [ErrNotFound] if it was gone already, [ErrDelete] if its end could not be confirmed in time.
 func (s *Sandbox) Delete(ctx context.Context) error {
-	err := tell(ctx, s.operation("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+	err := tell(ctx, s.order("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_delete(sandbox, err)
 	})
 	return s.deleted(err)
@@ -119,7 +124,7 @@ func (s *Sandbox) Delete(ctx context.Context) error {
 
 // Shutdown is the same as [Sandbox.Delete], under the name that some know.
 func (s *Sandbox) Shutdown(ctx context.Context) error {
-	err := tell(ctx, s.operation("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+	err := tell(ctx, s.order("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_shutdown(sandbox, err)
 	})
 	return s.deleted(err)

@@ -13,8 +13,8 @@ type Spec struct {
 	// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16 random
 	// hexadecimal digits.
 	Name string
-	// Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
-	// configured image.
+	// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its
+	// entry point is not used. Default: the configured image.
 	Image string
 	// Environment variables for everything that runs in the sandbox, on top of the image's own.
 	Env map[string]string

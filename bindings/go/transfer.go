@@ -115,7 +115,7 @@ func (s *Sandbox) DownloadTo(ctx context.Context, remote string, target io.Write
 // Nothing has its name before all has arrived. If remote is not there, it appears whole. If it is a directory, it is merged: files
 // replace files, each in one step, and what only the target has stays. If the merge itself fails, a part of it may be done.
 //
-// [ErrConflict] if something else than a directory is in the way; else as [Sandbox.Upload].
+// [ErrNotADirectory] if something else than a directory is in the way; else as [Sandbox.Upload].
 func (s *Sandbox) UploadDir(ctx context.Context, local, remote string, options *TransferOptions) (*TreeReport, error) {
 	op := s.operation("upload directory", local, remote)
 	return transferDir(ctx, s, op, options, func(t *C.sbx_transfer, userdata unsafe.Pointer, report **C.sbx_tree_report,

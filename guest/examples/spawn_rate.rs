@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p sandbox-guest --example spawn_rate [PROGRAM [COUNT]]`
 
-use sandbox_guest::process::{Options, Report, Spawner, Spec, Stdio, Stream};
+use sandbox_guest::process::{Exit, Options, Report, Running, Spawner, Spec, Stdio, Stream};
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,9 +16,8 @@ fn through_keeper(spawner: &Arc<Spawner>, program: &str) {
         Ok(running) => running,
         Err(error) => panic!("{error}"),
     };
-    while let Some(report) = running.wait_report(None) {
-        assert!(!matches!(report, Report::Gone { proved: false }));
-    }
+    let reports: Vec<Report> = std::iter::from_fn(|| running.wait_report(None)).collect();
+    assert_eq!(reports, [Report::Exited(Exit::Code(0)), Report::Gone { proved: true }]);
 }
 
 fn by_posix_spawn(program: &str) {
@@ -28,22 +27,24 @@ fn by_posix_spawn(program: &str) {
     assert!(child.and_then(|mut child| child.wait()).is_ok_and(|status| status.success()));
 }
 
-/// Keepers that stay busy, so that the next command needs a new one.
-fn busy(spawner: &Arc<Spawner>) -> Vec<sandbox_guest::process::Running> {
-    let null = || Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
-    let sleep = || Spec { argv: vec![b"sleep".into(), b"60".into()], kill_on_close: true, ..spec("sleep", null()) };
-    (0..64).filter_map(|_| spawner.spawn(sleep()).ok()).collect()
+/// A command that keeps its keeper busy, so that the next command needs a new one.
+fn busy(spawner: &Arc<Spawner>) -> Option<Running> {
+    let stdio = Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null };
+    let argv = vec![b"sleep".into(), b"60".into()];
+    spawner.spawn(Spec { argv, kill_on_close: true, ..spec("sleep", stdio) }).ok()
 }
 
-fn measure(what: &str, count: u32, mut work: impl FnMut()) {
-    (0..count.min(20)).for_each(|_| work());
-    let mut times: Vec<Duration> = (0..count)
-        .map(|_| {
-            let begin = Instant::now();
-            work();
-            begin.elapsed()
-        })
-        .collect();
+fn timed(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+fn measure(what: &str, count: u32, mut work: impl FnMut() -> Duration) {
+    (0..count.min(20)).for_each(|_| {
+        let _ = work();
+    });
+    let mut times: Vec<Duration> = (0..count).map(|_| work()).collect();
     times.sort_unstable();
     let mean = times.iter().sum::<Duration>() / count;
     let at = |share: usize| times[times.len() * share / 100].as_micros();
@@ -63,23 +64,17 @@ fn main() -> ExitCode {
     };
     let memory = vec![1_u8; 64 << 20];
     for _ in 0..2 {
-        measure("posix_spawn, pipes", count, || by_posix_spawn(&program));
-        measure("keeper, idle one at hand", count, || through_keeper(&spawner, &program));
+        measure("posix_spawn, pipes", count, || timed(|| by_posix_spawn(&program)));
+        measure("keeper, idle one at hand", count, || timed(|| through_keeper(&spawner, &program)));
     }
-    let mut held = busy(&spawner);
-    let mut fresh = Vec::new();
+    let mut held: Vec<_> = (0..64).filter_map(|_| busy(&spawner)).collect();
     measure("keeper, forked for it", count.min(200), || {
+        let time = timed(|| through_keeper(&spawner, &program));
         // What has ended leaves its keeper idle; that one is given work, so that the next is new.
-        through_keeper(&spawner, &program);
-        let sleep = Spec {
-            argv: vec![b"sleep".into(), b"60".into()],
-            kill_on_close: true,
-            ..spec("sleep", Stdio::Streams { stdin: Stream::Null, stdout: Stream::Null, stderr: Stream::Null })
-        };
-        fresh.extend(spawner.spawn(sleep).ok());
+        held.extend(busy(&spawner));
+        time
     });
     held.clear();
-    fresh.clear();
     for threads in [4, 64] {
         let each = count / threads;
         let at_once = |work: &(dyn Fn() + Sync)| {

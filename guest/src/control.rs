@@ -92,6 +92,15 @@ fn handle(shared: &Shared, line: &str) -> ControlAnswer {
             log!("{} may log in no longer", key.as_ref().fingerprint());
             shared.revoke(&key);
         }),
+        Ok(ControlRequest::Disconnect { key: None }) => {
+            log!("all connections are closed");
+            shared.connected.disconnect(None);
+            Ok(())
+        }
+        Ok(ControlRequest::Disconnect { key: Some(line) }) => key(&line).map(|key| {
+            log!("the connections of {} are closed", key.as_ref().fingerprint());
+            shared.connected.disconnect(Some(&key.as_ref().fingerprint()));
+        }),
         Ok(ControlRequest::Unknown) => Err("this guest does not know the request".to_owned()),
         Err(e) => Err(format!("no request: {e}")),
     };
@@ -148,8 +157,12 @@ pub fn request(port: u16, request: &ControlRequest) -> io::Result<ControlAnswer>
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
-    stream.write_all(&text)?;
+    // A refusal comes without the request having been read, and has the reason.
+    let sent = stream.write_all(&text);
     let mut line = String::new();
-    BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
+    let received = BufReader::new(stream.take(LONGEST)).read_line(&mut line);
+    if line.is_empty() {
+        sent.and(received)?;
+    }
     Ok(serde_json::from_str(&line)?)
 }

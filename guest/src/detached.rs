@@ -32,6 +32,8 @@ pub(crate) struct Entry {
     /// Of the request that started it, with the input.
     digest: [u8; 32],
     argv: Vec<Bytes>,
+    /// What of it may be too long for Linux.
+    excess: Option<String>,
     client: Arc<str>,
     began: Duration,
     pub(crate) stdout: Store,
@@ -68,6 +70,7 @@ pub(crate) struct Order {
     pub(crate) key: String,
     pub(crate) digest: [u8; 32],
     pub(crate) argv: Vec<Bytes>,
+    pub(crate) excess: Option<String>,
     pub(crate) client: Arc<str>,
     pub(crate) stdout: Store,
     pub(crate) stderr: Store,
@@ -189,8 +192,8 @@ impl Detached {
         }
         let state =
             State { phase: Phase::Starting, is_gone: false, kills_wanted: 0, kills_answered: 0, watchers: Vec::new() };
-        let Order { key, digest, argv, client, stdout, stderr } = order;
-        let entry = Entry { key, digest, argv, client, began: now(), stdout, stderr, state: Mutex::new(state) };
+        let Order { key, digest, argv, excess, client, stdout, stderr } = order;
+        let entry = Entry { key, digest, argv, excess, client, began: now(), stdout, stderr, state: Mutex::new(state) };
         let entry = Arc::new(entry);
         entries.insert(entry.key.clone(), Arc::clone(&entry));
         // Beginning does not wait for anything, so the lock may be held: nobody sees the key without the command.
@@ -213,7 +216,7 @@ impl Detached {
             SpawnError::NeverRan(reason) => {
                 // Nothing of it ran, so the key is free for another try.
                 self.lock().remove(&entry.key);
-                entry.lock().phase = Phase::NeverRan(never_ran(reason));
+                entry.lock().phase = Phase::NeverRan(never_ran(reason, entry.excess.as_deref()));
             }
             SpawnError::Lost => {
                 let mut state = entry.lock();

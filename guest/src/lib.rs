@@ -16,3 +16,4 @@ pub mod sftp;
 pub mod ssh;
 mod store;
 pub mod sys;
+pub mod tree;

@@ -1,6 +1,9 @@
 //! The guest's own resource limits, which code of the same user may try to take away.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use sandbox_protocol as protocol;
 
 use crate::process::Limit;
@@ -35,6 +38,9 @@ pub(crate) struct ResourceLimits {
     open_files: Rlimit,
     /// What the guest goes on with.
     own: Vec<Rlimit>,
+    /// The processors that the guest may run on.
+    processors: Option<CpuSet>,
+    was_bound: AtomicBool,
 }
 
 impl ResourceLimits {
@@ -47,7 +53,20 @@ impl ResourceLimits {
             let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(most), maximum: open_files.maximum });
         }
         let own = RESOURCES.iter().map(|(_, resource, _)| getrlimit(*resource)).collect();
-        Self { open_files, own }
+        Self { open_files, own, processors: sched_getaffinity(None).ok(), was_bound: AtomicBool::new(false) }
+    }
+
+    /// Lets the calling thread run on all processors again, if somebody has bound it to some, and says whether any thread ever was
+    /// found so. Commands may bind themselves, and no filter of system calls can tell their threads from the guest's.
+    pub(crate) fn restore_processors(&self) -> bool {
+        if let Some(processors) = &self.processors
+            && sched_getaffinity(None).is_ok_and(|now| now != *processors)
+        {
+            self.was_bound.store(true, Ordering::Relaxed);
+            // The container itself may have fewer now: then this has no effect.
+            let _ = sched_setaffinity(None, processors);
+        }
+        self.was_bound.load(Ordering::Relaxed)
     }
 
     /// What commands get where they are not to have the guest's own.

@@ -23,6 +23,8 @@ sandbox-guest serve [OPTIONS]     serves SSH until the sandbox ends
     --max-connections NUMBER      connections at a time (1024)
 sandbox-guest control [--port PORT] authorize|revoke [KEY]
                                   lets a key log in, or no longer; without KEY it is read from the input
+sandbox-guest control [--port PORT] disconnect [KEY]
+                                  closes the SSH connections of a key, or all of them
 sandbox-guest control [--port PORT] identify
                                   tells the host key, as JSON
 sandbox-guest install [--readable] DIRECTORY
@@ -136,7 +138,7 @@ fn control(args: impl Iterator<Item = String>) -> ExitCode {
         }
     }
     let (Some(what), key, None) = (args.next(), args.next(), args.next()) else { return usage() };
-    let read_key = || match key {
+    let read_key = |key| match key {
         Some(key) => Ok(key),
         None => {
             let mut text = String::new();
@@ -144,8 +146,9 @@ fn control(args: impl Iterator<Item = String>) -> ExitCode {
         }
     };
     let request = match what.as_str() {
-        "authorize" => read_key().map(|key| ControlRequest::Authorize { key }),
-        "revoke" => read_key().map(|key| ControlRequest::Revoke { key }),
+        "authorize" => read_key(key).map(|key| ControlRequest::Authorize { key }),
+        "revoke" => read_key(key).map(|key| ControlRequest::Revoke { key }),
+        "disconnect" => Ok(ControlRequest::Disconnect { key }),
         "identify" => Ok(ControlRequest::Identify),
         _ => return usage(),
     };

@@ -98,8 +98,8 @@ impl Outcome {
     }
 }
 
-/// Why a command never ran, for the client.
-pub(crate) fn never_ran(reason: &process::NeverRan) -> sandbox_protocol::NeverRan {
+/// Why a command never ran, for the client. `excess` says what of it may be too long.
+pub(crate) fn never_ran(reason: &process::NeverRan, excess: Option<&str>) -> sandbox_protocol::NeverRan {
     use sandbox_protocol::Stage;
     let stage = match reason.stage {
         process::Stage::Directory => Stage::Directory,
@@ -115,7 +115,12 @@ pub(crate) fn never_ran(reason: &process::NeverRan) -> sandbox_protocol::NeverRa
         stage,
         errno: reason.errno,
         path: reason.path.clone().map(Into::into),
-        message: reason.to_string(),
+        message: match excess {
+            Some(excess) if (reason.stage, reason.errno) == (process::Stage::Arguments, libc::E2BIG) => {
+                format!("{excess}: Argument list too long")
+            }
+            _ => reason.to_string(),
+        },
     }
 }
 

@@ -68,6 +68,15 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes descriptor 3 another of the same file, which stays open when a program is executed. What it was before is closed.
+pub fn duplicate_to_3(file: BorrowedFd<'_>) -> io::Result<()> {
+    if file.as_raw_fd() == 3 {
+        return Ok(rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?);
+    }
+    // SAFETY: touches no memory. Only for a process that is about to execute a program, where nobody uses descriptor 3 any more.
+    check(unsafe { libc::dup2(file.as_raw_fd(), 3) }).map(drop)
+}
+
 /// Ends this process now, without any clean-up.
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: does not return and runs nothing of this process.
@@ -92,6 +101,16 @@ pub fn reset_signals() {
         // SIGKILL and SIGSTOP can't be set and need not be.
         let _ = set_disposition(signal, libc::SIG_DFL, 0);
     }
+}
+
+/// Takes back what Rust does at SIGSEGV and SIGBUS: it tells of an overflown stack. Process 1 can be killed by signals from inside only
+/// if it handles them: many at once overflow the stack of the handlers, and that the kernel does not forgive.
+///
+/// # Errors
+/// If the kernel does not know the call.
+pub fn drop_fault_handlers() -> io::Result<()> {
+    set_disposition(libc::SIGSEGV, libc::SIG_DFL, 0)?;
+    set_disposition(libc::SIGBUS, libc::SIG_DFL, 0)
 }
 
 /// Lets the kernel reap the children of this process.

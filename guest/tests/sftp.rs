@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by it")]
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -193,4 +194,265 @@ fn a_copy_there_keeps_holes() {
     copied.read_exact_at(&mut data, (512 << 20) - 1).unwrap();
     assert_eq!((found.len(), &data), (1 << 30, b"\0data\0"));
     assert!(found.blocks() < 2048, "{}", found.blocks());
+}
+
+/// OpenSSH's own server, where Debian and others have it.
+const OTHERS: [&str; 3] =
+    ["/usr/lib/openssh/sftp-server", "/usr/libexec/openssh/sftp-server", "/usr/lib/ssh/sftp-server"];
+
+/// A server that is asked one request after the other.
+struct Server {
+    child: std::process::Child,
+    next: u32,
+}
+
+impl Server {
+    fn start(program: &str, args: &[&str], directory: &Path) -> Self {
+        let mut command = Command::new(program);
+        command.args(args).current_dir(directory).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut server = Self { child: command.spawn().unwrap(), next: 0 };
+        let greeting = server.exchange(&[1, 0, 0, 0, 3]);
+        assert_eq!(greeting[..5], [2, 0, 0, 0, 3]);
+        server
+    }
+
+    fn exchange(&mut self, packet: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(packet.len()).unwrap().to_be_bytes();
+        self.child.stdin.as_mut().unwrap().write_all(&[&length, packet].concat()).unwrap();
+        let (stdout, mut length) = (self.child.stdout.as_mut().unwrap(), [0; 4]);
+        stdout.read_exact(&mut length).unwrap();
+        let mut answer = vec![0; u32::from_be_bytes(length) as usize];
+        stdout.read_exact(&mut answer).unwrap();
+        answer
+    }
+
+    /// Asks, with the handle that the server gave in the place of `HANDLE`; returns the answer without its id.
+    fn ask(&mut self, request: &[Field<'_>], handles: &[Vec<u8>]) -> (u8, Vec<u8>) {
+        self.next += 1;
+        let (Field::Byte(kind), fields) = (&request[0], &request[1..]) else {
+            panic!("a request begins with its type")
+        };
+        let mut packet = vec![*kind];
+        packet.extend(self.next.to_be_bytes());
+        let text = |packet: &mut Vec<u8>, bytes: &[u8]| {
+            packet.extend(u32::try_from(bytes.len()).unwrap().to_be_bytes());
+            packet.extend(bytes);
+        };
+        for field in fields {
+            match field {
+                Field::Byte(byte) => packet.push(*byte),
+                Field::U32(number) => packet.extend(number.to_be_bytes()),
+                Field::U64(number) => packet.extend(number.to_be_bytes()),
+                Field::Text(bytes) => text(&mut packet, bytes.as_bytes()),
+                Field::Handle(number) => text(&mut packet, &handles[*number]),
+            }
+        }
+        let answer = self.exchange(&packet);
+        assert_eq!(answer[1..5], self.next.to_be_bytes());
+        (answer[0], answer[5..].to_vec())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+enum Field<'f> {
+    Byte(u8),
+    U32(u32),
+    U64(u64),
+    Text(&'f str),
+    /// The handle that was given as this one, counted from 0.
+    Handle(usize),
+}
+
+/// What two servers must say alike: of a status its code, of an answer with a name of the server's own its type.
+fn alike(kind: u8, contents: &[u8], place: &Path) -> String {
+    match kind {
+        101 => format!("status {}", contents[3]),
+        102 => "a handle".to_owned(),
+        // Flags, size, owner, mode; and the times, which were set.
+        105 => format!("attributes {contents:?}"),
+        201 => format!("{} bytes", contents.len()),
+        _ => String::from_utf8_lossy(contents).replace(place.to_str().unwrap(), "").escape_debug().to_string(),
+    }
+}
+
+#[test]
+fn openssh_s_server_gives_the_same_answers() {
+    use Field::{Byte, Handle, Text, U32, U64};
+    let Some(other) = OTHERS.iter().find(|path| Path::new(path).exists()) else {
+        eprintln!("skipped: OpenSSH's server is not here");
+        return;
+    };
+    // Both need names of the same length, as the answers have it.
+    let places = [Place::new("alike-a"), Place::new("alike-b")];
+    let [ours, theirs] = [places[0].there(""), places[1].there("")].map(|path| fs::canonicalize(path).unwrap());
+    for place in [&ours, &theirs] {
+        fs::create_dir_all(place.join("d/e")).unwrap();
+        fs::write(place.join("f"), "contents").unwrap();
+        std::os::unix::fs::symlink("f", place.join("l")).unwrap();
+        std::os::unix::fs::symlink("loop", place.join("loop")).unwrap();
+        std::os::unix::fs::symlink("d/missing", place.join("broken")).unwrap();
+    }
+    let mut servers = [
+        (Server::start(env!("CARGO_BIN_EXE_sandbox-guest"), &["sftp"], &ours), Vec::new(), &ours),
+        (Server::start(other, &[], &theirs), Vec::new(), &theirs),
+    ];
+    let (open, close, read, write, lstat, fstat, setstat, fsetstat) = (3, 4, 5, 6, 7, 8, 9, 10);
+    let (opendir, readdir, remove, mkdir, rmdir, realpath, stat, rename, readlink, symlink, extended) =
+        (11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 200);
+    let name = |kind, path| vec![Byte(kind), Text(path)];
+    let two = |kind, first, second| vec![Byte(kind), Text(first), Text(second)];
+    let opened = |path, flags| vec![Byte(open), Text(path), U32(flags), U32(4), U32(0o640)];
+    let times = |kind, target| vec![Byte(kind), target, U32(8), U32(1_000_000_000), U32(1_000_000_001)];
+    let long = "n".repeat(300);
+    let mut script = vec![
+        times(setstat, Text("f")),
+        times(setstat, Text("d")),
+        vec![Byte(setstat), Text("f"), U32(4), U32(0o100_604)],
+        vec![Byte(setstat), Text("d"), U32(5), U64(3), U32(0o705)],
+        name(stat, "f"),
+        name(stat, "l"),
+        opened("f", 1),
+        opened("f", 2),
+        opened("f", 3),
+        opened("new", 0x1a),
+        opened("new", 0x2a),
+        opened("f", 6),
+        opened("d", 1),
+        opened("d", 2),
+        opened("x", 1),
+        opened("x/y", 0x1a),
+        opened("f/y", 0x1a),
+        opened("loop", 1),
+        opened("", 1),
+        opened(&long, 1),
+        vec![Byte(open), Text("f"), U32(0), U32(0)],
+    ];
+    for number in 0..6 {
+        for (offset, length) in [(0, 3), (5, 100), (8, 1), (1 << 40, 1), (u64::MAX, 1), (3, 0)] {
+            script.push(vec![Byte(read), Handle(number), U64(offset), U32(length)]);
+        }
+        for offset in [0, 4, u64::MAX] {
+            script.push(vec![Byte(write), Handle(number), U64(offset), Text("ab")]);
+        }
+        script.push(vec![Byte(readdir), Handle(number)]);
+        script.push(vec![Byte(extended), Text("fstatvfs@openssh.com"), Handle(number)]);
+        script.push(vec![Byte(extended), Text("fsync@openssh.com"), Handle(number)]);
+    }
+    for number in [0, 1, 5] {
+        script.push(vec![Byte(fsetstat), Handle(number), U32(5), U64(6), U32(0o600)]);
+        script.push(times(fsetstat, Handle(number)));
+        script.push(vec![Byte(fstat), Handle(number)]);
+    }
+    script.extend([
+        vec![Byte(extended), Text("copy-data"), Handle(0), U64(0), U64(0), Handle(3), U64(1)],
+        vec![Byte(extended), Text("copy-data"), Handle(0), U64(0), U64(0), Handle(0), U64(1)],
+        vec![Byte(extended), Text("copy-data"), Handle(0), U64(0), U64(0), Handle(1), U64(1)],
+        vec![Byte(close), Handle(0)],
+        vec![Byte(close), Handle(0)],
+        vec![Byte(fstat), Handle(0)],
+        vec![Byte(close), Text("what")],
+        vec![Byte(read), Text("what"), U64(0), U32(1)],
+        vec![Byte(write), Text("what"), U64(0), Text("x")],
+        vec![Byte(readdir), Text("what")],
+        vec![Byte(fsetstat), Text("what"), U32(0)],
+        vec![Byte(extended), Text("fsync@openssh.com"), Text("what")],
+        vec![Byte(extended), Text("fstatvfs@openssh.com"), Text("what")],
+        times(setstat, Text("new")),
+        name(stat, "new"),
+        name(opendir, "d"),
+        name(opendir, "f"),
+        name(opendir, "x"),
+    ]);
+    let odd = [
+        "f",
+        "l",
+        "d",
+        "d/",
+        "f/",
+        "x",
+        "loop",
+        "broken",
+        "",
+        ".",
+        "d/..",
+        "x/y",
+        "f/y",
+        "d/missing",
+        "d/e/../../l",
+        &long,
+    ];
+    for path in odd {
+        if !["d/..", "."].contains(&path) {
+            script.push(name(lstat, path));
+        }
+        for kind in [realpath, readlink] {
+            script.push(name(kind, path));
+        }
+        script.push(vec![Byte(extended), Text("expand-path@openssh.com"), Text(path)]);
+        script.push(vec![Byte(extended), Text("statvfs@openssh.com"), Text(path)]);
+    }
+    for path in ["f", "d", "x", "", "d/new", "x/new", "f/new", &long] {
+        script.push(vec![Byte(mkdir), Text(path), U32(4), U32(0o700)]);
+    }
+    for (from, to) in [
+        ("f", "new"),
+        ("f", "d"),
+        ("d", "f"),
+        ("d", "d/e"),
+        ("x", "y"),
+        ("l", "f"),
+        ("l", "k"),
+        ("f", "g"),
+        ("g", "x/g"),
+        ("f", ""),
+        ("d", "d2"),
+        ("d2", "d"),
+    ] {
+        script.push(two(rename, from, to));
+    }
+    for (target, link) in [("any where", "s"), ("x", "s"), ("x", "d"), ("", "s2"), ("x", "x/s"), (&long, "s3")] {
+        script.push(two(symlink, target, link));
+        script.push(name(readlink, link));
+    }
+    for extension in ["posix-rename@openssh.com", "hardlink@openssh.com"] {
+        for (from, to) in [("g", "h"), ("h", "g"), ("g", "d"), ("x", "y"), ("new", "g"), ("d", "g"), ("g", "x/y")] {
+            script.push(vec![Byte(extended), Text(extension), Text(from), Text(to)]);
+        }
+    }
+    let lset =
+        |path, flags: u32| vec![Byte(extended), Text("lsetstat@openssh.com"), Text(path), U32(flags), U32(7), U32(8)];
+    script.extend([lset("s", 8), name(lstat, "s"), lset("x", 8), lset("s", 1), lset("s", 2), lset("x", 2)]);
+    script.extend([vec![Byte(extended), Text("home-directory"), Text("nobody knows them")], name(extended, "no@such")]);
+    script.push(vec![Byte(extended), Text("expand-path@openssh.com"), Text("~nobody-knows-them/x")]);
+    for path in ["f", "g", "d", "s", "x", "", "x/y", "d/e", "."] {
+        script.push(name(remove, path));
+        script.push(name(rmdir, path));
+    }
+    let mut answered = 0;
+    for (at, request) in script.iter().enumerate() {
+        let [ours, theirs] = servers.each_mut().map(|(server, handles, place)| {
+            let (kind, contents) = server.ask(request, handles);
+            if kind == 102 {
+                handles.push(contents[4..].to_vec());
+            }
+            alike(kind, &contents, place)
+        });
+        assert_eq!(
+            ours,
+            theirs,
+            "request {at} of type {}",
+            match request[0] {
+                Byte(kind) => kind,
+                _ => 0,
+            }
+        );
+        answered += 1;
+    }
+    assert!(answered > 200, "{answered}");
 }

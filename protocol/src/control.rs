@@ -17,10 +17,16 @@ pub enum ControlRequest {
         /// As in a line of OpenSSH's `authorized_keys`, without options.
         key: String,
     },
-    /// Lets a public key log in no longer. Connections that it has stay.
+    /// Lets a public key log in no longer. Connections that it has stay, until [`ControlRequest::Disconnect`].
     Revoke {
         /// As in [`ControlRequest::Authorize`].
         key: String,
+    },
+    /// Closes SSH connections, whose commands are killed as if their clients had gone. Those of detached commands are not.
+    Disconnect {
+        /// Whose: as in [`ControlRequest::Authorize`]. Absent: everybody's, those that have not logged in yet included.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
     },
     /// Asks who the guest is.
     Identify,
@@ -65,6 +71,8 @@ mod tests {
             serde_json::from_str("{\"op\":\"authorize\",\"key\":\"ssh-ed25519 AAAA\"}").unwrap();
         assert!(matches!(request, ControlRequest::Authorize { key } if key == "ssh-ed25519 AAAA"));
         assert!(matches!(serde_json::from_str("{\"op\":\"new\",\"x\":1}").unwrap(), ControlRequest::Unknown));
+        let all = ControlRequest::Disconnect { key: None };
+        assert_eq!(serde_json::to_string(&all).unwrap(), "{\"op\":\"disconnect\"}");
         let answer = ControlAnswer::Error("no".to_owned());
         assert_eq!(serde_json::to_string(&answer).unwrap(), "{\"error\":\"no\"}");
         let answer: ControlAnswer = serde_json::from_str("{\"ok\":{\"host_key\":\"k\",\"more\":1}}").unwrap();

@@ -54,6 +54,9 @@ pub enum Request {
 pub struct Run {
     /// The program and its arguments, as data. A name without a slash is looked up in the `PATH` of the command's environment.
     pub argv: Vec<Bytes>,
+    /// A line for the image's `/bin/sh`, of any length. `argv` are its `$0`, `$1` and so on then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Bytes>,
     /// Runs a tool of the guest itself, whose words `argv` are: nothing of the image is needed.
     #[serde(skip_serializing_if = "is_false")]
     pub guest_tool: bool,

@@ -6,6 +6,10 @@ use crate::Bytes;
 use crate::request::Limit;
 
 /// A program has been executed: the first answer to `run`, before any output.
+///
+/// When its main process has ended, and much output has been sent that the client may not be reading, the guest says so beside the
+/// frames: by an `exit-status` of the channel (RFC 4254, section 6.10) with the lower 32 bits of `id`. It needs no room in the window. The
+/// rest of the output and the result still follow in the frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Started {

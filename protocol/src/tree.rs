@@ -34,7 +34,7 @@ pub enum Request {
         merge: bool,
         /// Ends once all is on the disk.
         sync: bool,
-        /// Writes the [`Digest`]s of the files to the standard output, as they arrive.
+        /// Writes the [`Digest`]s of the files to the standard output, as they arrive: it must be read meanwhile.
         digests: bool,
         /// No more bytes of contents.
         max_bytes: Option<u64>,

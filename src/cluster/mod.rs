@@ -191,9 +191,20 @@ impl Cluster {
         if !self.request_delete(name, uid, None).await? {
             return Err(absent("there is no such sandbox"));
         }
-        watch::until_gone(&self.api, name, uid).await;
+        let gone = watch::until_gone(&self.api, name, uid).await;
+        gone.map_err(|failure| {
+            self.api
+                .error(failure)
+                .context("its deletion was requested, but its end can't be seen without the right to get Pods")
+        })?;
         log::info!("deleted the Pod {name}");
         Ok(())
+    }
+
+    /// What keeps the Pod from going although it was deleted.
+    pub(crate) async fn finalizers(&self, name: &str, uid: &str) -> Result<Vec<String>> {
+        let pod = self.find(name).await?.filter(|pod| pod.metadata.uid.as_deref() == Some(uid));
+        Ok(pod.and_then(|pod| pod.metadata.finalizers).unwrap_or_default())
     }
 
     /// Asks for the same and does not wait. If the Pod is gone, all is well.
@@ -324,12 +335,29 @@ impl Cluster {
             _ => return Ok(Some(Verdict::new(Cause::Deleted, "", "the Pod was deleted"))),
         };
         let snapshot = PodSnapshot::of(&pod);
-        if snapshot.verdict.is_some() || verdict::is_sound(&pod) {
-            return Ok(snapshot.verdict);
+        match snapshot.verdict {
+            Some(verdict) => self.explained(verdict, uid).await.map(Some),
+            None if verdict::is_sound(&pod) => Ok(None),
+            None => {
+                // Without the right to read events, what the Pod says is all there is.
+                let events = self.events(uid).await.unwrap_or_default();
+                Ok(Some(worst_event(&events).unwrap_or_else(|| verdict::progress(&pod))))
+            }
         }
-        // Who may not read events is told what the Pod says.
+    }
+
+    /// The cause behind an end that the Pod's status tells as an ordinary one. When the kubelet evicts a Pod whose main process ends
+    /// with 0 at SIGTERM, only an event says so.
+    pub(crate) async fn explained(&self, verdict: Verdict, uid: &str) -> Result<Verdict> {
+        if verdict.cause != Cause::Exited {
+            return Ok(verdict);
+        }
         let events = self.events(uid).await.unwrap_or_default();
-        Ok(Some(worst_event(&events).unwrap_or_else(|| verdict::progress(&pod))))
+        let mut causes = events.iter().filter_map(|event| match verdict::of_event(event) {
+            EventClass::Warning(cause) if matches!(cause.cause, Cause::Evicted | Cause::NodeLost) => Some(cause),
+            _ => None,
+        });
+        Ok(causes.next().unwrap_or(verdict))
     }
 
     async fn events(&self, uid: &str) -> Result<Vec<Event>> {

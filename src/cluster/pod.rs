@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::names::{CONTAINER, EXPIRES_AT, HOST_KEY, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
 use super::verdict::{self, PodHealth};
-use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::guest;
 
 /// Where a sandbox's Pod stands in its life.
@@ -19,7 +19,7 @@ pub enum Phase {
     Pending,
     /// Its container runs.
     Running,
-    /// It stopped with exit code 0.
+    /// It stopped with exit code 0: it was told to from outside.
     Succeeded,
     /// It stopped in another way.
     Failed,
@@ -28,6 +28,15 @@ pub enum Phase {
     /// It is being deleted.
     Terminating,
 }
+
+stable_names!(Phase, "phase", {
+    Pending => "pending",
+    Running => "running",
+    Succeeded => "succeeded",
+    Failed => "failed",
+    Unknown => "unknown",
+    Terminating => "terminating",
+});
 
 /// Everything we read out of a Pod.
 #[derive(Clone, Debug)]
@@ -126,14 +135,19 @@ fn time(text: &str) -> Option<SystemTime> {
 }
 
 fn phase(pod: &Pod) -> Phase {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Phase::Terminating;
+    }
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    match phase {
-        Some("Succeeded") => Phase::Succeeded,
-        Some("Failed") => Phase::Failed,
-        _ if pod.metadata.deletion_timestamp.is_some() => Phase::Terminating,
-        Some("Pending") | None => Phase::Pending,
-        Some("Running") => Phase::Running,
-        Some(_) => Phase::Unknown,
+    match (phase, verdict::exit_code(pod)) {
+        (Some("Succeeded"), _) => Phase::Succeeded,
+        (Some("Failed"), _) => Phase::Failed,
+        // A Pod goes on running as long as any container of it does.
+        (_, Some(0)) => Phase::Succeeded,
+        (_, Some(_)) => Phase::Failed,
+        (Some("Pending") | None, None) => Phase::Pending,
+        (Some("Running"), None) => Phase::Running,
+        (Some(_), None) => Phase::Unknown,
     }
 }
 

@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodCondition, PodStatus,
 };
 
+use sandbox_protocol::ExitCode;
+
 use super::names::CONTAINER;
 use crate::error::{Cause, Error, ErrorKind, Verdict};
 
@@ -63,7 +65,7 @@ pub(super) fn of_pod(pod: &Pod) -> PodHealth {
     if let Some(verdict) = pod_reason(status).filter(|_| stopped || deleted) {
         return PodHealth::Terminal(verdict);
     }
-    let ends = containers(status).filter_map(end);
+    let ends = containers(pod, status).filter_map(end);
     // These explain a deletion; any other end is its consequence.
     let explains = |verdict: &Verdict| matches!(verdict.cause, Cause::OutOfMemory | Cause::Expired);
     if let Some(verdict) = ends.clone().find(|verdict| !deleted || explains(verdict)) {
@@ -75,7 +77,7 @@ pub(super) fn of_pod(pod: &Pod) -> PodHealth {
     if stopped {
         return PodHealth::Terminal(Verdict::new(Cause::Exited, phase, status.message.as_deref().unwrap_or_default()));
     }
-    match containers(status).map(waiting).find(|health| *health != PodHealth::Ok) {
+    match containers(pod, status).map(waiting).find(|health| *health != PodHealth::Ok) {
         Some(health) => health,
         None => unschedulable(status).map_or(PodHealth::Ok, PodHealth::Waiting),
     }
@@ -102,7 +104,7 @@ pub(super) fn progress(pod: &Pod) -> Verdict {
     let status = pod.status.as_ref().unwrap_or(&none);
     let phase = status.phase.as_deref().unwrap_or("Pending");
     let waits = |container: &ContainerStatus| container.state.as_ref().and_then(|state| state.waiting.clone());
-    if let Some(waiting) = containers(status).find_map(waits) {
+    if let Some(waiting) = containers(pod, status).find_map(waits) {
         let reason = waiting.reason.unwrap_or_default();
         return Verdict::new(Cause::Pending, reason, waiting.message.unwrap_or_else(|| format!("the Pod is {phase}")));
     }
@@ -166,10 +168,22 @@ pub(super) fn create_error(verdict: Verdict) -> Error {
     Error::new(kind, message).with_verdict(verdict)
 }
 
-/// The containers whose state decides: those that run before the sandbox's, and its own. Others come and go.
-fn containers(status: &PodStatus) -> impl Iterator<Item = &ContainerStatus> + Clone {
+/// The containers whose state decides: the sandbox's own first, then those that must end before it starts. Others come and go, and
+/// so do init containers that run beside it (native sidecars).
+fn containers<'p>(pod: &'p Pod, status: &'p PodStatus) -> impl Iterator<Item = &'p ContainerStatus> + Clone {
+    let is_sidecar = |name: &str| {
+        let all = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
+        all.clone().any(|container| container.name == name && container.restart_policy.as_deref() == Some("Always"))
+    };
     let own = status.container_statuses.iter().flatten().filter(|container| container.name == CONTAINER);
-    status.init_container_statuses.iter().flatten().chain(own)
+    own.chain(status.init_container_statuses.iter().flatten().filter(move |container| !is_sidecar(&container.name)))
+}
+
+/// How the sandbox's own container ended: its exit code.
+pub(super) fn exit_code(pod: &Pod) -> Option<i32> {
+    let status = pod.status.as_ref()?;
+    let own = status.container_statuses.iter().flatten().find(|container| container.name == CONTAINER)?;
+    Some(own.state.as_ref()?.terminated.as_ref()?.exit_code)
 }
 
 fn concerns_start(field: &str) -> bool {
@@ -228,13 +242,22 @@ fn end(container: &ContainerStatus) -> Option<Verdict> {
 
 fn ended(name: &str, terminated: &ContainerStateTerminated) -> Verdict {
     let reason = terminated.reason.as_deref().unwrap_or_default();
-    let left = terminated.message.as_deref().unwrap_or_default().trim();
-    let cause = match reason {
-        "OOMKilled" => Cause::OutOfMemory,
-        "StartError" | "ContainerCannotRun" => Cause::Configuration,
-        _ if left == "expired" => Cause::Expired,
+    let mut left = terminated.message.as_deref().unwrap_or_default().trim();
+    // The guest's own exit code: nothing in the sandbox can make it end with another.
+    let code = ExitCode::from_code(terminated.exit_code).filter(|_| name == CONTAINER);
+    let cause = match (reason, code) {
+        ("OOMKilled", _) => Cause::OutOfMemory,
+        ("StartError" | "ContainerCannotRun", _) => Cause::Configuration,
+        (_, Some(ExitCode::Expired)) => Cause::Expired,
+        (_, Some(ExitCode::CannotStart)) => Cause::Configuration,
         _ => Cause::Exited,
     };
+    match (cause, code) {
+        (Cause::Expired, _) => left = "its lifetime was over",
+        // Whatever ran in the sandbox may have.
+        (Cause::Exited, _) if name == CONTAINER => left = "",
+        _ => {}
+    }
     let how = match terminated.signal {
         Some(signal) if signal != 0 => format!("signal {signal}"),
         _ => format!("exit code {}", terminated.exit_code),
@@ -308,6 +331,33 @@ mod tests {
     }
 
     #[test]
+    fn sidecars_decide_nothing() {
+        let state = |name: &str, state: Value| json!({"name": name, "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+        let failed = |code: i32| json!({"terminated": {"reason": "Error", "exitCode": code}});
+        let pod = |own: Value, side: Value| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": {"name": "a"},
+                "spec": {
+                    "containers": [{"name": "sandbox"}],
+                    "initContainers": [{"name": "side", "restartPolicy": "Always"}],
+                },
+                "status": {
+                    "phase": "Running",
+                    "initContainerStatuses": [state("side", side)],
+                    "containerStatuses": [state("sandbox", own)],
+                },
+            }))
+            .unwrap()
+        };
+        let running = json!({"running": {}});
+        assert_eq!(of_pod(&pod(running.clone(), failed(1))), PodHealth::Ok);
+        let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+        assert_eq!(of_pod(&pod(running, waiting)), PodHealth::Ok);
+        let (cause, _) = terminal(of_pod(&pod(failed(82), failed(143))));
+        assert_eq!(cause, Cause::Expired);
+    }
+
+    #[test]
     fn knows_what_is_over() {
         for (health, cause, text) in [
             (health(waiting("ErrImagePull", "not found")), Cause::ImagePull, "ErrImagePull: not found"),
@@ -317,15 +367,19 @@ mod tests {
                 Cause::Configuration,
                 "CreateContainerConfigError: secret \"s\" not found",
             ),
-            (health(terminated("Error", 64, "no sshd\n")), Cause::Exited, "Error: exit code 64: no sshd"),
+            (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),
             (health(terminated("Completed", 0, "")), Cause::Exited, "Completed: exit code 0"),
+            (health(terminated("Error", 137, "expired")), Cause::Exited, "Error: exit code 137"),
             (health(terminated("OOMKilled", 137, "")), Cause::OutOfMemory, "OOMKilled: exit code 137"),
             (
                 health(terminated("StartError", 128, "no /bin/sh")),
                 Cause::Configuration,
                 "StartError: exit code 128: no /bin/sh",
             ),
-            (health(terminated("Error", 255, "expired\n")), Cause::Expired, "Error: exit code 255: expired"),
+            (health(terminated("Error", 82, "forged\n")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
+            // Anybody can write the message.
+            (health(terminated("Error", 1, "expired\n")), Cause::Exited, "Error: exit code 1"),
+            (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),
             (
                 health(json!({"phase": "Failed", "reason": "DeadlineExceeded", "message": "too long"})),
                 Cause::DeadlineExceeded,
@@ -341,7 +395,7 @@ mod tests {
             (deleted(json!({"phase": "Running"})), Cause::Deleted, "the Pod is being deleted"),
             // What a deletion does to a container is no cause of its own, unless it explains the deletion.
             (deleted(terminated("Error", 255, "")), Cause::Deleted, "the Pod is being deleted"),
-            (deleted(terminated("Error", 255, "expired")), Cause::Expired, "Error: exit code 255: expired"),
+            (deleted(terminated("Error", 82, "")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
             (
                 deleted(json!({"phase": "Running", "conditions": [
                     {"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager", "message": "gone"}]})),

@@ -312,13 +312,17 @@ impl std::fmt::Debug for Watch {
 
 /// Resolves when the Pod with this uid is gone. Asks first: a Pod that had ended is deleted at once, and its end is not news to a
 /// watch that begins afterwards.
-pub(super) async fn until_gone(api: &Api, name: &str, uid: &str) {
+///
+/// # Errors
+/// [`Failure::Refused`] if this client may not look at Pods: it would wait in vain.
+pub(super) async fn until_gone(api: &Api, name: &str, uid: &str) -> std::result::Result<(), Failure> {
     let mut backoff = Backoff::new();
     loop {
         let version = match get_pod(api, name).await {
             Ok(pod) if pod.metadata.uid.as_deref() == Some(uid) => pod.metadata.resource_version.unwrap_or_default(),
-            Ok(_) => return,
-            Err(failure) if failure.code() == Some(404) => return,
+            Ok(_) => return Ok(()),
+            Err(failure) if failure.code() == Some(404) => return Ok(()),
+            Err(failure) if matches!(failure.code(), Some(401 | 403)) => return Err(failure),
             Err(failure) => {
                 log::debug!("looking for the Pod {name}: {}", api.error(failure));
                 sleep(backoff.pause()).await;
@@ -326,7 +330,7 @@ pub(super) async fn until_gone(api: &Api, name: &str, uid: &str) {
             }
         };
         match goes(api, name, uid, &version).await {
-            Ok(true) => return,
+            Ok(true) => return Ok(()),
             Ok(false) => {}
             Err(failure) => log::debug!("watching the end of the Pod {name}: {}", api.error(failure)),
         }

@@ -100,7 +100,7 @@ impl Detached {
     /// The status if the command has ended, `None` if it runs.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no command has this key; [`ErrorKind::TimedOut`] if its own timeout ended it;
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::TimedOut`] if its own timeout ended it;
     /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if what watches over it in the sandbox was killed;
     /// and those of a connection.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
@@ -153,7 +153,7 @@ impl Detached {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no command has this key, and those of a connection.
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key, and those of a connection.
     pub fn read(&self, stream: OutputStream, offset: u64, limit: usize) -> Result<Vec<u8>> {
         let stream = match stream {
             OutputStream::Stdout => Stream::Stdout,
@@ -224,7 +224,7 @@ impl Detached {
     /// has ended needs no killing.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
     /// connection.
     pub fn kill(&self) -> Result<()> {
         self.link.call(OPERATION, || {
@@ -251,7 +251,7 @@ impl Detached {
     /// Removes the output and the status of a command that has ended. Its key is free again.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::NotFound`] if no command has this key; and those of a connection.
+    /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::DetachedNotFound`] if no command has this key; and those of a connection.
     pub fn remove(&self) -> Result<()> {
         self.once(&Request::DetachedRemove(self.named()))
     }

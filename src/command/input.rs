@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::thread;
 
 use parking_lot::Mutex;
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
@@ -156,11 +158,33 @@ type Failure = Option<Arc<Mutex<Option<io::Error>>>>;
 pub(super) struct FdReader {
     file: File,
     unsent: Vec<u8>,
+    /// A pipe or socket, which other processes may read too: what one of them has taken in the meantime must not be waited for.
+    is_shared: bool,
 }
 
 impl FdReader {
     pub(super) fn new(descriptor: impl Into<OwnedFd>) -> Self {
-        Self { file: File::from(descriptor.into()), unsent: Vec::new() }
+        let file = File::from(descriptor.into());
+        let kind = file.metadata().map(|found| found.file_type());
+        let is_shared = kind.is_ok_and(|kind| kind.is_fifo() || kind.is_socket());
+        Self { file, unsent: Vec::new(), is_shared }
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        if !self.is_shared {
+            return self.file.read(&mut self.unsent);
+        }
+        /// In the place of an offset: from where the file is.
+        const HERE: u64 = u64::MAX;
+        let mut buffer = [IoSliceMut::new(&mut self.unsent)];
+        match preadv2(&self.file, &mut buffer, HERE, ReadWriteFlags::NOWAIT) {
+            // An old kernel, or a socket of a kind that can't.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::SPIPE) => {
+                self.is_shared = false;
+                self.file.read(&mut self.unsent)
+            }
+            read => Ok(read?),
+        }
     }
 
     /// Reads what has come, without blocking; false at the end.
@@ -169,7 +193,7 @@ impl FdReader {
             return Ok(true);
         }
         self.unsent.resize(BUFFER, 0);
-        let read = self.file.read(&mut self.unsent);
+        let read = self.read();
         self.unsent.truncate(*read.as_ref().unwrap_or(&0));
         match read {
             Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(true),
@@ -288,4 +312,28 @@ fn pump(mut reader: Box<dyn Read + Send>) -> io::Result<(FdReader, Arc<Mutex<Opt
     };
     thread::Builder::new().name("sandbox-input".into()).spawn(copy)?;
     Ok((FdReader::new(ours), failure))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn input_that_a_sibling_has_taken_is_not_waited_for() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let (pipe, mut writer) = io::pipe().unwrap();
+        for (descriptor, to) in
+            [(OwnedFd::from(near), &mut far as &mut dyn Write), (OwnedFd::from(pipe), &mut writer as &mut dyn Write)]
+        {
+            let mut reader = FdReader::new(descriptor);
+            // As after a `poll` that saw what somebody else then read.
+            reader.unsent.resize(BUFFER, 0);
+            assert_eq!(reader.read().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+            reader.unsent.clear();
+            assert!(reader.fill().unwrap() && reader.unsent.is_empty());
+            to.write_all(b"here").unwrap();
+            assert!(reader.fill().unwrap());
+            assert_eq!(reader.unsent, b"here");
+        }
+    }
 }

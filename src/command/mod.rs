@@ -417,14 +417,14 @@ fn is_gone(ended: &Ended) -> bool {
 /// The error of a request that the guest could not carry out.
 fn failed(failure: &Failure) -> Error {
     let kind = match failure.kind {
-        FailureKind::NotFound => ErrorKind::NotFound,
+        FailureKind::NotFound => ErrorKind::DetachedNotFound,
         FailureKind::Conflict => ErrorKind::Conflict,
         FailureKind::Invalid => ErrorKind::InvalidArgument,
         FailureKind::Cancelled => ErrorKind::Cancelled,
         FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => ErrorKind::Command,
     };
     let text: String = failure.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    Error::new(kind, text)
+    Error::new(kind, text).with_errno(failure.errno.unwrap_or(0))
 }
 
 impl fmt::Debug for Command {

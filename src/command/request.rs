@@ -45,14 +45,11 @@ impl From<OutputMode> for protocol::Output {
 impl Command {
     /// The command for the guest, which kills it after `time_limit`.
     pub(super) fn request(&self, time_limit: Option<Duration>) -> Result<protocol::Run> {
-        let argv: Result<_> = match &self.program {
-            Program::Words(words) | Program::Guest(words) => words.iter().map(|word| argument(word)).collect(),
-            Program::Shell { line, args } => [OsStr::new(SHELL), OsStr::new("-c"), line.as_ref(), OsStr::new("sh")]
-                .into_iter()
-                .chain(args.iter().map(OsString::as_os_str))
-                .map(argument)
-                .collect(),
+        let (shell, name, words) = match &self.program {
+            Program::Words(words) | Program::Guest(words) => (None, None, words),
+            Program::Shell { line, args } => (Some(argument(line)?), Some(OsStr::new("sh")), args),
         };
+        let argv: Result<_> = name.into_iter().chain(words.iter().map(OsString::as_os_str)).map(argument).collect();
         let env = self.env.iter().map(|(name, value)| {
             if name.is_empty() || name.as_bytes().contains(&b'=') {
                 return Err(invalid("the name of an environment variable is empty or has a '='"));
@@ -66,6 +63,7 @@ impl Command {
         });
         Ok(protocol::Run {
             argv: argv?,
+            shell,
             guest_tool: matches!(self.program, Program::Guest(_)),
             env: env.collect::<Result<_>>()?,
             cwd: self.directory.as_deref().map(argument).transpose()?,
@@ -95,7 +93,7 @@ pub(super) fn never_ran(reason: &NeverRan) -> Error {
         _ => "",
     };
     let text: String = reason.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    Error::new(ErrorKind::Command, format!("the command did not run: {text}{advice}"))
+    Error::new(ErrorKind::Command, format!("the command did not run: {text}{advice}")).with_errno(reason.errno)
 }
 
 fn invalid(what: &'static str) -> Error {

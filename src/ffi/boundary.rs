@@ -11,7 +11,7 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +24,7 @@ compile_error!("the C ABI turns panics into errors, which needs panic = \"unwind
 
 /// Runs the body of a function that can fail, and answers C with its status and its error.
 pub(super) fn call(err: Out<'_, *mut sbx_error>, body: impl FnOnce() -> Result<()>) -> sbx_status {
-    match guarded(|| thread::with_cancellation(body)).and_then(|result| result) {
+    match guarded(|| at_any_time(|| thread::with_cancellation(body))).and_then(|result| result) {
         Ok(()) => {
             write_out(err, ptr::null_mut());
             sbx_status::SBX_OK
@@ -69,7 +69,36 @@ pub(super) fn get_bytes<H>(
 /// Takes a handle back from C and drops it.
 pub(super) fn free<T>(handle: Option<Box<T>>) {
     // Nobody is there to be told: the panic hook has written its line.
-    drop(guarded(|| drop(handle)));
+    drop(guarded(|| at_any_time(|| drop(handle))));
+}
+
+/// Does the work, on another thread if this one is at its very end: what is called by a destructor of a static object in C++ or by
+/// atexit() comes after the thread's own values, without which the runtime can't wait for anything.
+fn at_any_time<T>(work: impl FnOnce() -> T) -> T {
+    struct Anywhere<T>(T);
+    // SAFETY: this thread does nothing but wait while the other one has it.
+    unsafe impl<T> Send for Anywhere<T> {}
+
+    if !thread::is_at_its_end() {
+        return work();
+    }
+    let mut slot = (Some(work), None);
+    let shared = Anywhere(&mut slot);
+    let ended = std::thread::scope(|scope| {
+        let run = move || {
+            // All of it, and not only its field.
+            let Anywhere((work, result)) = { shared };
+            *result = work.take().map(|work| work());
+        };
+        std::thread::Builder::new().name("sandbox-exit".to_owned()).spawn_scoped(scope, run).map(|thread| thread.join())
+    });
+    match (ended, slot) {
+        (Ok(Err(payload)), _) => resume_unwind(payload),
+        (_, (_, Some(result))) => result,
+        // There is no other thread to be had, so that what needs none is done at least.
+        (_, (Some(work), None)) => work(),
+        (_, (None, None)) => unreachable!("the thread has ended without a result or a panic"),
+    }
 }
 
 /// Turns a panic into an error. Unwind safety: an SSH session that was not finished is thrown away, the locks have no poison,
@@ -293,6 +322,35 @@ mod tests {
         }
         assert_eq!(called(|| panic_any(Bomb)).0, sbx_status::SBX_ERR_PANIC);
         free(Some(Box::new(Bomb)));
+    }
+
+    #[test]
+    fn the_end_of_a_thread_is_no_obstacle() {
+        struct AtTheEnd(std::sync::mpsc::Sender<(sbx_status, Option<String>, bool)>);
+        impl Drop for AtTheEnd {
+            fn drop(&mut self) {
+                let own = std::thread::current().id();
+                let mut is_elsewhere = false;
+                let (status, message) = called(|| {
+                    is_elsewhere = std::thread::current().id() != own;
+                    Err(invalid("no"))
+                });
+                self.0.send((status, message, is_elsewhere)).unwrap();
+                assert_eq!(called(|| panic!("in the other thread")).0, sbx_status::SBX_ERR_PANIC);
+                free(Some(Box::new(())));
+            }
+        }
+        thread_local! {
+            static LAST: std::cell::RefCell<Option<AtTheEnd>> = const { std::cell::RefCell::new(None) };
+        }
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            // The first value of a thread that is used is the last one that ends.
+            LAST.set(Some(AtTheEnd(sender)));
+            assert_eq!(called(|| Ok(())), (sbx_status::SBX_OK, None));
+        });
+        thread.join().unwrap();
+        assert_eq!(receiver.recv().unwrap(), (sbx_status::SBX_ERR_INVALID_ARGUMENT, Some("no".to_owned()), true));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::error::{sbx_error, sbx_status};
 use super::info::{sbx_info, sbx_list, sbx_names};
 use super::sandbox::sbx_sandbox;
 use super::spec::sbx_spec;
-use crate::{Client, SandboxSpec};
+use crate::{Client, Config, SandboxSpec};
 
 /// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
 /// sbx_client_free().
@@ -18,6 +18,7 @@ use crate::{Client, SandboxSpec};
 pub struct sbx_client {
     client: Client,
     namespace: CString,
+    max_sessions: usize,
 }
 
 /// Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
@@ -32,11 +33,16 @@ pub extern "C" fn sbx_client_new(
 ) -> sbx_status {
     boundary::call(err, || {
         let place = require(client, "client")?;
-        let client = match config {
-            Some(config) => Client::new(config.get().clone())?,
-            None => Client::from_env()?,
+        let config = match config {
+            Some(config) => config.get().clone(),
+            None => Config::from_env()?,
         };
-        boundary::write_handle(place, sbx_client { namespace: boundary::c_text(client.namespace()), client });
+        let max_sessions = config.max_sessions;
+        let client = Client::new(config)?;
+        boundary::write_handle(
+            place,
+            sbx_client { namespace: boundary::c_text(client.namespace()), max_sessions, client },
+        );
         Ok(())
     })
 }
@@ -45,6 +51,12 @@ pub extern "C" fn sbx_client_new(
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_namespace(client: Option<&sbx_client>) -> *const c_char {
     boundary::get_text(client, |client| Some(&client.namespace))
+}
+
+/// How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0 for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_client_max_sessions(client: Option<&sbx_client>) -> usize {
+    boundary::get(client, 0, |client| client.max_sessions)
 }
 
 /// How many HTTP requests this client has sent to the Kubernetes API server; 0 for NULL.

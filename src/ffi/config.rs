@@ -339,7 +339,7 @@ pub extern "C" fn sbx_config_set_log(
 /// Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
 /// the library writes nothing.
 ///
-/// SBX_ERR_CONFLICT if this was done before.
+/// SBX_ERR_CONFIG if this was done before.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_init_logging(
     config: Option<&sbx_config>,

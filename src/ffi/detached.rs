@@ -33,9 +33,9 @@ pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_
 /// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
 /// with sbx_ending_free(). Does not wait for it.
 ///
-/// SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not run;
-/// SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't be
-/// reached.
+/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not
+/// run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't
+/// be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_try_wait(
     detached: Option<&sbx_detached>,
@@ -74,7 +74,7 @@ pub extern "C" fn sbx_detached_wait(
 /// What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
 /// frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
 ///
-/// SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_read(
     detached: Option<&sbx_detached>,
@@ -121,8 +121,8 @@ pub extern "C" fn sbx_detached_stream(
 /// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
 /// ended needs no killing.
 ///
-/// SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its like if
-/// the sandbox can't be reached.
+/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its
+/// like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_kill(
     detached: Option<&sbx_detached>,
@@ -145,8 +145,8 @@ pub extern "C" fn sbx_detached_signal(
 
 /// Removes the output and the status of a command that has ended. Its key is free again.
 ///
-/// SBX_ERR_CONFLICT if it runs; SBX_ERR_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be
-/// reached.
+/// SBX_ERR_CONFLICT if it runs; SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox
+/// can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_remove(
     detached: Option<&sbx_detached>,

@@ -17,7 +17,7 @@ pub enum sbx_status {
     /// It did what was asked.
     SBX_OK = 0,
 
-    /// An argument can't be meant as given: NULL where something must be, text that is not UTF-8, a number out of its range.
+    /// An argument is invalid: NULL where something must be, text that is not UTF-8, a number out of its range.
     /// Nothing was tried.
     SBX_ERR_INVALID_ARGUMENT = 1,
     /// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
@@ -29,16 +29,36 @@ pub enum sbx_status {
     /// The handle was closed, or its sandbox deleted through it.
     SBX_ERR_CLOSED = 5,
 
-    /// No such sandbox, or no such file in it.
+    /// No such sandbox: it was never there, or is gone.
     SBX_ERR_NOT_FOUND = 20,
-    /// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
+    /// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object
+    /// at the same time.
     SBX_ERR_CONFLICT = 21,
-    /// Kubernetes, or the file system of the sandbox, does not allow it.
+    /// Kubernetes, or a file system, does not allow it.
     SBX_ERR_PERMISSION_DENIED = 22,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     SBX_ERR_QUOTA = 23,
-    /// A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+    /// A disk is full, its quota used up, or the file as large as it may be.
     SBX_ERR_STORAGE_FULL = 24,
+    /// No detached command has this key. The sandbox is there.
+    SBX_ERR_DETACHED_NOT_FOUND = 25,
+
+    /// No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
+    SBX_ERR_FILE_NOT_FOUND = 30,
+    /// A file or directory of that name exists already.
+    SBX_ERR_FILE_EXISTS = 31,
+    /// It is a directory, and the operation is for files.
+    SBX_ERR_IS_A_DIRECTORY = 32,
+    /// It is not a directory, or something on the way to it is not.
+    SBX_ERR_NOT_A_DIRECTORY = 33,
+    /// The directory is not empty.
+    SBX_ERR_DIRECTORY_NOT_EMPTY = 34,
+    /// The file system is read-only.
+    SBX_ERR_READ_ONLY = 35,
+    /// The file is in use: it is executed, a mount point, or being written by another download.
+    SBX_ERR_BUSY = 36,
+    /// A name is longer than its file system allows, or a path longer than 4095 bytes.
+    SBX_ERR_NAME_TOO_LONG = 37,
 
     /// The API server can't be reached or can't answer now. Trying later may help.
     SBX_ERR_UNAVAILABLE = 40,
@@ -75,10 +95,12 @@ pub enum sbx_status {
 }
 
 use sbx_status::{
-    SBX_ERR_ASYNC_CONTEXT, SBX_ERR_AUTHENTICATION, SBX_ERR_CANCELLED, SBX_ERR_CLOSED, SBX_ERR_COMMAND,
+    SBX_ERR_ASYNC_CONTEXT, SBX_ERR_AUTHENTICATION, SBX_ERR_BUSY, SBX_ERR_CANCELLED, SBX_ERR_CLOSED, SBX_ERR_COMMAND,
     SBX_ERR_COMMAND_FAILED, SBX_ERR_CONFIG, SBX_ERR_CONFLICT, SBX_ERR_CONNECT, SBX_ERR_CREATE, SBX_ERR_DELETE,
-    SBX_ERR_DISCONNECTED, SBX_ERR_FORKED, SBX_ERR_HOST_KEY_MISMATCH, SBX_ERR_INVALID_ARGUMENT, SBX_ERR_NOT_FOUND,
-    SBX_ERR_OUTCOME_UNKNOWN, SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_QUOTA, SBX_ERR_STORAGE_FULL,
+    SBX_ERR_DETACHED_NOT_FOUND, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_DISCONNECTED, SBX_ERR_FILE_EXISTS,
+    SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FORKED, SBX_ERR_HOST_KEY_MISMATCH, SBX_ERR_INVALID_ARGUMENT,
+    SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NAME_TOO_LONG, SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_NOT_FOUND, SBX_ERR_OUTCOME_UNKNOWN,
+    SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_QUOTA, SBX_ERR_READ_ONLY, SBX_ERR_STORAGE_FULL,
     SBX_ERR_TIMED_OUT, SBX_ERR_TRANSFER, SBX_ERR_UNAVAILABLE, SBX_OK,
 };
 
@@ -95,6 +117,15 @@ impl From<ErrorKind> for sbx_status {
             ErrorKind::PermissionDenied => SBX_ERR_PERMISSION_DENIED,
             ErrorKind::Quota => SBX_ERR_QUOTA,
             ErrorKind::StorageFull => SBX_ERR_STORAGE_FULL,
+            ErrorKind::DetachedNotFound => SBX_ERR_DETACHED_NOT_FOUND,
+            ErrorKind::FileNotFound => SBX_ERR_FILE_NOT_FOUND,
+            ErrorKind::FileExists => SBX_ERR_FILE_EXISTS,
+            ErrorKind::IsADirectory => SBX_ERR_IS_A_DIRECTORY,
+            ErrorKind::NotADirectory => SBX_ERR_NOT_A_DIRECTORY,
+            ErrorKind::DirectoryNotEmpty => SBX_ERR_DIRECTORY_NOT_EMPTY,
+            ErrorKind::ReadOnly => SBX_ERR_READ_ONLY,
+            ErrorKind::Busy => SBX_ERR_BUSY,
+            ErrorKind::NameTooLong => SBX_ERR_NAME_TOO_LONG,
             ErrorKind::Unavailable => SBX_ERR_UNAVAILABLE,
             ErrorKind::Connect => SBX_ERR_CONNECT,
             ErrorKind::Authentication => SBX_ERR_AUTHENTICATION,
@@ -126,6 +157,15 @@ const STATUSES: &[(sbx_status, &CStr)] = &[
     (SBX_ERR_PERMISSION_DENIED, c"SBX_ERR_PERMISSION_DENIED"),
     (SBX_ERR_QUOTA, c"SBX_ERR_QUOTA"),
     (SBX_ERR_STORAGE_FULL, c"SBX_ERR_STORAGE_FULL"),
+    (SBX_ERR_DETACHED_NOT_FOUND, c"SBX_ERR_DETACHED_NOT_FOUND"),
+    (SBX_ERR_FILE_NOT_FOUND, c"SBX_ERR_FILE_NOT_FOUND"),
+    (SBX_ERR_FILE_EXISTS, c"SBX_ERR_FILE_EXISTS"),
+    (SBX_ERR_IS_A_DIRECTORY, c"SBX_ERR_IS_A_DIRECTORY"),
+    (SBX_ERR_NOT_A_DIRECTORY, c"SBX_ERR_NOT_A_DIRECTORY"),
+    (SBX_ERR_DIRECTORY_NOT_EMPTY, c"SBX_ERR_DIRECTORY_NOT_EMPTY"),
+    (SBX_ERR_READ_ONLY, c"SBX_ERR_READ_ONLY"),
+    (SBX_ERR_BUSY, c"SBX_ERR_BUSY"),
+    (SBX_ERR_NAME_TOO_LONG, c"SBX_ERR_NAME_TOO_LONG"),
     (SBX_ERR_UNAVAILABLE, c"SBX_ERR_UNAVAILABLE"),
     (SBX_ERR_CONNECT, c"SBX_ERR_CONNECT"),
     (SBX_ERR_AUTHENTICATION, c"SBX_ERR_AUTHENTICATION"),
@@ -304,10 +344,17 @@ pub extern "C" fn sbx_error_http_status(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.http_status().map_or(0, i32::from))
 }
 
-/// libssh2's error number (negative) or the SFTP status (positive), if one of them failed; else 0.
+/// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that; else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_ssh_code(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.ssh_code().unwrap_or(0))
+}
+
+/// The error number of Linux, such as ENOENT, if a system call on a file failed in the sandbox or on this machine, or if one is why
+/// a command did not run; else 0.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_error_errno(error: Option<&sbx_error>) -> i32 {
+    boundary::get(error, 0, |error| error.error.raw_os_error().unwrap_or(0))
 }
 
 /// What Kubernetes knows about why the Pod can't start or why it stopped; SBX_CAUSE_NONE if the cause is not there.

@@ -14,9 +14,11 @@ use crate::{DirEntry, Metadata};
 /// `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
 /// whole or not at all.
 ///
-/// What functions for files have in common when they fail: SBX_ERR_NOT_FOUND and SBX_ERR_PERMISSION_DENIED as the system says them,
-/// SBX_ERR_CONFLICT for what exists already, SBX_ERR_STORAGE_FULL for a full disk or quota, SBX_ERR_INVALID_ARGUMENT for what is
-/// no path, SBX_ERR_TRANSFER for everything else that the sandbox's system refuses, SBX_ERR_TIMED_OUT (the configured
+/// What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the one on this
+/// machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY,
+/// SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY, SBX_ERR_NAME_TOO_LONG,
+/// SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of which sbx_error_errno() has the
+/// number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the sandbox is gone, SBX_ERR_TIMED_OUT (the configured
 /// transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
 /// harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
 #[unsafe(no_mangle)]
@@ -185,7 +187,7 @@ pub extern "C" fn sbx_sandbox_read_dir(
     })
 }
 
-/// Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something of that name is there.
+/// Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if something of that name is there.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_dir(
     sandbox: Option<&sbx_sandbox>,
@@ -199,7 +201,7 @@ pub extern "C" fn sbx_sandbox_create_dir(
 }
 
 /// Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_CONFLICT if something else than a directory is in the way.
+/// SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is on the way to it.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_dir_all(
     sandbox: Option<&sbx_sandbox>,
@@ -212,7 +214,7 @@ pub extern "C" fn sbx_sandbox_create_dir_all(
     })
 }
 
-/// Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for a directory.
+/// Removes a file, or a link itself. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY for a directory.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_remove_file(
     sandbox: Option<&sbx_sandbox>,
@@ -225,7 +227,8 @@ pub extern "C" fn sbx_sandbox_remove_file(
     })
 }
 
-/// Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if it is not empty, or no directory.
+/// Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_DIRECTORY_NOT_EMPTY or
+/// SBX_ERR_NOT_A_DIRECTORY if it is none that is empty.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_remove_dir(
     sandbox: Option<&sbx_sandbox>,
@@ -239,7 +242,7 @@ pub extern "C" fn sbx_sandbox_remove_dir(
 }
 
 /// Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_TRANSFER for something else than a directory. What could be removed is gone then.
+/// SBX_ERR_NOT_A_DIRECTORY for something else than a directory. What could be removed is gone after a failure.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_remove_dir_all(
     sandbox: Option<&sbx_sandbox>,
@@ -253,8 +256,8 @@ pub extern "C" fn sbx_sandbox_remove_dir_all(
 }
 
 /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
-/// directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the two are not on the same file system, or a directory is
-/// in the way.
+/// directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or SBX_ERR_DIRECTORY_NOT_EMPTY if
+/// what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not on the same file system.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_rename_file(
     sandbox: Option<&sbx_sandbox>,
@@ -283,7 +286,7 @@ pub extern "C" fn sbx_sandbox_set_file_permissions(
 }
 
 /// Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_CONFLICT if something of that name is there.
+/// SBX_ERR_FILE_EXISTS if something of that name is there.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_symlink(
     sandbox: Option<&sbx_sandbox>,
@@ -298,7 +301,7 @@ pub extern "C" fn sbx_sandbox_create_symlink(
 }
 
 /// Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_TRANSFER for what is no link.
+/// SBX_ERR_TRANSFER with EINVAL for what is no link.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_link(
     sandbox: Option<&sbx_sandbox>,

@@ -48,6 +48,10 @@
 //! The end. A program may end while calls of other threads or an sbx_child are under way. Only if it has used OpenSSL itself, before
 //! its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
 //!
+//! Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A program must
+//! close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
+//! write into what is opened next.
+//!
 //! Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
 //!
 //! Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer

@@ -73,8 +73,8 @@ pub enum sbx_seek {
 }
 
 /// Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
-/// caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT
-/// if a file is there that SBX_OPEN_CREATE_NEW was to create.
+/// caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_open_file(
     sandbox: Option<&sbx_sandbox>,
@@ -201,7 +201,7 @@ pub extern "C" fn sbx_file_set_permissions(
 }
 
 /// Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
-/// if the SFTP server can't do that, which OpenSSH's can.
+/// if its file system can't do that.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || require(file, "file")?.with(File::sync_all))

@@ -51,8 +51,8 @@ pub extern "C" fn sbx_spec_set_name(
     })
 }
 
-/// Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
-/// configured image.
+/// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its entry
+/// point is not used. Default: the configured image.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_image(
     spec: Option<&mut sbx_spec>,

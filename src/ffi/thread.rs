@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ffi::c_void;
 
+use tokio::runtime::Handle;
+
 use super::boundary;
 use crate::interruptible;
 
@@ -37,6 +39,11 @@ pub(super) fn with_cancellation<T>(work: impl FnOnce() -> T) -> T {
         Some(check) => interruptible(move || check.ask(), work),
         None => work(),
     }
+}
+
+/// Whether the values of this thread that the runtime needs are gone already.
+pub(super) fn is_at_its_end() -> bool {
+    Handle::try_current().is_err_and(|e| e.is_thread_local_destroyed())
 }
 
 /// Registers a function that the calls of this thread ask, with `userdata` as its argument, while they wait; NULL unregisters it.

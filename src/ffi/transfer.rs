@@ -272,8 +272,8 @@ pub extern "C" fn sbx_transfer_download_to(
 /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
 /// files replace files, each in one step, and what only the target has stays.
 ///
-/// Fails as sbx_sandbox_upload_file(); SBX_ERR_CONFLICT if something else than a directory is in the way, SBX_ERR_CANCELLED if the
-/// callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+/// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way, SBX_ERR_CANCELLED
+/// if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload_dir(
     transfer: Option<&sbx_transfer>,

@@ -72,7 +72,9 @@ const PRIVATE: Mode = Mode::RWXU;
 
 fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     fs::openat(parent, OsStr::from_bytes(name), DIRECTORY, Mode::empty()).map_err(|e| match e {
-        Errno::LOOP | Errno::NOTDIR => io::Error::other("something else than a directory is in the way"),
+        Errno::LOOP | Errno::NOTDIR => {
+            io::Error::new(io::ErrorKind::NotADirectory, "something else than a directory is in the way")
+        }
         e => e.into(),
     })
 }

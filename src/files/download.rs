@@ -102,10 +102,13 @@ impl Transfer<'_> {
         let found = client.attributes_of(&opened)?;
         let mode = found.mode.unwrap_or(REGULAR | FILE_MODE);
         if !found.is(REGULAR) && found.mode.is_some() {
-            let kind = if found.is(DIRECTORY) { "a directory" } else { "not a regular file" };
+            let (kind, what) = match found.is(DIRECTORY) {
+                true => (ErrorKind::IsADirectory, "a directory"),
+                false => (ErrorKind::Transfer, "not a regular file"),
+            };
             client.abandon(opened);
             lease.finish();
-            return Err(Error::new(ErrorKind::Transfer, format!("{} is {kind}", Quoted(path))));
+            return Err(Error::new(kind, format!("{} is {what}", Quoted(path))));
         }
         // Files that claim to be empty, as those in /proc do, are read to their ends.
         let expected = found.size.filter(|size| *size > 0);
@@ -232,7 +235,7 @@ fn lock_part(file: &fs::File, part: &Path, target: &Path) -> Result<()> {
     let is_same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino()) && a.is_file();
     let busy = || {
         let message = format!("'{}' on this machine is being written by another download", target.display());
-        Error::new(ErrorKind::Conflict, message)
+        Error::new(ErrorKind::Busy, message)
     };
     file.try_lock().map_err(|e| match e {
         fs::TryLockError::WouldBlock => busy(),
@@ -269,7 +272,7 @@ mod tests {
         fs::create_dir_all(&place).unwrap();
         let target = place.join("target");
         let first = LocalPart::create(&target, true).unwrap();
-        assert_eq!(LocalPart::create(&target, true).err().unwrap().kind(), ErrorKind::Conflict);
+        assert_eq!(LocalPart::create(&target, true).err().unwrap().kind(), ErrorKind::Busy);
         drop(first);
         LocalPart::create(&target, true).unwrap().put_in_place(0o640, true).unwrap();
         assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o640);

@@ -199,7 +199,7 @@ impl File {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] if the SFTP server can't do that, which OpenSSH's can.
+    /// See [`Files`]; [`ErrorKind::Transfer`] if its file system can't do that.
     pub fn sync_all(&mut self) -> Result<()> {
         self.request("sync file", |client, opened| client.sync(opened))
     }
@@ -210,7 +210,7 @@ impl File {
     /// See [`Files`].
     pub fn close(mut self) -> Result<()> {
         let closed = self.close_now(self.deadline());
-        closed.map_err(|e| self.link.report(self.files().with_reason(e, &self.path), "close file"))
+        closed.map_err(|e| self.link.report(e, "close file"))
     }
 
     pub(super) fn close_now(&mut self, deadline: Deadline) -> Result<()> {
@@ -300,7 +300,7 @@ impl File {
         ask: impl FnOnce(&Client<'_>, &Opened) -> Result<T>,
     ) -> Result<T> {
         let answer = self.ask(self.deadline(), ask, is_refusal);
-        answer.map_err(|e| self.link.report(self.files().with_reason(e, &self.path), operation))
+        answer.map_err(|e| self.link.report(e, operation))
     }
 
     /// Moves contents. A failure in the middle leaves the session in disorder, also if the server just said no.
@@ -333,12 +333,8 @@ impl File {
         Deadline::after(self.link.transfer_timeout())
     }
 
-    fn files(&self) -> Files<'_> {
-        Files::new(&self.link)
-    }
-
     fn unwritten(&self, e: Error) -> io::Error {
-        self.link.report(self.files().with_reason(e, &self.path), "write file").into()
+        self.link.report(e, "write file").into()
     }
 }
 

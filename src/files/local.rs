@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use openssl::sha::Sha256;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result, os_text};
 use crate::text;
 
 /// Permission bits; set-user-id and its like do not travel.
@@ -48,16 +48,23 @@ pub(super) fn cut_short(path: &Path, reached: u64, size: u64) -> Error {
 }
 
 pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
-    let kind = match e.kind() {
-        io::ErrorKind::NotFound => ErrorKind::NotFound,
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => ErrorKind::PermissionDenied,
-        io::ErrorKind::AlreadyExists => ErrorKind::Conflict,
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            ErrorKind::StorageFull
+    let what = format!("'{}' on this machine can't be {done}", path.display());
+    match e.raw_os_error() {
+        Some(errno) => {
+            let message = format!("{what}: {}", os_text(errno));
+            Error::new(ErrorKind::of_file(errno), message).with_errno(errno).with_source(e)
         }
-        _ => ErrorKind::Transfer,
-    };
-    Error::new(kind, format!("'{}' on this machine can't be {done}: {e}", path.display())).with_source(e)
+        None => {
+            let kind = match e.kind() {
+                io::ErrorKind::NotFound => ErrorKind::FileNotFound,
+                io::ErrorKind::AlreadyExists => ErrorKind::FileExists,
+                io::ErrorKind::NotADirectory => ErrorKind::NotADirectory,
+                io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
+                _ => ErrorKind::Transfer,
+            };
+            Error::new(kind, format!("{what}: {e}")).with_source(e)
+        }
+    }
 }
 
 /// A failure of the caller's own stream; one of ours, such as that of another sandbox's file, stays what it is.
@@ -80,17 +87,22 @@ mod tests {
 
     #[test]
     fn local_failures_have_kinds_and_name_the_file() {
-        for (number, kind) in [
-            (libc::ENOSPC, ErrorKind::StorageFull),
-            (libc::EDQUOT, ErrorKind::StorageFull),
-            (libc::EACCES, ErrorKind::PermissionDenied),
-            (libc::EROFS, ErrorKind::PermissionDenied),
-            (libc::ENOENT, ErrorKind::NotFound),
-            (libc::EIO, ErrorKind::Transfer),
+        for (number, kind, text) in [
+            (libc::ENOSPC, ErrorKind::StorageFull, "No space left on device"),
+            (libc::EDQUOT, ErrorKind::StorageFull, "Disk quota exceeded"),
+            (libc::EACCES, ErrorKind::PermissionDenied, "Permission denied"),
+            (libc::EROFS, ErrorKind::ReadOnly, "Read-only file system"),
+            (libc::ENOENT, ErrorKind::FileNotFound, "No such file or directory"),
+            (libc::EEXIST, ErrorKind::FileExists, "File exists"),
+            (libc::EISDIR, ErrorKind::IsADirectory, "Is a directory"),
+            (libc::ENOTDIR, ErrorKind::NotADirectory, "Not a directory"),
+            (libc::ENAMETOOLONG, ErrorKind::NameTooLong, "File name too long"),
+            (libc::ETXTBSY, ErrorKind::Busy, "Text file busy"),
+            (libc::EIO, ErrorKind::Transfer, "Input/output error"),
         ] {
             let error = at_local(Path::new("some/file"), "written", io::Error::from_raw_os_error(number));
-            assert_eq!(error.kind(), kind);
-            assert!(error.to_string().starts_with("'some/file' on this machine can't be written: "), "{error}");
+            assert_eq!((error.kind(), error.raw_os_error()), (kind, Some(number)));
+            assert_eq!(error.to_string(), format!("'some/file' on this machine can't be written: {text}"));
         }
     }
 }

@@ -43,9 +43,13 @@ const DIRECTORY_MODE: u32 = 0o777;
 /// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. What they have in
 /// common when they fail:
 ///
-/// - [`ErrorKind::NotFound`] and [`ErrorKind::PermissionDenied`] as the system says them, [`ErrorKind::Conflict`] for what exists
-///   already, [`ErrorKind::StorageFull`] for a full disk or quota, [`ErrorKind::InvalidArgument`] for what is no path,
-/// - [`ErrorKind::Transfer`] for everything else that the sandbox's system refuses,
+/// - what the system says, of the file in the sandbox or of the one on this machine, as the message says:
+///   [`ErrorKind::FileNotFound`], [`ErrorKind::FileExists`], [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`],
+///   [`ErrorKind::DirectoryNotEmpty`], [`ErrorKind::PermissionDenied`], [`ErrorKind::ReadOnly`], [`ErrorKind::Busy`],
+///   [`ErrorKind::NameTooLong`], [`ErrorKind::StorageFull`] for a full disk or quota,
+/// - [`ErrorKind::Transfer`] for everything else that the system refuses; [`Error::raw_os_error`] has its number,
+/// - [`ErrorKind::InvalidArgument`] for what is no path,
+/// - [`ErrorKind::NotFound`] if the sandbox itself is gone,
 /// - those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless, which is done by itself as long as
 ///   nothing but an idle connection is lost, [`ErrorKind::OutcomeUnknown`] where it may have been done,
 /// - [`ErrorKind::TimedOut`]; it says so if the change may have been done.
@@ -73,7 +77,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::NotFound`] also if the local file or the remote directory is not there.
+    /// See [`Files`]; [`ErrorKind::FileNotFound`] also if the local file or the remote directory is not there.
     pub fn upload(&self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<u64> {
         self.transfer().upload(local, remote).map(|transferred| transferred.bytes)
     }
@@ -155,8 +159,7 @@ impl<'a> Files<'a> {
         self.link.call("append to file", || {
             let deadline = self.deadline();
             let mut file = File::open(self, remote, OpenOptions::new().append(true).create(true), deadline)?;
-            let written = file.write_whole(contents, deadline).and_then(|()| file.close_now(deadline));
-            written.map_err(|e| self.with_reason(e, remote))
+            file.write_whole(contents, deadline).and_then(|()| file.close_now(deadline))
         })
     }
 
@@ -195,11 +198,10 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Conflict`] if a file is there that [`OpenOptions::create_new`] was to create.
+    /// See [`Files`]; [`ErrorKind::FileExists`] if a file is there that [`OpenOptions::create_new`] was to create.
     pub fn open_with(&self, path: impl AsRef<Path>, options: &OpenOptions) -> Result<File> {
         let path = path.as_ref();
-        let open = || File::open(self, path, options, self.deadline()).map_err(|e| self.with_reason(e, path));
-        self.link.call("open file", open)
+        self.link.call("open file", || File::open(self, path, options, self.deadline()))
     }
 
     /// The entries of a directory but `.` and `..`, in no order: all of them, or an error. One round trip for each 100 entries.
@@ -273,12 +275,13 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; not for a file that is not there.
+    /// See [`Files`]; not for a file that is not there, nor for a link that leads to itself.
     pub fn exists(&self, path: impl AsRef<Path>) -> Result<bool> {
         match self.metadata(path) {
             Ok(_) => Ok(true),
-            // Without a sandbox there is an answer neither way.
-            Err(e) if e.kind() == ErrorKind::NotFound && sftp::is_refusal(&e) => Ok(false),
+            Err(e) if matches!(e.kind(), ErrorKind::FileNotFound | ErrorKind::NotADirectory) => Ok(false),
+            // A link that leads to itself leads to no file.
+            Err(e) if e.raw_os_error() == Some(libc::ELOOP) => Ok(false),
             Err(e) => Err(e),
         }
     }
@@ -293,7 +296,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Conflict`] if something of that name is there.
+    /// See [`Files`]; [`ErrorKind::FileExists`] if something of that name is there.
     pub fn create_dir(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.change("create directory", path, |client, path| client.create_dir(path, DIRECTORY_MODE))
@@ -309,13 +312,13 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Conflict`] if something else than a directory is in the way.
+    /// See [`Files`]; [`ErrorKind::FileExists`] if something else than a directory has that name, [`ErrorKind::NotADirectory`] if
+    /// something else is on the way to it.
     pub fn create_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.link.call("create directory", || {
             let bytes = bytes_of(path)?;
-            let created = self.ask(bytes, self.deadline(), |client| create_dir_all(client, bytes));
-            created.map_err(|e| self.with_reason(e, path))
+            self.ask(bytes, self.deadline(), |client| create_dir_all(client, bytes))
         })
     }
 
@@ -329,7 +332,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] for a directory.
+    /// See [`Files`]; [`ErrorKind::IsADirectory`] for a directory.
     pub fn remove_file(&self, path: impl AsRef<Path>) -> Result<()> {
         self.change("remove file", path.as_ref(), |client, path| client.remove_file(path))
     }
@@ -344,7 +347,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] if it is not empty, or no directory.
+    /// See [`Files`]; [`ErrorKind::DirectoryNotEmpty`], [`ErrorKind::NotADirectory`].
     pub fn remove_dir(&self, path: impl AsRef<Path>) -> Result<()> {
         self.change("remove directory", path.as_ref(), |client, path| client.remove_dir(path))
     }
@@ -360,14 +363,14 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] for something else than a directory. What could be removed is gone then.
+    /// See [`Files`]; [`ErrorKind::NotADirectory`] for something else than a directory. What could be removed is gone after a failure.
     pub fn remove_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
         self.link.call("remove directory", || {
             let deadline = self.deadline();
             let path = bytes_of(path.as_ref())?;
             let found = self.ask(path, deadline, |client| client.lstat(path))?;
             if !found.is(sftp::DIRECTORY) && !found.is(sftp::LINK) {
-                return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(path))));
+                return Err(Error::new(ErrorKind::NotADirectory, format!("{} is not a directory", Quoted(path))));
             }
             self.run("rm -rf -- \"$1\"", &[path], path, "removed", deadline).map(drop)
         })
@@ -384,7 +387,8 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] if the two are not on the same file system, or a directory is in the way.
+    /// See [`Files`]; [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`] or [`ErrorKind::DirectoryNotEmpty`] if what has the
+    /// name can't be replaced, [`ErrorKind::Transfer`] with `EXDEV` if the two are not on the same file system.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let to = bytes_of(to).map_err(|e| self.link.report(e, "rename file"))?;
@@ -406,8 +410,7 @@ impl<'a> Files<'a> {
         self.link.call("set permissions", || {
             let (path, mode) = (path.as_ref(), permission_bits(mode)?);
             let (bytes, mode) = (bytes_of(path)?, Attributes { mode: Some(mode), ..Attributes::default() });
-            let set = self.ask(bytes, self.deadline(), |client| client.set_stat(bytes, mode));
-            set.map_err(|e| self.with_reason(e, path))
+            self.ask(bytes, self.deadline(), |client| client.set_stat(bytes, mode))
         })
     }
 
@@ -421,7 +424,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Conflict`] if something of that name is there.
+    /// See [`Files`]; [`ErrorKind::FileExists`] if something of that name is there.
     pub fn symlink(&self, original: impl AsRef<Path>, link: impl AsRef<Path>) -> Result<()> {
         let (original, link) = (original.as_ref(), link.as_ref());
         let original = checked(original).map_err(|e| self.link.report(e, "create link"))?;
@@ -438,7 +441,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] for what is no link.
+    /// See [`Files`]; [`ErrorKind::Transfer`] with `EINVAL` for what is no link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         self.name_of("read link", path.as_ref(), |client, path| client.read_link(path))
     }
@@ -478,7 +481,7 @@ impl<'a> Files<'a> {
 
 fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
     let create = |path: &[u8]| match client.create_dir(path, DIRECTORY_MODE) {
-        Err(e) if sftp::is_refusal(&e) && e.kind() != ErrorKind::NotFound => match client.stat(path) {
+        Err(e) if sftp::is_refusal(&e) && e.kind() != ErrorKind::FileNotFound => match client.stat(path) {
             Ok(found) if found.is(sftp::DIRECTORY) => Ok(()),
             _ => Err(e),
         },
@@ -489,7 +492,9 @@ fn create_dir_all(client: &Client<'_>, path: &[u8]) -> Result<()> {
     let mut next = path;
     while let Err(e) = create(next) {
         match directory_of(next) {
-            Some(directory) if e.kind() == ErrorKind::NotFound => missing.push(std::mem::replace(&mut next, directory)),
+            Some(directory) if e.kind() == ErrorKind::FileNotFound => {
+                missing.push(std::mem::replace(&mut next, directory))
+            }
             _ => return Err(e),
         }
     }

@@ -101,7 +101,7 @@ impl<'a> Transfer<'a> {
     /// what has arrived is removed.
     ///
     /// Of two such downloads to one target at the same time, the second is refused with
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict).
+    /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
         self

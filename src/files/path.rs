@@ -26,11 +26,8 @@ pub(super) fn checked(path: &Path) -> Result<&[u8]> {
     }
     if bytes.len() > sftp::LONGEST_PATH {
         let start = bytes[..64].escape_ascii();
-        return Err(invalid(format!(
-            "'{start}…' is no path: {} bytes, at most {} can be",
-            bytes.len(),
-            sftp::LONGEST_PATH
-        )));
+        let message = format!("'{start}…' has {} bytes, and a path at most {}", bytes.len(), sftp::LONGEST_PATH);
+        return Err(Error::new(ErrorKind::NameTooLong, message));
     }
     Ok(bytes)
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::Files;
-use super::path::{bytes_of, temp_path_beside};
+use super::path::bytes_of;
 use crate::command::{Command, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -53,9 +53,8 @@ impl Files<'_> {
     ) -> Result<()> {
         self.link.call(operation, || {
             let bytes = bytes_of(path)?;
-            let (lease, ()) = self
-                .start_request(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))
-                .map_err(|e| if e.kind() == ErrorKind::Transfer { self.with_reason(e, path) } else { e })?;
+            let (lease, ()) =
+                self.start_request(self.deadline(), bytes, Repeat::Never, |client| change(client, bytes))?;
             lease.finish();
             Ok(())
         })
@@ -129,28 +128,11 @@ impl Files<'_> {
         }
     }
 
-    /// SFTP has no word for a full disk: when it says just "failure", a few bytes written beside the file tell more.
-    pub(super) fn with_reason(&self, e: Error, path: &Path) -> Error {
-        const LINE: &str = "(head -c 65536 /dev/zero > \"$1\"); code=$?; rm -f -- \"$1\"; exit $code";
-        if !sftp::is_unexplained(&e) {
-            return e;
-        }
-        let (probe, deadline) = (temp_path_beside(path), Deadline::after(Some(Duration::from_secs(5))));
-        let probe = probe.as_os_str().as_bytes();
-        match self.run(LINE, &[probe], path.as_os_str().as_bytes(), "written", deadline) {
-            Err(reason) if reason.kind() == ErrorKind::StorageFull || reason.kind() == ErrorKind::PermissionDenied => {
-                let why = reason.message().rsplit(": ").next().unwrap_or_default().to_owned();
-                Error::new(reason.kind(), format!("{}: {why}", e.message()))
-            }
-            _ => e,
-        }
-    }
-
     /// Removes what is left of a transfer that failed with `e`, as far as the sandbox can be reached.
     pub(super) fn remove_part(&self, part: &[u8], e: &Error) {
         match self.start_request(cleanup_deadline(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
             Ok((lease, ())) => lease.finish(),
-            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::FileNotFound => {}
             Err(e) => log::warn!("a partial file is left in sandbox {}: {e}", self.link.name()),
         }
     }
@@ -184,7 +166,7 @@ pub(super) fn tool_failure(said: &str, status: &ExitStatus, name: &[u8], done: &
 
 /// The kind of what a tool says, in the words of the C library.
 pub(super) fn reason(line: &str) -> Option<ErrorKind> {
-    pub(super) const WORDS: [(&str, ErrorKind); 8] = [
+    const WORDS: [(&str, ErrorKind); 16] = [
         ("No space left on device", ErrorKind::StorageFull),
         ("Disk quota exceeded", ErrorKind::StorageFull),
         ("File too large", ErrorKind::StorageFull),
@@ -192,8 +174,17 @@ pub(super) fn reason(line: &str) -> Option<ErrorKind> {
         ("Wrote only", ErrorKind::StorageFull),
         ("Permission denied", ErrorKind::PermissionDenied),
         ("Operation not permitted", ErrorKind::PermissionDenied),
-        ("Read-only file system", ErrorKind::PermissionDenied),
-        ("No such file or directory", ErrorKind::NotFound),
+        ("Read-only file system", ErrorKind::ReadOnly),
+        ("No such file or directory", ErrorKind::FileNotFound),
+        ("File exists", ErrorKind::FileExists),
+        ("Is a directory", ErrorKind::IsADirectory),
+        ("Not a directory", ErrorKind::NotADirectory),
+        ("Directory not empty", ErrorKind::DirectoryNotEmpty),
+        ("Device or resource busy", ErrorKind::Busy),
+        ("Text file busy", ErrorKind::Busy),
+        ("File name too long", ErrorKind::NameTooLong),
+        // mv and cp, whose own words these are.
+        ("cannot overwrite non-directory", ErrorKind::NotADirectory),
     ];
     WORDS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
 }
@@ -208,7 +199,9 @@ mod tests {
             // dash, where there is no inode left; GNU tools.
             ("sh: 1: cannot create a/b: No space left on device", ErrorKind::StorageFull),
             ("head: error writing 'standard output': Disk quota exceeded", ErrorKind::StorageFull),
-            ("tar: ./f: Cannot open: Read-only file system\ntar: Exiting with failure", ErrorKind::PermissionDenied),
+            ("tar: ./f: Cannot open: Read-only file system\ntar: Exiting with failure", ErrorKind::ReadOnly),
+            ("cp: cannot overwrite non-directory 'a' with directory 'b'", ErrorKind::NotADirectory),
+            ("tar: ./f: Cannot open: File name too long", ErrorKind::NameTooLong),
             ("rm: cannot remove 'a': Operation not permitted", ErrorKind::PermissionDenied),
             ("tar: ./f: Cannot close: Input/output error", ErrorKind::Transfer),
         ] {

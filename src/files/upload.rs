@@ -23,7 +23,7 @@ impl Transfer<'_> {
     /// Copies the local file `local` to `remote`, as [`Files::upload`].
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] if the checksums differ, [`ErrorKind::NotFound`] also for the local file.
+    /// See [`Files`]; [`ErrorKind::Transfer`] if the checksums differ. The kinds of files are also for the local file.
     pub fn upload(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<Transferred> {
         let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
         files.link.call("upload file", || {
@@ -31,6 +31,9 @@ impl Transfer<'_> {
             let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(local);
             let file = opened.map_err(|e| at_local(local, "opened", e))?;
             let metadata = file.metadata().map_err(|e| at_local(local, "read", e))?;
+            if metadata.is_dir() {
+                return Err(at_local(local, "uploaded as a file", io::Error::from_raw_os_error(libc::EISDIR)));
+            }
             if !metadata.is_file() {
                 return Err(invalid(format!("'{}' on this machine is not a regular file", local.display())));
             }
@@ -86,7 +89,7 @@ impl Transfer<'_> {
             {
                 files.remove_part(part, &e);
             }
-            files.with_reason(e, remote)
+            e
         })?;
         let filled = Client::new(&mut lease, deadline)
             .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, part, remote));
@@ -98,7 +101,7 @@ impl Transfer<'_> {
             Err(e) => {
                 // Discard the session, on which requests may be in flight, and free its pool slot for the cleanup below.
                 drop(lease);
-                Err(files.with_reason(e, remote))
+                Err(e)
             }
         };
         result.inspect_err(|e| {
@@ -200,8 +203,8 @@ impl Files<'_> {
         let part = part.as_os_str().as_bytes();
         let kept = match self.ask(part, deadline, |client| client.lstat(part)) {
             Ok(found) if found.is(REGULAR) => found.size.unwrap_or(0),
-            Ok(_) => return Err(Error::new(ErrorKind::Conflict, format!("{} is not a regular file", Quoted(part)))),
-            Err(e) if e.kind() == ErrorKind::NotFound => 0,
+            Ok(_) => return Err(Error::new(ErrorKind::FileExists, format!("{} is not a regular file", Quoted(part)))),
+            Err(e) if e.kind() == ErrorKind::FileNotFound => 0,
             Err(e) => return Err(e),
         };
         if kept > 0 && file.metadata().is_ok_and(|metadata| metadata.len() >= kept) {
@@ -228,7 +231,7 @@ impl Files<'_> {
         }
         let again = self.start_request(deadline, target, Repeat::Harmless, |client| {
             match client.rename_as(part, target, target) {
-                Err(e) if e.kind() == ErrorKind::NotFound => match client.lstat(target) {
+                Err(e) if e.kind() == ErrorKind::FileNotFound => match client.lstat(target) {
                     Ok(found) if found.is(REGULAR) && found.size == Some(size) => Ok(()),
                     _ => Err(e),
                 },

@@ -12,7 +12,7 @@ use super::raw::{Channel, Failure};
 use super::session::{DriveError, Session, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fd::{self, Awaited};
+use crate::fd::Awaited;
 
 /// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
 /// this gains nothing, and takes its way through memory instead of the processor's cache.
@@ -26,8 +26,6 @@ const READ_BUFFER: usize = 64 << 10;
 const SMALL: usize = 4 << 10;
 /// The standard input that one frame carries at most.
 const INPUT_PIECE: usize = 128 << 10;
-/// The longest single wait for the caller's side; the loop around it looks at the deadline again.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes milliseconds
 /// where the machine has time.
 const CONFIRMATION: Duration = Duration::from_secs(5);
@@ -118,7 +116,7 @@ fn open(session: &Session, deadline: Deadline) -> Result<CommandChannel> {
     session
         .drive(deadline, "the command channel", |_| channel.subsystem(COMMAND_SUBSYSTEM))
         .map_err(|stop| refused(stop, "the SSH server runs no commands for this library"))?;
-    Ok(CommandChannel::new(channel))
+    Ok(CommandChannel::new(channel, window))
 }
 
 /// How a request ended.
@@ -147,6 +145,10 @@ pub(crate) fn request(
     Ok(answer)
 }
 
+/// What a command has written before its end may come after the guest said that it has ended: a window of it is here and not read
+/// yet, another may be on its way, and the guest has what was in the pipes. More than this is no end.
+const MOST_WINDOWS_AFTER_END: u64 = 4;
+
 /// One request under way.
 struct Conversation<'s> {
     session: &'s Session,
@@ -156,6 +158,10 @@ struct Conversation<'s> {
     input_ended: bool,
     received: [u64; 2],
     response: Option<Response>,
+    /// The command's number, once it runs.
+    id: Option<u64>,
+    /// The main process has ended: how many bytes of output may follow.
+    last_words: Option<u64>,
 }
 
 impl<'s> Conversation<'s> {
@@ -168,8 +174,16 @@ impl<'s> Conversation<'s> {
     ) -> Result<Self> {
         let text = serde_json::to_vec(request)
             .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the request can't be encoded: {e}")))?;
-        let mut this =
-            Self { session, commands, credit: STDIN_WINDOW, input_ended: false, received: [0; 2], response: None };
+        let mut this = Self {
+            session,
+            commands,
+            credit: STDIN_WINDOW,
+            input_ended: false,
+            received: [0; 2],
+            response: None,
+            id: None,
+            last_words: None,
+        };
         this.commands.push(FrameKind::Request, &text)?;
         while !this.flush(deadline).map_err(not_begun)? {
             deadline.check("the request").map_err(|e| e.context("nothing was asked of the sandbox"))?;
@@ -214,7 +228,7 @@ impl<'s> Conversation<'s> {
             while let Some(control) = streams.control_request() {
                 self.obey(&control)?;
             }
-            self.take_input(streams)?;
+            let has_taken = self.take_input(streams)?;
             let arrivals = self.session.arrivals();
             let all_sent = self.flush(deadline)?;
             let read = self.receive(streams, deadline)?;
@@ -222,17 +236,26 @@ impl<'s> Conversation<'s> {
                 return self.complete(response);
             }
             deadline.check("the command")?;
-            if read == Read::Some || self.session.arrivals() != arrivals {
+            // After the input that was sent there may be more of it, or its end.
+            if read == Read::Some || self.session.arrivals() != arrivals || has_taken && all_sent {
                 continue;
             }
             let takes_input = all_sent && !self.input_ended && self.credit > 0;
             let descriptors = streams.descriptors(takes_input);
-            match read {
-                // The caller has no room: what comes from the guest must wait for that.
-                Read::NoRoom => drop(fd::poll(&descriptors, deadline.next_check().remaining_ms(LONGEST_WAIT))),
-                _ => self.session.wait_for_traffic(&descriptors, deadline),
+            if read == Read::NoRoom && self.has_ended(deadline)? {
+                // The caller may never make room, and waits for the end.
+                self.last_words = Some(MOST_WINDOWS_AFTER_END * u64::from(self.commands.window));
+                continue;
             }
+            self.session.wait_for_traffic(&descriptors, deadline);
         }
+    }
+
+    /// Whether the guest says that the command's main process has ended, though there is output before the result.
+    fn has_ended(&self, deadline: Deadline) -> Result<bool> {
+        let channel = &self.commands.channel;
+        self.session.attempt(deadline, "the sandbox", || channel.take_in()).map_err(lost)?;
+        Ok(self.id.is_some_and(|id| channel.exit_status() == id as u32))
     }
 
     fn obey(&mut self, control: &ControlRequest) -> Result<()> {
@@ -248,17 +271,17 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Makes a frame of the next input, if the guest takes it and the last one is sent.
-    fn take_input(&mut self, streams: &mut impl Streams) -> Result<()> {
+    /// Makes a frame of the next input, if the guest takes it and the last one is sent. True if there was any.
+    fn take_input(&mut self, streams: &mut impl Streams) -> Result<bool> {
         if self.input_ended || !self.commands.outgoing.is_empty() || self.credit == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let room = self.credit.min(INPUT_PIECE);
         let length = match streams.input()? {
-            Input::Later => return Ok(()),
+            Input::Later => return Ok(false),
             Input::End => {
                 self.input_ended = true;
-                return self.commands.push(FrameKind::StdinEof, &[]);
+                return self.commands.push(FrameKind::StdinEof, &[]).map(|()| true);
             }
             Input::Bytes(bytes) => {
                 let piece = &bytes[..bytes.len().min(room)];
@@ -269,7 +292,7 @@ impl<'s> Conversation<'s> {
         };
         self.credit -= length;
         streams.sent(length);
-        Ok(())
+        Ok(true)
     }
 
     /// Reads once and hands on what came.
@@ -291,23 +314,26 @@ impl<'s> Conversation<'s> {
         let mut input = &buffer[*start..*end];
         while self.response.is_none() {
             let has_room = streams.has_room(StreamId::Stdout)? && streams.has_room(StreamId::Stderr)?;
-            if !has_room && !streams.is_stopped() {
+            if !has_room && !streams.is_stopped() && self.last_words.is_none() {
                 *start = *end - input.len();
                 return Ok(Read::NoRoom);
             }
             let piece = decoder.next(&mut input).map_err(|e| protocol_error(&e.to_string()))?;
+            let mut output = |stream: StreamId, bytes: &[u8]| {
+                self.received[stream as usize] += bytes.len() as u64;
+                if let Some(left) = &mut self.last_words {
+                    let after = left.checked_sub(bytes.len() as u64);
+                    *left = after.ok_or_else(|| protocol_error("output without end follows the end of the command"))?;
+                }
+                streams.output(stream, bytes)
+            };
             let result = match piece {
                 None => break,
-                Some(Piece::Bytes(FrameKind::Stdout, bytes)) => {
-                    self.received[0] += bytes.len() as u64;
-                    streams.output(StreamId::Stdout, bytes)
-                }
-                Some(Piece::Bytes(FrameKind::Stderr, bytes)) => {
-                    self.received[1] += bytes.len() as u64;
-                    streams.output(StreamId::Stderr, bytes)
-                }
+                Some(Piece::Bytes(FrameKind::Stdout, bytes)) => output(StreamId::Stdout, bytes),
+                Some(Piece::Bytes(FrameKind::Stderr, bytes)) => output(StreamId::Stderr, bytes),
                 Some(Piece::Frame(FrameKind::Started, text)) => {
-                    let started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
+                    let started: Started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
+                    self.id = Some(started.id);
                     streams.started(&started);
                     Ok(())
                 }

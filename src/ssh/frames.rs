@@ -17,12 +17,14 @@ pub(super) struct CommandChannel {
     /// Frames to send, of which `written` bytes have been handed over.
     pub(super) outgoing: Vec<u8>,
     pub(super) written: usize,
+    /// What the guest may send before it is read.
+    pub(super) window: u32,
 }
 
 impl CommandChannel {
-    pub(super) fn new(channel: Channel) -> Self {
+    pub(super) fn new(channel: Channel, window: u32) -> Self {
         let (decoder, buffer, outgoing) = (Decoder::default(), Vec::new(), Vec::new());
-        Self { channel, decoder, buffer, start: 0, end: 0, outgoing, written: 0 }
+        Self { channel, decoder, buffer, start: 0, end: 0, outgoing, written: 0, window }
     }
 
     /// Adds a frame to those to be sent.

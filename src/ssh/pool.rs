@@ -52,7 +52,7 @@ impl<S> Pool<S> {
         let mut state = self.state.lock()?;
         loop {
             if state.closed {
-                return Err(Error::new(ErrorKind::Closed, "the sandbox was deleted or its client closed"));
+                return Err(closed());
             }
             while let Some(idle) = state.idle.pop() {
                 if usable(&idle.session) {
@@ -110,6 +110,10 @@ impl<S> Pool<S> {
         drop(idle);
     }
 
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.is_closed() { Err(closed()) } else { Ok(()) }
+    }
+
     pub(crate) fn is_closed(&self) -> bool {
         self.state.lock().is_ok_and(|state| state.closed)
     }
@@ -141,6 +145,10 @@ impl<S> fmt::Debug for Pool<S> {
         let (idle, lent) = self.counts();
         f.debug_struct("Pool").field("idle", &idle).field("lent", &lent).field("limit", &self.limit).finish()
     }
+}
+
+fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the sandbox was deleted or its client closed")
 }
 
 /// A session that is ours alone. Only [`Lease::finish`] puts it back; dropping it, as an error or a panic does, closes it.

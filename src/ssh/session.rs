@@ -100,10 +100,6 @@ impl Session {
         let (sftp, commands) = (None, None);
         let mut session = Self { ssh, connection, host_key, sftp, commands, is_unusable, round_trip, pid };
         session.authenticate(login, deadline)?;
-        if session.is_tunnel() {
-            // For `acknowledge_from_afar`. What keeps a session alive is TCP's business.
-            session.ssh.set_keepalive(false, 2);
-        }
         Ok(session)
     }
 
@@ -290,17 +286,12 @@ fn until_done<T>(
     waiting_for: &str,
     mut step: impl FnMut() -> Answer<T>,
 ) -> std::result::Result<T, DriveError> {
-    let mut has_waited = false;
     loop {
         connection.read_until(deadline.next_check());
         match step() {
             Ok(value) => return Ok(value),
             Err(failure) if failure.would_block() => {
                 let directions = raw::waits_for(ssh);
-                if has_waited && !directions.1 {
-                    acknowledge_from_afar(ssh);
-                }
-                has_waited = true;
                 if let Err(stop) = wait(connection.stream(), directions, deadline, waiting_for) {
                     if directions.1 {
                         forget_half_sent(connection, step);
@@ -333,24 +324,12 @@ fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer
     let _ = step();
 }
 
-/// We cannot set `TCP_QUICKACK` at the far end of a tunnel. Sending one SSH keepalive makes that kernel send data, and with it the
-/// ACK that sshd waits for: after a login sshd sends its host keys, and holds its next packet back for 40 ms until they are
-/// acknowledged.
-fn acknowledge_from_afar(ssh: &ssh2::Session) {
-    // Sends once after a login through a tunnel; with an interval of 0, nothing.
-    if let Err(e) = ssh.keepalive_send() {
-        log::debug!("the SSH server may wait for an acknowledgement: {e}");
-    }
-    ssh.set_keepalive(false, 0);
-}
-
 fn wait(
     stream: &Stream,
     (mut to_read, to_write): (bool, bool),
     deadline: Deadline,
     waiting_for: &str,
 ) -> std::result::Result<(), DriveError> {
-    stream.acknowledge_quickly();
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
     let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };

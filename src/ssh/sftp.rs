@@ -8,11 +8,13 @@ use std::ffi::c_ulong;
 use std::fmt;
 use std::time::Duration;
 
+use sandbox_protocol::SFTP_ERRNO_BASE;
+
 pub(crate) use super::raw::Attributes;
 use super::raw::{Answer, Sftp, SftpFile};
 use super::session::{DriveError, Session, is_lost};
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, LARGEST_ERRNO, Result, os_text};
 
 /// Bytes that are added to an upload's window at a time, for one packet that was acknowledged: libssh2's packets have up to 30 000,
 /// and the server's system writes whole pages faster.
@@ -117,29 +119,15 @@ impl<'s> Client<'s> {
     }
 
     pub(crate) fn create_dir(&self, path: &[u8], mode: u32) -> Result<()> {
-        self.ask(path, "created", |sftp| sftp.mkdir(path, mode)).map_err(|e| match e.ssh_code() {
-            // OpenSSH answers just "failure" to most things; these are the usual causes.
-            Some(FAILURE) if self.lstat(path).is_ok() => existing(path).with_ssh_code(FAILURE),
-            _ => e,
-        })
+        self.ask(path, "created", |sftp| sftp.mkdir(path, mode))
     }
 
     pub(crate) fn remove_file(&self, path: &[u8]) -> Result<()> {
-        self.ask(path, "removed", |sftp| sftp.unlink(path)).map_err(|e| self.or_directory(e, path))
+        self.ask(path, "removed", |sftp| sftp.unlink(path))
     }
 
     pub(crate) fn remove_dir(&self, path: &[u8]) -> Result<()> {
-        self.ask(path, "removed", |sftp| sftp.rmdir(path)).map_err(|e| match e.ssh_code() {
-            Some(FAILURE) => {
-                let why = match self.list(path) {
-                    Ok(entries) if !entries.is_empty() => "a directory that is not empty",
-                    Err(_) if self.lstat(path).is_ok_and(|found| !found.is(DIRECTORY)) => "not a directory",
-                    _ => return e,
-                };
-                is_wrong(path, why).with_ssh_code(FAILURE)
-            }
-            _ => e,
-        })
+        self.ask(path, "removed", |sftp| sftp.rmdir(path))
     }
 
     /// Renames over an existing target, in one step.
@@ -150,20 +138,19 @@ impl<'s> Client<'s> {
     /// The same for a file that errors call `name`.
     pub(crate) fn rename_as(&self, from: &[u8], to: &[u8], name: &[u8]) -> Result<()> {
         let done = format!("renamed to '{}'", to.escape_ascii());
-        self.ask(name, done, |sftp| sftp.rename_over(from, to)).map_err(|e| self.or_directory(e, to))
+        self.ask(name, done, |sftp| sftp.rename_over(from, to))
     }
 
     /// Makes `link` point to `original`.
     pub(crate) fn symlink(&self, original: &[u8], link: &[u8]) -> Result<()> {
-        self.ask(link, "created", |sftp| sftp.symlink(original, link)).map_err(|e| match e.ssh_code() {
-            Some(FAILURE) if self.lstat(link).is_ok() => existing(link).with_ssh_code(FAILURE),
-            _ => e,
-        })
+        self.ask(link, "created", |sftp| sftp.symlink(original, link))
     }
 
     pub(crate) fn read_link(&self, path: &[u8]) -> Result<Vec<u8>> {
-        self.name_of(path, false).map_err(|e| match e.ssh_code() {
-            Some(BAD_MESSAGE) => is_wrong(path, "not a symbolic link").with_ssh_code(BAD_MESSAGE),
+        self.name_of(path, false).map_err(|e| match e.raw_os_error() {
+            Some(libc::EINVAL) => {
+                Error::new(e.kind(), format!("{} is not a symbolic link", Quoted(path))).with_errno(libc::EINVAL)
+            }
             _ => e,
         })
     }
@@ -229,24 +216,9 @@ impl<'s> Client<'s> {
     /// Opens a file with [`flags`]; `mode` is for a new one. Errors call it `name`.
     pub(crate) fn open(&self, path: &[u8], flags: c_ulong, mode: u32, name: &[u8]) -> Result<Opened> {
         let done = if flags & flags::CREATE == 0 { "opened" } else { "created" };
-        let file = self.ask(name, done, |sftp| sftp.open(path, flags, mode)).map_err(|e| match e.ssh_code() {
-            Some(FAILURE) if flags & flags::EXCLUSIVE != 0 && self.lstat(path).is_ok() => {
-                existing(path).with_ssh_code(FAILURE)
-            }
-            _ if flags & flags::WRITE != 0 => self.or_directory(e, path),
-            _ => e,
-        })?;
+        let file = self.ask(name, done, |sftp| sftp.open(path, flags, mode))?;
         let (answers_short, ahead, unwanted) = Default::default();
         Ok(Opened { file, name: name.to_vec(), answers_short, ahead, unwanted })
-    }
-
-    fn or_directory(&self, e: Error, path: &[u8]) -> Error {
-        match e.ssh_code() {
-            Some(FAILURE) if self.stat(path).is_ok_and(|found| found.is(DIRECTORY)) => {
-                is_wrong(path, "a directory").with_ssh_code(FAILURE)
-            }
-            _ => e,
-        }
     }
 
     pub(crate) fn attributes_of(&self, opened: &Opened) -> Result<Attributes> {
@@ -453,27 +425,17 @@ impl fmt::Display for Quoted<'_> {
 const NO_SUCH_FILE: u32 = 2;
 const PERMISSION_DENIED: u32 = 3;
 const NOT_SUPPORTED: u32 = 8;
-/// OpenSSH's answer for everything that has no status of its own, a full disk too.
-const FAILURE: i32 = 4;
-/// OpenSSH's answer for a wrong argument or a name that is too long.
-const BAD_MESSAGE: i32 = 5;
+const BAD_MESSAGE: u32 = 5;
 
 /// True if the server itself said no: the session is as good as before.
 pub(crate) fn is_refusal(error: &Error) -> bool {
-    error.ssh_code().is_some_and(|code| code > 0)
+    error.raw_os_error().is_some() || error.ssh_code().is_some_and(|code| code > 0)
 }
 
-/// True if the server said no more than "failure".
-pub(crate) fn is_unexplained(error: &Error) -> bool {
-    error.ssh_code() == Some(FAILURE) && error.message().ends_with("with status 4")
-}
-
-fn is_wrong(path: &[u8], what: &str) -> Error {
-    Error::new(ErrorKind::Transfer, format!("{} is {what}", Quoted(path)))
-}
-
-fn existing(path: &[u8]) -> Error {
-    Error::new(ErrorKind::Conflict, format!("{} exists already", Quoted(path)))
+/// The error number of Linux in a status of the guest.
+fn errno_of(status: u32) -> Option<i32> {
+    let errno = i32::try_from(status.checked_sub(SFTP_ERRNO_BASE)?).ok()?;
+    (1..=LARGEST_ERRNO).contains(&errno).then_some(errno)
 }
 
 /// An error that names the file and what could not be done to it.
@@ -483,15 +445,73 @@ fn failed(name: &[u8], done: impl fmt::Display, stop: DriveError) -> Error {
         DriveError::Ended(e) => return e.context(what),
         DriveError::Failed(failure) => failure,
     };
-    let code = failure.sftp_status.and_then(|status| i32::try_from(status).ok()).unwrap_or(failure.code);
-    let (kind, why) = match failure.sftp_status {
-        Some(NO_SUCH_FILE) => (ErrorKind::NotFound, "no such file or directory".to_owned()),
-        Some(PERMISSION_DENIED) => (ErrorKind::PermissionDenied, "permission denied".to_owned()),
-        Some(NOT_SUPPORTED) => (ErrorKind::Transfer, "the SFTP server can't do that".to_owned()),
-        Some(_) if code == BAD_MESSAGE => (ErrorKind::Transfer, "invalid, or a name that is too long".to_owned()),
-        Some(_) => (ErrorKind::Transfer, format!("the SFTP server answers with status {code}")),
-        None if is_lost(&failure) => (ErrorKind::Disconnected, format!("the connection was lost: {}", failure.message)),
-        None => (ErrorKind::Transfer, failure.message),
+    let Some(status) = failure.sftp_status else {
+        let (kind, why) = match is_lost(&failure) {
+            true => (ErrorKind::Disconnected, format!("the connection was lost: {}", failure.message)),
+            false => (ErrorKind::Transfer, failure.message),
+        };
+        return Error::new(kind, format!("{what}: {why}")).with_ssh_code(failure.code);
     };
-    Error::new(kind, format!("{what}: {why}")).with_ssh_code(code)
+    if let Some(errno) = errno_of(status) {
+        return Error::new(ErrorKind::of_file(errno), format!("{what}: {}", os_text(errno))).with_errno(errno);
+    }
+    // A server that is not the guest.
+    let (kind, why) = match status {
+        NO_SUCH_FILE => (ErrorKind::FileNotFound, "no such file or directory".to_owned()),
+        PERMISSION_DENIED => (ErrorKind::PermissionDenied, "permission denied".to_owned()),
+        BAD_MESSAGE => (ErrorKind::Transfer, "the SFTP server finds the request invalid".to_owned()),
+        NOT_SUPPORTED => (ErrorKind::Transfer, "the SFTP server can't do that".to_owned()),
+        _ => (ErrorKind::Transfer, format!("the SFTP server answers with status {status}")),
+    };
+    Error::new(kind, format!("{what}: {why}")).with_ssh_code(i32::try_from(status).unwrap_or(i32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::raw::Failure;
+    use super::*;
+
+    fn refused(status: u32) -> Error {
+        let (code, message) = (libssh2_sys::LIBSSH2_ERROR_SFTP_PROTOCOL, String::new());
+        let failure = Failure { code, sftp_status: Some(status), message };
+        failed(b"a\xff", "opened", DriveError::Failed(failure))
+    }
+
+    #[test]
+    fn the_guest_says_the_systems_own_error() {
+        for (errno, kind, text) in [
+            (libc::ENOENT, ErrorKind::FileNotFound, "No such file or directory"),
+            (libc::EEXIST, ErrorKind::FileExists, "File exists"),
+            (libc::EISDIR, ErrorKind::IsADirectory, "Is a directory"),
+            (libc::ENOTDIR, ErrorKind::NotADirectory, "Not a directory"),
+            (libc::ENOTEMPTY, ErrorKind::DirectoryNotEmpty, "Directory not empty"),
+            (libc::EROFS, ErrorKind::ReadOnly, "Read-only file system"),
+            (libc::EBUSY, ErrorKind::Busy, "Device or resource busy"),
+            (libc::ENAMETOOLONG, ErrorKind::NameTooLong, "File name too long"),
+            (libc::EDQUOT, ErrorKind::StorageFull, "Disk quota exceeded"),
+            (libc::EACCES, ErrorKind::PermissionDenied, "Permission denied"),
+            (libc::EXDEV, ErrorKind::Transfer, "Invalid cross-device link"),
+        ] {
+            let error = refused(SFTP_ERRNO_BASE + errno.unsigned_abs());
+            assert_eq!(error.to_string(), format!("'a\\xff' in the sandbox can't be opened: {text}"));
+            assert_eq!((error.kind(), error.raw_os_error(), error.ssh_code()), (kind, Some(errno), None));
+            assert!(is_refusal(&error));
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_number_is_a_status() {
+        for (status, kind, text) in [
+            (2, ErrorKind::FileNotFound, "no such file or directory"),
+            (3, ErrorKind::PermissionDenied, "permission denied"),
+            (4, ErrorKind::Transfer, "the SFTP server answers with status 4"),
+            (SFTP_ERRNO_BASE, ErrorKind::Transfer, "the SFTP server answers with status 65536"),
+            (SFTP_ERRNO_BASE + 4096, ErrorKind::Transfer, "the SFTP server answers with status 69632"),
+            (u32::MAX, ErrorKind::Transfer, "the SFTP server answers with status 4294967295"),
+        ] {
+            let error = refused(status);
+            assert!(error.kind() == kind && error.to_string().ends_with(text), "{error}");
+            assert!(is_refusal(&error) && error.ssh_code().is_some());
+        }
+    }
 }

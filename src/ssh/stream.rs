@@ -55,14 +55,6 @@ impl Stream {
         })
     }
 
-    /// Until a session's first command, sshd sends its small packets with Nagle's algorithm: each waits for our kernel to
-    /// acknowledge the one before, which by default it delays by 40 ms. TCP_QUICKACK is not sticky, so it is set before every wait.
-    pub(super) fn acknowledge_quickly(&self) {
-        if let Self::Direct(stream) = self {
-            let _ = SockRef::from(stream).set_tcp_quickack(true);
-        }
-    }
-
     pub(super) fn prepare(&self) -> io::Result<()> {
         match self {
             Self::Direct(stream) => stream.set_nonblocking(true),

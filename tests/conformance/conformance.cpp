@@ -22,6 +22,7 @@
 #include <sstream>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <type_traits>
 #include <utility>
@@ -341,14 +342,14 @@ public:
         FAILS(cancelled_error, found.stream([](output_stream, std::string_view) { return false; }));
         CHECK(box().read_file("count") == "run\n");
         found.remove();
-        FAILS(not_found_error, first.try_wait());
+        FAILS(detached_not_found_error, first.try_wait());
 
         const auto endless = box().command("sleep").add_arg("60.33").detach(unique("key"));
         endless.signal("CONT");
         endless.kill();
         CHECK(!endless.wait(60s).success() && processes("sleep 60[.]33") == 0);
         endless.remove();
-        FAILS(not_found_error, endless.read(output_stream::out, 0, 1));
+        FAILS(detached_not_found_error, endless.read(output_stream::out, 0, 1));
         FAILS(invalid_argument_error, box().detached("no key"));
     }
 
@@ -426,7 +427,7 @@ public:
         file.close();
         CHECK(box().read_file("files/open") == "heLlo");
         FAILS(closed_error, file.close());
-        FAILS(conflict_error, box().open_file("files/open", open_mode::write | open_mode::create_new));
+        FAILS(file_exists_error, box().open_file("files/open", open_mode::write | open_mode::create_new));
 
         const auto metadata = box().file_metadata("files/open");
         const auto now = std::chrono::system_clock::now();
@@ -548,14 +549,15 @@ public:
         using kind = sandbox::error_kind;
         FAILS(invalid_argument_error, box().command("true").set_output_limit(1).set_stdin_fd(-1));
         FAILS(config_error, sandbox::config().set("no_such_setting", "1"));
-        CHECK(FAILS(not_found_error, client_.attach("no-such-sandbox")).sandbox_name() == "no-such-sandbox");
-        CHECK(is(FAILS(not_found_error, box().read_file("no-such-file")), kind::not_found));
+        const auto missing = FAILS(not_found_error, client_.attach("no-such-sandbox"));
+        CHECK(missing.sandbox_name() == "no-such-sandbox" && !missing.code());
+        CHECK(is(FAILS(file_not_found_error, box().read_file("no-such-file")), kind::file_not_found));
         const auto taken = FAILS(conflict_error, client_.create(sandbox::spec().set_name(name_)));
         CHECK(taken.sandbox_name() == name_ && taken.http_status() == 409);
         box().create_dir("there");
-        CHECK(is(FAILS(conflict_error, box().create_dir("there")), kind::conflict));
+        CHECK(is(FAILS(file_exists_error, box().create_dir("there")), kind::file_exists));
         const auto denied = FAILS(permission_denied_error, box().write_file("/etc/denied", "x"));
-        CHECK(is(denied, kind::permission_denied) && denied.ssh_code() == 3 && !denied.is_retryable());
+        CHECK(is(denied, kind::permission_denied) && denied.code() == std::errc::permission_denied && !denied.is_retryable());
         CHECK(is(FAILS(timed_out_error, box().command("sleep").add_arg("60").set_timeout(300ms).status()),
                  kind::timed_out));
         CHECK(is(FAILS(command_error, box().command("/etc/passwd").status()), kind::command));
@@ -574,7 +576,7 @@ public:
 
         // Every kind of the library has a class here that is caught, and a name.
         const auto kinds = sandbox::error_kinds();
-        CHECK(kinds.size() == 24);
+        CHECK(kinds.size() == 33);
         for (const kind one : kinds)
             CHECK(sandbox::status_name(one).substr(0, 8) == "SBX_ERR_");
         CHECK(sandbox::status_name(kind::delete_failed) == "SBX_ERR_DELETE" &&
@@ -587,6 +589,38 @@ public:
         } catch (const std::exception &error) {
             CHECK(std::string(error.what()).find("no-such-sandbox") != std::string::npos);
         }
+    }
+
+    void file_errors() {
+        box().create_dir_all("errors/dir");
+        box().write_file("errors/file", "x");
+        box().execute("cp \"$(command -v sleep)\" errors/program").check();
+        auto running = box().command("./errors/program").add_arg("6793").spawn();
+        AWAIT(processes("errors/progra[m] 6793") > 0);
+        put(local("plain"), "x");
+        const auto is = [&](const sandbox::error &error, std::errc code) {
+            CHECK(error.code() == code && error.sandbox_name() == name_ && !error.operation().empty());
+        };
+        is(FAILS(file_not_found_error, box().read_file("no-such-file")), std::errc::no_such_file_or_directory);
+        is(FAILS(file_exists_error, box().create_dir("/tmp")), std::errc::file_exists);
+        is(FAILS(is_a_directory_error, box().read_file("/tmp")), std::errc::is_a_directory);
+        is(FAILS(is_a_directory_error, box().remove_file("errors/dir")), std::errc::is_a_directory);
+        is(FAILS(not_a_directory_error, box().read_dir("errors/file")), std::errc::not_a_directory);
+        is(FAILS(not_a_directory_error, box().file_metadata("errors/file/x")), std::errc::not_a_directory);
+        is(FAILS(directory_not_empty_error, box().remove_dir("errors")), std::errc::directory_not_empty);
+        is(FAILS(read_only_error, box().create_dir("/sys/x")), std::errc::read_only_file_system);
+        is(FAILS(busy_error, box().append_file("errors/program", "x")), std::errc::text_file_busy);
+        is(FAILS(name_too_long_error, box().create_dir(std::string(256, 'n'))), std::errc::filename_too_long);
+        is(FAILS(transfer_error, box().rename_file("errors/file", "/dev/shm/file")), std::errc::cross_device_link);
+        is(FAILS(file_not_found_error, box().upload_file("nor-here", "x")), std::errc::no_such_file_or_directory);
+        is(FAILS(is_a_directory_error, box().upload_file(local(""), "x")), std::errc::is_a_directory);
+        is(FAILS(not_a_directory_error, box().download_file("errors/file", local("plain") / "below")),
+           std::errc::not_a_directory);
+        CHECK(!box().file_exists("errors/file/x") && box().file_exists("errors/file"));
+        is(FAILS(command_error, box().command("no-such-program").status()), std::errc::no_such_file_or_directory);
+        running.kill();
+        running.wait();
+        box().remove_dir_all("errors");
     }
 
     void use_after_close() {
@@ -807,6 +841,7 @@ public:
         config.set_idle_timeout(1500ms).set_max_sessions(2).set_log(sandbox::log_level::error).set("log", "off");
         sandbox::config().set_kubeconfig("kubeconfig").set_context("context");
         const sandbox::client client(config);
+        CHECK(client.max_sessions() == 2);
         sandbox::spec spec;
         spec.set_name(unique("settings-cpp")).set_image(box().info().image()).set_env("A", "b").set_label("a", "b");
         spec.set_annotation("a", "b").set_cpu("1").set_cpu_request("10m").set_memory("512Mi").set_memory_request(
@@ -826,7 +861,7 @@ public:
         CHECK(has(FAILS(invalid_argument_error, config.set_lifetime(-1s)), "lifetime"));
         FAILS(invalid_argument_error, spec.set_pod_template("[]"));
         config.init_logging();
-        FAILS(conflict_error, config.init_logging());
+        FAILS(config_error, config.init_logging());
         CHECK(sandbox::version() == std::to_string(SBX_VERSION_MAJOR) + "." + std::to_string(SBX_VERSION_MINOR) + "." +
                                         std::to_string(SBX_VERSION_PATCH));
         CHECK(sandbox::version_number() == SBX_VERSION_NUMBER);
@@ -857,6 +892,7 @@ public:
             {"transfers", &conformance::transfers},
             {"trees", &conformance::trees},
             {"errors", &conformance::errors},
+            {"file-errors", &conformance::file_errors},
             {"use-after-close", &conformance::use_after_close},
             {"threads", &conformance::threads},
             {"fork", &conformance::fork},

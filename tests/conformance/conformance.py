@@ -321,7 +321,7 @@ def detached() -> None:
     assert soft.wait(10) == -signal.SIGTERM
     for one in (first, long, soft):
         one.remove()
-        with fails(ErrorKind.NOT_FOUND, sandbox.NotFoundError):
+        with fails(ErrorKind.DETACHED_NOT_FOUND, sandbox.DetachedNotFoundError, LookupError):
             one.poll()
     with fails(ErrorKind.INVALID_ARGUMENT, ValueError):
         machine.detached("no key!")
@@ -394,7 +394,7 @@ def files() -> None:
     with path.open("x" if not path.exists() else "w") as text:
         text.write("ü" * 300_000)
     assert path.stat().st_size == 600_000
-    with fails(ErrorKind.CONFLICT, FileExistsError, sandbox.FileTransferError):
+    with fails(ErrorKind.FILE_EXISTS, FileExistsError, sandbox.FileTransferError):
         path.open("xb")
     with path.open("rb") as whole:
         assert whole.read() == ("ü" * 300_000).encode()
@@ -411,7 +411,7 @@ def files() -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     (root / "deep" / "deeper").mkdir(parents=True)
     (root / "deep").mkdir(exist_ok=True, parents=True)
-    with fails(ErrorKind.CONFLICT, FileExistsError):
+    with fails(ErrorKind.FILE_EXISTS, FileExistsError):
         (root / "deep").mkdir()
     link = root / "link"
     link.symlink_to("a.txt")
@@ -434,7 +434,7 @@ def files() -> None:
     (root / "mode").rmdir()
     assert not (root / "none").exists() and (root / "deep").is_dir() and not (root / "none").is_file()
     assert strange.rename(path) == path and path.stat().st_size == 0
-    with fails(ErrorKind.TRANSFER, sandbox.FileTransferError):
+    with fails(ErrorKind.DIRECTORY_NOT_EMPTY, sandbox.DirectoryNotEmptyError, OSError):
         root.rmdir()
     (root / "deep" / "deeper").rmdir()
     path.unlink()
@@ -504,10 +504,10 @@ def transfers() -> None:
     with fails(ErrorKind.TRANSFER, sandbox.FileTransferError):
         machine.download(remote, DIRECTORY / "limited", max_bytes=1000)
     assert not (DIRECTORY / "limited").exists()
-    with fails(ErrorKind.NOT_FOUND, FileNotFoundError, sandbox.FileTransferError) as seen:
+    with fails(ErrorKind.FILE_NOT_FOUND, FileNotFoundError, sandbox.FileTransferError) as seen:
         machine.download("/tmp/none", back)
     assert seen[0].errno == errno.ENOENT  # type: ignore[attr-defined]
-    with fails(ErrorKind.NOT_FOUND, FileNotFoundError):
+    with fails(ErrorKind.FILE_NOT_FOUND, FileNotFoundError):
         machine.upload(DIRECTORY / "none", remote)
     remote.unlink()
 
@@ -545,20 +545,18 @@ def errors() -> None:
     with fails(ErrorKind.NOT_FOUND, sandbox.SandboxNotFoundError) as seen:
         client.attach("no-such-sandbox")
     assert seen[0].sandbox == "no-such-sandbox" and seen[0].operation and seen[0].http_status == 404
-    assert not isinstance(seen[0], FileNotFoundError)
-    with fails(ErrorKind.NOT_FOUND, FileNotFoundError, sandbox.FileTransferError) as seen:
+    assert not isinstance(seen[0], OSError) and seen[0].errno is None
+    with fails(ErrorKind.FILE_NOT_FOUND, FileNotFoundError, sandbox.FileTransferError) as seen:
         machine.path("/no/such/file").read_bytes()
     assert seen[0].sandbox == machine.name and seen[0].operation and "/no/such/file" in str(seen[0])
-    assert seen[0].ssh_code == 2 and not isinstance(seen[0], sandbox.SandboxNotFoundError) and not seen[0].retryable
+    assert seen[0].errno == errno.ENOENT and not isinstance(seen[0], LookupError) and not seen[0].retryable
     copy = pickle.loads(pickle.dumps(seen[0]))
     assert type(copy) is type(seen[0]) and vars(copy) == vars(seen[0]) and str(copy) == str(seen[0])
     with fails(ErrorKind.CONFLICT, sandbox.ConflictError, sandbox.SandboxCreationError):
         client.create(sandbox.SandboxSpec(name=machine.name))
-    with fails(ErrorKind.CONFLICT, FileExistsError):
-        machine.path("/tmp").mkdir()
     with fails(ErrorKind.PERMISSION_DENIED, PermissionError, sandbox.FileTransferError) as seen:
         machine.path("/etc/shadow").read_bytes()
-    assert seen[0].errno == errno.EACCES  # type: ignore[attr-defined]
+    assert seen[0].errno == errno.EACCES
     with fails(ErrorKind.CREATE, sandbox.SandboxCreationError) as seen:
         client.create(sandbox.SandboxSpec(name=f"py-{RUN}-image", image=UNPULLABLE))
     verdict = seen[0].verdict
@@ -579,6 +577,65 @@ def errors() -> None:
     assert seen[0].retryable
     with fails(ErrorKind.TIMED_OUT, TimeoutError, sandbox.CommandExecutionError):
         machine.run(["sleep", "60"], timeout=0.1)
+
+
+@scenario
+def file_errors() -> None:
+    root = machine.path("errors")
+    (root / "dir").mkdir(parents=True)
+    (root / "file").write_bytes(b"x")
+    machine.run('cp "$(command -v sleep)" errors/program', shell=True, check=True)
+    running = machine.popen(["./errors/program", "6791"])
+    until(lambda: machine.run(["pgrep", "-f", "errors/progra[m] 6791"]).returncode == 0, "the program does not run")
+    plain = DIRECTORY / "plain"
+    plain.write_bytes(b"x")
+
+    def append() -> None:
+        with (root / "program").open("ab") as file:
+            file.write(b"x")
+
+    cases: list[tuple[ErrorKind, int, type[OSError], Callable[[], object]]] = [
+        (ErrorKind.FILE_NOT_FOUND, errno.ENOENT, FileNotFoundError, (root / "none").read_bytes),
+        (ErrorKind.FILE_EXISTS, errno.EEXIST, FileExistsError, machine.path("/tmp").mkdir),
+        (ErrorKind.IS_A_DIRECTORY, errno.EISDIR, IsADirectoryError, machine.path("/tmp").read_bytes),
+        (ErrorKind.IS_A_DIRECTORY, errno.EISDIR, IsADirectoryError, (root / "dir").unlink),
+        (ErrorKind.IS_A_DIRECTORY, errno.EISDIR, IsADirectoryError, lambda: (root / "dir").write_bytes(b"")),
+        (ErrorKind.NOT_A_DIRECTORY, errno.ENOTDIR, NotADirectoryError, (root / "file").scandir),
+        (ErrorKind.NOT_A_DIRECTORY, errno.ENOTDIR, NotADirectoryError, (root / "file" / "x").stat),
+        (ErrorKind.NOT_A_DIRECTORY, errno.ENOTDIR, NotADirectoryError, lambda: (root / "file" / "x").mkdir(parents=True)),
+        (ErrorKind.DIRECTORY_NOT_EMPTY, errno.ENOTEMPTY, sandbox.DirectoryNotEmptyError, root.rmdir),
+        (ErrorKind.READ_ONLY, errno.EROFS, sandbox.ReadOnlyError, machine.path("/sys/x").mkdir),
+        (ErrorKind.BUSY, errno.ETXTBSY, sandbox.BusyError, append),
+        (ErrorKind.NAME_TOO_LONG, errno.ENAMETOOLONG, sandbox.NameTooLongError, (root / ("n" * 256)).mkdir),
+        (ErrorKind.TRANSFER, errno.EXDEV, OSError, lambda: (root / "file").rename("/dev/shm/file")),
+        (ErrorKind.FILE_NOT_FOUND, errno.ENOENT, FileNotFoundError, lambda: machine.upload(DIRECTORY / "none", "x")),
+        (ErrorKind.IS_A_DIRECTORY, errno.EISDIR, IsADirectoryError, lambda: machine.upload(DIRECTORY, "x")),
+        (
+            ErrorKind.NOT_A_DIRECTORY,
+            errno.ENOTDIR,
+            NotADirectoryError,
+            lambda: machine.download(root / "file", plain / "below"),
+        ),
+    ]
+    for kind, number, cls, call in cases:
+        with fails(kind, cls, sandbox.FileTransferError) as seen:
+            call()
+        assert (seen[0].errno, seen[0].strerror) == (number, os.strerror(number)), seen
+        assert seen[0].sandbox == machine.name and not isinstance(seen[0], LookupError)
+        copy = pickle.loads(pickle.dumps(seen[0]))
+        assert type(copy) is type(seen[0]) and copy.errno == number and str(copy) == str(seen[0])
+    loop = root / "loop"
+    loop.symlink_to("loop")
+    for nothing in (root / "file" / "x", loop, root / "none"):
+        # As pathlib says it.
+        assert not nothing.exists() and not nothing.is_dir() and not nothing.is_file(), nothing
+    assert loop.is_symlink() and not list((root / "file").glob("*"))
+    with fails(ErrorKind.COMMAND, sandbox.CommandExecutionError) as seen:
+        machine.run(["no-such-program"])
+    assert seen[0].errno == errno.ENOENT
+    running.kill()
+    running.wait(60)
+    root.rmtree()
 
 
 @scenario
@@ -824,6 +881,7 @@ def settings() -> None:
     )
     with sandbox.Client(whole) as configured:
         assert configured.namespace == client.namespace and configured.ssh_port("unknown") == 2222
+        assert configured.max_sessions == 3
     for name, value in (
         ("context", "no-such-context"),
         ("ssh_key", "/no/such/key"),
@@ -869,7 +927,7 @@ def settings() -> None:
     with fails(ErrorKind.CREATE, sandbox.SandboxCreationError):
         client.create(sandbox.SandboxSpec(runtime_class="no-such-class"))
     whole.init_logging()
-    with fails(ErrorKind.CONFLICT, sandbox.ConflictError):
+    with fails(ErrorKind.CONFIG, sandbox.ConfigError):
         whole.init_logging()
 
 

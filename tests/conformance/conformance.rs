@@ -20,7 +20,7 @@ use sandbox::{
 
 type Scenario = (&'static str, fn(&World));
 
-const SCENARIOS: [Scenario; 22] = [
+const SCENARIOS: [Scenario; 23] = [
     ("life", life),
     ("by-name", by_name),
     ("run", run),
@@ -36,6 +36,7 @@ const SCENARIOS: [Scenario; 22] = [
     ("transfers", transfers),
     ("trees", trees),
     ("errors", errors),
+    ("file-errors", file_errors),
     ("use-after-close", use_after_close),
     ("threads", threads),
     ("fork", fork),
@@ -314,7 +315,7 @@ fn detached(world: &World) {
     assert_eq!((status.unwrap().code(), &*out, &*err), (Some(3), &b"second\n"[..], &b"bad\n"[..]));
     assert_eq!((position.stdout, position.stderr), (13, 4));
     found.remove().unwrap();
-    fails(ErrorKind::NotFound, "job", found.kill());
+    fails(ErrorKind::DetachedNotFound, "job", found.kill());
     assert_eq!(sandbox.files().read("starts").unwrap(), b"once\n");
 
     let endless = sandbox.command("sleep").arg("63");
@@ -328,7 +329,7 @@ fn detached(world: &World) {
     signalled.signal("TERM").unwrap();
     assert_eq!(signalled.wait(Duration::from_secs(60)).unwrap().signal(), Some("TERM"));
     signalled.remove().unwrap();
-    fails(ErrorKind::NotFound, "signalled", signalled.wait(millis(100)));
+    fails(ErrorKind::DetachedNotFound, "signalled", signalled.wait(millis(100)));
 }
 
 fn bytes(world: &World) {
@@ -377,7 +378,7 @@ fn files(world: &World) {
     let found = file.metadata().unwrap();
     assert_eq!((found.len(), found.mode(), file.path()), (5, 0o644, Path::new("opened")));
     file.close().unwrap();
-    fails(ErrorKind::Conflict, "opened", files.open_with("opened", &options));
+    fails(ErrorKind::FileExists, "opened", files.open_with("opened", &options));
     files.open_with("opened", OpenOptions::new().append(true)).unwrap().write_all(b"end").unwrap();
     files.open_with("opened", OpenOptions::new().write(true)).unwrap().write_all(b"begin").unwrap();
     assert_eq!(io::read_to_string(files.open("opened").unwrap()).unwrap(), "beginend");
@@ -406,9 +407,9 @@ fn files(world: &World) {
     files.rename(odd, "dir/plain").unwrap();
     assert_eq!(files.read("dir/plain").unwrap(), b"onetwo");
     files.remove_file("dir/link").unwrap();
-    fails(ErrorKind::NotFound, "dir/link", files.remove_file("dir/link"));
+    fails(ErrorKind::FileNotFound, "dir/link", files.remove_file("dir/link"));
     files.remove_dir("dir/a/b").unwrap();
-    fails(ErrorKind::Transfer, "not empty", files.remove_dir("dir"));
+    fails(ErrorKind::DirectoryNotEmpty, "not empty", files.remove_dir("dir"));
     files.remove_dir_all("dir").unwrap();
     assert!(!files.exists("dir").unwrap());
 }
@@ -434,7 +435,7 @@ fn transfers(world: &World) {
     assert!(received == many);
     assert_eq!(files.upload(&back, "large").unwrap(), LARGE as u64);
     assert_eq!(world.sandbox().download_file("large", &back).unwrap(), LARGE as u64);
-    fails(ErrorKind::NotFound, "nor-here", world.sandbox().upload_file("nor-here", "x"));
+    fails(ErrorKind::FileNotFound, "nor-here", world.sandbox().upload_file("nor-here", "x"));
 
     let interrupt = |progress: &Progress<'_>| match progress.done {
         0 => Ok(()),
@@ -484,11 +485,7 @@ fn errors(world: &World) {
     let error = fails(ErrorKind::NotFound, "no-such-sandbox", client.attach("no-such-sandbox"));
     assert_eq!(of(&error), ("attach to sandbox".into(), "no-such-sandbox".into()));
     assert!(error.http_status() == Some(404) && error.verdict().is_none() && error.partial_output().is_none());
-    let error = fails(ErrorKind::NotFound, "no-such-file", sandbox.files().read("no-such-file"));
-    assert_eq!((of(&error), error.ssh_code()), (("read file".into(), owner.into()), Some(2)));
-    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::NotFound);
-    let error = fails(ErrorKind::Conflict, "'/tmp' in the sandbox exists", sandbox.files().create_dir("/tmp"));
-    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!((error.raw_os_error(), io::Error::from(error).kind()), (None, io::ErrorKind::NotConnected));
     let error = fails(ErrorKind::PermissionDenied, "/etc/no", sandbox.files().write("/etc/no", ""));
     assert_eq!(io::Error::from(error).kind(), io::ErrorKind::PermissionDenied);
     let error = fails(ErrorKind::Conflict, owner, client.create(&SandboxSpec::new().name(owner)));
@@ -509,6 +506,76 @@ fn errors(world: &World) {
     fs::write(world.path("kubeconfig"), kubeconfig).unwrap();
     let nobody = Client::new(config(owner).kubeconfig(world.path("kubeconfig"))).unwrap();
     assert!(fails(ErrorKind::Unavailable, "127.0.0.1:1", nobody.list()).is_retryable());
+}
+
+fn file_errors(world: &World) {
+    let (sandbox, files) = (world.sandbox(), world.sandbox().files());
+    files.create_dir_all("errors/dir").unwrap();
+    files.write("errors/file", "x").unwrap();
+    sandbox.execute("cp \"$(command -v sleep)\" errors/program").unwrap().check().unwrap();
+    let running = sandbox.command("./errors/program").arg("6790").spawn().unwrap();
+    await_that("the program runs", || world.runs("errors/progra[m] 6790"));
+    fs::write(world.path("plain"), "x").unwrap();
+    let (here, below) = (&world.directory, world.path("plain/below"));
+    let (not_found, directory) = (io::ErrorKind::NotFound, io::ErrorKind::IsADirectory);
+    let (no_directory, exists) = (io::ErrorKind::NotADirectory, io::ErrorKind::AlreadyExists);
+    for (kind, number, io_kind, text, result) in [
+        (
+            ErrorKind::FileNotFound,
+            libc::ENOENT,
+            not_found,
+            "'no-such-file' in the",
+            files.read("no-such-file").map(drop),
+        ),
+        (ErrorKind::FileExists, libc::EEXIST, exists, "'/tmp' in the sandbox", files.create_dir("/tmp")),
+        (ErrorKind::IsADirectory, libc::EISDIR, directory, "'/tmp' in the sandbox", files.read("/tmp").map(drop)),
+        (ErrorKind::IsADirectory, libc::EISDIR, directory, "errors/dir", files.remove_file("errors/dir")),
+        (ErrorKind::IsADirectory, libc::EISDIR, directory, "errors/dir", files.write("errors/dir", "x")),
+        (ErrorKind::NotADirectory, libc::ENOTDIR, no_directory, "file", files.read_dir("errors/file").map(drop)),
+        (ErrorKind::NotADirectory, libc::ENOTDIR, no_directory, "x", files.metadata("errors/file/x").map(drop)),
+        (ErrorKind::NotADirectory, libc::ENOTDIR, no_directory, "x", files.create_dir_all("errors/file/x")),
+        (
+            ErrorKind::DirectoryNotEmpty,
+            libc::ENOTEMPTY,
+            io::ErrorKind::DirectoryNotEmpty,
+            "'errors' in the sandbox",
+            files.remove_dir("errors"),
+        ),
+        (ErrorKind::ReadOnly, libc::EROFS, io::ErrorKind::ReadOnlyFilesystem, "/sys/x", files.create_dir("/sys/x")),
+        (ErrorKind::Busy, libc::ETXTBSY, io::ErrorKind::ExecutableFileBusy, "m", files.append("errors/program", "x")),
+        (
+            ErrorKind::NameTooLong,
+            libc::ENAMETOOLONG,
+            io::ErrorKind::InvalidFilename,
+            "nnn",
+            files.create_dir("n".repeat(256)),
+        ),
+        (
+            ErrorKind::Transfer,
+            libc::EXDEV,
+            io::ErrorKind::CrossesDevices,
+            "errors/file",
+            files.rename("errors/file", "/dev/shm/file"),
+        ),
+        (ErrorKind::FileNotFound, libc::ENOENT, not_found, "on this machine", files.upload("nor-here", "x").map(drop)),
+        (ErrorKind::IsADirectory, libc::EISDIR, directory, "on this machine", files.upload(here, "x").map(drop)),
+        (
+            ErrorKind::NotADirectory,
+            libc::ENOTDIR,
+            no_directory,
+            "on this machine",
+            files.download("errors/file", below).map(drop),
+        ),
+    ] {
+        let error = fails(kind, text, result);
+        assert_eq!((error.raw_os_error(), error.sandbox()), (Some(number), Some(sandbox.name())), "{error}");
+        assert_eq!(io::Error::from(error).kind(), io_kind);
+    }
+    assert!(!files.exists("errors/file/x").unwrap() && files.exists("errors/file").unwrap());
+    let error = fails(ErrorKind::Command, "no-such-program", sandbox.command("no-such-program").output());
+    assert_eq!((error.raw_os_error(), io::Error::from(error).kind()), (Some(libc::ENOENT), not_found));
+    running.kill().unwrap();
+    files.remove_dir_all("errors").unwrap();
 }
 
 fn use_after_close(world: &World) {
@@ -607,7 +674,7 @@ fn settings(world: &World) {
     let other = other.connect_timeout(Duration::from_secs(20)).idle_timeout(None).transport(Transport::Tunnel);
     let other = other.max_sessions(4).log(log::LevelFilter::Warn).set("command_timeout", "0.5").unwrap();
     other.init_logging().unwrap();
-    fails(ErrorKind::Conflict, "logger", other.init_logging());
+    fails(ErrorKind::Config, "logger", other.init_logging());
     let elsewhere = Client::new(other).unwrap();
     assert_eq!((elsewhere.namespace(), elsewhere.ssh_port("unknown")), ("elsewhere", 2222));
     let config = || config(&world.owner);

@@ -100,10 +100,12 @@ public:
     /// Copies the local file `local` to `remote` in the sandbox, with its permission bits; a relative `remote` begins
     /// at the image's working directory. The file arrives whole or not at all. The number of bytes.
     ///
-    /// What functions for files have in common when they fail: not_found_error and permission_denied_error as the
-    /// system says them, conflict_error for what exists already, storage_full_error for a full disk or quota,
-    /// invalid_argument_error for what is no path, transfer_error for everything else that the sandbox's system
-    /// refuses, timed_out_error (the configured transfer timeout, which applies to each call), and those of a lost
+    /// What functions for files have in common when they fail: what the system says, of the file in the sandbox or
+    /// of the one on this machine, as the message tells: file_not_found_error, file_exists_error, is_a_directory_error,
+    /// not_a_directory_error, directory_not_empty_error, permission_denied_error, read_only_error, busy_error,
+    /// name_too_long_error, storage_full_error for a full disk or quota, and transfer_error for everything else, of
+    /// which error::code() has the number; invalid_argument_error for what is no path, not_found_error if the sandbox
+    /// is gone, timed_out_error (the configured transfer timeout, which applies to each call), and those of a lost
     /// connection: disconnected_error where asking again is harmless, outcome_unknown_error where it may have been
     /// done. The message names the file.
     std::uint64_t upload_file(const std::filesystem::path &local, std::string_view remote) const {
@@ -146,7 +148,7 @@ public:
     }
 
     /// Opens a file; a new one gets the permission bits `permissions`, less the sandbox's umask. Fails as
-    /// upload_file(); conflict_error if a file is there that open_mode::create_new was to create.
+    /// upload_file(); file_exists_error if a file is there that open_mode::create_new was to create.
     [[nodiscard]] file open_file(std::string_view path, open_mode mode = open_mode::read,
                                  std::filesystem::perms permissions = std::filesystem::perms(0644)) const {
         return file(detail::make(sbx_sandbox_open_file, native_handle(), detail::c_text(path, "path").get(),
@@ -180,26 +182,29 @@ public:
         return detail::told(static_cast<const sbx_entries *>(entries.get()));
     }
 
-    /// Creates a directory. Fails as upload_file(); conflict_error if something of that name is there.
+    /// Creates a directory. Fails as upload_file(); file_exists_error if something of that name is there.
     void create_dir(std::string_view path) const { at_path(sbx_sandbox_create_dir, path); }
 
-    /// Creates a directory and those above it, as far as they are not there. Fails as upload_file(); conflict_error if
-    /// something else than a directory is in the way.
+    /// Creates a directory and those above it, as far as they are not there. Fails as upload_file();
+    /// file_exists_error if something else than a directory has that name, not_a_directory_error if something else is on
+    /// the way to it.
     void create_dir_all(std::string_view path) const { at_path(sbx_sandbox_create_dir_all, path); }
 
-    /// Removes a file, or a link itself. Fails as upload_file(); transfer_error for a directory.
+    /// Removes a file, or a link itself. Fails as upload_file(); is_a_directory_error for a directory.
     void remove_file(std::string_view path) const { at_path(sbx_sandbox_remove_file, path); }
 
-    /// Removes an empty directory. Fails as upload_file(); transfer_error if it is not empty, or no directory.
+    /// Removes an empty directory. Fails as upload_file(); directory_not_empty_error or
+    /// not_a_directory_error if it is none that is empty.
     void remove_dir(std::string_view path) const { at_path(sbx_sandbox_remove_dir, path); }
 
     /// Removes a directory and all that is in it. Links are removed, not followed. Fails as upload_file();
-    /// transfer_error for something else than a directory. What could be removed is gone then.
+    /// not_a_directory_error for something else than a directory. What could be removed is gone after a failure.
     void remove_dir_all(std::string_view path) const { at_path(sbx_sandbox_remove_dir_all, path); }
 
     /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
-    /// directory by a directory. Fails as upload_file(); transfer_error if the two are not on the same file system, or
-    /// a directory is in the way.
+    /// directory by a directory. Fails as upload_file(); is_a_directory_error, not_a_directory_error or
+    /// directory_not_empty_error if what has the name can't be replaced, transfer_error with std::errc::cross_device_link
+    /// if the two are not on the same file system.
     void rename_file(std::string_view from, std::string_view to) const {
         detail::call(sbx_sandbox_rename_file, native_handle(), detail::c_text(from, "from").get(),
                      detail::c_text(to, "to").get());
@@ -212,13 +217,14 @@ public:
     }
 
     /// Makes the symbolic link `link` that points to `original`, which need not exist. Fails as upload_file();
-    /// conflict_error if something of that name is there.
+    /// file_exists_error if something of that name is there.
     void create_symlink(std::string_view original, std::string_view link) const {
         detail::call(sbx_sandbox_create_symlink, native_handle(), detail::c_text(original, "original").get(),
                      detail::c_text(link, "link").get());
     }
 
-    /// What a symbolic link points to. Fails as upload_file(); transfer_error for what is no link.
+    /// What a symbolic link points to. Fails as upload_file(); transfer_error with
+    /// std::errc::invalid_argument for what is no link.
     std::string read_link(std::string_view path) const {
         return detail::taken<std::string>(bytes_of(sbx_sandbox_read_link, path));
     }

@@ -126,7 +126,7 @@ public:
     }
 
     /// Sends the library's log lines to standard error at the configured level, for the rest of the process's life.
-    /// Without this the library writes nothing. conflict_error if this was done before.
+    /// Without this the library writes nothing. config_error if this was done before.
     void init_logging() const { detail::call(sbx_config_init_logging, native_handle()); }
 
 private:
@@ -157,8 +157,8 @@ public:
     /// random hexadecimal digits.
     spec &set_name(std::string_view value) { return with(sbx_spec_set_name, value, "name"); }
 
-    /// Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000.
-    /// Default: the configured image.
+    /// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest").
+    /// Its entry point is not used. Default: the configured image.
     spec &set_image(std::string_view value) { return with(sbx_spec_set_image, value, "image"); }
 
     /// An environment variable for everything that runs in the sandbox, on top of the image's own.
@@ -253,6 +253,9 @@ public:
 
     /// The namespace of this client's sandboxes.
     std::string namespace_name() const { return detail::text(sbx_client_namespace(native_handle())); }
+
+    /// How many SSH sessions this client has to one sandbox at most: further calls wait for one, each in its thread.
+    std::size_t max_sessions() const { return sbx_client_max_sessions(native_handle()); }
 
     /// How many HTTP requests this client has sent to the Kubernetes API server.
     std::uint64_t api_requests() const { return sbx_client_api_requests(native_handle()); }

@@ -219,7 +219,7 @@ public:
     /// The key that it was started with.
     std::string key() const { return detail::text(sbx_detached_key(native_handle())); }
 
-    /// How the command ended, if it has. Does not wait for it. not_found_error if no command has this key;
+    /// How the command ended, if it has. Does not wait for it. detached_not_found_error if no command has this key;
     /// timed_out_error if its own timeout ended it; command_error if it did not run; outcome_unknown_error if what
     /// watches over it in the sandbox was killed; ssh_error if the sandbox can't be reached.
     std::optional<exit_status> try_wait() const {
@@ -236,7 +236,7 @@ public:
     }
 
     /// What the command has written by now to a stream, from the byte `offset` on: at most `limit` bytes. It does not
-    /// wait: none means that there is nothing there yet, or no more once it has ended. not_found_error if no command
+    /// wait: none means that there is nothing there yet, or no more once it has ended. detached_not_found_error if no command
     /// has this key; ssh_error if the sandbox can't be reached.
     template <class Bytes = std::string>
     Bytes read(output_stream stream, std::uint64_t offset, std::size_t limit) const {
@@ -262,7 +262,7 @@ public:
     }
 
     /// Kills the command and all its processes, those that left its process group too, and returns when they are gone.
-    /// One that has ended needs no killing. not_found_error if no command has this key; command_error if some process
+    /// One that has ended needs no killing. detached_not_found_error if no command has this key; command_error if some process
     /// can't be killed; ssh_error if the sandbox can't be reached.
     void kill() const { detail::call(sbx_detached_kill, native_handle()); }
 
@@ -273,7 +273,7 @@ public:
     }
 
     /// Removes the output and the status of a command that has ended. Its key is free again. conflict_error if it runs;
-    /// not_found_error if no command has this key; ssh_error if the sandbox can't be reached.
+    /// detached_not_found_error if no command has this key; ssh_error if the sandbox can't be reached.
     void remove() const { detail::call(sbx_detached_remove, native_handle()); }
 };
 

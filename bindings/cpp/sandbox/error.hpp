@@ -13,6 +13,7 @@
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <type_traits>
 #include <utility>
 
@@ -75,8 +76,14 @@ public:
     /// The HTTP status of the API server's answer, if that was a failure.
     std::optional<int> http_status() const noexcept { return unless_zero(sbx_error_http_status(told_.get())); }
 
-    /// libssh2's error number (negative) or the SFTP status (positive), if one of them failed.
+    /// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that.
     std::optional<int> ssh_code() const noexcept { return unless_zero(sbx_error_ssh_code(told_.get())); }
+
+    /// The system's error, if a system call on a file failed in the sandbox or on this machine, or if one is why a
+    /// command did not run; else one that is no error. It compares with std::errc, such as std::errc::is_a_directory.
+    std::error_code code() const noexcept {
+        return std::error_code(sbx_error_errno(told_.get()), std::generic_category());
+    }
 
     /// What Kubernetes knows about it.
     std::optional<::sandbox::verdict> verdict() const {
@@ -157,6 +164,24 @@ using permission_denied_error = error_of<error_kind::permission_denied>;
 using quota_error = error_of<error_kind::quota>;
 /// error_kind::storage_full
 using storage_full_error = error_of<error_kind::storage_full>;
+/// error_kind::detached_not_found
+using detached_not_found_error = error_of<error_kind::detached_not_found>;
+/// error_kind::file_not_found
+using file_not_found_error = error_of<error_kind::file_not_found>;
+/// error_kind::file_exists
+using file_exists_error = error_of<error_kind::file_exists>;
+/// error_kind::is_a_directory
+using is_a_directory_error = error_of<error_kind::is_a_directory>;
+/// error_kind::not_a_directory
+using not_a_directory_error = error_of<error_kind::not_a_directory>;
+/// error_kind::directory_not_empty
+using directory_not_empty_error = error_of<error_kind::directory_not_empty>;
+/// error_kind::read_only
+using read_only_error = error_of<error_kind::read_only>;
+/// error_kind::busy
+using busy_error = error_of<error_kind::busy>;
+/// error_kind::name_too_long
+using name_too_long_error = error_of<error_kind::name_too_long>;
 /// error_kind::unavailable
 using unavailable_error = error_of<error_kind::unavailable>;
 /// error_kind::connect

@@ -61,8 +61,8 @@ public:
         detail::call(sbx_file_set_permissions, native_handle(), detail::mode(permissions));
     }
 
-    /// Returns once the sandbox's system says that the contents are on its disk. transfer_error if the SFTP server
-    /// can't do that, which OpenSSH's can.
+    /// Returns once the sandbox's system says that the contents are on its disk. transfer_error if its file system
+    /// can't do that.
     void sync() const { detail::call(sbx_file_sync, native_handle()); }
 
     /// Closes it, and tells what could not be written: some file systems report it only then. closed_error if it was
@@ -256,8 +256,8 @@ public:
     /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
     /// it is merged: files replace files, each in one step, and what only the target has stays.
     ///
-    /// Fails as box::upload_file(); conflict_error if something else than a directory is in the way, cancelled_error if
-    /// `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails, a part of it may
+    /// Fails as box::upload_file(); not_a_directory_error if something else than a directory is in the way,
+    /// cancelled_error if `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails, a part of it may
     /// be done.
     template <class Progress = std::nullptr_t>
     tree_report upload_dir(const std::filesystem::path &local, std::string_view remote,

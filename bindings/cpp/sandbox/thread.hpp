@@ -17,11 +17,13 @@ namespace [[gnu::visibility("default")]] sandbox {
 /// them so, if its handler sets a flag that this looks at.
 ///
 /// It is asked about ten times a second, and in most waits when a signal handler has run. It may make calls itself, of
-/// other objects, which are not asked about. What it throws ends the program. On one thread, there is one at a time.
+/// other objects, which are not asked about. What it throws ends the program. Of several on one thread the last one made
+/// is asked, and once that is gone the one before it, whatever order they end in.
 class on_wait {
 public:
     /// Asks `is_interrupted`.
-    explicit on_wait(std::function<bool()> is_interrupted) : is_interrupted_(std::move(is_interrupted)) {
+    explicit on_wait(std::function<bool()> is_interrupted)
+        : is_interrupted_(std::move(is_interrupted)), before_(std::exchange(last(), this)) {
         sbx_thread_on_wait(ask, this);
     }
 
@@ -30,13 +32,26 @@ public:
     /// The library has its address.
     on_wait &operator=(const on_wait &) = delete;
 
-    /// Asks nobody any more. It must be the same thread.
-    ~on_wait() { sbx_thread_on_wait(nullptr, nullptr); }
+    /// Does not ask this one any more. It must be the same thread.
+    ~on_wait() {
+        on_wait **place = &last();
+        while (*place != this)
+            place = &(*place)->before_;
+        *place = before_;
+        sbx_thread_on_wait(last() ? ask : nullptr, last());
+    }
 
 private:
     static std::int32_t ask(void *self) noexcept { return static_cast<on_wait *>(self)->is_interrupted_() ? 1 : 0; }
 
+    /// That of this thread that is asked.
+    static on_wait *&last() noexcept {
+        static thread_local on_wait *last = nullptr;
+        return last;
+    }
+
     std::function<bool()> is_interrupted_;
+    on_wait *before_;
 };
 
 } // namespace sandbox

@@ -23,7 +23,7 @@ using time_point = std::chrono::time_point<std::chrono::system_clock, std::chron
 
 /// Why something failed. A later version of the library may have more of them.
 enum class error_kind : std::int32_t {
-    /// An argument can't be meant as given. Nothing was tried.
+    /// An argument is invalid. Nothing was tried.
     invalid_argument = SBX_ERR_INVALID_ARGUMENT,
     /// A setting, the kubeconfig or the service account can't be used.
     config = SBX_ERR_CONFIG,
@@ -33,16 +33,35 @@ enum class error_kind : std::int32_t {
     forked = SBX_ERR_FORKED,
     /// The handle was closed or moved from, or its sandbox deleted through it.
     closed = SBX_ERR_CLOSED,
-    /// No such sandbox, or no such file in it.
+    /// No such sandbox: it was never there, or is gone.
     not_found = SBX_ERR_NOT_FOUND,
-    /// A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
+    /// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the
+    /// same object at the same time.
     conflict = SBX_ERR_CONFLICT,
-    /// Kubernetes, or the file system of the sandbox, does not allow it.
+    /// Kubernetes, or a file system, does not allow it.
     permission_denied = SBX_ERR_PERMISSION_DENIED,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     quota = SBX_ERR_QUOTA,
-    /// A disk is full, or its quota used up.
+    /// A disk is full, its quota used up, or the file as large as it may be.
     storage_full = SBX_ERR_STORAGE_FULL,
+    /// No detached command has this key. The sandbox is there.
+    detached_not_found = SBX_ERR_DETACHED_NOT_FOUND,
+    /// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones.
+    file_not_found = SBX_ERR_FILE_NOT_FOUND,
+    /// A file or directory of that name exists already.
+    file_exists = SBX_ERR_FILE_EXISTS,
+    /// It is a directory, and the operation is for files.
+    is_a_directory = SBX_ERR_IS_A_DIRECTORY,
+    /// It is not a directory, or something on the way to it is not.
+    not_a_directory = SBX_ERR_NOT_A_DIRECTORY,
+    /// The directory is not empty.
+    directory_not_empty = SBX_ERR_DIRECTORY_NOT_EMPTY,
+    /// The file system is read-only.
+    read_only = SBX_ERR_READ_ONLY,
+    /// The file is in use: it is executed, a mount point, or being written by another download.
+    busy = SBX_ERR_BUSY,
+    /// A name is longer than its file system allows, or a path longer than 4095 bytes.
+    name_too_long = SBX_ERR_NAME_TOO_LONG,
     /// The API server can't be reached or can't answer now.
     unavailable = SBX_ERR_UNAVAILABLE,
     /// No connection to the sandbox's SSH server could be made.

@@ -22,7 +22,8 @@ from typing import Callable, Optional
 import sandbox
 from sandbox import _abi as abi
 from sandbox import errors
-from sandbox._border import Conversation, Handle, background, interruptible, make
+from sandbox._border import Conversation, Handle, interruptible, make
+from sandbox._threads import Task, start
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -85,7 +86,7 @@ def handles_are_freed_by_their_last_user() -> None:
 
     gc.disable()
     for work in (failing, lambda handle: interruptible(failing, handle), asking):
-        for where in (failed, lambda work: background(lambda: failed(work)).result()):
+        for where in (failed, lambda work: start(Task(lambda: failed(work))).result()):
             freed.clear()
             where(work)
             # The thread that made the call may still be at its last step.

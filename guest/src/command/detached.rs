@@ -11,7 +11,7 @@ use sandbox_protocol::{
 
 use super::Active;
 use super::frames::{Outbox, send_stream};
-use super::run::spec;
+use super::run::{excess, spec};
 use crate::detached::{DEFAULT_OUTPUT_LIMIT, Entry, Order, Phase, Start};
 use crate::process::{Spec, Stdio, Stream};
 use crate::server::channel::{Context, Link};
@@ -95,7 +95,8 @@ impl Upload {
         let new = Order {
             key: order.key,
             digest: digested,
-            argv: cut(&order.run.argv),
+            argv: cut(&spec.argv),
+            excess: excess(&spec),
             client: Arc::clone(&context.client),
             stdout: Store::new(&directories, limit),
             stderr: Store::new(&directories, limit),
@@ -115,12 +116,12 @@ impl Upload {
 }
 
 /// The first arguments.
-fn cut(argv: &[Bytes]) -> Vec<Bytes> {
+fn cut(argv: &[Vec<u8>]) -> Vec<Bytes> {
     let mut left = MOST_ARGUMENTS;
     let mut kept = Vec::new();
     for argument in argv {
-        let length = argument.0.len().min(left);
-        kept.push(Bytes(argument.0[..length].to_vec()));
+        let length = argument.len().min(left);
+        kept.push(Bytes(argument[..length].to_vec()));
         left -= length;
         if left == 0 {
             break;

@@ -1,9 +1,13 @@
 //! A command that runs while its client is there.
 
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::event::PollFlags;
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::io::Errno;
 use sandbox_protocol::{
     Ended, Failure, FailureKind, FrameKind, Input, NeverRan, Output, Response, Run, STDIN_WINDOW, Stage, Started, User,
 };
@@ -15,6 +19,60 @@ use crate::process::{self, Running as Process, SpawnError, Spec, Starting, Stdio
 use crate::server::Shared;
 use crate::server::channel::{Context, Link, Slots};
 use crate::server::pipe::{InputEnd, OutputEnd};
+
+/// The shell of a shell line.
+const SHELL: &[u8] = b"/bin/sh";
+/// Linux executes nothing with a longer argument, the zero byte at its end included.
+const LONGEST_ARGUMENT: usize = 32 * 4096;
+
+/// The arguments of a command, and the file that it gets as its descriptor 3.
+type Arguments = (Vec<Vec<u8>>, Option<OwnedFd>);
+
+fn arguments(run: &Run) -> Result<Arguments, Box<Response>> {
+    let words = run.argv.iter().map(|argument| argument.0.clone());
+    let Some(line) = &run.shell else {
+        let name = run.guest_tool.then(|| b"sandbox-guest".to_vec());
+        return Ok((name.into_iter().chain(words).collect(), None));
+    };
+    let shell = |line: &[u8]| vec![SHELL.to_vec(), b"-c".to_vec(), line.to_vec()];
+    if line.0.len() < LONGEST_ARGUMENT || line.0.contains(&0) {
+        return Ok((shell(&line.0).into_iter().chain(words).collect(), None));
+    }
+    let no_memory = |errno: Errno| {
+        let message = format!("the shell line can't be kept: {errno}");
+        Box::new(Response::Failed(Failure { kind: FailureKind::Other, message, errno: Some(errno.raw_os_error()) }))
+    };
+    let file = memfd_create(c"shell line", MemfdFlags::CLOEXEC).map_err(no_memory)?;
+    let mut file = File::from(file);
+    // The shell reads from a descriptor of its own then. On the line's first line, so that the numbers of lines are right.
+    let written = file.write_all(b"exec 3<&-; ").and_then(|()| file.write_all(&line.0));
+    written.map_err(|e| no_memory(Errno::from_io_error(&e).unwrap_or(Errno::NOMEM)))?;
+    Ok((shell(b". /proc/self/fd/3").into_iter().chain(words).collect(), Some(file.into())))
+}
+
+/// What of a command is too long for Linux, if something may be.
+pub(super) fn excess(spec: &Spec) -> Option<String> {
+    let lengths = |list: &[Vec<u8>]| list.iter().map(Vec::len).sum::<usize>();
+    let argv = lengths(&spec.argv);
+    let env: usize = spec.env.iter().map(|(name, value)| name.len() + value.len() + 1).sum();
+    if argv + env < LONGEST_ARGUMENT / 2 {
+        return None;
+    }
+    let argument = spec.argv.iter().enumerate().find(|(_, argument)| argument.len() >= LONGEST_ARGUMENT);
+    if let Some((number, argument)) = argument {
+        return Some(format!("argument {number} has {} bytes, Linux takes {}", argument.len(), LONGEST_ARGUMENT - 1));
+    }
+    let length = |(name, value): &(Vec<u8>, Vec<u8>)| name.len() + value.len() + 1;
+    if let Some(variable) = spec.env.iter().find(|variable| length(variable) >= LONGEST_ARGUMENT) {
+        let name = String::from_utf8_lossy(&variable.0);
+        return Some(format!(
+            "the variable {name} has {} bytes, Linux takes {}",
+            length(variable),
+            LONGEST_ARGUMENT - 1
+        ));
+    }
+    Some(format!("the arguments have {argv} bytes and the environment {env}, more than Linux takes"))
+}
 
 /// What a request to run leads to.
 pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
@@ -59,15 +117,11 @@ pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
             stderr: stream(run.stderr),
         },
     };
+    let (argv, script) = arguments(run)?;
     Ok(Spec {
         // In the child that executes it, this is the guest's own file, whose path it needs not know.
         program: run.guest_tool.then(|| b"/proc/self/exe".to_vec()),
-        argv: run
-            .guest_tool
-            .then(|| b"sandbox-guest".to_vec())
-            .into_iter()
-            .chain(run.argv.iter().map(|argument| argument.0.clone()))
-            .collect(),
+        argv,
         env,
         directory: Some(environment.resolve(run.cwd.as_ref().map(AsRef::as_ref)).as_os_str().as_bytes().to_vec()),
         user,
@@ -77,6 +131,7 @@ pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
         kill_on_close: run.terminal.is_none(),
         time_limit: run.time_limit_ms.map(std::time::Duration::from_millis),
         stdio,
+        script,
     })
 }
 
@@ -117,7 +172,11 @@ pub(super) struct Command {
     state: State,
     outcome: Outcome,
     has_terminal: bool,
+    /// What of it may be too long for Linux.
+    excess: Option<String>,
     input: InputEnd,
+    /// Whether the input so far ends with a whole line, or there is none.
+    input_ends_line: bool,
     input_ready: bool,
     /// Bytes of input that the client has not been credited yet.
     credit: usize,
@@ -126,7 +185,14 @@ pub(super) struct Command {
     sent: [u64; 2],
     is_cancelled: bool,
     is_draining: bool,
+    /// Its number, once it runs.
+    id: u64,
+    /// Whether the client was told of the end before its output is sent.
+    is_announced: bool,
 }
+
+/// Output from which on a client may have stopped reading before its end.
+const MUCH_OUTPUT: u64 = 256 << 10;
 
 const INPUT: u8 = 0;
 const STDOUT: u8 = 1;
@@ -144,7 +210,9 @@ impl Command {
             state: State::Over,
             outcome: Outcome::new(),
             has_terminal: run.terminal.is_some(),
+            excess: excess(&spec),
             input,
+            input_ends_line: true,
             input_ready: false,
             credit: 0,
             stdout: OutputEnd::default(),
@@ -152,10 +220,14 @@ impl Command {
             sent: [0; 2],
             is_cancelled: false,
             is_draining: false,
+            id: 0,
+            is_announced: false,
         };
         match context.shared.begin(spec) {
             Ok(starting) => command.state = State::Starting(starting),
-            Err(SpawnError::NeverRan(reason)) => return Err(Box::new(Response::NeverRan(never_ran(&reason)))),
+            Err(SpawnError::NeverRan(reason)) => {
+                return Err(Box::new(Response::NeverRan(never_ran(&reason, command.excess.as_deref()))));
+            }
             Err(SpawnError::Lost) => command.outcome = Outcome::lost(),
         }
         Ok(command)
@@ -164,14 +236,21 @@ impl Command {
     /// Input from the client. `false`: it sent more than it may.
     pub(super) fn input(&mut self, bytes: &[u8]) -> bool {
         self.credit += self.input.push(bytes);
+        if let Some(last) = bytes.last() {
+            self.input_ends_line = matches!(last, b'\n' | b'\r');
+        }
         self.input.pending() <= STDIN_WINDOW
     }
 
     pub(super) fn end_input(&mut self) {
-        // A terminal has no end of input beside what its user types.
         if !self.has_terminal {
             self.input.end();
+            return;
         }
+        // A terminal has no end of input beside what its user types: once at the beginning of a line, else twice.
+        let character = self.input.end_of_file_character();
+        let typed = if self.input_ends_line { &[character][..] } else { &[character, character] };
+        self.input.push(typed);
     }
 
     pub(super) fn signal(&self, number: i32) {
@@ -253,8 +332,17 @@ impl Command {
                 }
             }
         }
+        self.announce_end(link);
         let is_over = self.outcome.is_complete() && self.stdout.is_closed() && self.stderr.is_closed();
         is_over.then(|| Response::Ended(self.ended(link.context)))
+    }
+
+    /// Tells a client that may not read any more, since nobody takes the output from it: the result would wait behind that.
+    fn announce_end(&mut self, link: &mut Link<'_>) {
+        if self.is_draining && !self.is_announced && self.sent.iter().any(|sent| *sent > MUCH_OUTPUT) {
+            self.is_announced = true;
+            link.connection.exit_status(link.id, self.id as u32);
+        }
     }
 
     fn ended(&self, context: &Context) -> Ended {
@@ -267,9 +355,12 @@ impl Command {
         match starting.poll()? {
             Ok(mut process) => {
                 link.context.shared.started(&process, link.context);
+                self.id = process.id;
                 outbox.add_json(FrameKind::Started, &Started { id: process.id, pid: process.pid });
                 let input = if self.has_terminal {
                     self.stdout = OutputEnd::terminal(process.terminal.take());
+                    // For its size.
+                    process.terminal = self.stdout.duplicate();
                     InputEnd::other(self.stdout.duplicate())
                 } else {
                     self.stdout = OutputEnd::pipe(process.stdout.take());
@@ -285,7 +376,7 @@ impl Command {
                 self.state = State::Running(process);
                 None
             }
-            Err(SpawnError::NeverRan(reason)) => Some(Response::NeverRan(never_ran(&reason))),
+            Err(SpawnError::NeverRan(reason)) => Some(Response::NeverRan(never_ran(&reason, self.excess.as_deref()))),
             Err(SpawnError::Lost) => {
                 self.outcome = Outcome::lost();
                 self.state = State::Over;

@@ -1,11 +1,19 @@
 //! Finding the descendants of a process.
 //!
-//! Only direct children are ever killed by number: until they are waited for, their numbers can't be taken by another process. Whatever
-//! is further down becomes a direct child when its parent has died, because a keeper is a child subreaper.
+//! The numbers of direct children are safe to kill: until they are waited for, no other process can get them. Whatever is further down
+//! becomes a direct child when its parent has died, because a keeper is a child subreaper. That alone would end every command but one
+//! that starts processes faster than they die level by level; so those further down are killed too, as long as what was read about them
+//! is so new that their numbers can't have been given to others.
 
+use crate::sys;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+/// How old a number may be. For it to be another's, all other numbers must have been used in between, of which there are 32,768 or more.
+const FRESH: Duration = Duration::from_millis(50);
 
 /// The direct children of this process, which has one thread.
 #[derive(Debug)]
@@ -67,17 +75,25 @@ pub(super) fn children_of(pid: i32) -> io::Result<Vec<i32>> {
     Ok(children)
 }
 
-/// All descendants that can be found. The list is a picture of a moment: some may have ended, new ones may be missing.
-pub(super) fn descendants(of: &[i32]) -> Vec<i32> {
-    let mut found = of.to_vec();
-    let mut next = 0;
-    while let Some(pid) = found.get(next) {
-        let children = children_of(*pid).unwrap_or_default();
-        let new: Vec<i32> = children.into_iter().filter(|child| !found.contains(child)).collect();
-        found.extend(new);
-        next += 1;
+/// Sends a signal to these children of this process and to all descendants of theirs that can be found.
+pub(super) fn signal_tree(children: &[i32], signal: i32) {
+    for child in children {
+        let _ = sys::kill(*child, signal);
     }
-    found
+    let mut known: HashSet<i32> = children.iter().copied().collect();
+    let mut parents = children.to_vec();
+    while let Some(parent) = parents.pop() {
+        let read_at = Instant::now();
+        for pid in children_of(parent).unwrap_or_default() {
+            if read_at.elapsed() > FRESH {
+                break;
+            }
+            if known.insert(pid) {
+                let _ = sys::kill(pid, signal);
+                parents.push(pid);
+            }
+        }
+    }
 }
 
 /// All processes with this parent, by looking through all of them.
@@ -128,12 +144,6 @@ mod tests {
         scanned.sort_unstable();
         assert_eq!(children, scanned);
         assert_eq!(state_and_parent(children[0]).unwrap().1, pid);
-        let mut all = descendants(&[pid]);
-        all.sort_unstable();
-        let mut expected = vec![pid];
-        expected.extend(children);
-        expected.sort_unstable();
-        assert_eq!(all, expected);
         drop(shell.stdin.take());
         shell.wait().unwrap();
         assert_eq!(state_and_parent(i32::MAX), None);

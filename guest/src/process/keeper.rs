@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 /// After so long without an end, a kill is answered as not proved. It goes on.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long the pauses of a kill get: what dies wakes the keeper, what is newly orphaned does not.
+/// How long the pauses between the rounds of a kill are.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
 /// The keeper's whole life. `signals` is a descriptor of SIGCHLD.
@@ -147,6 +148,8 @@ struct Killing {
     since: Instant,
     /// How many `Killed` the guest is waiting for.
     answers: u32,
+    /// When the children are killed again, and the pause after that.
+    next: Instant,
     pause: Duration,
 }
 
@@ -170,8 +173,7 @@ impl Command<'_> {
     /// Until nothing is left. False: the guest has gone.
     fn run(&mut self) -> bool {
         loop {
-            let is_gone = self.killing.is_some() && self.kill_once();
-            if is_gone || (self.killing.is_none() && self.reap()) {
+            if self.reap() || (self.kill_if_due() && self.reap()) {
                 self.answer_kill(true, 0);
                 Record::Gone.encode(&mut self.reports);
                 return self.deliver();
@@ -184,12 +186,8 @@ impl Command<'_> {
 
     /// Waits for something to happen and takes the guest's orders.
     fn wait(&mut self) {
-        let pause = match &mut self.killing {
-            Some(killing) => {
-                let pause = killing.pause;
-                killing.pause = (pause * 2).min(LONGEST_PAUSE);
-                Some(timespec(pause))
-            }
+        let pause = match &self.killing {
+            Some(killing) => Some(timespec(killing.next.saturating_duration_since(Instant::now()))),
             None if self.reports.is_empty() => None,
             None => Some(timespec(LONGEST_PAUSE)),
         };
@@ -218,11 +216,10 @@ impl Command<'_> {
         }
         if timer {
             // A main process that ended first was in time, even if nobody has looked since.
-            if self.killing.is_some() || !self.reap() {
-                self.timer = None;
-                if self.main.is_some() {
-                    self.time_out();
-                }
+            self.reap();
+            self.timer = None;
+            if self.main.is_some() {
+                self.time_out();
             }
         }
     }
@@ -256,28 +253,33 @@ impl Command<'_> {
 
     fn begin_to_kill(&mut self, answer: bool) {
         let now = Instant::now();
-        let killing = self.killing.get_or_insert(Killing { since: now, answers: 0, pause: Duration::ZERO });
+        let killing = self.killing.get_or_insert(Killing { since: now, answers: 0, next: now, pause: SHORTEST_PAUSE });
         if answer {
             killing.answers += 1;
         }
         killing.since = now;
-        killing.pause = Duration::from_millis(1);
+        killing.next = now;
+        killing.pause = SHORTEST_PAUSE;
         // What is already under way when the guest is told.
         self.send_reports();
     }
 
-    /// Kills all children and waits for those that have died. True: there is none any more.
-    fn kill_once(&mut self) -> bool {
+    /// Kills all that can be found, if it is time to. What dies wakes the keeper; what was started or orphaned meanwhile does not.
+    fn kill_if_due(&mut self) -> bool {
+        let Some(killing) = self.killing.as_mut().filter(|killing| killing.next <= Instant::now()) else {
+            return false;
+        };
+        let pause = killing.pause;
+        killing.pause = (pause * 2).min(LONGEST_PAUSE);
         match self.keeper.children.list() {
-            Ok(children) => {
-                for child in children {
-                    let _ = sys::kill(child, libc::SIGKILL);
-                }
-            }
+            Ok(children) => descent::signal_tree(&children, libc::SIGKILL),
             // Without /proc, or out of memory: at least the group.
             Err(_) => self.signal(libc::SIGKILL, Whom::Group),
         }
-        self.reap()
+        if let Some(killing) = &mut self.killing {
+            killing.next = Instant::now() + pause;
+        }
+        true
     }
 
     /// Waits for the children that have died. True: there is none any more, neither living nor dead.
@@ -293,7 +295,7 @@ impl Command<'_> {
                         Record::Exited(exit(status.as_raw())).encode(&mut self.reports);
                     }
                     if let Some(killing) = &mut self.killing {
-                        killing.pause = Duration::from_millis(1);
+                        killing.pause = SHORTEST_PAUSE;
                     }
                 }
                 Ok(None) => return false,
@@ -334,9 +336,7 @@ impl Command<'_> {
             }
             (Whom::All, _) => {
                 let children = self.keeper.children.list().unwrap_or_default();
-                for pid in descent::descendants(&children) {
-                    let _ = sys::kill(pid, signal);
-                }
+                descent::signal_tree(&children, signal);
             }
         }
     }

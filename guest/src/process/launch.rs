@@ -28,6 +28,7 @@ struct Plan<'a> {
     umask: Option<Mode>,
     limits: &'a [Limit],
     stdio: [BorrowedFd<'a>; 3],
+    script: Option<BorrowedFd<'a>>,
     terminal: bool,
     keeper: Pid,
     failure: Option<Failure>,
@@ -52,6 +53,10 @@ pub(super) fn launch(request: &Request<'_>, descriptors: &[OwnedFd], stack: &mut
     let [Some(stdin), Some(stdout), Some(stderr)] = request.stdio.map(descriptor) else {
         return Err(fail(Stage::Resources, libc::EMFILE, None));
     };
+    let script = match request.script.map(descriptor) {
+        Some(None) => return Err(fail(Stage::Resources, libc::EMFILE, None)),
+        script => script.flatten(),
+    };
     let candidates = candidates(name, &request.env);
     let user = request.user.as_ref().map(|user| {
         (
@@ -69,6 +74,7 @@ pub(super) fn launch(request: &Request<'_>, descriptors: &[OwnedFd], stack: &mut
         umask: request.umask.map(Mode::from_raw_mode),
         limits: &request.limits,
         stdio: [stdin, stdout, stderr],
+        script,
         terminal: request.terminal,
         keeper: rustix::process::getpid(),
         failure: None,
@@ -159,7 +165,11 @@ fn prepare_session(plan: &Plan<'_>) -> rustix::io::Result<()> {
     rustix::stdio::dup2_stdout(stdout)?;
     rustix::stdio::dup2_stderr(stderr)?;
     // All others are so already; this is for those that nobody has thought of.
-    sys::close_on_exec_from(3).map_err(|_| rustix::io::Errno::MFILE)
+    sys::close_on_exec_from(3).map_err(|_| rustix::io::Errno::MFILE)?;
+    match plan.script {
+        Some(script) => sys::duplicate_to_3(script).map_err(|_| rustix::io::Errno::MFILE),
+        None => Ok(()),
+    }
 }
 
 fn take_user(uid: Uid, gid: Gid, groups: &[Gid]) -> rustix::io::Result<()> {

@@ -25,8 +25,8 @@ pub(super) const LONGEST_REQUEST: usize = 16 * 1024 * 1024;
 /// The longest packet: a request in line and its header.
 pub(super) const LONGEST_PACKET: usize = LONGEST_INLINE + 64;
 
-/// Three standard descriptors and a memory file.
-const MOST_DESCRIPTORS: usize = 4;
+/// Three standard descriptors, a script and a memory file.
+const MOST_DESCRIPTORS: usize = 5;
 
 const START: u32 = 1;
 const START_IN_FILE: u32 = 2;
@@ -99,6 +99,8 @@ pub(super) struct Request<'a> {
     pub(super) time_limit: Option<u64>,
     /// Which of the descriptors that came along are the command's 0, 1 and 2.
     pub(super) stdio: [u8; 3],
+    /// Which of them is its 3, if it has one.
+    pub(super) script: Option<u8>,
 }
 
 /// Writes a request; what it takes apart is read by [`Request::decode`].
@@ -226,6 +228,7 @@ impl<'a> Request<'a> {
             kill_on_close: has(flags::KILL_ON_CLOSE),
             time_limit,
             stdio: [stdio[0], stdio[1], stdio[2]],
+            script: (stdio[3] > 0).then_some(stdio[3]),
         })
     }
 }

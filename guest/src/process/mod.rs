@@ -57,6 +57,8 @@ pub struct Spec {
     pub time_limit: Option<Duration>,
     /// If the guest lets go of the command (drops [`Running`]) while the main process runs, everything of it is killed.
     pub kill_on_close: bool,
+    /// A file that the command gets as its descriptor 3.
+    pub script: Option<OwnedFd>,
 }
 
 /// Who a command runs as.
@@ -164,18 +166,23 @@ impl fmt::Display for NeverRan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.as_deref().map(String::from_utf8_lossy);
         let path = path.as_deref().unwrap_or("?");
-        match self.stage {
-            Stage::Directory => write!(f, "working directory {path}: ")?,
-            Stage::Program => write!(f, "program {path}: ")?,
-            Stage::Interpreter => write!(f, "interpreter {path}: ")?,
-            Stage::Arguments => write!(f, "arguments and environment: ")?,
-            Stage::User => write!(f, "change of user: ")?,
-            Stage::Limits => write!(f, "resource limits: ")?,
-            Stage::Terminal => write!(f, "pseudo-terminal: ")?,
-            Stage::Stdio => write!(f, "/dev/null: ")?,
-            Stage::Resources => write!(f, "new process: ")?,
+        match (self.stage, self.errno) {
+            (Stage::Directory, libc::ENOENT) => write!(f, "there is no directory '{path}'")?,
+            (Stage::Directory, _) => write!(f, "the directory '{path}' can't be entered")?,
+            (Stage::Program, libc::ENOENT) => write!(f, "there is no program '{path}'")?,
+            (Stage::Program, _) => write!(f, "the program '{path}' can't be executed")?,
+            (Stage::Interpreter, _) => write!(f, "there is no '{path}', which the program needs to run")?,
+            (Stage::Arguments, libc::E2BIG) => write!(f, "the arguments and the environment are too long")?,
+            (Stage::Arguments, _) => write!(f, "the arguments or the environment can't be handed to a program")?,
+            (Stage::User, _) => write!(f, "the user can't be changed")?,
+            (Stage::Limits, _) => write!(f, "the resource limits can't be set")?,
+            (Stage::Terminal, _) => write!(f, "there is no terminal to be had")?,
+            (Stage::Stdio, _) => write!(f, "'{path}' can't be opened")?,
+            (Stage::Resources, _) => write!(f, "no process can be started")?,
         }
-        rustix::io::Errno::from_raw_os_error(self.errno).fmt(f)
+        // As C programs say it, without the number.
+        let text = rustix::io::Errno::from_raw_os_error(self.errno).to_string();
+        write!(f, ": {}", text.split(" (os error").next().unwrap_or_default())
     }
 }
 

@@ -1,6 +1,7 @@
 //! Pseudo-terminals.
 
 use super::User;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
 use rustix::termios::{
@@ -25,12 +26,16 @@ pub struct Terminal {
     pub modes: Vec<u8>,
 }
 
-/// Opens a pseudo-terminal: the master, not blocking, and the slave. It needs no names below /dev/pts.
+/// Opens a pseudo-terminal: the master, not blocking, and the slave. On Linux it needs no names below /dev/pts.
 pub(super) fn open(terminal: &Terminal, user: Option<&User>) -> Result<(OwnedFd, OwnedFd), Errno> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = rustix::pty::openpt(flags)?;
     rustix::pty::unlockpt(&master)?;
-    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags)?;
+    // gVisor has no such call; there, by its name.
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).or_else(|_| {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::open(rustix::pty::ptsname(&master, Vec::new())?, flags, Mode::empty())
+    })?;
     if let Some(user) = user {
         // So that the command can open /dev/tty and its terminal by name. Its group stays that of all terminals.
         rustix::fs::fchown(&slave, Some(rustix::process::Uid::from_raw(user.uid)), None)?;

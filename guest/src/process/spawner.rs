@@ -145,7 +145,8 @@ impl Spawner {
     /// Starts a command without waiting: a program on a file system that hangs, or a keeper that was stopped, holds nobody up.
     pub fn begin(self: &Arc<Self>, spec: Spec) -> Result<Starting, SpawnError> {
         let request = encode(&spec)?;
-        let (ours, theirs) = open_stdio(spec.stdio, spec.user.as_ref())?;
+        let (ours, mut theirs) = open_stdio(spec.stdio, spec.user.as_ref())?;
+        theirs.extend(spec.script);
         let dispatched = self.dispatch(&request, &theirs)?;
         let now = Instant::now();
         Ok(Starting {
@@ -325,6 +326,10 @@ impl Spawner {
         if let Some(id) = id {
             self.family().commands.remove(&id);
         }
+        if keeper.is_none() {
+            // Its number is not known. It takes a moment to die; later, `tend` finds what it leaves.
+            std::thread::sleep(Duration::from_millis(5));
+        }
         self.sweep(SWEEP);
     }
 
@@ -340,7 +345,7 @@ impl Spawner {
                 let strangers = children_of_guest().into_iter().filter(|pid| !family.is_ours(*pid));
                 let mut strangers: Vec<i32> = strangers.collect();
                 // They can't be waited for by anybody else meanwhile, so their numbers stay theirs.
-                strangers.iter().for_each(|pid| drop(sys::kill(*pid, libc::SIGKILL)));
+                descent::signal_tree(&strangers, libc::SIGKILL);
                 strangers.retain(|pid| !has_ended(*pid));
                 family.zygote.take_if(|zygote| has_ended(zygote.pid));
                 strangers.is_empty()
@@ -540,7 +545,9 @@ fn encode(spec: &Spec) -> Result<Encoded, NeverRan> {
     set(flags::TIME_LIMIT, spec.time_limit.is_some());
     let mut writer = Writer::new();
     writer.number(bits);
-    writer.number(u32::from_le_bytes([stdio[0], stdio[1], stdio[2], 0]));
+    // The script comes after the last of them; the standard input is always the first.
+    let script = if spec.script.is_some() { stdio[2] + 1 } else { 0 };
+    writer.number(u32::from_le_bytes([stdio[0], stdio[1], stdio[2], script]));
     if let Some(limit) = spec.time_limit {
         writer.long(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
     }

@@ -100,6 +100,12 @@ pub(crate) trait Channel: std::fmt::Debug {
         let _ = digests;
     }
 
+    /// The channel is closed. Whether it has something to write nevertheless: then it is kept a while, and this is called until it has
+    /// not.
+    fn linger(&mut self) -> bool {
+        false
+    }
+
     /// Gives back memory that is not needed while nothing happens.
     fn release_memory(&mut self) {}
 }

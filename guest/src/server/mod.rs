@@ -1,6 +1,7 @@
 //! The server: its main thread, and what all connections share.
 
 pub(crate) mod channel;
+mod connected;
 mod forward;
 mod login;
 mod owners;
@@ -18,7 +19,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,7 @@ use crate::process::{Notice, Options as SpawnerOptions, Reaper, Running, SpawnEr
 use crate::ssh::{HostKey, PublicKey, PublicKeyRef, ServerConfig};
 use crate::sys;
 use channel::Context;
+use connected::Connections;
 use login::Logins;
 pub(crate) use owners::Owners;
 use poll::Polls;
@@ -92,7 +93,7 @@ pub(crate) struct Shared {
     pub(crate) limits: ResourceLimits,
     pub(crate) instance: String,
     pub(crate) began: Duration,
-    connections: AtomicUsize,
+    pub(crate) connected: Arc<Connections>,
 }
 
 /// Keys that may log in. More come from a mistake.
@@ -140,12 +141,12 @@ impl Shared {
     }
 
     pub(crate) fn connections(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.connected.count()
     }
 
     /// Whether something in the sandbox attacked the guest or its keepers.
     pub(crate) fn is_tampered_with(&self) -> bool {
-        self.spawner.was_tampered_with() || !self.limits.changed().is_empty()
+        self.spawner.was_tampered_with() || !self.limits.changed().is_empty() || self.limits.restore_processors()
     }
 
     pub(crate) fn promises(&self) -> Promises {
@@ -224,6 +225,7 @@ impl Server {
     fn start(config: &Config) -> Result<Self, String> {
         // Before there is a thread and before anything else can run.
         sys::protect().map_err(|e| format!("the guest can't be protected: {e}"))?;
+        sys::drop_fault_handlers().map_err(|e| format!("signals: {e}"))?;
         sys::tune_allocator();
         let limits = ResourceLimits::take();
         let reaper = Reaper::new().map_err(|e| format!("signals can't be received: {e}"))?;
@@ -252,7 +254,7 @@ impl Server {
             limits,
             instance: instance().map_err(|e| format!("random numbers: {e}"))?,
             began: now(),
-            connections: AtomicUsize::new(0),
+            connected: Arc::default(),
         });
         let port = listener.local_addr().map_err(|e| format!("the port: {e}"))?.port();
         control::start(&shared, port)?;
@@ -316,10 +318,10 @@ impl Server {
         }
         let (shared, socket) = (Arc::clone(&self.shared), Arc::new(socket));
         let login = self.logins.begin(&socket);
-        let connected = Connected::new(shared);
+        let connected = shared.connected.add(&socket);
         let thread = std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK);
         let serve = move || {
-            session::serve(&connected.0, &socket, login);
+            session::serve(&shared, &socket, login, &connected);
             // The logins may still have the socket for a moment.
             let _ = socket.shutdown(std::net::Shutdown::Both);
         };
@@ -340,22 +342,6 @@ enum Part {
     Expiry,
     Spawner,
     Listener,
-}
-
-/// Counts a connection, however it ends.
-struct Connected(Arc<Shared>);
-
-impl Connected {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.connections.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A client that vanished is noticed after some two minutes, so that its commands end.

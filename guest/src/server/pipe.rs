@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{self, Errno};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
+use rustix::termios::{SpecialCodeIndex, tcgetattr};
 
 /// What a pipe is enlarged to once a command has filled it: more bytes a system call. Not before, since most commands write little.
 const LARGE_PIPE: usize = 1 << 20;
@@ -55,6 +56,11 @@ impl InputEnd {
             return bytes.len();
         }
         let written = if self.pending.is_empty() { self.write(bytes) } else { 0 };
+        // What has been written does not stay in memory if more comes all the time.
+        if self.written > self.pending.len() / 2 {
+            self.pending.drain(..self.written);
+            self.written = 0;
+        }
         self.pending.extend_from_slice(&bytes[written..]);
         written
     }
@@ -79,6 +85,13 @@ impl InputEnd {
     pub(crate) fn end(&mut self) {
         self.ends = true;
         self.close_if_done();
+    }
+
+    /// What a terminal's user types at the end of the input.
+    pub(crate) fn end_of_file_character(&self) -> u8 {
+        const CONTROL_D: u8 = 4;
+        let settings = self.descriptor.as_ref().and_then(|terminal| tcgetattr(terminal).ok());
+        settings.map_or(CONTROL_D, |settings| settings.special_codes[SpecialCodeIndex::VEOF])
     }
 
     /// Whether the input has ended and has been written, or nobody reads it any more.

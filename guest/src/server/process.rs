@@ -133,8 +133,9 @@ impl Process {
                 link.context.shared.started(&running, link.context);
                 let input = if self.has_terminal {
                     self.stdout = OutputEnd::terminal(running.terminal.take());
-                    let master = self.stdout.duplicate();
-                    InputEnd::other(master)
+                    // For its size.
+                    running.terminal = self.stdout.duplicate();
+                    InputEnd::other(self.stdout.duplicate())
                 } else {
                     self.stdout = OutputEnd::pipe(running.stdout.take());
                     self.stderr = OutputEnd::pipe(running.stderr.take());

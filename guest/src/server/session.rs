@@ -12,6 +12,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::Shared;
 use super::channel::{Channel, Context, Link, Slots};
+use super::connected::Connected;
 use super::forward::Forwards;
 use super::login::Login;
 use super::poll::{Polls, Waker};
@@ -54,9 +55,12 @@ enum Slot {
 #[derive(Debug)]
 struct Session<'a> {
     socket: &'a TcpStream,
+    connected: &'a Connected,
     connection: Connection,
     context: Context,
     channels: HashMap<ChannelId, Slot>,
+    /// Closed channels that have something to write yet, and until when.
+    lingering: Vec<(Box<dyn Channel>, Instant)>,
     forwards: Forwards,
     digests: Vec<Digest>,
     /// Until the client has logged in.
@@ -66,9 +70,14 @@ struct Session<'a> {
 const SOCKET: ChannelId = ChannelId::MAX;
 const WAKER: ChannelId = ChannelId::MAX - 1;
 const FORWARDS: ChannelId = ChannelId::MAX - 2;
+/// The first of those that linger.
+const LINGERING: ChannelId = 1 << 31;
+/// How many may linger, and how long.
+const MOST_LINGERING: usize = 64;
+const LINGER: Duration = Duration::from_secs(60);
 
 /// Serves a client until the connection ends.
-pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login) {
+pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login, connected: &Connected) {
     let Ok(waker) = Waker::new() else { return };
     let context = Context {
         shared: Arc::clone(shared),
@@ -79,9 +88,11 @@ pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login) {
     };
     let mut session = Session {
         socket,
+        connected,
         connection: Connection::new(Arc::clone(&shared.ssh)),
         context,
         channels: HashMap::new(),
+        lingering: Vec::new(),
         forwards: Forwards::default(),
         digests: Vec::new(),
         login: Some(login),
@@ -155,6 +166,11 @@ impl Session<'_> {
                     SOCKET => {}
                     WAKER => self.context.waker.clear(),
                     FORWARDS => self.accept(slot),
+                    id if id >= LINGERING => {
+                        if let Some((channel, _)) = self.lingering.get_mut((id - LINGERING) as usize) {
+                            channel.ready(slot, events);
+                        }
+                    }
                     _ => {
                         if let Some(Slot::Used(channel)) = self.channels.get_mut(&id) {
                             channel.ready(slot, events);
@@ -174,6 +190,10 @@ impl Session<'_> {
         polls.add((WAKER, 0), self.context.waker.as_fd(), PollFlags::IN);
         for (slot, listener) in self.forwards.listeners() {
             polls.add((FORWARDS, slot), listener, PollFlags::IN);
+        }
+        for (id, (channel, until)) in (LINGERING..).zip(&self.lingering) {
+            channel.register(0, &mut Slots { polls: &mut polls, id });
+            polls.until(*until);
         }
         for (id, slot) in &self.channels {
             if let Slot::Used(channel) = slot {
@@ -226,6 +246,7 @@ impl Session<'_> {
     }
 
     fn progress(&mut self) {
+        self.lingering.retain_mut(|(channel, until)| channel.linger() && *until > Instant::now());
         let (connection, context) = (&mut self.connection, &self.context);
         self.channels.retain(|id, slot| {
             let Slot::Used(channel) = slot else { return true };
@@ -266,9 +287,13 @@ impl Session<'_> {
         let Some(event) = event else { return Ok(false) };
         match event {
             Event::Auth { user, key, proved } => {
+                let fingerprint: Arc<str> = Arc::from(key.fingerprint());
+                if proved {
+                    self.connected.set_client(&fingerprint);
+                }
                 let accepted = self.context.shared.accepts(user, key);
                 if accepted && proved {
-                    self.context.client = Arc::from(key.fingerprint());
+                    self.context.client = fingerprint;
                     let key = describe(key);
                     self.connection.accept_auth();
                     self.login = None;
@@ -311,6 +336,9 @@ impl Session<'_> {
             Event::Closed { id } | Event::OpenFailed { id, .. } => {
                 if let Some(Slot::Used(mut channel)) = self.channels.remove(&id) {
                     keep_digests(&mut self.digests, channel.take_digests());
+                    if self.lingering.len() < MOST_LINGERING && channel.linger() {
+                        self.lingering.push((channel, Instant::now() + LINGER));
+                    }
                 }
             }
             Event::Request { id, request, .. } => {

@@ -134,6 +134,15 @@ impl SocketChannel {
         }
     }
 
+    fn end_output(&mut self) {
+        if self.output.is_done() && !self.output_ended {
+            self.output_ended = true;
+            if let Some(socket) = &self.socket {
+                let _ = shutdown(socket, Shutdown::Write);
+            }
+        }
+    }
+
     fn send(&mut self, link: &mut Link<'_>) {
         let Some(socket) = &self.socket else { return };
         if !self.input_ready || self.input_ended {
@@ -227,6 +236,18 @@ impl Channel for SocketChannel {
         }
     }
 
+    fn linger(&mut self) -> bool {
+        if !matches!(self.state, State::Open) {
+            return false;
+        }
+        self.output.end();
+        if std::mem::take(&mut self.output_ready) {
+            self.output.flush();
+        }
+        self.end_output();
+        !self.output_ended
+    }
+
     fn progress(&mut self, link: &mut Link<'_>) {
         self.connect(link);
         if !matches!(self.state, State::Open) {
@@ -235,12 +256,7 @@ impl Channel for SocketChannel {
         if std::mem::take(&mut self.output_ready) {
             link.connection.consumed(link.id, self.output.flush());
         }
-        if self.output.is_done() && !self.output_ended {
-            self.output_ended = true;
-            if let Some(socket) = &self.socket {
-                let _ = shutdown(socket, Shutdown::Write);
-            }
-        }
+        self.end_output();
         self.send(link);
         if self.input_ended && self.output_ended {
             link.connection.close(link.id);

@@ -30,9 +30,15 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) const END_OF_FILE: Self = Self::Status(status::END_OF_FILE, "End of file");
     pub(super) const UNSUPPORTED: Self = Self::Status(status::UNSUPPORTED, "This server does not know the request");
-    /// OpenSSH's server has FAILURE for this and not what EBADF stands for elsewhere.
+    /// OpenSSH's server has FAILURE for this in most requests, and not what EBADF stands for elsewhere; see
+    /// [`or_bad`](Self::or_bad).
     pub(super) const NO_HANDLE: Self = Self::Explained(Errno::BADF, "There is no such handle");
     pub(super) const TOO_MANY: Self = Self::Explained(Errno::MFILE, "Too many open files");
+
+    /// For the other requests.
+    pub(super) fn or_bad(self) -> Self {
+        if self == Self::NO_HANDLE { Self::Errno(Errno::BADF) } else { self }
+    }
 
     /// The status and its text, for a client that understands our error numbers or one that does not.
     pub(super) fn told(self, in_detail: bool) -> (u32, String) {

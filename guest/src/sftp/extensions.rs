@@ -57,7 +57,8 @@ impl Sftp {
             }
             b"fstatvfs@openssh.com" => file_system(self.handles.get(request.string()?)?.descriptor()?),
             b"fsync@openssh.com" => {
-                let job = Job::sync(self.handles.get(request.string()?)?.descriptor()?)?;
+                let open = self.handles.get(request.string()?).map_err(Failure::or_bad)?;
+                let job = Job::sync(open.descriptor()?)?;
                 Ok(Answer::Later(Pending::Sync { id, job }))
             }
             b"lsetstat@openssh.com" => {
@@ -119,8 +120,9 @@ impl Sftp {
         let (source, from, length) = (request.string()?, request.u64()?, request.u64()?);
         let (target, to) = (request.string()?, request.u64()?);
         let (from, to) = (checked_offset(from)?, checked_offset(to)?);
-        let source = rustix::io::fcntl_dupfd_cloexec(&self.handles.file(source)?.descriptor, 0)?;
-        let target = self.handles.file(target)?;
+        let source =
+            rustix::io::fcntl_dupfd_cloexec(&self.handles.file(source).map_err(Failure::or_bad)?.descriptor, 0)?;
+        let target = self.handles.file(target).map_err(Failure::or_bad)?;
         // What is copied does not pass through here.
         target.spoil_hash();
         let (there, appends) = (std::os::fd::AsFd::as_fd(&target.descriptor), target.appends);

@@ -110,7 +110,7 @@ pub enum Wait<'a> {
 }
 
 impl Default for Options {
-    /// The root as directory and home of nobody, up to 4096 handles, 512 KiB of answers, and ten seconds of patience.
+    /// The root as directory and home of nobody, up to 4096 handles, 128 KiB of answers, and ten seconds of patience.
     fn default() -> Self {
         // Other connections need descriptors too.
         let allowed =
@@ -121,7 +121,7 @@ impl Default for Options {
             user: Vec::new(),
             detailed_status: false,
             max_handles: (allowed / 4).clamp(16, 4096),
-            output_limit: 512 << 10,
+            output_limit: 128 << 10,
             patience: Duration::from_secs(10),
         }
     }
@@ -468,7 +468,7 @@ impl Sftp {
     }
 
     fn close(&mut self, handle: &[u8]) -> Result<Answer, Failure> {
-        match self.handles.remove(handle)? {
+        match self.handles.remove(handle).map_err(Failure::or_bad)? {
             Open::Directory(_) => {}
             Open::File(file) => {
                 let closed = sys::close(file.descriptor);
@@ -555,7 +555,8 @@ impl Sftp {
         let file = self.handles.file(handle)?;
         let mut written = 0;
         if !file.is_stream {
-            let offset = checked_offset(offset)?;
+            // What is appended has no offset.
+            let offset = checked_offset(if file.appends { 0 } else { offset })?;
             match write_all(file.descriptor.as_fd(), bytes, offset) {
                 Ok(()) => {
                     file.hash(offset, bytes);

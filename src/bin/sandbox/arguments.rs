@@ -231,6 +231,10 @@ pub(crate) struct Run {
     #[arg(short, long)]
     pub(crate) tty: bool,
 
+    /// Read no input, as ssh -n does: for loops that read their own
+    #[arg(long, conflicts_with = "tty")]
+    pub(crate) no_stdin: bool,
+
     /// Environment variable for the command; NAME alone takes its value from here
     #[arg(short, long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(variable))]
     pub(crate) env: Vec<(OsString, OsString)>,

@@ -35,7 +35,7 @@ pub(crate) fn copy(client: &Client, copy: &Copy, is_json: bool) -> std::result::
     let files = sandbox.files();
     let is_directory_there = |path: &Path| match files.metadata(path) {
         Ok(found) => Ok(found.is_dir()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
+        Err(e) if e.kind() == ErrorKind::FileNotFound => Ok(false),
         Err(e) => Err(e),
     };
     let (is_tree, target) = match is_upload {

@@ -5,6 +5,7 @@ mod copy;
 mod output;
 mod run;
 mod signals;
+mod stream;
 mod terminal;
 mod verbs;
 

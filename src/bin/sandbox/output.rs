@@ -1,7 +1,8 @@
 //! What is printed: results on standard output, failures on standard error.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -9,6 +10,8 @@ use sandbox::Error;
 use serde_json::{Value, json};
 use signal_hook::consts::SIGPIPE;
 use signal_hook::low_level::emulate_default_handler;
+
+use crate::stream::write_all;
 
 /// Why this program ends without having done what it was told.
 pub(crate) struct Failure {
@@ -36,7 +39,7 @@ impl Failure {
     /// Says it in one line, and gives the exit code.
     pub(crate) fn tell(self, is_json: bool) -> ExitCode {
         let (kind, message, verdict) = match &self.cause {
-            Cause::Library(e) => (Some(format!("{:?}", e.kind())), e.to_string(), e.verdict()),
+            Cause::Library(e) => (Some(e.kind().as_str()), e.to_string(), e.verdict()),
             Cause::Here(message) => (None, message.clone(), None),
             Cause::Unread => {
                 // As every program ends that writes to a pipe without a reader.
@@ -76,13 +79,12 @@ pub(crate) fn line(text: impl Display) -> Result<(), Failure> {
 }
 
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(Failure::from)
+    write_all(io::stdout().lock().as_fd(), bytes).map_err(Failure::from)
 }
 
 /// A line on standard error; there is nobody to tell if that can't be written.
 pub(crate) fn complain(text: impl Display) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = write_all(io::stderr().lock().as_fd(), format!("{text}\n").as_bytes());
 }
 
 /// Text that does nothing to a terminal: names and messages may come from a sandbox.
@@ -116,7 +118,7 @@ pub(crate) fn time(time: SystemTime) -> String {
 }
 
 pub(crate) fn verdict_as_json(verdict: &sandbox::Verdict) -> Value {
-    json!({ "cause": format!("{:?}", verdict.cause), "reason": verdict.reason, "message": verdict.message })
+    json!({ "cause": verdict.cause.as_str(), "reason": verdict.reason, "message": verdict.message })
 }
 
 #[cfg(test)]

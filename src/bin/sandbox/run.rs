@@ -1,8 +1,7 @@
 //! `sandbox run`: a command with this program's streams, signals and exit code.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -16,6 +15,7 @@ use signal_hook::iterator::Signals;
 
 use crate::arguments::Run;
 use crate::output::Failure;
+use crate::stream::write_all;
 use crate::{signals, terminal};
 
 const TIMED_OUT: u8 = 124;
@@ -59,7 +59,7 @@ fn start(client: &Client, run: &Run) -> Result<Child, Failure> {
     let limit = run.timeout.and_then(|limit| limit.0);
     let mut command = sandbox.command(&run.command[0]).args(&run.command[1..]).timeout(limit);
     // nohup leaves an input that can't be read.
-    if fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY) {
+    if !run.no_stdin && fcntl_getfl(io::stdin()).is_ok_and(|flags| flags & OFlags::ACCMODE != OFlags::WRONLY) {
         command = command.stdin(io::stdin().as_fd().try_clone_to_owned().map_err(here)?);
     }
     for (name, value) in &run.env {
@@ -93,8 +93,8 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
     child.stdin = None;
     let (sender, events) = channel();
     if let (Some(stdout), Some(stderr)) = (child.stdout.take(), child.stderr.take()) {
-        pass_on(stdout, io::stdout().as_fd().try_clone_to_owned().map_err(here)?.into(), sender.clone());
-        pass_on(stderr, io::stderr().as_fd().try_clone_to_owned().map_err(here)?.into(), sender.clone());
+        pass_on(stdout, io::stdout().as_fd().try_clone_to_owned().map_err(here)?, sender.clone());
+        pass_on(stderr, io::stderr().as_fd().try_clone_to_owned().map_err(here)?, sender.clone());
     }
     let child = Arc::new(child);
     let (awaited, ended) = (Arc::clone(&child), sender.clone());
@@ -162,14 +162,14 @@ fn finish(result: sandbox::Result<ExitStatus>, unwritten: Option<io::Error>) -> 
 }
 
 /// Copies an output stream on a thread of its own.
-fn pass_on(mut from: impl Read + Send + 'static, mut to: File, events: Sender<Event>) {
+fn pass_on(mut from: impl Read + Send + 'static, to: OwnedFd, events: Sender<Event>) {
     let mut copy = move || {
         let mut buffer = vec![0; BUFFER];
         loop {
             match from.read(&mut buffer) {
                 // A lost connection ends the stream too; the command's end tells why.
                 Ok(0) => return Ok(()),
-                Ok(length) => to.write_all(&buffer[..length])?,
+                Ok(length) => write_all(to.as_fd(), &buffer[..length])?,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Ok(()),
             }

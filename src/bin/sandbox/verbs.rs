@@ -80,7 +80,7 @@ pub(crate) fn list(client: &Client, owner: Option<&str>, is_quiet: bool, is_json
             Some(Err(_)) => "expired".into(),
             Some(Ok(left)) => short(left),
         };
-        let phase = format!("{:?}", info.phase);
+        let phase = info.phase.to_string();
         [plain(&info.name), phase, age, expires, plain(&info.owner), plain(&info.image)]
     });
     let rows: Vec<_> = [head].into_iter().chain(rows).collect();
@@ -98,8 +98,8 @@ pub(crate) fn info(client: &Client, name: &str, is_json: bool) -> Result<(), Fai
         ("Name:", info.name),
         ("Namespace:", info.namespace),
         ("UID:", info.uid),
-        ("Phase:", format!("{:?}", info.phase)),
-        ("Verdict:", or_dash(info.verdict.map(|verdict| format!("{:?} ({verdict})", verdict.cause)))),
+        ("Phase:", info.phase.to_string()),
+        ("Verdict:", or_dash(info.verdict.map(|verdict| format!("{} ({verdict})", verdict.cause)))),
         ("Owner:", info.owner),
         ("Image:", info.image),
         ("Node:", or_dash(info.node)),
@@ -159,7 +159,7 @@ fn as_json(info: &SandboxInfo) -> Value {
         "name": info.name,
         "namespace": info.namespace,
         "uid": info.uid,
-        "phase": format!("{:?}", info.phase),
+        "phase": info.phase.as_str(),
         "verdict": info.verdict.as_ref().map(output::verdict_as_json),
         "owner": info.owner,
         "image": info.image,

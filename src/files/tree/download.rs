@@ -23,11 +23,11 @@ impl Transfer<'_> {
         self.check_options()?;
         let (files, deadline, source) = (self.files, self.files.deadline(), bytes_of(remote)?);
         if !files.ask(source, deadline, |client| client.stat(source))?.is(DIRECTORY) {
-            return Err(Error::new(ErrorKind::Transfer, format!("{} is not a directory", Quoted(source))));
+            return Err(Error::new(ErrorKind::NotADirectory, format!("{} is not a directory", Quoted(source))));
         }
         let is_merged = match fs::metadata(local) {
             Ok(found) if found.is_dir() => true,
-            Ok(_) => return Err(at_local(local, "written", io::ErrorKind::AlreadyExists.into())),
+            Ok(_) => return Err(at_local(local, "written", io::Error::from_raw_os_error(libc::ENOTDIR))),
             Err(e) if e.kind() == io::ErrorKind::NotFound => false,
             Err(e) => return Err(at_local(local, "read", e)),
         };

@@ -22,6 +22,7 @@ const BUFFER: usize = 256 << 10;
 
 /// What the transfer of a directory did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct TreeReport {
     /// Regular files, those with several names counted once for each.
@@ -40,12 +41,20 @@ pub struct TreeReport {
 
 /// Something about an entry of a tree; see [`TreeReport::notes`].
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Note {
     /// The entry, below the root of the tree.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "as_text"))]
     pub path: PathBuf,
     /// What there is to say, such as `a socket`.
     pub text: String,
+}
+
+/// Names are bytes, and serialized forms text.
+#[cfg(feature = "serde")]
+fn as_text<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
 }
 
 impl TreeReport {
@@ -117,7 +126,7 @@ impl Transfer<'_> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if something else than a directory is in the
+    /// See [`Files`]; [`ErrorKind::NotADirectory`](crate::ErrorKind::NotADirectory) if something else than a directory is in the
     /// way, [`ErrorKind::Transfer`](crate::ErrorKind::Transfer) if a local
     /// file shrinks while it is read, [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is to be
     /// resumed, which directories can't be. If the

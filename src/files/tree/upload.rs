@@ -13,7 +13,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::confined::Root;
 use crate::files::local::{PERMISSIONS, at_local, cut_short};
-use crate::files::path::{bytes_of, invalid, temp_path_beside};
+use crate::files::path::{bytes_of, temp_path_beside};
 use crate::files::request::{CLEANUP_TIMEOUT, cleanup_deadline};
 use crate::files::tar::{Entry, Kind, Writer};
 use crate::files::{Files, Transfer};
@@ -29,10 +29,10 @@ impl Transfer<'_> {
         let (files, deadline, target) = (self.files, self.files.deadline(), bytes_of(remote)?);
         let root = fs::metadata(local).map_err(|e| at_local(local, "read", e))?;
         if !root.is_dir() {
-            return Err(invalid(format!("'{}' on this machine is not a directory", local.display())));
+            return Err(at_local(local, "uploaded as a directory", io::Error::from_raw_os_error(libc::ENOTDIR)));
         }
         let found = files.ask(target, deadline, |client| match client.stat(target) {
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() == ErrorKind::FileNotFound => Ok(None),
             found => found.map(Some),
         })?;
         let to = not_an_option(target);
@@ -41,7 +41,7 @@ impl Transfer<'_> {
             Some(found) if found.is(DIRECTORY) => temp_path_beside(&to.join("x")),
             Some(_) => {
                 let message = format!("{} is there, and not a directory", Quoted(target));
-                return Err(Error::new(ErrorKind::Conflict, message));
+                return Err(Error::new(ErrorKind::NotADirectory, message));
             }
             None => temp_path_beside(&to),
         };

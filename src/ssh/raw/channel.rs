@@ -57,6 +57,18 @@ impl Channel {
         })
     }
 
+    /// Takes in what has arrived, as long as it is there, and leaves the channel's data where it is; fails with "again".
+    pub(in crate::ssh) fn take_in(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_wait_eof(channel)) })
+    }
+
+    /// The last exit status that came; 0 before.
+    pub(in crate::ssh) fn exit_status(&self) -> u32 {
+        // SAFETY: see `with`.
+        self.with(|_, channel| unsafe { sys::libssh2_channel_get_exit_status(channel) }).cast_unsigned()
+    }
+
     pub(in crate::ssh) fn write(&self, bytes: &[u8]) -> Answer<usize> {
         // SAFETY: see `with`; the bytes are ours and as many as said.
         self.with(|session, channel| unsafe {

@@ -382,7 +382,7 @@ static void find_it_from_elsewhere(void) {
     CHECK(some.errors_len + rest_of_it.errors_len == 4 && errors_out == 4);
     sbx_ending_free(ending);
     OK(sbx_detached_remove(found, &err));
-    FAILS(SBX_ERR_NOT_FOUND, "job", sbx_detached_kill(found, &err));
+    FAILS(SBX_ERR_DETACHED_NOT_FOUND, "job", sbx_detached_kill(found, &err));
     sbx_detached_free(found);
 }
 
@@ -420,7 +420,7 @@ void detached(void) {
     CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
     sbx_ending_free(ending);
     OK(sbx_detached_remove(endless, &err));
-    FAILS(SBX_ERR_NOT_FOUND, "signalled", sbx_detached_wait(endless, 0.1, NULL, &err));
+    FAILS(SBX_ERR_DETACHED_NOT_FOUND, "signalled", sbx_detached_wait(endless, 0.1, NULL, &err));
     sbx_detached_free(endless);
     sbx_command_free(command);
 }

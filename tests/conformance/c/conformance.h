@@ -26,7 +26,7 @@ extern sbx_error *err;
 void life(void), by_name(void), errors(void), use_after_close(void), fleet(void), settings(void), end(void);
 void run(void), streams(void), exit_status(void), timeout(void), cancel(void), terminal(void), detached(void);
 void bytes(void), large(void), threads(void), forks(void), callback(void);
-void files(void), transfers(void), trees(void);
+void files(void), file_errors(void), transfers(void), trees(void);
 
 /* Ends the scenario, and does not return. On the main thread only, and in no callback: C code must not jump out of one. */
 void fail(const char *file, int line, const char *what);

@@ -2,6 +2,7 @@
 
 #include "conformance.h"
 
+#include <errno.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,9 +55,9 @@ static void open_files(void) {
     sbx_metadata_free(found);
     OK(sbx_file_close(file, &err));
     sbx_file_free(file);
-    FAILS(SBX_ERR_CONFLICT, "opened", sbx_sandbox_open_file(sandbox, "opened", flags, 0600, &file, &err));
+    FAILS(SBX_ERR_FILE_EXISTS, "opened", sbx_sandbox_open_file(sandbox, "opened", flags, 0600, &file, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "64 are no flags", sbx_sandbox_open_file(sandbox, "opened", 64, 0600, &file, &err));
-    FAILS(SBX_ERR_NOT_FOUND, "none", sbx_sandbox_open_file(sandbox, "none", SBX_OPEN_READ, 0, &file, &err));
+    FAILS(SBX_ERR_FILE_NOT_FOUND, "none", sbx_sandbox_open_file(sandbox, "none", SBX_OPEN_READ, 0, &file, &err));
     /* One that is never closed is closed when it is freed. */
     OK(sbx_sandbox_open_file(sandbox, "opened", SBX_OPEN_APPEND, 0, &file, &err));
     sbx_file_free(file);
@@ -140,9 +141,9 @@ static void names(void) {
     OK(sbx_sandbox_rename_file(sandbox, "dir/odd \xff", "dir/plain", &err));
     PRINTS("onetwo", execute("cat dir/plain"));
     OK(sbx_sandbox_remove_file(sandbox, "dir/link", &err));
-    FAILS(SBX_ERR_NOT_FOUND, "dir/link", sbx_sandbox_remove_file(sandbox, "dir/link", &err));
+    FAILS(SBX_ERR_FILE_NOT_FOUND, "dir/link", sbx_sandbox_remove_file(sandbox, "dir/link", &err));
     OK(sbx_sandbox_remove_dir(sandbox, "dir/a/b", &err));
-    FAILS(SBX_ERR_TRANSFER, "not empty", sbx_sandbox_remove_dir(sandbox, "dir", &err));
+    FAILS(SBX_ERR_DIRECTORY_NOT_EMPTY, "not empty", sbx_sandbox_remove_dir(sandbox, "dir", &err));
     OK(sbx_sandbox_remove_dir_all(sandbox, "dir", &err));
     CHECK(!is_there("dir"));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "path is NULL", sbx_sandbox_file_exists(sandbox, NULL, NULL, &err));
@@ -222,7 +223,7 @@ static void paths(sbx_transfer *transfer, const uint8_t *many) {
     OK(sbx_sandbox_upload_file(sandbox, back, "odd \xff", &size, &err));
     OK(sbx_sandbox_download_file(sandbox, "odd \xff", back, NULL, &err));
     CHECK(size == SIZE);
-    FAILS(SBX_ERR_NOT_FOUND, "nor-here", sbx_sandbox_upload_file(sandbox, "nor-here", "x", NULL, &err));
+    FAILS(SBX_ERR_FILE_NOT_FOUND, "nor-here", sbx_sandbox_upload_file(sandbox, "nor-here", "x", NULL, &err));
 }
 
 static void callbacks(sbx_transfer *transfer, const uint8_t *many, uint8_t *target) {
@@ -328,4 +329,57 @@ void trees(void) {
           sbx_transfer_download_dir(transfer, "tree", in_directory("tree-refused"), NULL, NULL, NULL, &err));
     CHECK(access(in_directory("tree-refused"), F_OK) != 0);
     sbx_transfer_free(transfer);
+}
+
+/* One call that fails with this status and error number. */
+#define FAILS_FOR(status, number, text, call) \
+    do { \
+        FAILS_WITH(status, text, call); \
+        CHECK(sbx_error_errno(err) == (number)); \
+        DONE; \
+    } while (0)
+
+void file_errors(void) {
+    sbx_bytes *contents = NULL;
+    sbx_entries *entries = NULL;
+    sbx_metadata *found = NULL;
+    sbx_output *output = NULL;
+    char longest[257] = {0};
+    bool exists = true;
+    memset(longest, 'n', sizeof longest - 1);
+    OK(sbx_sandbox_create_dir_all(sandbox, "errors/dir", &err));
+    OK(sbx_sandbox_write_file(sandbox, "errors/file", (const uint8_t *)"x", 1, &err));
+    PRINTS("", execute("cp \"$(command -v sleep)\" errors/program"));
+    sbx_child *running = child_of(program("./errors/program", "6794", NULL));
+    RUNS("errors/progra[m] 6794");
+
+    FAILS_FOR(SBX_ERR_FILE_NOT_FOUND, ENOENT, "none", sbx_sandbox_read_file(sandbox, "none", &contents, &err));
+    FAILS_FOR(SBX_ERR_FILE_EXISTS, EEXIST, "'/tmp' in the sandbox", sbx_sandbox_create_dir(sandbox, "/tmp", &err));
+    FAILS_FOR(SBX_ERR_IS_A_DIRECTORY, EISDIR, "/tmp", sbx_sandbox_read_file(sandbox, "/tmp", &contents, &err));
+    FAILS_FOR(SBX_ERR_IS_A_DIRECTORY, EISDIR, "dir", sbx_sandbox_remove_file(sandbox, "errors/dir", &err));
+    FAILS_FOR(SBX_ERR_NOT_A_DIRECTORY, ENOTDIR, "file", sbx_sandbox_read_dir(sandbox, "errors/file", &entries, &err));
+    FAILS_FOR(SBX_ERR_NOT_A_DIRECTORY, ENOTDIR, "x", sbx_sandbox_file_metadata(sandbox, "errors/file/x", &found, &err));
+    FAILS_FOR(SBX_ERR_DIRECTORY_NOT_EMPTY, ENOTEMPTY, "errors", sbx_sandbox_remove_dir(sandbox, "errors", &err));
+    FAILS_FOR(SBX_ERR_READ_ONLY, EROFS, "/sys/x", sbx_sandbox_create_dir(sandbox, "/sys/x", &err));
+    FAILS_FOR(SBX_ERR_BUSY, ETXTBSY, "program",
+              sbx_sandbox_append_file(sandbox, "errors/program", (const uint8_t *)"x", 1, &err));
+    FAILS_FOR(SBX_ERR_NAME_TOO_LONG, ENAMETOOLONG, longest, sbx_sandbox_create_dir(sandbox, longest, &err));
+    FAILS_FOR(SBX_ERR_TRANSFER, EXDEV, "errors/file",
+              sbx_sandbox_rename_file(sandbox, "errors/file", "/dev/shm/file", &err));
+    FAILS_FOR(SBX_ERR_FILE_NOT_FOUND, ENOENT, "on this machine",
+              sbx_sandbox_upload_file(sandbox, "nor-here", "x", NULL, &err));
+    FAILS_FOR(SBX_ERR_IS_A_DIRECTORY, EISDIR, "on this machine",
+              sbx_sandbox_upload_file(sandbox, in_directory("."), "x", NULL, &err));
+    write_local(in_directory("plain"), "x", 1);
+    FAILS_FOR(SBX_ERR_NOT_A_DIRECTORY, ENOTDIR, "on this machine",
+              sbx_sandbox_download_file(sandbox, "errors/file", in_directory("plain/below"), NULL, &err));
+    OK(sbx_sandbox_file_exists(sandbox, "errors/file/x", &exists, &err));
+    CHECK(!exists);
+    sbx_command *missing = program("no-such-program", NULL);
+    FAILS_FOR(SBX_ERR_COMMAND, ENOENT, "no-such-program", sbx_command_output(missing, &output, &err));
+    sbx_command_free(missing);
+
+    OK(sbx_child_kill(running, &err));
+    sbx_child_free(running);
+    OK(sbx_sandbox_remove_dir_all(sandbox, "errors", &err));
 }

@@ -26,6 +26,7 @@ static const struct {
     {"transfers", transfers},
     {"trees", trees},
     {"errors", errors},
+    {"file-errors", file_errors},
     {"use-after-close", use_after_close},
     {"threads", threads},
     {"fork", forks},

@@ -212,7 +212,7 @@ func detached(w *world) {
 	equal(position, sandbox.Position{Stdout: 4, Stderr: 4})
 	succeeds(found.Remove(w.ctx))
 	_, err = first.TryWait(w.ctx)
-	fails(err, sandbox.ErrNotFound)
+	fails(err, sandbox.ErrDetachedNotFound)
 	sleeper, err := w.box.Command(w.ctx, "sleep", "62").Detach("key-2")
 	succeeds(err)
 	fails(sleeper.Remove(w.ctx), sandbox.ErrConflict)

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -100,30 +101,26 @@ func byName(w *world) {
 	succeeds(w.client.ShutdownSandbox(w.ctx, w.unique+"-b"))
 	_, err = w.client.GetSandboxInfo(w.ctx, w.unique+"-b")
 	fails(err, sandbox.ErrNotFound)
-	fails(w.client.DeleteSandbox(w.ctx, w.unique+"-no"), sandbox.ErrNotFound, fs.ErrNotExist)
+	fails(w.client.DeleteSandbox(w.ctx, w.unique+"-no"), sandbox.ErrNotFound)
 }
 
 func failures(w *world) {
-	_, err := w.box.ReadFile(w.ctx, "/no/such/file")
-	e := fails(err, sandbox.ErrNotFound, fs.ErrNotExist)
-	check(e.Sandbox == w.unique && e.Op != "" && strings.Contains(e.Message, "/no/such/file"), "%+v", e)
-	_, err = w.box.ReadFile(w.ctx, "a\x00b")
-	e = fails(err, sandbox.ErrInvalidArgument, fs.ErrInvalid)
+	_, err := w.box.ReadFile(w.ctx, "a\x00b")
+	e := fails(err, sandbox.ErrInvalidArgument, fs.ErrInvalid)
 	check(e.Sandbox == w.unique && e.Op != "", "%+v", e)
 	_, err = w.box.ReadFile(w.ctx, "")
 	fails(err, sandbox.ErrInvalidArgument)
 	_, err = sandbox.NewClient(&sandbox.Config{Settings: map[string]string{"no_such_setting": "1"}})
 	fails(err, sandbox.ErrConfig)
 	_, err = w.client.Attach(w.ctx, w.unique+"-no")
-	e = fails(err, sandbox.ErrNotFound, fs.ErrNotExist)
-	equal(e.Sandbox, w.unique+"-no")
+	e = fails(err, sandbox.ErrNotFound)
+	check(e.Sandbox == w.unique+"-no" && e.Errno == 0 && !errors.Is(err, fs.ErrNotExist), "%+v", e)
 	_, err = w.client.Create(w.ctx, &sandbox.Spec{Name: w.unique})
-	e = fails(err, sandbox.ErrConflict, fs.ErrExist)
+	e = fails(err, sandbox.ErrConflict)
 	check(e.Sandbox == w.unique && e.Op == "create sandbox" && e.HTTPStatus == 409, "%+v", e)
-	fails(w.box.Mkdir(w.ctx, "/tmp", 0o755), sandbox.ErrConflict, fs.ErrExist)
 	_, err = w.box.ReadFile(w.ctx, "/etc/shadow")
 	e = fails(err, sandbox.ErrPermissionDenied, fs.ErrPermission)
-	check(e.SSHCode != 0 && !e.Retryable, "%+v", e)
+	check(e.Errno == syscall.EACCES && !e.Retryable, "%+v", e)
 	_, err = w.client.Create(w.ctx, &sandbox.Spec{Name: w.unique + "-c", Image: "localhost/no/such/image:1"})
 	e = fails(err, sandbox.ErrCreate)
 	check(e.Verdict != nil && e.Verdict.Cause == sandbox.CauseImagePull && e.Verdict.Reason != "", "%+v", e.Verdict)
@@ -144,6 +141,56 @@ func failures(w *world) {
 		check(kind.Error() != "" && !strings.HasPrefix(kind.Error(), "error "), "%d has no name", kind)
 	}
 	check(errors.Is(sandbox.ErrStorageFull, syscall.ENOSPC), "a full disk is no ENOSPC")
+}
+
+func fileErrors(w *world) {
+	succeeds(w.box.MkdirAll(w.ctx, "errors/dir", 0o777))
+	succeeds(w.box.WriteFile(w.ctx, "errors/file", []byte("x"), 0o644))
+	_, err := w.box.Shell(w.ctx, `cp "$(command -v sleep)" errors/program`).Output()
+	succeeds(err)
+	running := w.box.Command(w.ctx, "./errors/program", "6792")
+	succeeds(running.Start())
+	await("the program runs", func() bool { return w.runs("errors/progra[m] 6792") })
+	local := filepath.Join(w.directory, "plain")
+	succeeds(os.WriteFile(local, []byte("x"), 0o644))
+
+	for _, c := range []struct {
+		kind   sandbox.Kind
+		number syscall.Errno
+		call   func() error
+	}{
+		{sandbox.ErrFileNotFound, syscall.ENOENT, func() error { _, err := w.box.ReadFile(w.ctx, "/no/such/file"); return err }},
+		{sandbox.ErrFileExists, syscall.EEXIST, func() error { return w.box.Mkdir(w.ctx, "/tmp", 0o755) }},
+		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { _, err := w.box.ReadFile(w.ctx, "/tmp"); return err }},
+		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { return w.box.WriteFile(w.ctx, "errors/dir", nil, 0o644) }},
+		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error { _, err := w.box.ReadDir(w.ctx, "errors/file"); return err }},
+		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error { _, err := w.box.Stat(w.ctx, "errors/file/x"); return err }},
+		{sandbox.ErrDirectoryNotEmpty, syscall.ENOTEMPTY, func() error { return w.box.Remove(w.ctx, "errors") }},
+		{sandbox.ErrReadOnly, syscall.EROFS, func() error { return w.box.Mkdir(w.ctx, "/sys/x", 0o755) }},
+		{sandbox.ErrBusy, syscall.ETXTBSY, func() error { return w.box.AppendFile(w.ctx, "errors/program", []byte("x")) }},
+		{sandbox.ErrNameTooLong, syscall.ENAMETOOLONG, func() error { return w.box.Mkdir(w.ctx, strings.Repeat("n", 256), 0o755) }},
+		{sandbox.ErrTransfer, syscall.EXDEV, func() error { return w.box.Rename(w.ctx, "errors/file", "/dev/shm/file") }},
+		{sandbox.ErrFileNotFound, syscall.ENOENT, func() error { _, err := w.box.UploadFile(w.ctx, "nor-here", "x"); return err }},
+		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { _, err := w.box.UploadFile(w.ctx, w.directory, "x"); return err }},
+		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error {
+			_, err := w.box.DownloadFile(w.ctx, "errors/file", filepath.Join(local, "below"))
+			return err
+		}},
+	} {
+		e := fails(c.call(), c.kind, c.number)
+		check(e.Errno == c.number && e.Sandbox == w.unique && e.Op != "", "%+v", e)
+		// As a file of this machine.
+		for _, standard := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission} {
+			check(errors.Is(e, standard) == errors.Is(c.number, standard), "%v: %v", e, standard)
+		}
+	}
+	exists, err := w.box.Exists(w.ctx, "errors/file/x")
+	check(err == nil && !exists, "%v", err)
+	_, err = w.box.Command(w.ctx, "no-such-program").Output()
+	fails(err, sandbox.ErrCommand, syscall.ENOENT, fs.ErrNotExist)
+	succeeds(running.Process.Kill())
+	check(running.Wait() != nil, "a killed program succeeded")
+	succeeds(w.box.RemoveAll(w.ctx, "errors"))
 }
 
 func useAfterClose(w *world) {
@@ -308,6 +355,7 @@ func settings(w *world) {
 	defer client.Close()
 	equal(client.Namespace(), "elsewhere")
 	equal(client.SSHPort("any"), 2222)
+	equal(client.MaxSessions(), 4)
 	spec := &sandbox.Spec{
 		Name: "a", Image: "image:1", Env: map[string]string{"A": "b"}, Labels: map[string]string{"a": "b"},
 		Annotations: map[string]string{"a": "b"}, CPU: "1", CPURequest: "1", Memory: "1Gi", MemoryRequest: "1Gi", Disk: "1Gi",
@@ -334,7 +382,7 @@ func settings(w *world) {
 	_, err = client.Create(w.ctx, &sandbox.Spec{Name: "Not A Name"})
 	check(strings.Contains(fails(err, sandbox.ErrInvalidArgument).Message, "Not A Name"), "%v", err)
 	succeeds(config.InitLogging())
-	fails(config.InitLogging(), sandbox.ErrConflict)
+	fails(config.InitLogging(), sandbox.ErrConfig)
 }
 
 func end(w *world) {

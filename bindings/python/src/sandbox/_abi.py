@@ -36,16 +36,25 @@ class ErrorKind(enum.IntEnum):
     """What a call answers: OK, or why it failed. The numbers never change and are never used again for something else. A later version may have more of them.
 
     OK: It did what was asked.
-    INVALID_ARGUMENT: An argument can't be meant as given: None where something must be, text that is not UTF-8, a number out of its range. Nothing was tried.
+    INVALID_ARGUMENT: An argument is invalid: None where something must be, text that is not UTF-8, a number out of its range. Nothing was tried.
     CONFIG: A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
     ASYNC_CONTEXT: A blocking call was made from asynchronous Rust code of the host program.
     FORKED: The client was made before fork(); its threads don't exist in the child. Make a new client there.
     CLOSED: The handle was closed, or its sandbox deleted through it.
-    NOT_FOUND: No such sandbox, or no such file in it.
-    CONFLICT: A sandbox or a file of that name exists already, or somebody else changed the same object at the same time.
-    PERMISSION_DENIED: Kubernetes, or the file system of the sandbox, does not allow it.
+    NOT_FOUND: No such sandbox: it was never there, or is gone.
+    CONFLICT: A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object at the same time.
+    PERMISSION_DENIED: Kubernetes, or a file system, does not allow it.
     QUOTA: A quota of the namespace, or the API server's limit of requests, is used up.
-    STORAGE_FULL: A disk is full, or its quota used up: in the sandbox or, as the message says then, on this machine.
+    STORAGE_FULL: A disk is full, its quota used up, or the file as large as it may be.
+    DETACHED_NOT_FOUND: No detached command has this key. The sandbox is there.
+    FILE_NOT_FOUND: No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
+    FILE_EXISTS: A file or directory of that name exists already.
+    IS_A_DIRECTORY: It is a directory, and the operation is for files.
+    NOT_A_DIRECTORY: It is not a directory, or something on the way to it is not.
+    DIRECTORY_NOT_EMPTY: The directory is not empty.
+    READ_ONLY: The file system is read-only.
+    BUSY: The file is in use: it is executed, a mount point, or being written by another download.
+    NAME_TOO_LONG: A name is longer than its file system allows, or a path longer than 4095 bytes.
     UNAVAILABLE: The API server can't be reached or can't answer now. Trying later may help.
     CONNECT: No connection to the sandbox's SSH server could be made.
     AUTHENTICATION: The sandbox's SSH server refused this client's key or user name.
@@ -73,6 +82,15 @@ class ErrorKind(enum.IntEnum):
     PERMISSION_DENIED = 22
     QUOTA = 23
     STORAGE_FULL = 24
+    DETACHED_NOT_FOUND = 25
+    FILE_NOT_FOUND = 30
+    FILE_EXISTS = 31
+    IS_A_DIRECTORY = 32
+    NOT_A_DIRECTORY = 33
+    DIRECTORY_NOT_EMPTY = 34
+    READ_ONLY = 35
+    BUSY = 36
+    NAME_TOO_LONG = 37
     UNAVAILABLE = 40
     CONNECT = 41
     AUTHENTICATION = 42
@@ -259,6 +277,7 @@ sbx_child_resize: Callable[..., None] = _declared("sbx_child_resize", None, c_vo
 sbx_child_free: Callable[..., None] = _declared("sbx_child_free", None, c_void_p)
 sbx_client_new: Callable[..., int] = _declared("sbx_client_new", c_int32, c_void_p, c_void_p, c_void_p)
 sbx_client_namespace: Callable[..., Optional[bytes]] = _declared("sbx_client_namespace", c_char_p, c_void_p)
+sbx_client_max_sessions: Callable[..., int] = _declared("sbx_client_max_sessions", c_size_t, c_void_p)
 sbx_client_api_requests: Callable[..., int] = _declared("sbx_client_api_requests", c_uint64, c_void_p)
 sbx_client_create: Callable[..., int] = _declared("sbx_client_create", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
 sbx_client_attach: Callable[..., int] = _declared("sbx_client_attach", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
@@ -344,6 +363,7 @@ sbx_error_sandbox: Callable[..., Optional[bytes]] = _declared("sbx_error_sandbox
 sbx_error_is_retryable: Callable[..., bool] = _declared("sbx_error_is_retryable", c_bool, c_void_p)
 sbx_error_http_status: Callable[..., int] = _declared("sbx_error_http_status", c_int32, c_void_p)
 sbx_error_ssh_code: Callable[..., int] = _declared("sbx_error_ssh_code", c_int32, c_void_p)
+sbx_error_errno: Callable[..., int] = _declared("sbx_error_errno", c_int32, c_void_p)
 sbx_error_verdict_cause: Callable[..., int] = _declared("sbx_error_verdict_cause", c_int32, c_void_p)
 sbx_error_verdict_reason: Callable[..., Optional[bytes]] = _declared("sbx_error_verdict_reason", c_char_p, c_void_p)
 sbx_error_verdict_message: Callable[..., Optional[bytes]] = _declared("sbx_error_verdict_message", c_char_p, c_void_p)

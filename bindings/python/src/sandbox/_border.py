@@ -1,20 +1,20 @@
 """The one border between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C ends."""
 
+import atexit
 import contextlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Generator
-from concurrent import futures
-from concurrent.futures import Future
 from ctypes import byref, c_void_p
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
+from ._threads import TICK, Bell, Empty, SimpleQueue, Task, start
 from .errors import SandboxError
 
 T = TypeVar("T")
@@ -23,8 +23,24 @@ Self = TypeVar("Self", bound="Closable")
 Text = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 #: How many seconds what was interrupted is waited for, so that its end is known when the exception comes.
 PATIENCE = 10
-#: How many seconds one wait takes at most. A signal that comes right before it does not end it, and is seen after it.
-TICK = 1
+
+
+class _Last:
+    """Frees what a handle owned, once the handle itself goes away."""
+
+    __slots__ = ("_free", "_pid", "_place")
+
+    def __init__(self, place: c_void_p, free: Callable[..., None], pid: int) -> None:
+        self._place = place
+        self._free = free
+        self._pid = pid
+
+    # The module's own names may be gone when it is called.
+    def __del__(self, getpid: Callable[[], int] = os.getpid, pointer: "type[c_void_p]" = c_void_p) -> None:
+        # Whoever should have the handle still, finds nothing in it.
+        address, self._place.value = self._place.value, None
+        if address and self._pid == getpid():
+            self._free(pointer(address))
 
 
 class Handle:
@@ -33,9 +49,13 @@ class Handle:
     It is made before the call that fills its place, so that Ctrl-C right after the call loses nothing. A call keeps the
     handle that it uses, so closing an object while another thread is in a call of it is safe: the last user frees. In a
     forked child nothing is freed, since threads that would have to help don't exist there.
+
+    The garbage collector calls all finalizers of a cycle, in any order, before it takes the objects apart, and those of
+    streams use their handle still. So the handle's own finalizer does not free. It leaves that to an object that only
+    the handle has: the collector does not know it yet, and it goes away with the handle, after all finalizers.
     """
 
-    __slots__ = ("_as_parameter_", "_free", "_pid")
+    __slots__ = ("_as_parameter_", "_free", "_last", "_pid")
 
     def __init__(self, free: Callable[..., None]) -> None:
         # What ctypes passes for this object.
@@ -43,9 +63,10 @@ class Handle:
         self._free = free
         self._pid = os.getpid()
 
-    def __del__(self, getpid: Callable[[], int] = os.getpid) -> None:
-        if self._as_parameter_ and self._pid == getpid():
-            self._free(self._as_parameter_)
+    # As above.
+    def __del__(self, last: "type[_Last]" = _Last) -> None:
+        if self._as_parameter_:
+            self._last = last(self._as_parameter_, self._free, self._pid)
 
     def __bool__(self) -> bool:
         """Whether its place is filled."""
@@ -63,14 +84,18 @@ class Handle:
 
     @property
     def is_beyond_waiting(self) -> bool:
-        """Whether nobody could wait for a call: in a forked child, and while the interpreter ends."""
-        return self.is_of_parent or sys.is_finalizing()
+        """Whether nobody could wait for a call: in a forked child, while the interpreter ends, after it was freed."""
+        return self.is_of_parent or sys.is_finalizing() or not self
 
-    def check_process(self) -> None:
-        """Refuses to be used in a forked child, where some calls would wait for threads that don't exist there."""
+    def check(self) -> None:
+        """Refuses to be used in a forked child, where some calls would wait for threads that don't exist there, and
+        after it was freed, which only finalizers can come to see.
+        """
         if self.is_of_parent:
             message = "this object was made before fork(), so make a new Client in the child"
             raise errors.made(ErrorKind.FORKED, message)
+        if not self:
+            raise errors.made(ErrorKind.CLOSED, "this object was freed")
 
 
 class Closable:
@@ -92,7 +117,7 @@ class Closable:
         handle = self._handle
         if handle is None:
             raise errors.made(ErrorKind.CLOSED, f"this {type(self).__name__} is closed")
-        handle.check_process()
+        handle.check()
         return handle
 
     def __enter__(self: Self) -> Self:
@@ -150,9 +175,17 @@ def ranged(number: int, end: int, begin: int = 0) -> int:
     return number
 
 
+def _main_thread() -> int:
+    """The system's number of the main thread, by which greenlets in it are in it too."""
+    return threading.main_thread().native_id or 0
+
+
+_main = [_main_thread()]
+
+
 def can_be_interrupted() -> bool:
     """Whether this is where Python runs signal handlers."""
-    return threading.current_thread() is threading.main_thread() and not sys.is_finalizing()
+    return threading.get_native_id() == _main[0] and not sys.is_finalizing()
 
 
 def interruptible(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
@@ -259,12 +292,17 @@ class Conversation(Settling):
     one asks for. In other threads there is no Ctrl-C. What is halted ends as its timeout would end it.
     """
 
+    #: What the library asks in each thread.
+    _questions: ClassVar[dict[int, object]] = {}
+
     def __init__(self, deliver: "Optional[Callable[..., object]]" = None) -> None:
         super().__init__()
         #: Lets serve() be called with its arguments by the thread that the functions belong to.
         self.deliver: Callable[..., object] = deliver or self.serve
+        self._pid = os.getpid()
         self._is_halted = False
         self._requests: SimpleQueue[Optional[tuple[Callable[..., int], tuple[object, ...]]]] = SimpleQueue()
+        self._bell = Bell()
         self._answers: SimpleQueue[Optional[int]] = SimpleQueue()
 
     def callback(self, prototype: Callable[..., T], function: Callable[..., int], stop: int = 1) -> T:
@@ -300,83 +338,117 @@ class Conversation(Settling):
         self._is_halted = True
         self._answers.put(None)
 
-    def begin(self, work: Callable[[], T], future: "Optional[Future[T]]" = None) -> "Future[T]":
-        """Does the work, which may call callbacks, in another thread."""
+    def task(self, work: Callable[[], T], then: "Optional[Callable[[], object]]" = None) -> "Task[T]":
+        """The work, which may call callbacks, for another thread."""
+        return Task(partial(self._until_halted, work), then)
 
-        def until_halted() -> T:
-            if self._is_halted:
-                raise errors.made(ErrorKind.CANCELLED, "it was cancelled before it began")
-            question = abi.sbx_interrupted_fn(lambda _: self._is_halted)
+    def _until_halted(self, work: Callable[[], T]) -> T:
+        """Does the work, in this thread."""
+        if self._is_halted:
+            raise errors.made(ErrorKind.CANCELLED, "it was cancelled before it began")
+        thread = threading.get_native_id()
+        outer, question = self._questions.get(thread), abi.sbx_interrupted_fn(lambda _: self._is_halted)
+        try:
+            _end.calls.add(self)
+            self._questions[thread] = question
             abi.sbx_thread_on_wait(question, None)
-            try:
-                return work()
-            finally:
-                abi.sbx_thread_on_wait(None, None)
-
-        return background(until_halted, future)
+            return work()
+        finally:
+            abi.sbx_thread_on_wait(outer, None)
+            if outer is None:
+                self._questions.pop(thread, None)
+            else:
+                self._questions[thread] = outer
+            _end.calls.discard(self)
+            _end.bell.ring()
 
     def hold(self, work: Callable[[], T]) -> T:
         """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it once the
         work has ended.
         """
         if not can_be_interrupted():
-            return self.settled(work)
-        self.deliver = lambda *request: self._requests.put(request)
-        future: Future[T] = Future()
-        future.add_done_callback(lambda _: self._requests.put(None))
+            if sys.is_finalizing():
+                return self.settled(work)
+            is_called_back = threading.get_native_id() in self._questions
+            # First known, then asked whether the end has come, so that it is not missed.
+            _end.calls.add(self)
+            try:
+                _end.stop(self, is_called_back)
+                return self.settled(partial(self._until_halted, work))
+            finally:
+                _end.calls.discard(self)
+                _end.stop(self, is_called_back)
+        self.deliver = lambda *request: self._wanted(request)
+        task = self.task(work, lambda: self._wanted(None))
         try:
-            self.begin(work, future)
+            start(task)
             while (request := self._request()) is not None:
                 function, arguments = request
                 self._answers.put(function(*arguments))
-            return future.result()
+            return task.result()
         except BaseException:
             self.halt()
-            # What has not begun won't.
-            if not future.cancel():
-                futures.wait([future], PATIENCE)
+            # What has not begun won't. In a child that a function has forked, nobody does the work.
+            if not task.cancel() and os.getpid() == self._pid:
+                task.wait(PATIENCE)
             raise
         finally:
             # As above.
-            del future
+            del task
+
+    def _wanted(self, request: "Optional[tuple[Callable[..., int], tuple[object, ...]]]") -> None:
+        self._requests.put(request)
+        self._bell.ring()
 
     def _request(self) -> "Optional[tuple[Callable[..., int], tuple[object, ...]]]":
         """What the main thread is asked for next; None once the work is done."""
-        while True:
+        while os.getpid() == self._pid:
             with contextlib.suppress(Empty):
-                return self._requests.get(timeout=TICK)
+                return self._requests.get_nowait()
+            self._bell.wait(TICK)
+        raise errors.made(ErrorKind.FORKED, "the call was made before fork(), and goes on in the parent only")
 
 
-# What threads without work wait for: a thread of its own would take longer than many a call.
-_idle: "list[SimpleQueue[tuple[Future[Any], Callable[[], Any]]]]" = []
-os.register_at_fork(after_in_child=_idle.clear)
+class _End:
+    """The interpreter's end. From then on each thread that Python does not wait for is ended at its next step, but one
+    that the library calls back can't be: that would take the library's call apart, which aborts the process. So calls
+    that call back are ended before.
+    """
+
+    def __init__(self) -> None:
+        #: Those that are under way.
+        self.calls: set[Conversation] = set()
+        #: Rings at the end of one.
+        self.bell = Bell()
+        self._has_come = False
+        atexit.register(self._come)
+
+    def _come(self) -> None:
+        self._has_come = True
+        deadline = time.monotonic() + PATIENCE
+        while self.calls and (left := deadline - time.monotonic()) > 0:
+            for call in tuple(self.calls):
+                call.halt()
+            self.bell.wait(left)
+
+    def stop(self, call: Conversation, is_called_back: bool) -> None:
+        """Once it has come, a thread that Python does not wait for goes no further."""
+        while self._has_come and threading.current_thread().daemon:
+            self.calls.discard(call)
+            self.bell.ring()
+            if is_called_back:
+                raise errors.made(ErrorKind.CANCELLED, "the interpreter ends")
+            Bell().wait(TICK)
 
 
-def background(work: Callable[[], T], future: "Optional[Future[T]]" = None) -> "Future[T]":
-    """Does the work in another thread, which the end of the interpreter does not wait for."""
-    future = future or Future()
-    try:
-        _idle.pop().put((future, work))
-    except IndexError:
-        threading.Thread(target=_fulfil_all, args=(future, work), name="sandbox-wait", daemon=True).start()
-    return future
+_end = _End()
 
 
-def _fulfil_all(future: "Future[T]", work: Callable[[], T]) -> None:
-    own: SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = SimpleQueue()
-    _fulfil(future, work)
-    del future, work
-    while True:
-        _idle.append(own)
-        _fulfil(*own.get())
+def _forked() -> None:
+    # Whoever forks is the main thread of the child, and the only one.
+    _main[0] = threading.get_native_id()
+    Conversation._questions.clear()
+    _end.calls.clear()
 
 
-def _fulfil(future: "Future[T]", work: Callable[[], T]) -> None:
-    try:
-        if future.set_running_or_notify_cancel():
-            future.set_result(work())
-    except BaseException as raised:
-        future.set_exception(raised)
-    finally:
-        # As above.
-        del future, work
+os.register_at_fork(after_in_child=_forked)

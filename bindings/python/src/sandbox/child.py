@@ -2,21 +2,20 @@
 
 import contextlib
 import errno
-import io
 import signal
 import threading
 import time
-from concurrent import futures
-from concurrent.futures import Future
 from ctypes import byref, c_char, c_size_t
 from typing import IO, Any, AnyStr, Callable, Generic, Optional, TypeVar, Union, cast
 
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
-from ._border import TICK, Closable, Handle, background, call, decoded, interruptible, make, ranged
+from ._border import Closable, Handle, call, decoded, interruptible, make, ranged
+from ._streams import Raw, Reader, Text, Writer
+from ._threads import TICK, Task, start
 from .command import BUFFER, Arguments, ended, poll, signal_name
-from .errors import CommandExecutionError
+from .errors import CommandExecutionError, SandboxError
 
 T = TypeVar("T")
 
@@ -49,15 +48,15 @@ class Child(Closable, Generic[AnyStr]):
         self.args = args
         self.returncode: Optional[int] = None
         self._lock = threading.Lock()
-        self._waiter: Optional[Future[int]] = None
-        self._exchange: Optional[tuple[Future[None], Future[Any], Future[Any]]] = None
+        self._waiter: Optional[Task[int]] = None
+        self._exchange: Optional[tuple[Task[None], Task[Any], Task[Any]]] = None
         stdin, stdout, stderr = has
         raw = _Input(handle)
         if not stdin:
             raw.close()
-        self.stdin: Optional[IO[AnyStr]] = _wrapped(io.BufferedWriter(raw, BUFFER), text) if stdin else None
+        self.stdin: Optional[IO[AnyStr]] = _wrapped(Writer(raw, BUFFER), text) if stdin else None
         outputs = [
-            _wrapped(io.BufferedReader(_Output(handle, read, close), BUFFER), text) if is_there else None
+            _wrapped(Reader(_Output(handle, read, close), BUFFER), text) if is_there else None
             for is_there, read, close in (
                 (stdout, abi.sbx_child_read_stdout, abi.sbx_child_close_stdout),
                 (stderr, abi.sbx_child_read_stderr, abi.sbx_child_close_stderr),
@@ -92,8 +91,8 @@ class Child(Closable, Generic[AnyStr]):
         with self._lock:
             # One that was interrupted or timed out goes on, and is waited for again.
             if self._waiter is None:
-                self._waiter = background(work)
-        self.returncode = _awaited(self._waiter, _deadline(timeout), self.args)
+                self._waiter = start(Task(work))
+        self.returncode = _awaited(self._waiter, _deadline(timeout), handle, self.args)
         return self.returncode
 
     def communicate(
@@ -102,17 +101,16 @@ class Child(Closable, Generic[AnyStr]):
         """Writes `input`, ends the command's input, reads both output streams to their ends, and waits. After `timeout`
         seconds it raises TimedOutError; called again, it goes on and nothing is lost.
         """
-        self._open()
-        deadline = _deadline(timeout)
+        handle, deadline = self._open(), _deadline(timeout)
         with self._lock:
             if self._exchange is None:
                 self._exchange = (
-                    background(lambda: self._write(input)),
-                    background(lambda: self.stdout and self.stdout.read()),
-                    background(lambda: self.stderr and self.stderr.read()),
+                    start(Task(lambda: self._write(input))),
+                    start(Task(lambda: self.stdout and self.stdout.read())),
+                    start(Task(lambda: self.stderr and self.stderr.read())),
                 )
         for part in self._exchange:
-            _awaited(cast("Future[object]", part), deadline, self.args)
+            _awaited(cast("Task[object]", part), deadline, handle, self.args)
         self.wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
         return self._exchange[1].result(), self._exchange[2].result()
 
@@ -146,22 +144,32 @@ class Child(Closable, Generic[AnyStr]):
 
     def close(self) -> None:
         """Closes the streams and lets go of the command, which runs on."""
-        for stream in (self.stdin, self.stdout, self.stderr):
-            if stream is not None:
-                _closed(stream)
-        super().close()
+        try:
+            self._close_streams()
+        finally:
+            super().close()
+
+    def _close_streams(self) -> None:
+        with contextlib.ExitStack() as stack:
+            # All of them, whatever one of them raises.
+            for stream in (self.stderr, self.stdout, self.stdin):
+                if stream is not None:
+                    stack.callback(_closed, stream)
 
     def __exit__(self, kind: object = None, *_: object) -> None:
-        if self.closed:
+        handle = self._handle
+        if handle is None:
+            return
+        if kind is not None or handle.is_of_parent:
+            # What ends the block is what the caller has to see, and the parent's command is the parent's.
+            with contextlib.suppress(SandboxError):
+                self.kill()
+            with contextlib.suppress(SandboxError):
+                self.close()
             return
         try:
-            if kind is not None:
-                self.kill()
-            for stream in (self.stdin, self.stdout, self.stderr):
-                if stream is not None:
-                    _closed(stream)
-            if kind is None:
-                self.wait()
+            self._close_streams()
+            self.wait()
         finally:
             super().close()
 
@@ -169,11 +177,26 @@ class Child(Closable, Generic[AnyStr]):
         return f"<sandbox.Child args={self.args!r} returncode={self.returncode!r}>"
 
 
-class _Input(io.RawIOBase):
-    """A command's standard input. What the command does not take is a BrokenPipeError, as with every pipe."""
+class _Pipe(Raw):
+    """One of a command's streams."""
 
     def __init__(self, child: Handle) -> None:
         self._child: Optional[Handle] = child
+
+    def _is_of_parent(self) -> bool:
+        return self._child is not None and self._child.is_of_parent
+
+    def _end(self, let_go: "Callable[[Handle], object]") -> None:
+        child, self._child = self._child, None
+        try:
+            super().close()
+        finally:
+            if child is not None and not child.is_beyond_waiting:
+                let_go(child)
+
+
+class _Input(_Pipe):
+    """A command's standard input. What the command does not take is a BrokenPipeError, as with every pipe."""
 
     def writable(self) -> bool:
         return True
@@ -182,8 +205,10 @@ class _Input(io.RawIOBase):
         child = self._child
         if child is None:
             raise ValueError("write to closed file")
-        child.check_process()
         piece = bytes(data)
+        if self._is_forsaken:
+            return len(piece)
+        child.check()
         if child.is_beyond_waiting:
             # A buffer that nobody has flushed: a full pipe would hold up the interpreter's end.
             return len(piece)
@@ -195,19 +220,14 @@ class _Input(io.RawIOBase):
         return len(piece)
 
     def close(self) -> None:
-        child, self._child = self._child, None
-        try:
-            super().close()
-        finally:
-            if child is not None and not child.is_beyond_waiting:
-                abi.sbx_child_close_stdin(child)
+        self._end(abi.sbx_child_close_stdin)
 
 
-class _Output(io.RawIOBase):
+class _Output(_Pipe):
     """One of a command's output streams."""
 
     def __init__(self, child: Handle, read: "Callable[..., int]", let_go: "Callable[..., None]") -> None:
-        self._child: Optional[Handle] = child
+        super().__init__(child)
         self._read = read
         self._let_go = let_go
 
@@ -218,7 +238,7 @@ class _Output(io.RawIOBase):
         child = self._child
         if child is None:
             raise ValueError("read of closed file")
-        child.check_process()
+        child.check()
         view = memoryview(buffer).cast("B")
         if not view:
             return 0
@@ -234,17 +254,14 @@ class _Output(io.RawIOBase):
         return bytes(found)
 
     def close(self) -> None:
-        child, self._child = self._child, None
-        super().close()
-        if child is not None and not child.is_beyond_waiting:
-            self._let_go(child)
+        self._end(self._let_go)
 
 
-def _wrapped(stream: Union[io.BufferedReader, io.BufferedWriter], text: Any) -> "IO[Any]":
+def _wrapped(stream: Union[Reader, Writer], text: Any) -> "IO[Any]":
     if text is None:
         return stream
     encoding, errors = text
-    return io.TextIOWrapper(stream, encoding or "utf-8", errors, line_buffering=True)
+    return Text(stream, encoding or "utf-8", errors, line_buffering=True)
 
 
 def _closed(stream: "IO[Any]") -> None:
@@ -257,10 +274,12 @@ def _deadline(timeout: Optional[float]) -> Optional[float]:
     return None if timeout is None else time.monotonic() + timeout
 
 
-def _awaited(future: "Future[T]", deadline: Optional[float], args: Arguments) -> T:
-    while not future.done():
+def _awaited(task: "Task[T]", deadline: Optional[float], child: Handle, args: Arguments) -> T:
+    while not task.has_ended:
         left = TICK if deadline is None else deadline - time.monotonic()
         if left <= 0:
             raise errors.made(ErrorKind.TIMED_OUT, f"{args!r} has not ended yet", CommandExecutionError)
-        futures.wait([future], min(left, TICK))
-    return future.result()
+        task.wait(min(left, TICK))
+        # A signal handler may have forked, and nothing ends in the child.
+        child.check()
+    return task.result()

@@ -47,6 +47,11 @@ class Client(Closable):
         return decoded(abi.sbx_client_namespace(self._open()))
 
     @property
+    def max_sessions(self) -> int:
+        """How many SSH sessions this client has to one sandbox at most: further calls wait for one, each in its thread."""
+        return abi.sbx_client_max_sessions(self._open())
+
+    @property
     def api_requests(self) -> int:
         """How many HTTP requests this client has sent to the Kubernetes API server."""
         return abi.sbx_client_api_requests(self._open())

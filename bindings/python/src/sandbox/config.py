@@ -67,7 +67,7 @@ class Config:
 
     def init_logging(self) -> None:
         """Sends the library's log lines to standard error at the configured level, for the rest of the process's life.
-        Without this it writes nothing. ConflictError if this was done before.
+        Without this it writes nothing. ConfigError if this was done before.
         """
         call(abi.sbx_config_init_logging, self._handle())
 

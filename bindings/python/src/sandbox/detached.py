@@ -31,7 +31,7 @@ class Detached(Closable):
 
     Its output and its status stay in the sandbox until remove(). It may be used from several threads, and from other
     processes under its key. close() does nothing to the command. Where there is no command of this key, methods raise
-    NotFoundError.
+    DetachedNotFoundError.
     """
 
     def __init__(self, handle: Handle) -> None:

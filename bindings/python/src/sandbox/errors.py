@@ -3,8 +3,8 @@
 An exception is of the class of its kind, such as TimedOutError, and where that is known also of the class of what was
 tried: SandboxCreationError, SandboxDeletionError, CommandExecutionError or FileTransferError. So both `except
 TimedOutError` and `except SandboxCreationError` catch the creation of a sandbox that took too long. Python's own
-exceptions match where people expect them: FileNotFoundError, FileExistsError, PermissionError, TimeoutError,
-ConnectionError, ValueError.
+exceptions match where people expect them: FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError,
+PermissionError, any other OSError by its errno, TimeoutError, ConnectionError, ValueError.
 """
 
 import errno
@@ -45,7 +45,9 @@ class SandboxError(Exception):
     stderr: as stdout, for the standard error.
     retryable: true if trying the same call again later may succeed and can't do harm.
     http_status: the HTTP status of the API server's answer, if that was a failure.
-    ssh_code: libssh2's error number (negative) or the SFTP status (positive), if one of them failed.
+    ssh_code: libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word.
+    errno: the number of errno's, such as errno.ENOENT, if a system call on a file failed in the sandbox or on this
+        machine, or if one is why a command did not run. Each OSError has one.
     """
 
     kind: ErrorKind = ErrorKind.OK
@@ -57,6 +59,8 @@ class SandboxError(Exception):
     retryable: bool = False
     http_status: Optional[int] = None
     ssh_code: Optional[int] = None
+    errno: Optional[int] = None
+    strerror: Optional[str] = None
 
     def __str__(self) -> str:
         # OSError would put its number in front.
@@ -68,7 +72,7 @@ class SandboxError(Exception):
 
 
 class InvalidArgumentError(SandboxError, ValueError):
-    """An argument can't be meant as given; nothing was tried."""
+    """An argument is invalid; nothing was tried."""
 
 
 class ConfigError(SandboxError, ValueError):
@@ -88,19 +92,25 @@ class ClosedError(SandboxError, ValueError):
 
 
 class NotFoundError(SandboxError, LookupError):
-    """There is no such thing: a sandbox, a file (then also FileNotFoundError), a detached command."""
+    """There is no such sandbox, or no such detached command in it."""
 
 
 class SandboxNotFoundError(NotFoundError):
     """There is no sandbox of this name, or it is gone."""
 
 
+class DetachedNotFoundError(NotFoundError):
+    """No detached command has this key. The sandbox is there."""
+
+
 class ConflictError(SandboxError):
-    """A sandbox or a file (then also FileExistsError) of that name exists, or somebody else changed the same object."""
+    """A sandbox of that name exists, or the key of a detached command is in use, or somebody else changed the same
+    object.
+    """
 
 
 class PermissionDeniedError(SandboxError, PermissionError):
-    """Kubernetes, or the file system of the sandbox, does not allow it."""
+    """Kubernetes, or a file system, does not allow it."""
 
 
 class QuotaError(SandboxError):
@@ -108,7 +118,7 @@ class QuotaError(SandboxError):
 
 
 class StorageFullError(SandboxError, OSError):
-    """A disk is full, or its quota used up: in the sandbox or, as the text says then, on this machine."""
+    """A disk is full, its quota used up, or the file as large as it may be."""
 
 
 class UnavailableError(SandboxError, ConnectionError):
@@ -168,6 +178,38 @@ class FileTransferError(SandboxError):
     """Something could not be done with a file. The target of a transfer is as it was before."""
 
 
+class NoSuchFileError(FileTransferError, FileNotFoundError):
+    """No such file or directory: in the sandbox or on this machine, as the text says, and likewise for the next ones."""
+
+
+class FileAlreadyExistsError(FileTransferError, FileExistsError):
+    """A file or directory of that name exists already."""
+
+
+class IsDirectoryError(FileTransferError, IsADirectoryError):
+    """It is a directory, and the operation is for files."""
+
+
+class NotDirectoryError(FileTransferError, NotADirectoryError):
+    """It is not a directory, or something on the way to it is not."""
+
+
+class DirectoryNotEmptyError(FileTransferError, OSError):
+    """The directory is not empty."""
+
+
+class ReadOnlyError(FileTransferError, OSError):
+    """The file system is read-only."""
+
+
+class BusyError(FileTransferError, OSError):
+    """The file is in use: it is executed, a mount point, or being written by another download."""
+
+
+class NameTooLongError(FileTransferError, OSError):
+    """A name is longer than its file system allows, or a path longer than 4095 bytes."""
+
+
 class OperationCancelledError(SandboxError):
     """The caller's own callback asked to stop by returning False."""
 
@@ -182,11 +224,20 @@ _CLASSES: "dict[ErrorKind, type[SandboxError]]" = {
     ErrorKind.ASYNC_CONTEXT: AsyncContextError,
     ErrorKind.FORKED: ForkedError,
     ErrorKind.CLOSED: ClosedError,
-    ErrorKind.NOT_FOUND: NotFoundError,
+    ErrorKind.NOT_FOUND: SandboxNotFoundError,
+    ErrorKind.DETACHED_NOT_FOUND: DetachedNotFoundError,
     ErrorKind.CONFLICT: ConflictError,
     ErrorKind.PERMISSION_DENIED: PermissionDeniedError,
     ErrorKind.QUOTA: QuotaError,
     ErrorKind.STORAGE_FULL: StorageFullError,
+    ErrorKind.FILE_NOT_FOUND: NoSuchFileError,
+    ErrorKind.FILE_EXISTS: FileAlreadyExistsError,
+    ErrorKind.IS_A_DIRECTORY: IsDirectoryError,
+    ErrorKind.NOT_A_DIRECTORY: NotDirectoryError,
+    ErrorKind.DIRECTORY_NOT_EMPTY: DirectoryNotEmptyError,
+    ErrorKind.READ_ONLY: ReadOnlyError,
+    ErrorKind.BUSY: BusyError,
+    ErrorKind.NAME_TOO_LONG: NameTooLongError,
     ErrorKind.UNAVAILABLE: UnavailableError,
     ErrorKind.CONNECT: ConnectError,
     ErrorKind.AUTHENTICATION: AuthenticationError,
@@ -202,8 +253,6 @@ _CLASSES: "dict[ErrorKind, type[SandboxError]]" = {
     ErrorKind.CANCELLED: OperationCancelledError,
     ErrorKind.PANIC: PanicError,
 }
-# What Python calls these, where a file is what they are about.
-_OF_FILES = {ErrorKind.NOT_FOUND: FileNotFoundError, ErrorKind.CONFLICT: FileExistsError}
 # Not about what was tried: the caller is at fault, or it never came to that.
 _ALONE = {
     ErrorKind.INVALID_ARGUMENT,
@@ -211,6 +260,7 @@ _ALONE = {
     ErrorKind.ASYNC_CONTEXT,
     ErrorKind.FORKED,
     ErrorKind.CLOSED,
+    ErrorKind.NOT_FOUND,
     ErrorKind.CONNECT,
     ErrorKind.AUTHENTICATION,
     ErrorKind.HOST_KEY_MISMATCH,
@@ -218,11 +268,9 @@ _ALONE = {
     ErrorKind.CANCELLED,
     ErrorKind.PANIC,
 }
+# Those of kinds that no system call stands behind, for what else is an OSError.
 _NUMBERS = {
-    ErrorKind.NOT_FOUND: errno.ENOENT,
-    ErrorKind.CONFLICT: errno.EEXIST,
     ErrorKind.PERMISSION_DENIED: errno.EACCES,
-    ErrorKind.STORAGE_FULL: errno.ENOSPC,
     ErrorKind.TIMED_OUT: errno.ETIMEDOUT,
     ErrorKind.UNAVAILABLE: errno.EHOSTUNREACH,
     ErrorKind.CONNECT: errno.ECONNREFUSED,
@@ -233,31 +281,38 @@ _NUMBERS = {
 @functools.cache
 def _class(kind: ErrorKind, subject: "type[SandboxError]") -> "type[SandboxError]":
     """The class of this kind of error in what `subject` stands for."""
-    if kind is ErrorKind.NOT_FOUND and subject not in (FileTransferError, CommandExecutionError):
-        return SandboxNotFoundError
     of_kind = _CLASSES[kind]
     if kind in _ALONE or issubclass(of_kind, subject):
         return of_kind
-    bases: list[type[BaseException]] = [of_kind, subject]
-    if subject is FileTransferError and kind in _OF_FILES:
-        bases.append(_OF_FILES[kind])
-    return type(of_kind.__name__, tuple(bases), {"__doc__": of_kind.__doc__, "__module__": __name__})
+    return type(of_kind.__name__, (of_kind, subject), {"__doc__": of_kind.__doc__, "__module__": __name__})
 
 
 def _made(kind: ErrorKind, subject: "type[SandboxError]", message: str, facts: "dict[str, Any]") -> SandboxError:
     """An exception of the right class with these attributes."""
     error = _class(kind, subject)(message)  # type: ignore[arg-type]
     error.kind = kind
-    if isinstance(error, OSError) and kind in _NUMBERS:
-        error.errno = _NUMBERS[kind]
-        error.strerror = os.strerror(error.errno)
     vars(error).update(facts, _subject=subject)
+    if error.errno is None and isinstance(error, OSError):
+        error.errno = _NUMBERS.get(kind)
+    if error.errno is not None:
+        error.strerror = os.strerror(error.errno)
     return error
 
 
 def made(kind: ErrorKind, message: str, subject: "type[SandboxError]" = SandboxError) -> SandboxError:
     """An exception that this package itself has found a reason for."""
     return _made(kind, subject, message, {"kind": kind})
+
+
+def beside(raised: BaseException, failure: SandboxError) -> None:
+    """Tells of a failure that came while another exception was on its way: as a note of that, or as its context in a
+    Python that has no notes.
+    """
+    if hasattr(raised, "add_note"):
+        raised.add_note(f"Then this failed too: {failure}")
+    elif raised.__context__ is None:
+        failure.__context__ = None
+        raised.__context__ = failure
 
 
 def taken(error: Any, subject: "type[SandboxError]") -> SandboxError:
@@ -278,9 +333,9 @@ def taken(error: Any, subject: "type[SandboxError]") -> SandboxError:
         "retryable": abi.sbx_error_is_retryable(error),
         "http_status": abi.sbx_error_http_status(error) or None,
         "ssh_code": abi.sbx_error_ssh_code(error) or None,
+        "errno": abi.sbx_error_errno(error) or None,
     }
-    is_gone = kind is ErrorKind.NOT_FOUND and bool(facts["http_status"] or verdict)
-    return _made(kind, SandboxError if is_gone else subject, _text(abi.sbx_error_message(error)), facts)
+    return _made(kind, subject, _text(abi.sbx_error_message(error)), facts)
 
 
 def lent(function: Callable[..., Optional[int]], handle: Any) -> Optional[bytes]:

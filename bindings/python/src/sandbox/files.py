@@ -1,5 +1,6 @@
 """Files of a sandbox, after pathlib and io."""
 
+import errno
 import io
 import os
 import stat
@@ -15,6 +16,7 @@ from . import _abi as abi
 from . import errors, machine
 from ._abi import FileKind, Open
 from ._border import Handle, call, decoded, encoded, interruptible, make, ranged
+from ._streams import Random, Raw, Reader, Text, Writer
 from ._types import (
     OpenBinaryMode,
     OpenBinaryModeReading,
@@ -23,7 +25,7 @@ from ._types import (
     OpenTextMode,
     ReadableBuffer,
 )
-from .errors import FileTransferError
+from .errors import FileTransferError, ReadOnlyError
 
 #: What a buffered file reads or writes at once.
 BUFFER = 256 << 10
@@ -62,7 +64,7 @@ class DirEntry:
     stat: FileStat
 
 
-class SandboxFile(io.RawIOBase):
+class SandboxFile(Raw):
     """An open file of a sandbox, without a buffer; SandboxPath.open(buffering=0) gives it, and `raw` of a buffered file
     is one.
 
@@ -81,8 +83,11 @@ class SandboxFile(io.RawIOBase):
         file = self._file
         if file is None:
             raise ValueError("I/O operation on closed file")
-        file.check_process()
+        file.check()
         return file
+
+    def _is_of_parent(self) -> bool:
+        return self._file is not None and self._file.is_of_parent
 
     def _call(self, function: "Callable[..., int]", *arguments: object) -> None:
         try:
@@ -133,6 +138,8 @@ class SandboxFile(io.RawIOBase):
         """Writes all of it at the position, or at the file's end if it is open for that, and returns how many bytes
         that are.
         """
+        if self._is_forsaken:
+            return len(bytes(data))
         self._open()
         if not self.writable():
             raise io.UnsupportedOperation("not writable")
@@ -169,7 +176,7 @@ class SandboxFile(io.RawIOBase):
         """Closes it, and raises what could not be written: some file systems report it only then."""
         file, self._file = self._file, None
         super().close()
-        if file is not None and not file.is_of_parent:
+        if file and not file.is_of_parent:
             try:
                 interruptible(call, abi.sbx_file_close, file, subject=FileTransferError)
             except errors.ClosedError:
@@ -184,8 +191,8 @@ class SandboxPath:
     """A path in a sandbox, made by Machine.path() and used like a pathlib.Path. A relative one begins at the image's
     working directory. Its text stands for bytes as in os.fsdecode().
 
-    Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, PermissionError or
-    TimeoutError.
+    Failures are FileTransferError, and as the case may be FileNotFoundError, FileExistsError, IsADirectoryError,
+    NotADirectoryError, PermissionError, TimeoutError, or another OSError with its errno.
 
     pure: the path without its sandbox.
     """
@@ -380,14 +387,11 @@ class SandboxPath:
         if buffering == 0:
             return raw
         size = BUFFER if buffering < 2 else buffering
-        buffered: Any
-        if "+" in mode:
-            buffered = io.BufferedRandom(raw, size)
-        else:
-            buffered = io.BufferedReader(raw, size) if kinds[0] == "r" else io.BufferedWriter(raw, size)
+        kind: Any = Random if "+" in mode else Reader if kinds[0] == "r" else Writer
+        buffered = kind(raw, size)
         if binary:
             return buffered
-        return io.TextIOWrapper(buffered, encoding or "utf-8", errors, newline, line_buffering=buffering == 1)
+        return Text(buffered, encoding or "utf-8", errors, newline, line_buffering=buffering == 1)
 
     def stat(self, *, follow_symlinks: bool = True) -> FileStat:
         """What is known about the file."""
@@ -418,10 +422,15 @@ class SandboxPath:
         return self._kind(self.lstat) is FileKind.SYMLINK
 
     def _kind(self, ask: Callable[[], FileStat]) -> Optional[FileKind]:
+        # As in pathlib: what can't be there is not there.
         try:
             return ask().kind
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
+        except FileTransferError as error:
+            if error.errno == errno.ELOOP:
+                return None
+            raise
 
     def scandir(self) -> list[DirEntry]:
         """The entries of the directory with what is known about them, in no order: all of them, or an exception."""
@@ -459,7 +468,7 @@ class SandboxPath:
         first, rest = parts[0], parts[1:]
         try:
             entries = self.scandir()
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
             # As in pathlib: nothing that can be found.
             return
         if first == "**":
@@ -485,7 +494,8 @@ class SandboxPath:
             if not parents:
                 raise
             self._call(abi.sbx_sandbox_create_dir_all, encoded(str(self)))
-        except FileExistsError:
+        except (FileExistsError, PermissionError, ReadOnlyError):
+            # Which of them is said of what is there depends on the file system.
             if not exist_ok or not self.is_dir():
                 raise
             return

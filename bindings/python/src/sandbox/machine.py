@@ -13,7 +13,7 @@ from ._types import ReadableBuffer, Unpack
 from .child import Child
 from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, RunOptions, prepared
 from .detached import Detached
-from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError
+from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError, SandboxError, beside
 from .files import SandboxPath
 from .info import SandboxInfo, point, told
 from .running import Plan
@@ -71,13 +71,20 @@ class Machine(Closable):
     def __repr__(self) -> str:
         return f"<sandbox.Machine {self.name!r}{', closed' if self.closed else ''}>"
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *reason: object) -> None:
+        handle, raised = self._handle, reason[1] if len(reason) > 1 else None
         try:
-            if self._is_own and not self.closed:
+            # What a forked child has inherited is the parent's.
+            if self._is_own and handle is not None and not handle.is_of_parent:
                 self.delete()
         except (NotFoundError, ClosedError):
             # The block has deleted it, or somebody else.
             pass
+        except SandboxError as failure:
+            if not isinstance(raised, BaseException):
+                raise
+            # What ended the block is what the caller has to see.
+            beside(raised, failure)
         finally:
             self.close()
 

@@ -1,11 +1,13 @@
 """Commands that their caller waits for."""
 
 import asyncio
+import contextlib
 from functools import partial
 from typing import Any, Callable, Optional
 
 from . import _abi as abi
 from ._border import PATIENCE, Conversation, Handle, interruptible, make
+from ._threads import start
 from ._types import Unpack
 from .command import (
     DEVNULL,
@@ -65,15 +67,20 @@ class Plan:
         conversation = Conversation(lambda *request: loop.call_soon_threadsafe(conversation.serve, *request))
         on_output = self._on_output
         todo = self._ended if on_output is None else partial(self._streamed, on_output, conversation)
-        work = asyncio.wrap_future(conversation.begin(todo))
+        end: asyncio.Future[None] = loop.create_future()
+
+        def has_ended() -> None:
+            # In a loop that is closed nobody waits for it any more.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(end.set_result, None)
+
+        work = start(conversation.task(todo, has_ended))
         try:
-            await asyncio.wait([work])
+            await asyncio.wait([end])
         except asyncio.CancelledError:
             conversation.halt()
-            await asyncio.wait([work], timeout=PATIENCE)
-            if not work.cancel() and not work.cancelled():
-                # Nobody asks for it any more.
-                work.exception()
+            await asyncio.wait([end], timeout=PATIENCE)
+            work.cancel()
             raise
         return self._told(conversation.settled(work.result))
 

@@ -16,8 +16,8 @@ class SandboxSpec:
 
     name: name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
         random hexadecimal digits.
-    image: image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000.
-        Default: the configured image.
+    image: image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+        "guest"). Its entry point is not used. Default: the configured image.
     env: environment variables for everything that runs in the sandbox, on top of the image's own.
     labels: Kubernetes labels of the Pod.
     annotations: Kubernetes annotations of the Pod.

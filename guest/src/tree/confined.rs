@@ -1,0 +1,322 @@
+//! Writes a tree of files below one directory, and nowhere else, whatever others do there meanwhile.
+//!
+//! Each step goes from an open directory to a name in it and follows no link, so that what is below the root is decided by the
+//! kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
+
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+use sandbox_protocol::tar::Time;
+
+use super::DEEPEST;
+use super::walk::DIRECTORY;
+use crate::sys;
+
+/// A directory that things are written below.
+#[derive(Debug)]
+pub(super) struct Root {
+    root: OwnedFd,
+    /// The directory that was used last.
+    current: Option<(Vec<u8>, OwnedFd)>,
+    /// Directories that are being filled: they get their own modes and times when something comes that is not below them.
+    unfinished: Vec<(Vec<u8>, Attributes)>,
+}
+
+/// What a file is to have once it is there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Attributes {
+    pub(super) mode: u32,
+    pub(super) modified: Time,
+}
+
+/// How many names of a directory are in memory at once.
+const NAMES_AT_ONCE: usize = 1024;
+
+/// A name below the root, or why it is none.
+pub(super) fn name_below(path: &[u8]) -> Result<Vec<u8>, &'static str> {
+    if path.starts_with(b"/") {
+        return Err("an absolute name");
+    }
+    if path.contains(&0) {
+        return Err("a name with a NUL byte");
+    }
+    let parts: Vec<_> = path.split(|byte| *byte == b'/').filter(|part| !matches!(*part, b"" | b".")).collect();
+    if parts.contains(&&b".."[..]) {
+        return Err("a name with '..'");
+    }
+    if parts.len() > DEEPEST {
+        return Err("a name of more than 256 directories");
+    }
+    Ok(parts.join(&b'/'))
+}
+
+/// Until it is finished, a directory is its owner's alone.
+const PRIVATE: Mode = Mode::RWXU;
+
+fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
+    fs::openat(parent, OsStr::from_bytes(name), DIRECTORY, Mode::empty()).map_err(|e| match e {
+        Errno::LOOP | Errno::NOTDIR => io::Error::other("something else than a directory is in the way"),
+        e => e.into(),
+    })
+}
+
+impl Attributes {
+    /// Those that a file has.
+    pub(super) fn of(found: &fs::Stat) -> Self {
+        let nanoseconds = u32::try_from(found.st_mtime_nsec).unwrap_or(0);
+        Self { mode: found.st_mode & 0o7777, modified: Time { seconds: found.st_mtime, nanoseconds } }
+    }
+
+    pub(super) fn apply(self, file: impl AsFd) -> io::Result<()> {
+        fs::fchmod(&file, Mode::from_raw_mode(self.mode & 0o7777))?;
+        // A time that the file system can't store is no reason to lose the file.
+        let _ = fs::futimens(&file, &self.times());
+        Ok(())
+    }
+
+    fn times(self) -> Timestamps {
+        let time = Timespec { tv_sec: self.modified.seconds, tv_nsec: self.modified.nanoseconds.into() };
+        Timestamps { last_access: time, last_modification: time }
+    }
+}
+
+impl Root {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let root = fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?;
+        Ok(Self { root, current: None, unfinished: Vec::new() })
+    }
+
+    /// Makes a directory below the root, or takes one that is there.
+    pub(super) fn directory(&mut self, name: &[u8], attributes: Attributes) -> io::Result<()> {
+        self.begin(name)?;
+        self.enter(name)?;
+        self.unfinished.push((name.to_vec(), attributes));
+        Ok(())
+    }
+
+    /// A new file, which replaces what had its name.
+    pub(super) fn file(&mut self, name: &[u8]) -> io::Result<std::fs::File> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = self.replace(name, |parent, name| fs::openat(parent, name, flags, Mode::RUSR | Mode::WUSR))?;
+        Ok(file.into())
+    }
+
+    /// Ends a file.
+    pub(super) fn finish_file(file: std::fs::File, attributes: Attributes) -> io::Result<()> {
+        attributes.apply(&file)?;
+        Ok(sys::close(file.into())?)
+    }
+
+    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {
+        let target = OsStr::from_bytes(target);
+        self.replace(name, |parent, name| {
+            fs::symlinkat(target, parent, name)?;
+            let _ = fs::utimensat(parent, name, &attributes.times(), AtFlags::SYMLINK_NOFOLLOW);
+            Ok(())
+        })
+    }
+
+    /// Gives a file below the root another name there. Of a symbolic link it only returns the target, which means something else
+    /// from another directory.
+    pub(super) fn hard_link(&mut self, name: &[u8], original: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        if name == original {
+            return Ok(None);
+        }
+        let (directory, file) = split(original);
+        let source = self.walk(directory, false)?;
+        let file = OsStr::from_bytes(file);
+        let found = fs::statat(&source, file, AtFlags::SYMLINK_NOFOLLOW)?;
+        match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => {
+                self.replace(name, |parent, name| fs::linkat(&source, file, parent, name, AtFlags::empty()))?;
+                Ok(None)
+            }
+            FileType::Symlink => Ok(Some(fs::readlinkat(&source, file, Vec::new())?.into_bytes())),
+            _ => Err(io::Error::other("a link to what is no file")),
+        }
+    }
+
+    /// Finishes the directories.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        while let Some((name, attributes)) = self.unfinished.pop() {
+            attributes.apply(self.walk(&name, false)?)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the root its own mode and time.
+    pub(super) fn finish_root(&self, attributes: Attributes) -> io::Result<()> {
+        attributes.apply(&self.root)
+    }
+
+    /// Moves all that is in it into another directory, which gets its mode and time. After a failure, `path` is what it is about.
+    pub(super) fn merge_into(&self, target: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
+        let found = fs::fstat(&self.root)?;
+        // The root may forbid it by its own mode.
+        fs::fchmod(&self.root, PRIVATE)?;
+        merge(self.root.as_fd(), target, path)?;
+        give(target, &found);
+        Ok(())
+    }
+
+    /// Renames the root, which its mode forbids.
+    pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+        let found = fs::fstat(&self.root)?;
+        fs::fchmod(&self.root, PRIVATE)?;
+        fs::rename(from, to)?;
+        give(self.root.as_fd(), &found);
+        Ok(())
+    }
+
+    /// Makes `name` by `make`, in the place of what is there, unless that is a directory.
+    fn replace<T>(
+        &mut self,
+        name: &[u8],
+        make: impl Fn(BorrowedFd<'_>, &OsStr) -> rustix::io::Result<T>,
+    ) -> io::Result<T> {
+        self.begin(name)?;
+        let (directory, name) = split(name);
+        if name.is_empty() {
+            return Err(io::Error::other("the root can't be a file"));
+        }
+        let (parent, name) = (self.enter(directory)?, OsStr::from_bytes(name));
+        match make(parent, name) {
+            Err(Errno::EXIST) => {
+                fs::unlinkat(parent, name, AtFlags::empty())?;
+                Ok(make(parent, name)?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    /// Finishes the directories that `name` is not below.
+    fn begin(&mut self, name: &[u8]) -> io::Result<()> {
+        while let Some((last, attributes)) =
+            self.unfinished.pop_if(|(last, _)| !(name.starts_with(last) && name[last.len()..].starts_with(b"/")))
+        {
+            attributes.apply(self.walk(&last, false)?)?;
+        }
+        Ok(())
+    }
+
+    /// The directory of this name, made if it is not there.
+    fn enter(&mut self, name: &[u8]) -> io::Result<BorrowedFd<'_>> {
+        if name.is_empty() {
+            return Ok(self.root.as_fd());
+        }
+        if self.current.as_ref().is_none_or(|(current, _)| current != name) {
+            self.current = Some((name.to_vec(), self.walk(name, true)?));
+        }
+        match &self.current {
+            Some((_, directory)) => Ok(directory.as_fd()),
+            None => unreachable!("just set"),
+        }
+    }
+
+    fn walk(&self, name: &[u8], make: bool) -> io::Result<OwnedFd> {
+        let mut directory = self.root.try_clone()?;
+        for part in name.split(|byte| *byte == b'/').filter(|part| !part.is_empty()) {
+            let made = if make { fs::mkdirat(&directory, OsStr::from_bytes(part), PRIVATE) } else { Ok(()) };
+            match made {
+                Ok(()) | Err(Errno::EXIST) => directory = open_dir(directory.as_fd(), part)?,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(directory)
+    }
+}
+
+/// Directory and name.
+fn split(name: &[u8]) -> (&[u8], &[u8]) {
+    match name.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (&name[..slash], &name[slash + 1..]),
+        None => (b"", name),
+    }
+}
+
+/// Gives a directory that was there already what the one has whose contents it got. It may be somebody else's.
+fn give(directory: BorrowedFd<'_>, found: &fs::Stat) {
+    let _ = Attributes::of(found).apply(directory);
+}
+
+/// Moves all that is in `from` into `to`: files replace files, directories are merged. Follows no link on either side.
+fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
+    let mut directory = fs::Dir::read_from(from)?;
+    loop {
+        // Some names first, since the directory changes while they are moved: out of it, all of them.
+        let mut names = Vec::new();
+        while names.len() < NAMES_AT_ONCE
+            && let Some(entry) = directory.read()
+        {
+            let entry = entry?;
+            let name = entry.file_name().to_bytes();
+            if !matches!(name, b"." | b"..") {
+                names.push(name.to_vec());
+            }
+        }
+        if names.is_empty() {
+            return Ok(());
+        }
+        for name in names {
+            let length = path.len();
+            if length > 0 {
+                path.push(b'/');
+            }
+            path.extend_from_slice(&name);
+            move_into(from, to, &name, path)?;
+            path.truncate(length);
+        }
+        directory.rewind();
+    }
+}
+
+/// Moves what has this name: a file to the place of another one, what is in a directory into one that is there.
+fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &mut Vec<u8>) -> io::Result<()> {
+    let file = OsStr::from_bytes(name);
+    let is_directory = |stat: &fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let found = fs::statat(from, file, AtFlags::SYMLINK_NOFOLLOW)?;
+    let there = fs::statat(to, file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| is_directory(&there));
+    match (is_directory(&found), there) {
+        (true, Some(true)) => {
+            let (source, target) = (open_dir(from, name)?, open_dir(to, name)?);
+            fs::fchmod(&source, PRIVATE)?;
+            merge(source.as_fd(), target.as_fd(), path)?;
+            give(target.as_fd(), &found);
+            Ok(fs::unlinkat(from, file, AtFlags::REMOVEDIR)?)
+        }
+        (true, Some(false)) => Err(io::Error::other("something else is where a directory should go")),
+        (false, Some(true)) => Err(io::Error::other("a directory is where a file should go")),
+        _ => match fs::renameat(from, file, to, file) {
+            // A directory gets another parent only if it may be written.
+            Err(Errno::ACCESS) if is_directory(&found) => {
+                let directory = open_dir(from, name)?;
+                fs::fchmod(&directory, PRIVATE)?;
+                fs::renameat(from, file, to, file)?;
+                Attributes::of(&found).apply(directory)
+            }
+            moved => Ok(moved?),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_below_the_root() {
+        for (path, name) in [("./a//b/./c/", "a/b/c"), ("a", "a"), ("./", ""), ("", ""), ("..a/b..", "..a/b..")] {
+            assert_eq!(name_below(path.as_bytes()).unwrap(), name.as_bytes());
+        }
+        let deep = "d/".repeat(DEEPEST + 1);
+        for path in ["/a", "..", "a/../b", "./..", "a/..", "//", "a\0b", &deep] {
+            assert!(name_below(path.as_bytes()).is_err(), "{path}");
+        }
+        assert!(name_below(&deep.as_bytes()[2..]).is_ok());
+    }
+}

@@ -1,0 +1,198 @@
+//! The kinds of errors, and what the system's error numbers are among them.
+
+use std::io;
+
+use super::names::stable_names;
+
+/// The kinds of [`Error`](crate::Error), the same in every language.
+///
+/// Kinds of files are about a file in the sandbox or on this machine; the message says which.
+/// [`Error::raw_os_error`](crate::Error::raw_os_error) has the system's own number, also where there is no kind for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// An argument is invalid; nothing was tried.
+    InvalidArgument,
+    /// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
+    Config,
+    /// A blocking call was made from async code, where it would stall the executor. Use the executor's way to run
+    /// blocking code, such as `tokio::task::spawn_blocking`.
+    AsyncContext,
+    /// The client was made before `fork`; its threads don't exist in the child. Make a new client there.
+    Forked,
+    /// The handle was closed, or its sandbox deleted through it.
+    Closed,
+    /// No such sandbox: it was never there, or is gone. A file that is not there is [`ErrorKind::FileNotFound`].
+    NotFound,
+    /// No detached command has this key. The sandbox is there.
+    DetachedNotFound,
+    /// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the
+    /// same object at the same time. A file that exists already is [`ErrorKind::FileExists`].
+    Conflict,
+    /// Kubernetes, or a file system, does not allow it.
+    PermissionDenied,
+    /// A quota of the namespace, or the API server's limit of requests, is used up.
+    Quota,
+    /// A disk is full, its quota used up, or the file as large as it may be.
+    StorageFull,
+    /// No such file or directory.
+    FileNotFound,
+    /// A file or directory of that name exists already.
+    FileExists,
+    /// It is a directory, and the operation is for files.
+    IsADirectory,
+    /// It is not a directory, or something on the way to it is not.
+    NotADirectory,
+    /// The directory is not empty.
+    DirectoryNotEmpty,
+    /// The file system is read-only.
+    ReadOnly,
+    /// The file is in use: it is executed, a mount point, or being written by another download.
+    Busy,
+    /// A name is longer than its file system allows, or a path longer than 4095 bytes.
+    NameTooLong,
+    /// The API server can't be reached or can't answer now. Trying later may help.
+    Unavailable,
+    /// No connection to the sandbox's SSH server could be made.
+    Connect,
+    /// The sandbox's SSH server refused this client's key or user name.
+    Authentication,
+    /// The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
+    HostKeyMismatch,
+    /// An established connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    Disconnected,
+    /// The sandbox could not be created; [`Error::verdict`](crate::Error::verdict) has the cluster's reason. Its Pod is
+    /// deleted again.
+    Create,
+    /// The sandbox could not be deleted, or its end could not be confirmed.
+    Delete,
+    /// The command could not be started: it did not run.
+    Command,
+    /// The command ran and did not succeed. Only `Output::check` makes this error; by itself an exit code is data.
+    CommandFailed,
+    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
+    /// happened, in part or whole. It is never asked twice.
+    OutcomeUnknown,
+    /// The operation's time ran out. For a command, its processes were killed; see
+    /// [`Error::partial_output`](crate::Error::partial_output).
+    TimedOut,
+    /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own. The target
+    /// of a transfer is as it was before.
+    Transfer,
+    /// The caller's own callback, or the question of [`interruptible`](crate::interruptible), asked to stop.
+    Cancelled,
+    /// A bug in this library: a panic was caught at its border. The handle stays usable.
+    Panic,
+}
+
+stable_names!(ErrorKind, "kind of error", {
+    InvalidArgument => "invalid_argument",
+    Config => "config",
+    AsyncContext => "async_context",
+    Forked => "forked",
+    Closed => "closed",
+    NotFound => "not_found",
+    DetachedNotFound => "detached_not_found",
+    Conflict => "conflict",
+    PermissionDenied => "permission_denied",
+    Quota => "quota",
+    StorageFull => "storage_full",
+    FileNotFound => "file_not_found",
+    FileExists => "file_exists",
+    IsADirectory => "is_a_directory",
+    NotADirectory => "not_a_directory",
+    DirectoryNotEmpty => "directory_not_empty",
+    ReadOnly => "read_only",
+    Busy => "busy",
+    NameTooLong => "name_too_long",
+    Unavailable => "unavailable",
+    Connect => "connect",
+    Authentication => "authentication",
+    HostKeyMismatch => "host_key_mismatch",
+    Disconnected => "disconnected",
+    Create => "create",
+    Delete => "delete",
+    Command => "command",
+    CommandFailed => "command_failed",
+    OutcomeUnknown => "outcome_unknown",
+    TimedOut => "timed_out",
+    Transfer => "transfer",
+    Cancelled => "cancelled",
+    Panic => "panic",
+});
+
+/// The first number of a kind is the one that stands for it.
+const NUMBERS: [(i32, ErrorKind); 14] = [
+    (libc::ENOSPC, ErrorKind::StorageFull),
+    (libc::EDQUOT, ErrorKind::StorageFull),
+    (libc::EFBIG, ErrorKind::StorageFull),
+    (libc::ENOENT, ErrorKind::FileNotFound),
+    (libc::EEXIST, ErrorKind::FileExists),
+    (libc::EISDIR, ErrorKind::IsADirectory),
+    (libc::ENOTDIR, ErrorKind::NotADirectory),
+    (libc::ENOTEMPTY, ErrorKind::DirectoryNotEmpty),
+    (libc::EROFS, ErrorKind::ReadOnly),
+    (libc::EBUSY, ErrorKind::Busy),
+    (libc::ETXTBSY, ErrorKind::Busy),
+    (libc::ENAMETOOLONG, ErrorKind::NameTooLong),
+    (libc::EACCES, ErrorKind::PermissionDenied),
+    (libc::EPERM, ErrorKind::PermissionDenied),
+];
+
+impl ErrorKind {
+    /// The kind of a failed system call on a file.
+    pub(crate) fn of_file(errno: i32) -> Self {
+        NUMBERS.iter().find(|(number, _)| *number == errno).map_or(Self::Transfer, |(_, kind)| *kind)
+    }
+
+    /// The error number of a kind that is about files only: Kubernetes denies permissions too.
+    pub(super) fn number(self) -> Option<i32> {
+        NUMBERS.iter().find(|(_, kind)| *kind == self && self != Self::PermissionDenied).map(|(number, _)| *number)
+    }
+
+    pub(super) fn as_io(self) -> io::ErrorKind {
+        match self {
+            Self::InvalidArgument => io::ErrorKind::InvalidInput,
+            Self::PermissionDenied => io::ErrorKind::PermissionDenied,
+            Self::TimedOut => io::ErrorKind::TimedOut,
+            Self::Disconnected | Self::OutcomeUnknown => io::ErrorKind::ConnectionAborted,
+            Self::Closed | Self::NotFound => io::ErrorKind::NotConnected,
+            _ => match self.number() {
+                Some(number) => io::Error::from_raw_os_error(number).kind(),
+                None => io::ErrorKind::Other,
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_have_kinds_of_this_library_and_of_std() {
+        for (number, kind, io_kind) in [
+            (libc::ENOENT, ErrorKind::FileNotFound, io::ErrorKind::NotFound),
+            (libc::EEXIST, ErrorKind::FileExists, io::ErrorKind::AlreadyExists),
+            (libc::EISDIR, ErrorKind::IsADirectory, io::ErrorKind::IsADirectory),
+            (libc::ENOTDIR, ErrorKind::NotADirectory, io::ErrorKind::NotADirectory),
+            (libc::ENOTEMPTY, ErrorKind::DirectoryNotEmpty, io::ErrorKind::DirectoryNotEmpty),
+            (libc::EROFS, ErrorKind::ReadOnly, io::ErrorKind::ReadOnlyFilesystem),
+            (libc::EBUSY, ErrorKind::Busy, io::ErrorKind::ResourceBusy),
+            (libc::ENAMETOOLONG, ErrorKind::NameTooLong, io::ErrorKind::InvalidFilename),
+            (libc::ENOSPC, ErrorKind::StorageFull, io::ErrorKind::StorageFull),
+        ] {
+            assert_eq!((ErrorKind::of_file(number), kind.number(), kind.as_io()), (kind, Some(number), io_kind));
+        }
+        for (number, kind) in [
+            (libc::EDQUOT, ErrorKind::StorageFull),
+            (libc::ETXTBSY, ErrorKind::Busy),
+            (libc::EACCES, ErrorKind::PermissionDenied),
+            (libc::EPERM, ErrorKind::PermissionDenied),
+            (libc::EXDEV, ErrorKind::Transfer),
+        ] {
+            assert_eq!(ErrorKind::of_file(number), kind);
+        }
+        assert_eq!((ErrorKind::PermissionDenied.number(), ErrorKind::Transfer.number()), (None, None));
+    }
+}
