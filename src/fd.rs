@@ -84,6 +84,35 @@ pub(crate) fn close_one_of(file: &File) -> io::Result<()> {
     }
 }
 
+/// Writes to what may be a pipe that nobody reads any more: that is an error, and no signal that ends the program.
+#[expect(unsafe_code, reason = "no safe function blocks a signal for a while")]
+pub(crate) fn write_without_signal(mut file: &File, bytes: &[u8]) -> io::Result<usize> {
+    use std::io::Write;
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    let (mut pending, mut before) = (set, set);
+    // SAFETY: each set is initialised by a function that can't fail on it before another one reads it, and all are ours.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
+        libc::sigemptyset(pending.as_mut_ptr());
+        libc::sigpending(pending.as_mut_ptr());
+        libc::sigemptyset(before.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
+    }
+    let written = file.write(bytes);
+    // SAFETY: as above. The signal is taken only if it is there because of this write, so that it waits for nobody else.
+    unsafe {
+        if written.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+            && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 0
+        {
+            let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+            libc::sigtimedwait(set.as_ptr(), std::ptr::null_mut(), &raw const now);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, before.as_ptr(), std::ptr::null_mut());
+    }
+    written
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::Write;

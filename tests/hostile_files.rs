@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use common::{Scratch, noise};
 use openssl::sha::sha256;
 use sandbox::{Client, Error, ErrorKind, OpenOptions, Result, Sandbox};
+use sandbox_protocol::SFTP_ERRNO_BASE;
 use sshd::Server;
 use sshd::connection::Connection;
 use sshd::sftp::*;
@@ -238,15 +239,15 @@ const fn lie(name: &'static str, tell: Tell) -> Lie {
     Lie { name, tell, is_one_for: |_| true, outcome: Expected::Failure }
 }
 
-const LIES: [Lie; 34] = [
+const LIES: [Lie; 37] = [
     // What all operations are told, whatever they ask.
-    lie("a packet of 4 GiB", |client, _, answer| client.stdout(with_length(u32::MAX, answer))),
+    lie("a packet of 4 GiB", |client, _, answer| client.data(with_length(u32::MAX, answer))),
     lie("failure", |client, request, _| client.answer(&request.status(FAILURE))),
     lie("the end of the channel", |client, _, _| client.eof().and_then(|()| client.close_channel())),
     // What the simplest operation is told.
-    lie("a packet of nothing", |client, _, answer| client.stdout(with_length(0, answer))),
-    lie("a packet of 4 bytes", |client, _, answer| client.stdout(with_length(4, answer))),
-    lie("a packet of more than 256 KiB", |client, _, answer| client.stdout(with_length((256 << 10) + 1, answer))),
+    lie("a packet of nothing", |client, _, answer| client.data(with_length(0, answer))),
+    lie("a packet of 4 bytes", |client, _, answer| client.data(with_length(4, answer))),
+    lie("a packet of more than 256 KiB", |client, _, answer| client.data(with_length((256 << 10) + 1, answer))),
     lie("type 0", |client, request, _| client.answer(&request.reply(0).raw(&[0; 20]))),
     lie("type 255", |client, request, _| client.answer(&request.reply(255).raw(&[0; 20]))),
     lie("no more than type and id", |client, _, answer| client.answer(&Message(answer.0[..5].to_vec()))),
@@ -271,6 +272,10 @@ const LIES: [Lie; 34] = [
     },
     lie("permission denied", |client, request, _| client.answer(&request.status(PERMISSION_DENIED))),
     lie("not supported", |client, request, _| client.answer(&request.status(OP_UNSUPPORTED))),
+    // A guest says so that something failed with an error number of Linux.
+    lie("error number 0", |client, request, _| client.answer(&request.status(SFTP_ERRNO_BASE))),
+    lie("error number 13", |client, request, _| client.answer(&request.status(SFTP_ERRNO_BASE + 13))),
+    lie("error number 4096", |client, request, _| client.answer(&request.status(SFTP_ERRNO_BASE + 4096))),
     lie("status 31 bits", |client, request, _| client.answer(&request.status(i32::MAX.cast_unsigned()))),
     lie("status 32 bits", |client, request, _| client.answer(&request.status(u32::MAX))),
     Lie {
@@ -304,9 +309,9 @@ const LIES: [Lie; 34] = [
         client.answer(&Message([&answer.0[..1], &other, &answer.0[5..]].concat()))
     }),
     lie("nothing", |_, _, _| Ok(())),
-    lie("half an answer and nothing", |client, _, answer| client.stdout(&framed(answer)[..11])),
+    lie("half an answer and nothing", |client, _, answer| client.data(&framed(answer)[..11])),
     lie("half an answer and the end", |client, _, answer| {
-        client.stdout(&framed(answer)[..11])?;
+        client.data(&framed(answer)[..11])?;
         client.eof()?;
         client.close_channel()
     }),
@@ -318,7 +323,7 @@ const LIES: [Lie; 34] = [
         outcome: Expected::Truth,
         ..lie("the truth byte by byte", |client, request, answer| match request.kind {
             READ => client.answer(answer),
-            _ => framed(answer).iter().try_for_each(|byte| client.stdout([*byte])),
+            _ => framed(answer).iter().try_for_each(|byte| client.data([*byte])),
         })
     },
     Lie {
@@ -331,7 +336,7 @@ const LIES: [Lie; 34] = [
             for kind in [STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED_REPLY, VERSION, INIT] {
                 client.answer(&Message::new(kind).u32(request.id.wrapping_add(1 << 20)).u32(1).raw(&[0; 30]))?;
             }
-            client.stderr("careful")?;
+            client.extended(1, "careful")?;
             client.answer(answer)
         })
     },
@@ -879,9 +884,9 @@ fn starts_that_are_none() {
         ("a status", |c, r, _| c.answer(&r.status(FAILURE))),
         ("a handle", |c, r, _| c.answer(&r.reply(HANDLE).string("handle"))),
         ("nothing", |_, _, _| Ok(())),
-        ("half of it", |c, _, answer| c.stdout(&framed(answer)[..10])),
-        ("a packet of nothing", |c, _, answer| c.stdout(with_length(0, answer))),
-        ("a packet of 4 GiB", |c, _, answer| c.stdout(with_length(u32::MAX, answer))),
+        ("half of it", |c, _, answer| c.data(&framed(answer)[..10])),
+        ("a packet of nothing", |c, _, answer| c.data(with_length(0, answer))),
+        ("a packet of 4 GiB", |c, _, answer| c.data(with_length(u32::MAX, answer))),
         ("the end", |c, _, _| c.eof().and_then(|()| c.close_channel())),
         ("a reset", |c, _, _| c.transport.reset()),
     ];

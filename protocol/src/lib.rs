@@ -47,5 +47,11 @@ pub const SFTP_ERRNO_BASE: u32 = 0x1_0000;
 /// A flag of SFTP's `open` beyond the standard ones: what passes through the handle in sequence is hashed.
 pub const SFTP_OPEN_DIGEST: u32 = 0x0100_0000;
 
+/// A flag of SFTP's `open` beyond the standard ones, together with those to write and create: what is written is a new file, which
+/// takes the place of the one that the path leads to when its handle is closed, and goes away without a close. Links are followed. A
+/// file that is there keeps its mode and, as far as the guest may, its owner; one that may not be written is refused, and so is a
+/// directory. What is no regular file is written into, with nothing new beside it.
+pub const SFTP_OPEN_REPLACE: u32 = 0x0200_0000;
+
 /// The TCP port on which a guest listens if nothing else is said.
 pub const DEFAULT_PORT: u16 = 2222;

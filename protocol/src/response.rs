@@ -49,7 +49,7 @@ pub enum Response {
     Followed(Followed),
     /// Digests of files.
     Digests {
-        /// In the order in which the files were closed.
+        /// In the order in which the files were closed; then those that are open.
         digests: Vec<Digest>,
     },
     /// What the sandbox uses.

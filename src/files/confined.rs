@@ -12,8 +12,10 @@ use std::path::Path;
 use openssl::sha::Sha256;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
+use sandbox_protocol::tar::Time;
+use sandbox_protocol::tree::MOST_NOTES;
 
-use super::local::PERMISSIONS;
+use super::local::{PERMISSIONS, lacks_modes};
 use crate::fd::close_one_of;
 
 /// A directory that things are written below.
@@ -23,14 +25,16 @@ pub(super) struct Root {
     current: Option<(Vec<u8>, OwnedFd)>,
     /// Directories that are being filled: they get their own modes and times when something comes that is not below them.
     unfinished: Vec<(Vec<u8>, Attributes)>,
+    umask: u32,
+    /// Names whose modes the file system did not take: the first of them.
+    without_mode: Vec<Vec<u8>>,
 }
 
 /// What a file is to have once it is there.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Attributes {
     pub(super) mode: u32,
-    /// Unix seconds.
-    pub(super) modified: i64,
+    pub(super) modified: Time,
 }
 
 /// How deep a tree may be: moving and removing it takes two descriptors for each level.
@@ -80,23 +84,41 @@ fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
 }
 
 impl Attributes {
-    fn apply(self, file: impl AsFd) -> io::Result<()> {
-        fs::fchmod(&file, Mode::from_raw_mode(self.mode & PERMISSIONS))?;
+    /// False if the file system has no modes.
+    fn apply(self, file: impl AsFd) -> io::Result<bool> {
+        let is_set = match fs::fchmod(&file, Mode::from_raw_mode(self.mode & PERMISSIONS)) {
+            Err(e) if lacks_modes(e.raw_os_error()) => false,
+            set => set.map(|()| true)?,
+        };
         // A time that the file system can't store is no reason to lose the file.
         let _ = fs::futimens(&file, &self.times());
-        Ok(())
+        Ok(is_set)
     }
 
     fn times(self) -> Timestamps {
-        let time = Timespec { tv_sec: self.modified, tv_nsec: 0 };
+        let time = Timespec { tv_sec: self.modified.seconds, tv_nsec: self.modified.nanoseconds.into() };
         Timestamps { last_access: time, last_modification: time }
     }
 }
 
 impl Root {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
+    /// What is made below it gets modes less this mask.
+    pub(super) fn open(path: &Path, umask: u32) -> io::Result<Self> {
         let root = fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?;
-        Ok(Self { root, current: None, unfinished: Vec::new() })
+        Ok(Self { root, current: None, unfinished: Vec::new(), umask, without_mode: Vec::new() })
+    }
+
+    /// The names whose modes could not be set since the file system has none: the first of them.
+    pub(super) fn without_mode(&self) -> &[Vec<u8>] {
+        &self.without_mode
+    }
+
+    fn apply(&mut self, file: impl AsFd, name: &[u8], attributes: Attributes) -> io::Result<()> {
+        let is_set = Attributes { mode: attributes.mode & !self.umask, ..attributes }.apply(file)?;
+        if !is_set && self.without_mode.len() < MOST_NOTES {
+            self.without_mode.push(name.to_vec());
+        }
+        Ok(())
     }
 
     /// Makes a directory below the root, or takes one that is there.
@@ -115,17 +137,21 @@ impl Root {
     }
 
     /// Ends a file.
-    pub(super) fn finish_file(file: &std::fs::File, attributes: Attributes) -> io::Result<()> {
-        attributes.apply(file)?;
+    pub(super) fn finish_file(&mut self, file: &std::fs::File, name: &[u8], attributes: Attributes) -> io::Result<()> {
+        self.apply(file, name, attributes)?;
         close_one_of(file)
     }
 
-    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {
+    /// False if the file system has no links.
+    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<bool> {
         let target = OsStr::from_bytes(target);
         self.replace(name, |parent, name| {
-            fs::symlinkat(target, parent, name)?;
+            match fs::symlinkat(target, parent, name) {
+                Err(e) if lacks_modes(e.raw_os_error()) => return Ok(false),
+                made => made?,
+            }
             let _ = fs::utimensat(parent, name, &attributes.times(), AtFlags::SYMLINK_NOFOLLOW);
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -169,21 +195,22 @@ impl Root {
     /// Finishes the directories.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         while let Some((name, attributes)) = self.unfinished.pop() {
-            attributes.apply(self.walk(&name, false)?)?;
+            self.apply(self.walk(&name, false)?, &name, attributes)?;
         }
         Ok(())
     }
 
     /// Gives the root its own mode and time: once it is moved, for which it must be writable.
-    pub(super) fn finish_root(&self, attributes: Attributes) -> io::Result<()> {
-        attributes.apply(&self.root)
+    pub(super) fn finish_root(&mut self, attributes: Attributes) -> io::Result<()> {
+        self.apply(self.root.try_clone()?, b"", attributes)
     }
 
-    /// Moves all that is in it into another directory.
-    pub(super) fn merge_into(&self, target: &Path) -> io::Result<()> {
+    /// Moves all that is in it into another directory. After a failure, `path` is what it is about, below that.
+    pub(super) fn merge_into(&self, target: &Path, path: &mut Vec<u8>) -> io::Result<()> {
         // Where the caller's own path leads is the caller's business.
         let target = fs::openat(fs::CWD, target, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        merge(self.root.as_fd(), target.as_fd())
+        check(self.root.as_fd(), target.as_fd(), path)?;
+        merge(self.root.as_fd(), target.as_fd(), path)
     }
 
     /// Makes `name` by `make`, in the place of what is there, unless that is a directory.
@@ -212,7 +239,7 @@ impl Root {
         while let Some((last, attributes)) =
             self.unfinished.pop_if(|(last, _)| !(name.starts_with(last) && name[last.len()..].starts_with(b"/")))
         {
-            attributes.apply(self.walk(&last, false)?)?;
+            self.apply(self.walk(&last, false)?, &last, attributes)?;
         }
         Ok(())
     }
@@ -252,10 +279,67 @@ fn split(name: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
+/// How what is in the place of an entry is dealt with.
+enum Meeting {
+    /// Both are directories.
+    Merge,
+    /// Nothing is there, or a file or a link that is replaced.
+    Move,
+}
+
+/// What is to be done with an entry, or why it can't be: `found` is moved, `there` is in its place.
+fn meet(found: FileType, there: Option<FileType>) -> io::Result<Meeting> {
+    let clash = |errno: i32, what: &str| Err(io::Error::new(io::Error::from_raw_os_error(errno).kind(), what));
+    match (found == FileType::Directory, there) {
+        (true, Some(FileType::Directory)) => Ok(Meeting::Merge),
+        (_, None) | (false, Some(FileType::RegularFile | FileType::Symlink)) => Ok(Meeting::Move),
+        (true, Some(_)) => clash(libc::ENOTDIR, "something else is where a directory should go"),
+        (false, Some(FileType::Directory)) => clash(libc::EISDIR, "a directory is where a file should go"),
+        (false, Some(_)) => clash(libc::EEXIST, "a device, pipe or socket is where a file should go"),
+    }
+}
+
+fn kind_of(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<FileType> {
+    fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|found| FileType::from_raw_mode(found.st_mode))
+}
+
+/// Does something with an entry, whose name is added to the path that a failure is about.
+fn within(path: &mut Vec<u8>, name: &[u8], work: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let length = path.len();
+    if length > 0 {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    work(path)?;
+    path.truncate(length);
+    Ok(())
+}
+
+/// Looks for what is in the way of a merge, so that none is begun that can't be ended.
+fn check(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
+    for entry in fs::Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        within(path, name, |path| {
+            let there = match kind_of(to, OsStr::from_bytes(name)) {
+                Err(Errno::NOENT) => None,
+                there => Some(there?),
+            };
+            match meet(kind_of(from, OsStr::from_bytes(name))?, there)? {
+                Meeting::Move => Ok(()),
+                Meeting::Merge => check(open_dir(from, name)?.as_fd(), open_dir(to, name)?.as_fd(), path),
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// Moves all that is in `from` into `to`: files replace files, directories are merged and stay what they were. Follows no link on
 /// either side.
-fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
-    let named = |name: &[u8], e: io::Error| io::Error::new(e.kind(), format!("'{}': {e}", name.escape_ascii()));
+fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
     let mut directory = fs::Dir::read_from(from)?;
     loop {
         // Some names first, since the directory changes while they are moved: out of it, all of them.
@@ -273,35 +357,34 @@ fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
             return Ok(());
         }
         for name in names {
-            move_into(from, to, &name).map_err(|e| named(&name, e))?;
+            within(path, &name, |path| move_into(from, to, &name, path))?;
         }
         directory.rewind();
     }
 }
 
 /// Moves what has this name: a file to the place of another one, what is in a directory into one that is there.
-fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &mut Vec<u8>) -> io::Result<()> {
     let file = OsStr::from_bytes(name);
-    let is_directory = |stat: &fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-    let found = fs::statat(from, file, AtFlags::SYMLINK_NOFOLLOW)?;
-    let there = fs::statat(to, file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| is_directory(&there));
-    let clash = |what| Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
-    match (is_directory(&found), there) {
-        (true, Some(true)) => {
+    let found = kind_of(from, file)?;
+    match meet(found, kind_of(to, file).ok())? {
+        Meeting::Merge => {
             let (source, target) = (open_dir(from, name)?, open_dir(to, name)?);
-            fs::fchmod(&source, PRIVATE)?;
-            merge(source.as_fd(), target.as_fd())?;
+            // Where there are no modes, none forbids it.
+            let _ = fs::fchmod(&source, PRIVATE);
+            merge(source.as_fd(), target.as_fd(), path)?;
             Ok(fs::unlinkat(from, file, AtFlags::REMOVEDIR)?)
         }
-        (true, Some(false)) => clash("something else is where a directory should go"),
-        (false, Some(true)) => clash("a directory is where a file should go"),
-        _ => match fs::renameat(from, file, to, file) {
+        Meeting::Move => match fs::renameat(from, file, to, file) {
             // A directory gets another parent only if it may be written.
-            Err(Errno::ACCESS) if is_directory(&found) => {
+            Err(Errno::ACCESS) if found == FileType::Directory => {
                 let directory = open_dir(from, name)?;
-                fs::fchmod(&directory, PRIVATE)?;
+                let found = fs::fstat(&directory)?;
+                let _ = fs::fchmod(&directory, PRIVATE);
                 fs::renameat(from, file, to, file)?;
-                Attributes { mode: found.st_mode, modified: found.st_mtime }.apply(directory)
+                let nanoseconds = u32::try_from(found.st_mtime_nsec).unwrap_or(0);
+                let modified = Time { seconds: found.st_mtime, nanoseconds };
+                Attributes { mode: found.st_mode, modified }.apply(directory).map(drop)
             }
             moved => Ok(moved?),
         },

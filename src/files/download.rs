@@ -1,22 +1,20 @@
 //! Downloads of single files: whole or not at all.
 
-use std::fs::{self, Permissions};
-use std::io::{Seek, Write};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use openssl::sha::Sha256;
 
 use super::FILE_MODE;
-use super::digest::RemoteDigest;
-use super::local::{PERMISSIONS, at_local, at_stream, hash_of, stable_part, sync_directory_of};
+use super::local::{PERMISSIONS, at_stream, hash_of};
 use super::options::{ProgressReporter, Transfer, Transferred};
-use super::path::{file_bytes_of, invalid, temp_path_beside};
-use super::request::Repeat;
+use super::path::{file_bytes_of, invalid};
+use super::request::{Repeat, passed_digest};
+use super::target::{LocalFile, Target};
+use super::tool::mismatch;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fd::close_one_of;
 use crate::ssh::sftp::{Client, DIRECTORY, Quoted, REGULAR, flags};
 
 /// What [`Files::read`](crate::Files::read) takes into memory.
@@ -31,13 +29,16 @@ impl Transfer<'_> {
         let (files, remote, local) = (self.files, remote.as_ref(), local.as_ref());
         files.link.call("download file", || {
             let (path, deadline) = (file_bytes_of(remote)?, self.files.deadline());
-            let mut part = LocalPart::create(local, self.resume)?;
-            let (resumed, hash) = match self.resume {
-                true => self.kept_here(&mut part, path, deadline)?,
-                false => (0, self.checksum.then(Sha256::new)),
+            let mut target = Target::open(local, self.resume, deadline)?;
+            let (resumed, hash) = match &mut target {
+                Target::File(file) if self.resume => self.kept_here(file, path, deadline)?,
+                _ => (0, self.checksum.then(Sha256::new)),
             };
-            let (transferred, mode) = self.get(remote, deadline, resumed, hash, &mut |bytes| part.write(bytes))?;
-            part.put_in_place(mode, self.sync)?;
+            let (transferred, mode) = self.get(remote, deadline, resumed, hash, &mut |bytes| target.write(bytes))?;
+            match target {
+                Target::File(file) => file.put_in_place(mode, self.sync)?,
+                Target::Stream(stream) => stream.finish()?,
+            }
             Ok(transferred)
         })
     }
@@ -96,8 +97,11 @@ impl Transfer<'_> {
         sink: &mut dyn FnMut(&[u8]) -> Result<()>,
     ) -> Result<(Transferred, u32)> {
         let (files, path) = (self.files, file_bytes_of(remote)?);
+        // What was read before is not among what passes now.
+        let is_summed = hash.is_some() && resumed == 0;
+        let how = flags::READ | if is_summed { flags::DIGEST } else { 0 };
         let (mut lease, opened) =
-            files.start_request(deadline, path, Repeat::Harmless, |client| client.open(path, flags::READ, 0, path))?;
+            files.start_request(deadline, path, Repeat::Harmless, |client| client.open(path, how, 0, path))?;
         let mut client = Client::new(&mut lease, deadline)?;
         let found = client.attributes_of(&opened)?;
         let mode = found.mode.unwrap_or(REGULAR | FILE_MODE);
@@ -122,12 +126,6 @@ impl Transfer<'_> {
         if expected.is_some_and(|expected| expected > limit) {
             return Err(too_much(path, limit));
         }
-        let remote_digest = match expected {
-            Some(length) if hash.is_some() && RemoteDigest::is_worth(length) => {
-                RemoteDigest::start(files, path, deadline).ok()
-            }
-            _ => None,
-        };
         let mut take = |bytes: &[u8]| {
             if let Some(hash) = &mut hash {
                 hash.update(bytes);
@@ -141,22 +139,30 @@ impl Transfer<'_> {
         };
         let size = client.download(&opened, resumed, expected, &mut take)?;
         client.close_file(opened)?;
+        let passed = if is_summed { passed_digest(&mut lease, path, size, deadline)? } else { None };
         lease.finish();
         reporter.report(size)?;
         let sha256 = hash.map(Sha256::finish);
-        if let Some(digest) = sha256 {
-            let theirs = remote_digest.map(|remote_digest| remote_digest.end(deadline)).transpose()?.flatten();
-            files.compare(path, digest, theirs, path, deadline)?;
+        if let Some(ours) = sha256 {
+            let theirs = match passed {
+                Some(digest) => digest,
+                // What grows meanwhile has more than was read.
+                None => files.digest(path, Some(size), path, deadline)?,
+            };
+            if ours != theirs {
+                return Err(mismatch(Quoted(path)));
+            }
         }
         Ok((Transferred { bytes: size, resumed, sha256 }, mode & PERMISSIONS))
     }
 
     /// What an earlier download has left here, if it is the beginning of the file: its length, and its hash so far.
-    fn kept_here(&self, part: &mut LocalPart<'_>, path: &[u8], deadline: Deadline) -> Result<(u64, Option<Sha256>)> {
-        let length = part.length()?;
+    fn kept_here(&self, part: &mut LocalFile<'_>, path: &[u8], deadline: Deadline) -> Result<(u64, Option<Sha256>)> {
+        let name = part.path();
+        let (file, length) = part.kept()?;
         if length > 0 {
-            let hash = hash_of(&part.file, length, part.target)?;
-            if self.files.digest(path, Some(length), path, deadline)? == Some(hash.clone().finish()) {
+            let hash = hash_of(file, length, name)?;
+            if self.files.digest(path, Some(length), path, deadline)? == hash.clone().finish() {
                 return Ok((length, Some(hash)));
             }
         }
@@ -167,118 +173,4 @@ impl Transfer<'_> {
 
 pub(super) fn too_much(path: &[u8], limit: u64) -> Error {
     Error::new(ErrorKind::Transfer, format!("{} has more than the {limit} bytes that are allowed", Quoted(path)))
-}
-
-/// A local file on its way to its name; removed again unless it gets there, or is to be resumed.
-struct LocalPart<'a> {
-    target: &'a Path,
-    part: PathBuf,
-    file: fs::File,
-    length: u64,
-    is_resumable: bool,
-    is_in_place: bool,
-}
-
-impl<'a> LocalPart<'a> {
-    fn create(target: &'a Path, resume: bool) -> Result<Self> {
-        let part = if resume { stable_part(target, "") } else { temp_path_beside(target) };
-        let mut options = fs::OpenOptions::new();
-        // Readable for nobody else until its own mode is known.
-        options.read(resume).write(true).mode(0o600);
-        match resume {
-            true => options.create(true).truncate(false).custom_flags(libc::O_NOFOLLOW),
-            false => options.create_new(true),
-        };
-        let file = options.open(&part).map_err(|e| at_local(target, "created", e))?;
-        if resume {
-            lock_part(&file, &part, target)?;
-        }
-        Ok(Self { target, part, file, length: 0, is_resumable: resume, is_in_place: false })
-    }
-
-    fn length(&mut self) -> Result<u64> {
-        self.length = self.file.metadata().map_err(|e| at_local(self.target, "read", e))?.len();
-        Ok(self.length)
-    }
-
-    /// Begins anew.
-    fn restart(&mut self) -> Result<()> {
-        self.length = 0;
-        let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
-        emptied.map_err(|e| at_local(self.target, "written", e))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let done = || format!("written beyond byte {}", self.length);
-        self.file.write_all(bytes).map_err(|e| at_local(self.target, &done(), e))?;
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn put_in_place(mut self, mode: u32, sync: bool) -> Result<()> {
-        self.file.set_permissions(Permissions::from_mode(mode)).map_err(|e| at_local(self.target, "finished", e))?;
-        if sync {
-            self.file.sync_all().map_err(|e| at_local(self.target, "put on the disk", e))?;
-        }
-        close_one_of(&self.file).map_err(|e| at_local(self.target, "closed", e))?;
-        fs::rename(&self.part, self.target).map_err(|e| at_local(self.target, "put in place", e))?;
-        self.is_in_place = true;
-        if sync {
-            sync_directory_of(self.target)?;
-        }
-        Ok(())
-    }
-}
-
-/// Makes sure that nobody else writes to a part with a name that others know too.
-fn lock_part(file: &fs::File, part: &Path, target: &Path) -> Result<()> {
-    let is_same = |a: &fs::Metadata, b: &fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino()) && a.is_file();
-    let busy = || {
-        let message = format!("'{}' on this machine is being written by another download", target.display());
-        Error::new(ErrorKind::Busy, message)
-    };
-    file.try_lock().map_err(|e| match e {
-        fs::TryLockError::WouldBlock => busy(),
-        fs::TryLockError::Error(e) => at_local(target, "locked", e),
-    })?;
-    // Whoever had the lock before may have put the file in its place.
-    match (file.metadata(), fs::symlink_metadata(part)) {
-        (Ok(ours), Ok(named)) if is_same(&ours, &named) => Ok(()),
-        _ => Err(busy()),
-    }
-}
-
-impl Drop for LocalPart<'_> {
-    fn drop(&mut self) {
-        let is_of_use = self.is_resumable && self.file.metadata().is_ok_and(|found| found.len() > 0);
-        if !self.is_in_place
-            && !is_of_use
-            && let Err(e) = fs::remove_file(&self.part)
-        {
-            log::warn!("the partial file '{}' is left: {e}", self.part.display());
-        }
-        // Unlock explicitly: a child forked concurrently may briefly hold the descriptor, and with it the lock.
-        let _ = self.file.unlock();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_that_is_taken_or_replaced_is_not_written() {
-        let place = std::env::temp_dir().join(format!("sandbox-part-{}", std::process::id()));
-        fs::create_dir_all(&place).unwrap();
-        let target = place.join("target");
-        let first = LocalPart::create(&target, true).unwrap();
-        assert_eq!(LocalPart::create(&target, true).err().unwrap().kind(), ErrorKind::Busy);
-        drop(first);
-        LocalPart::create(&target, true).unwrap().put_in_place(0o640, true).unwrap();
-        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o640);
-        // Another one is not in the way, and goes when it is not put in place.
-        drop(LocalPart::create(&target, false).unwrap());
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
-        fs::remove_dir_all(&place).unwrap();
-    }
 }

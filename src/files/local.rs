@@ -59,6 +59,7 @@ pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
                 io::ErrorKind::NotFound => ErrorKind::FileNotFound,
                 io::ErrorKind::AlreadyExists => ErrorKind::FileExists,
                 io::ErrorKind::NotADirectory => ErrorKind::NotADirectory,
+                io::ErrorKind::IsADirectory => ErrorKind::IsADirectory,
                 io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
                 _ => ErrorKind::Transfer,
             };
@@ -75,10 +76,17 @@ pub(super) fn at_stream(what: impl fmt::Display, e: io::Error) -> Error {
     }
 }
 
-pub(super) fn sync_directory_of(path: &Path) -> Result<()> {
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = fs::File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(|e| at_local(directory, "put on the disk", e))
+/// The bits that this process withholds from the files that it makes.
+pub(super) fn umask() -> u32 {
+    // There is no call that only asks for it.
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    mask.and_then(|mask| u32::from_str_radix(mask.trim(), 8).ok()).unwrap_or(0o022) & PERMISSIONS
+}
+
+/// Whether an error means that a file system has no modes, or no links.
+pub(super) fn lacks_modes(errno: i32) -> bool {
+    matches!(errno, libc::EPERM | libc::EOPNOTSUPP | libc::ENOSYS)
 }
 
 #[cfg(test)]

@@ -1,7 +1,6 @@
 //! Files of a sandbox, after `std::fs`.
 
 mod confined;
-mod digest;
 mod download;
 mod entry;
 mod file;
@@ -9,12 +8,15 @@ mod local;
 mod options;
 mod path;
 mod request;
-mod tar;
+#[cfg(test)]
+mod special_files;
+mod target;
+mod tool;
 mod tree;
 mod upload;
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 pub use entry::{DirEntry, Metadata};
@@ -22,14 +24,17 @@ pub use file::{File, OpenOptions};
 pub use options::{Progress, Transfer, Transferred};
 pub use tree::{Note, TreeReport};
 
+use sandbox_protocol::tree::Request;
+
 use path::{bytes_of, checked, directory_of, permission_bits};
+use tool::Work;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
 use crate::ssh::sftp::{self, Attributes, Client, Quoted};
 
 /// Permission bits of what is created without others being asked for, before the sandbox's umask.
-const FILE_MODE: u32 = 0o644;
+const FILE_MODE: u32 = 0o666;
 const DIRECTORY_MODE: u32 = 0o777;
 
 /// The files of a sandbox; made by [`Sandbox::files`](crate::Sandbox::files).
@@ -352,7 +357,7 @@ impl<'a> Files<'a> {
         self.change("remove directory", path.as_ref(), |client, path| client.remove_dir(path))
     }
 
-    /// Removes a directory and all that is in it, by one `rm -rf` in the sandbox. Links are removed, not followed, and so is a link
+    /// Removes a directory and all that is in it, by one command of the guest. Links are removed, not followed, and so is a link
     /// that has the name itself.
     ///
     /// ```no_run
@@ -372,7 +377,8 @@ impl<'a> Files<'a> {
             if !found.is(sftp::DIRECTORY) && !found.is(sftp::LINK) {
                 return Err(Error::new(ErrorKind::NotADirectory, format!("{} is not a directory", Quoted(path))));
             }
-            self.run("rm -rf -- \"$1\"", &[path], path, "removed", deadline).map(drop)
+            let request = Request::Remove { path: Path::new(OsStr::from_bytes(path)).to_owned(), aside: false };
+            self.run_tool(&request, Work { name: path, path, done: "removed" }, deadline).map(drop)
         })
     }
 

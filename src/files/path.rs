@@ -52,9 +52,14 @@ pub(super) fn permission_bits(mode: u32) -> Result<u32> {
     if mode & !0o7777 == 0 { Ok(mode) } else { Err(invalid(format!("{mode:o} are no permission bits"))) }
 }
 
+/// A name that nobody else uses.
+pub(super) fn temp_name() -> String {
+    format!(".sandbox-{}.part", text::nonce())
+}
+
 /// A name that nobody else uses, in the same directory.
 pub(super) fn temp_path_beside(path: &Path) -> PathBuf {
-    path.with_file_name(format!(".sandbox-{}.part", text::nonce()))
+    path.with_file_name(temp_name())
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
-//! How an operation on files makes its requests: on a leased session, repeated where that is harmless, with the reason for a
-//! failure that SFTP does not give, and with the removal of what a failed transfer has left.
+//! How an operation on files makes its requests: on a leased session, repeated where that is harmless, and with the removal of what a failed transfer has left.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
+use sandbox_protocol::tree::{Bytes, Digest};
+use sandbox_protocol::{Request, Response};
+
 use super::Files;
 use super::path::bytes_of;
-use crate::command::{Command, Output};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::exit_status::ExitStatus;
+use crate::ssh::commands::{self, NoStreams};
 use crate::ssh::pool::Lease;
+use crate::ssh::session::Session;
 use crate::ssh::sftp::{self, Client, Quoted};
 
 /// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A server that
@@ -99,35 +99,6 @@ impl Files<'_> {
         }
     }
 
-    pub(super) fn shell(&self, line: &str) -> Command {
-        Command::shell(self.link.clone(), line.as_ref())
-    }
-
-    /// A line of the sandbox's shell.
-    pub(super) fn tool(&self, line: &str, args: &[&[u8]], deadline: Deadline) -> Command {
-        let args = args.iter().map(|arg| OsStr::from_bytes(arg));
-        // Messages that can be understood here.
-        let command = self.shell(&format!("export LC_ALL=C; {line}")).args(args);
-        command.timeout(deadline.remaining()).output_limit(1 << 20)
-    }
-
-    /// Runs a line of the sandbox's shell that works on the file `name`; `done` is what should be done to it. Tools must succeed.
-    pub(super) fn run(
-        &self,
-        line: &str,
-        args: &[&[u8]],
-        name: &[u8],
-        done: &str,
-        deadline: Deadline,
-    ) -> Result<Output> {
-        let what = || format!("{} can't be {done}", Quoted(name));
-        let output = self.tool(line, args, deadline).output().map_err(|e| e.within_operation().context(what()))?;
-        match output.status.success() {
-            true => Ok(output),
-            false => Err(tool_failure(&output.stderr_text(), &output.status, name, done)),
-        }
-    }
-
     /// Removes what is left of a transfer that failed with `e`, as far as the sandbox can be reached.
     pub(super) fn remove_part(&self, part: &[u8], e: &Error) {
         match self.start_request(cleanup_deadline(e), part, Repeat::Harmless, |client| client.remove_file(part)) {
@@ -153,62 +124,26 @@ pub(super) fn may_be_done(e: Error) -> Error {
     e.with_kind(kind).context("it may have been done")
 }
 
-/// What a tool's last words say of a file.
-pub(super) fn tool_failure(said: &str, status: &ExitStatus, name: &[u8], done: &str) -> Error {
-    let lines = || said.lines().map(str::trim).filter(|line| !line.is_empty());
-    // tar's last line says only that there were others.
-    let why = lines().find(|line| reason(line).is_some()).or_else(|| lines().next());
-    let kind = why.and_then(reason).unwrap_or(ErrorKind::Transfer);
-    let shown = |line: &str| line.chars().take(500).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    let why = why.map_or_else(|| status.to_string(), shown);
-    Error::new(kind, format!("{} can't be {done}: {why}", Quoted(name)))
-}
-
-/// The kind of what a tool says, in the words of the C library.
-pub(super) fn reason(line: &str) -> Option<ErrorKind> {
-    const WORDS: [(&str, ErrorKind); 16] = [
-        ("No space left on device", ErrorKind::StorageFull),
-        ("Disk quota exceeded", ErrorKind::StorageFull),
-        ("File too large", ErrorKind::StorageFull),
-        // tar, for the last bytes that a disk had room for.
-        ("Wrote only", ErrorKind::StorageFull),
-        ("Permission denied", ErrorKind::PermissionDenied),
-        ("Operation not permitted", ErrorKind::PermissionDenied),
-        ("Read-only file system", ErrorKind::ReadOnly),
-        ("No such file or directory", ErrorKind::FileNotFound),
-        ("File exists", ErrorKind::FileExists),
-        ("Is a directory", ErrorKind::IsADirectory),
-        ("Not a directory", ErrorKind::NotADirectory),
-        ("Directory not empty", ErrorKind::DirectoryNotEmpty),
-        ("Device or resource busy", ErrorKind::Busy),
-        ("Text file busy", ErrorKind::Busy),
-        ("File name too long", ErrorKind::NameTooLong),
-        // mv and cp, whose own words these are.
-        ("cannot overwrite non-directory", ErrorKind::NotADirectory),
-    ];
-    WORDS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_tools_say_has_a_kind() {
-        for (said, kind) in [
-            // dash, where there is no inode left; GNU tools.
-            ("sh: 1: cannot create a/b: No space left on device", ErrorKind::StorageFull),
-            ("head: error writing 'standard output': Disk quota exceeded", ErrorKind::StorageFull),
-            ("tar: ./f: Cannot open: Read-only file system\ntar: Exiting with failure", ErrorKind::ReadOnly),
-            ("cp: cannot overwrite non-directory 'a' with directory 'b'", ErrorKind::NotADirectory),
-            ("tar: ./f: Cannot open: File name too long", ErrorKind::NameTooLong),
-            ("rm: cannot remove 'a': Operation not permitted", ErrorKind::PermissionDenied),
-            ("tar: ./f: Cannot close: Input/output error", ErrorKind::Transfer),
-        ] {
-            let error = tool_failure(said, &ExitStatus::exited(2), b"a", "written");
-            assert_eq!(error.kind(), kind, "{error}");
-            let why = said.lines().next().unwrap();
-            assert_eq!(error.message(), format!("'a' in the sandbox can't be written: {why}"));
-        }
+/// The sum of what has passed through a file that was opened by this path with [`flags::DIGEST`](sftp::flags), if the guest has one of
+/// so many bytes from the beginning on. Nothing is changed by asking.
+pub(super) fn passed_digest(
+    session: &mut Session,
+    path: &[u8],
+    size: u64,
+    deadline: Deadline,
+) -> Result<Option<[u8; 32]>> {
+    let unknown = |e: Error| match e.kind() {
+        ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected).context(Quoted(path)),
+        _ => e.context(Quoted(path)),
+    };
+    let answer = commands::request(session, &Request::Digests, &mut NoStreams, deadline).map_err(unknown)?;
+    if let Some(e) = answer.cancelled {
+        return Err(unknown(e));
     }
+    let Response::Digests { digests } = answer.response else { return Ok(None) };
+    // The last one, if it was opened more than once.
+    let passed = digests.into_iter().rev().find(|digest| digest.path.as_ref() == path);
+    let passed = passed.filter(|digest| digest.offset == 0 && digest.length == size);
+    let sum = passed.and_then(|digest| digest.sha256);
+    Ok(sum.and_then(|sha256| Digest { path: Bytes(path.to_vec()), sha256, size }.bytes()))
 }

@@ -1,5 +1,6 @@
 //! Uploads of single files: whole or not at all.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Seek};
 use std::os::unix::ffi::OsStrExt;
@@ -7,17 +8,18 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use openssl::sha::Sha256;
+use sandbox_protocol::tree::Request;
 
-use super::digest::is_mismatch;
 use super::local::{PERMISSIONS, at_local, at_stream, cut_short, hash_of, stable_part};
 use super::options::{ProgressReporter, Transfer, Transferred};
-use super::path::{file_bytes_of, invalid, temp_path_beside};
-use super::request::{Repeat, may_be_done};
+use super::path::{file_bytes_of, invalid};
+use super::request::{Repeat, may_be_done, passed_digest};
+use super::tool::{Work, mismatch};
 use super::{FILE_MODE, Files};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ssh::pool::Lease;
-use crate::ssh::sftp::{Attributes, Client, Opened, Quoted, REGULAR, flags};
+use crate::ssh::sftp::{Attributes, Client, Opened, Quoted, REGULAR, flags, is_refusal};
 
 impl Transfer<'_> {
     /// Copies the local file `local` to `remote`, as [`Files::upload`].
@@ -41,7 +43,7 @@ impl Transfer<'_> {
         })
     }
 
-    /// Copies all that `source` gives to `remote`, with permissions `rw-r--r--`. It can't be resumed.
+    /// Copies all that `source` gives to `remote`, which gets permissions as from [`Files::write`]. It can't be resumed.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -61,68 +63,122 @@ impl Transfer<'_> {
         self.put(&mut Source::Reader(&mut contents), remote, mode).map(drop)
     }
 
-    /// Sends a file under another name, and renames it over its target when all has arrived. 4 round trips for a small file.
+    /// Sends a file that takes the place of the one that is there when all has arrived. 3 round trips for a small file.
     fn put(&mut self, source: &mut Source<'_>, remote: &Path, mode: u32) -> Result<Transferred> {
         let (files, deadline, path, mode) =
             (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
-        // One name for all attempts, so that none leaves another file behind.
-        let part = match (&*source, self.resume) {
-            (_, false) => temp_path_beside(remote),
+        if self.resume {
+            let Source::Local { metadata, .. } = source else {
+                return Err(invalid("only an upload of a file can be resumed"));
+            };
             // Other contents get another name: two uploads at once would be mixed up.
-            (Source::Local { metadata, .. }, true) => {
-                stable_part(remote, format_args!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec()))
+            let version = format!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec());
+            match files.replaced(path, deadline)? {
+                Replaced::Stream => {}
+                Replaced::File { path: real, kept } => {
+                    let part = stable_part(Path::new(OsStr::from_bytes(&real)), version);
+                    let place = Place { part: part.as_os_str().as_bytes(), real: &real, name: path, mode, kept };
+                    return self.put_resumable(source, remote, place, deadline);
+                }
             }
-            (Source::Reader(_), true) => return Err(invalid("only an upload of a file can be resumed")),
-        };
-        let (resumed, mut hash) = match &*source {
-            Source::Local { file, path, .. } if self.resume => files.kept_there(file, path, &part, deadline)?,
-            _ => (0, self.checksum.then(Sha256::new)),
-        };
-        let part = part.as_os_str().as_bytes();
-        let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE } else { 0 };
-        // What is to be opened again must be writable.
-        let first_mode = if self.resume { mode | 0o600 } else { mode };
-        let begun =
-            files.start_request(deadline, path, Repeat::Harmless, |client| client.open(part, how, first_mode, path));
-        let (mut lease, opened) = begun.map_err(|e| {
-            if !self.resume && matches!(e.kind(), ErrorKind::Disconnected | ErrorKind::TimedOut | ErrorKind::Cancelled)
-            {
-                files.remove_part(part, &e);
+        }
+        let (mut hash, is_summed) = (self.checksum.then(Sha256::new), self.checksum);
+        let how = flags::WRITE | flags::CREATE | flags::TRUNCATE | flags::REPLACE;
+        let how = how | if is_summed { flags::DIGEST } else { 0 };
+        let begun = files.start_request(deadline, path, Repeat::Harmless, |client| client.open(path, how, mode, path));
+        let (mut lease, opened) = begun.map_err(explained)?;
+        // A failure discards the session. What has arrived goes away with it.
+        let client = Client::new(&mut lease, deadline)?;
+        let bytes = self.send(&client, &opened, source, 0, &mut hash, remote)?;
+        if self.sync {
+            match client.sync(&opened) {
+                // A device or a pipe, of which nothing is on a disk.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+                synced => synced?,
             }
-            e
-        })?;
-        let filled = Client::new(&mut lease, deadline)
-            .and_then(|client| self.fill(&client, opened, source, resumed, &mut hash, mode, part, remote));
-        let result = match filled {
-            Ok(bytes) => {
-                let finished = self.finish(lease, part, remote, bytes, hash, deadline);
-                finished.map(|sha256| Transferred { bytes, resumed, sha256 })
-            }
-            Err(e) => {
-                // Discard the session, on which requests may be in flight, and free its pool slot for the cleanup below.
-                drop(lease);
-                Err(e)
-            }
-        };
-        result.inspect_err(|e| {
-            // Contents that are wrong are no use to anybody.
-            if !self.resume || is_mismatch(e) {
-                files.remove_part(part, e);
-            }
-        })
+        }
+        let sha256 = hash.map(Sha256::finish);
+        if let Some(ours) = sha256
+            && passed_digest(&mut lease, path, bytes, deadline)? != Some(ours)
+        {
+            return Err(mismatch(Quoted(path)));
+        }
+        Client::new(&mut lease, deadline)?.close_in_place(opened).map_err(may_be_done)?;
+        lease.finish();
+        self.finish(remote, deadline)?;
+        Ok(Transferred { bytes, resumed: 0, sha256 })
     }
 
-    /// Writes, checks and closes the part.
-    #[expect(clippy::too_many_arguments, reason = "the middle of one long function")]
-    fn fill(
+    /// Sends what is missing of a part, and renames it over its target when all has arrived.
+    fn put_resumable(
+        &mut self,
+        source: &mut Source<'_>,
+        remote: &Path,
+        place: Place<'_>,
+        deadline: Deadline,
+    ) -> Result<Transferred> {
+        let (files, Place { part, name, mode, .. }) = (self.files, place);
+        let (resumed, mut hash) = match source {
+            Source::Local { file, path, .. } => files.kept_there(file, path, part, deadline)?,
+            Source::Reader(_) => (0, Some(Sha256::new())),
+        };
+        let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE | flags::DIGEST } else { 0 };
+        // What is to be opened again must be writable.
+        let (mut lease, opened) = files
+            .start_request(deadline, name, Repeat::Harmless, |client| client.open(part, how, mode | 0o600, name))?;
+        let client = Client::new(&mut lease, deadline)?;
+        let bytes = self.send(&client, &opened, source, resumed, &mut hash, remote)?;
+        if self.sync {
+            client.sync(&opened)?;
+        }
+        let found = client.close_and_stat(opened, part)?;
+        if found.size != Some(bytes) {
+            let message = format!("the sandbox has {:?} bytes of {}, sent were {bytes}", found.size, Quoted(name));
+            return Err(Error::new(ErrorKind::Transfer, message));
+        }
+        // The server's umask has a say when a file is created.
+        let kept = place.kept.and_then(|kept| kept.mode);
+        let wanted = kept.or(found.mode.map(|found| found & mode)).unwrap_or(mode) & PERMISSIONS;
+        if found.mode.map(|mode| mode & PERMISSIONS) != Some(wanted) {
+            client.set_stat(part, Attributes { mode: Some(wanted), ..Attributes::default() })?;
+        }
+        if let Some(owner) = place.kept.and_then(|kept| kept.owner).filter(|owner| found.owner != Some(*owner))
+            && let Err(e) = client.set_stat(part, Attributes { owner: Some(owner), ..Attributes::default() })
+            // Only root may give files away; whose it is now may write it already.
+            && !is_refusal(&e)
+        {
+            return Err(e);
+        }
+        let sha256 = hash.map(Sha256::finish);
+        if let Some(ours) = sha256 {
+            let passed = if resumed == 0 { passed_digest(&mut lease, part, bytes, deadline)? } else { None };
+            // One session has to be enough for everything.
+            lease.finish();
+            let theirs = match passed {
+                Some(digest) => digest,
+                None => files.digest(part, None, name, deadline)?,
+            };
+            if theirs != ours {
+                let e = mismatch(Quoted(name));
+                // Contents that are wrong are no use to anybody.
+                files.remove_part(part, &e);
+                return Err(e);
+            }
+            lease = files.lease(deadline).map_err(|e| e.context(Quoted(name)))?;
+        }
+        files.put_in_place(lease, place, bytes, deadline)?;
+        self.finish(remote, deadline)?;
+        Ok(Transferred { bytes, resumed, sha256 })
+    }
+
+    /// Writes all that the source gives behind what is there; returns how many bytes there are then.
+    fn send(
         &mut self,
         client: &Client<'_>,
-        opened: Opened,
+        opened: &Opened,
         source: &mut Source<'_>,
         resumed: u64,
         hash: &mut Option<Sha256>,
-        mode: u32,
-        part: &[u8],
         remote: &Path,
     ) -> Result<u64> {
         if resumed > 0 {
@@ -143,64 +199,86 @@ impl Transfer<'_> {
             }
             Ok(length)
         };
-        let size = client.upload(&opened, resumed, &mut read, &mut |reached| reporter.at(reached))?;
-        if self.sync {
-            client.sync(&opened)?;
-        }
-        let found = client.close_and_stat(opened, part)?;
-        if found.size != Some(size) {
-            let path = Quoted(remote.as_os_str().as_bytes());
-            let message = format!("the sandbox has {:?} bytes of {path}, sent were {size}", found.size);
-            return Err(Error::new(ErrorKind::Transfer, message));
-        }
-        // The server's umask has a say when a file is created.
-        if found.mode.map(|mode| mode & PERMISSIONS) != Some(mode) {
-            client.set_stat(part, Attributes { mode: Some(mode), ..Attributes::default() })?;
-        }
+        let size = client.upload(opened, resumed, &mut read, &mut |reached| reporter.at(reached))?;
         reporter.report(size)?;
         Ok(size)
     }
 
-    /// Compares what has arrived, and gives it its name.
-    fn finish(
-        &self,
-        mut lease: Lease,
-        part: &[u8],
-        remote: &Path,
-        size: u64,
-        hash: Option<Sha256>,
-        deadline: Deadline,
-    ) -> Result<Option<[u8; 32]>> {
-        let (files, path) = (self.files, file_bytes_of(remote)?);
-        let mut digest = None;
-        if let Some(hash) = hash {
-            // One session has to be enough for everything.
-            lease.finish();
-            let ours = hash.finish();
-            files.compare(part, ours, None, path, deadline)?;
-            lease = files.lease(deadline).map_err(|e| e.context(Quoted(path)))?;
-            digest = Some(ours);
+    /// Puts the name on the disk, if that is wanted.
+    fn finish(&self, remote: &Path, deadline: Deadline) -> Result<()> {
+        if !self.sync {
+            return Ok(());
         }
-        files.put_in_place(lease, part, path, size, deadline)?;
-        if self.sync {
-            let directory = remote.parent().map(|parent| parent.as_os_str().as_bytes()).filter(|path| !path.is_empty());
-            files.run("sync -- \"$1\"", &[directory.unwrap_or(b".")], path, "put on the disk", deadline)?;
-        }
-        Ok(digest)
+        let directory = remote.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let work = Work {
+            name: remote.as_os_str().as_bytes(),
+            path: directory.as_os_str().as_bytes(),
+            done: "put on the disk",
+        };
+        let request = Request::Sync { path: directory.to_owned(), file_system: false };
+        self.files.run_tool(&request, work, deadline).map(drop)
+    }
+}
+
+/// What an upload that can be resumed replaces.
+enum Replaced {
+    /// A file, or nothing; by its path without links, and what it keeps.
+    File { path: Vec<u8>, kept: Option<Attributes> },
+    /// A device, a pipe or the like, which is written into from the beginning.
+    Stream,
+}
+
+/// The names and modes of an upload that can be resumed.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    part: &'a [u8],
+    /// Where it goes, without links.
+    real: &'a [u8],
+    /// What errors call it.
+    name: &'a [u8],
+    /// Of a new file.
+    mode: u32,
+    /// Of the file that is there.
+    kept: Option<Attributes>,
+}
+
+/// Says what a number of the system means for a file that is written.
+fn explained(e: Error) -> Error {
+    match e.raw_os_error() {
+        Some(libc::ENXIO) => e.context("nobody reads from the named pipe, or there is no such device"),
+        Some(libc::EOPNOTSUPP) => e.context("a socket can't be written as a file"),
+        _ => e,
     }
 }
 
 impl Files<'_> {
+    fn replaced(&self, path: &[u8], deadline: Deadline) -> Result<Replaced> {
+        self.ask(path, deadline, |client| {
+            let kept = match client.stat(path) {
+                Ok(found) if found.is(REGULAR) => Some(found),
+                // What refuses directories is the same for all uploads.
+                Ok(_) => return Ok(Replaced::Stream),
+                Err(e) if e.kind() == ErrorKind::FileNotFound => None,
+                Err(e) => return Err(e),
+            };
+            let real = client.resolve(path)?;
+            if kept.is_some() {
+                // Nothing is to be sent to a file that may not be written.
+                client.close_file(client.open(&real, flags::WRITE, 0, path)?)?;
+            }
+            Ok(Replaced::File { path: real, kept })
+        })
+    }
+
     /// What an earlier upload has left there, if it is the beginning of the file: its length, and its hash so far. The file is
     /// read up to there.
     fn kept_there(
         &self,
         mut file: &fs::File,
         local: &Path,
-        part: &Path,
+        part: &[u8],
         deadline: Deadline,
     ) -> Result<(u64, Option<Sha256>)> {
-        let part = part.as_os_str().as_bytes();
         let kept = match self.ask(part, deadline, |client| client.lstat(part)) {
             Ok(found) if found.is(REGULAR) => found.size.unwrap_or(0),
             Ok(_) => return Err(Error::new(ErrorKind::FileExists, format!("{} is not a regular file", Quoted(part)))),
@@ -210,7 +288,7 @@ impl Files<'_> {
         if kept > 0 && file.metadata().is_ok_and(|metadata| metadata.len() >= kept) {
             let hash = hash_of(file, kept, local)?;
             // What its server has not written yet may follow still.
-            if self.digest(part, Some(kept), part, deadline)? == Some(hash.clone().finish()) {
+            if self.digest(part, Some(kept), part, deadline)? == hash.clone().finish() {
                 return Ok((kept, Some(hash)));
             }
         }
@@ -219,8 +297,9 @@ impl Files<'_> {
     }
 
     /// Renames a part of this size over its target. Where the connection is lost over that, another one tells whether it was done.
-    fn put_in_place(&self, mut lease: Lease, part: &[u8], target: &[u8], size: u64, deadline: Deadline) -> Result<()> {
-        let renamed = Client::new(&mut lease, deadline).and_then(|client| client.rename_as(part, target, target));
+    fn put_in_place(&self, mut lease: Lease, place: Place<'_>, size: u64, deadline: Deadline) -> Result<()> {
+        let Place { part, real, name, .. } = place;
+        let renamed = Client::new(&mut lease, deadline).and_then(|client| client.rename_as(part, real, name));
         match renamed {
             Ok(()) => {
                 lease.finish();
@@ -229,15 +308,14 @@ impl Files<'_> {
             Err(e) if e.kind() != ErrorKind::Disconnected => return Err(may_be_done(e)),
             Err(_) => drop(lease),
         }
-        let again = self.start_request(deadline, target, Repeat::Harmless, |client| {
-            match client.rename_as(part, target, target) {
-                Err(e) if e.kind() == ErrorKind::FileNotFound => match client.lstat(target) {
+        let again =
+            self.start_request(deadline, name, Repeat::Harmless, |client| match client.rename_as(part, real, name) {
+                Err(e) if e.kind() == ErrorKind::FileNotFound => match client.lstat(real) {
                     Ok(found) if found.is(REGULAR) && found.size == Some(size) => Ok(()),
                     _ => Err(e),
                 },
                 renamed => renamed,
-            }
-        });
+            });
         again.map(|(lease, ())| lease.finish()).map_err(may_be_done)
     }
 }

@@ -55,6 +55,11 @@ pub(crate) mod flags {
         LIBSSH2_FXF_APPEND as APPEND, LIBSSH2_FXF_CREAT as CREATE, LIBSSH2_FXF_EXCL as EXCLUSIVE,
         LIBSSH2_FXF_READ as READ, LIBSSH2_FXF_TRUNC as TRUNCATE, LIBSSH2_FXF_WRITE as WRITE,
     };
+
+    /// The guest hashes what passes.
+    pub(crate) const DIGEST: std::ffi::c_ulong = sandbox_protocol::SFTP_OPEN_DIGEST as std::ffi::c_ulong;
+    /// The guest writes another file, which takes the place of this one when it is closed.
+    pub(crate) const REPLACE: std::ffi::c_ulong = sandbox_protocol::SFTP_OPEN_REPLACE as std::ffi::c_ulong;
 }
 
 /// SFTP on one session, for one operation. Each request is one round trip.
@@ -237,6 +242,14 @@ impl<'s> Client<'s> {
     /// Closes a file; what the server could not write may be reported here.
     pub(crate) fn close_file(&self, mut opened: Opened) -> Result<()> {
         self.close(&mut opened.file, &opened.name)
+    }
+
+    /// Closes a file that was opened with [`flags::REPLACE`], which puts it in place.
+    pub(crate) fn close_in_place(&self, mut opened: Opened) -> Result<()> {
+        self.ask(&opened.name, "put in place", |_| opened.file.close()).map_err(|e| match e.kind() {
+            ErrorKind::Busy => e.context("a mount point can be written by appending or opening it, not replaced"),
+            _ => e,
+        })
     }
 
     /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.

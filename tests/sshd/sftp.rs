@@ -10,6 +10,9 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, sy
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use sandbox_protocol::{Failure, FailureKind, Response};
+
+use super::commands::Frame;
 use super::connection::{Connection, Event};
 use super::wire::*;
 
@@ -110,20 +113,21 @@ impl<F: FnMut(&mut Connection, &mut Files, &Request) -> io::Result<()>> Answers 
 impl Connection {
     /// Serves SFTP and runs commands in `root` until the client goes.
     pub fn serve_files(&mut self, root: &Path, mut answers: impl Answers) -> io::Result<()> {
-        let (mut files, mut sftp) = (Files::new(root), None);
+        let mut files = Files::new(root);
         loop {
             let event = self.next()?;
             self.transport.renew();
             match event {
                 Event::Open => self.confirm_channel(u32::MAX)?,
-                Event::Request { kind, .. } if kind == "subsystem" => {
-                    sftp = Some(self.channel);
-                    self.succeed()?;
-                }
-                Event::Request { kind, body, .. } if kind == "exec" => self.run(root, Fields(&body).string()?)?,
+                Event::Request { kind, .. } if kind == "subsystem" => self.succeed()?,
                 Event::Request { wants_reply: true, .. } => self.refuse()?,
-                Event::Data(bytes) if sftp == Some(self.channel) => self.received.extend(bytes),
+                Event::Data(bytes) => self.keep(&bytes),
                 _ => {}
+            }
+            while let Some(frame) = self.take_frame()? {
+                if let Frame::Request(request) = frame {
+                    self.perform(root, &request)?;
+                }
             }
             while let Some(request) = self.take_request()? {
                 answers.answer(self, &mut files, &request)?;
@@ -149,7 +153,7 @@ impl Connection {
     /// Sends some bytes of SFTP, as fast as the client takes them.
     pub fn say(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.await_room(bytes.len())?;
-        self.stdout(bytes)
+        self.data(bytes)
     }
 
     fn await_room(&mut self, length: usize) -> io::Result<()> {
@@ -162,7 +166,7 @@ impl Connection {
                 }
                 Some(_) => {
                     if let Event::Data(bytes) = self.next()? {
-                        self.received.extend(bytes);
+                        self.keep(&bytes);
                     }
                 }
                 None => return Err(io::ErrorKind::NotConnected.into()),
@@ -170,18 +174,19 @@ impl Connection {
         }
     }
 
-    /// Runs a command on this machine, in this directory, which has not been prepared as a Pod's.
-    fn run(&mut self, root: &Path, line: &[u8]) -> io::Result<()> {
-        let line = line.strip_prefix(b". /dev/shm/.sandbox/env\n").unwrap_or(line);
-        let mut command = Command::new("sh");
-        command.arg("-c").arg(OsStr::from_bytes(line)).current_dir(root).stdin(Stdio::null());
+    /// Runs a command on this machine, in this directory.
+    fn perform(&mut self, root: &Path, request: &sandbox_protocol::Request) -> io::Result<()> {
+        let sandbox_protocol::Request::Run(run) = request else {
+            return self.result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() }));
+        };
+        let words: Vec<_> = run.argv.iter().map(|word| OsStr::from_bytes(word.as_ref())).collect();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(root).stdin(Stdio::null());
         let output = command.output()?;
-        self.succeed()?;
+        self.started()?;
         self.stdout(&output.stdout)?;
         self.stderr(&output.stderr)?;
-        self.exit_status(output.status.code().unwrap_or(255).cast_unsigned())?;
-        self.eof()?;
-        self.close_channel()
+        self.ended(output.status.code().unwrap_or(255))
     }
 }
 

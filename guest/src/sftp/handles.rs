@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::Digest;
 use super::errors::Failure;
+use super::replace::Replacement;
 
 /// Each open directory has a buffer of its own.
 const MOST_DIRECTORIES: usize = 256;
@@ -27,6 +28,8 @@ pub(super) struct File {
     pub(super) is_stream: bool,
     pub(super) appends: bool,
     pub(super) hash: Option<Box<Hash>>,
+    /// It has no name of its own yet.
+    pub(super) replacement: Option<Box<Replacement>>,
 }
 
 #[derive(Debug)]
@@ -123,6 +126,14 @@ impl Handles {
         }
     }
 
+    /// All files that are open.
+    pub(super) fn files(&self) -> impl Iterator<Item = &File> {
+        self.places.iter().filter_map(|place| match &place.open {
+            Some(Open::File(file)) => Some(file),
+            _ => None,
+        })
+    }
+
     pub(super) fn directory(&mut self, handle: &[u8]) -> Result<&mut Directory, Failure> {
         match self.get(handle)? {
             Open::Directory(directory) => Ok(directory),
@@ -163,7 +174,15 @@ impl File {
         }
     }
 
-    /// Something was lost; the rest makes no sum.
+    /// Something was lost; the rest makes no sum and no file.
+    pub(super) fn spoil(&mut self) {
+        self.spoil_hash();
+        if let Some(replacement) = &mut self.replacement {
+            replacement.spoil();
+        }
+    }
+
+    /// What comes does not pass through here as a whole.
     pub(super) fn spoil_hash(&mut self) {
         if let Some(hash) = &mut self.hash {
             hash.context = None;
@@ -191,6 +210,10 @@ impl Hash {
     pub(super) fn finish(self) -> Digest {
         let sha256 = self.context.and_then(|context| context.finish().as_ref().try_into().ok());
         Digest { path: self.path, offset: self.start.unwrap_or(0), length: self.length, sha256 }
+    }
+
+    pub(super) fn so_far(&self) -> Digest {
+        Self { path: self.path.clone(), context: self.context.clone(), ..*self }.finish()
     }
 }
 

@@ -8,6 +8,7 @@ mod errors;
 mod extensions;
 mod handles;
 mod paths;
+mod replace;
 mod stdio;
 #[cfg(test)]
 mod tests;
@@ -16,7 +17,7 @@ mod wire;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -24,12 +25,13 @@ use rustix::event::PollFlags;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, RenameFlags, Stat};
 use rustix::io::{self, Errno};
 use rustix::process::{Resource, getrlimit};
-use sandbox_protocol::SFTP_OPEN_DIGEST;
+use sandbox_protocol::{SFTP_OPEN_DIGEST, SFTP_OPEN_REPLACE};
 
 use self::attributes::{Attributes, Subject};
 use self::errors::{Failure, status};
 use self::handles::{Directory, File, Handles, Hash, Open};
 use self::paths::Base;
+use self::replace::Target;
 pub use self::stdio::run;
 use self::waiting::{Pending, write_all};
 use self::wire::{Reader, kind, packet, patch, put_string, put_u32};
@@ -255,9 +257,11 @@ impl Sftp {
         }
     }
 
-    /// The digests of files that were closed since the last call, in the order of closing; the last 1024 of them.
+    /// The digests of files that were closed since the last call, in the order of closing, the last 1024 of them; then of those that
+    /// are open, of what has passed so far.
     pub fn take_digests(&mut self) -> Vec<Digest> {
-        self.digests.drain(..).collect()
+        let open = self.handles.files().filter_map(|file| file.hash.as_ref()).map(|hash| hash.so_far());
+        self.digests.drain(..).chain(open).collect()
     }
 
     /// Gives memory back that is only needed while requests come in; for a channel that is idle.
@@ -453,24 +457,44 @@ impl Sftp {
             how.set(flag, flags & asked != 0);
         }
         let mode = Mode::from_raw_mode(attributes.mode.unwrap_or(0o666) & 0o7777);
-        let descriptor = fs::openat(self.base(), path, how, mode).map_err(|errno| match errno {
+        let mut replacement = None;
+        let descriptor = if flags & SFTP_OPEN_REPLACE == 0 {
+            self.open_at(path, how, mode)?
+        } else {
+            match Target::find(self.base(), path)? {
+                Target::File(place) => {
+                    let (descriptor, begun) = place.begin(how, mode)?;
+                    replacement = Some(Box::new(begun));
+                    descriptor
+                }
+                // There is nothing to make or to cut off.
+                Target::Stream => self.open_at(path, how - (OFlags::CREATE | OFlags::TRUNC | OFlags::EXCL), mode)?,
+            }
+        };
+        let kind = FileType::from_raw_mode(fs::fstat(&descriptor)?.st_mode);
+        let hash = (flags & SFTP_OPEN_DIGEST != 0).then(|| Box::new(Hash::new(path)));
+        let (appends, is_stream) = (flags & flag::APPEND != 0, matches!(kind, FileType::Fifo | FileType::Socket));
+        let file = File { descriptor, kind, is_stream, appends, hash, replacement };
+        Ok(Answer::Handle(self.handles.insert(Open::File(file))?))
+    }
+
+    fn open_at(&self, path: &[u8], how: OFlags, mode: Mode) -> Result<OwnedFd, Failure> {
+        fs::openat(self.base(), path, how, mode).map_err(|errno| match errno {
             Errno::NXIO if paths::is_socket(self.base(), path) => {
                 Failure::Explained(Errno::OPNOTSUPP, "A socket can't be opened as a file")
             }
             Errno::NXIO => Failure::Explained(errno, "Nobody reads from the named pipe, or there is no such device"),
             errno => errno.into(),
-        })?;
-        let kind = FileType::from_raw_mode(fs::fstat(&descriptor)?.st_mode);
-        let hash = (flags & SFTP_OPEN_DIGEST != 0).then(|| Box::new(Hash::new(path)));
-        let (appends, is_stream) = (flags & flag::APPEND != 0, matches!(kind, FileType::Fifo | FileType::Socket));
-        let file = File { descriptor, kind, is_stream, appends, hash };
-        Ok(Answer::Handle(self.handles.insert(Open::File(file))?))
+        })
     }
 
     fn close(&mut self, handle: &[u8]) -> Result<Answer, Failure> {
         match self.handles.remove(handle).map_err(Failure::or_bad)? {
             Open::Directory(_) => {}
             Open::File(file) => {
+                if let Some(replacement) = &file.replacement {
+                    replacement.finish(file.descriptor.as_fd())?;
+                }
                 let closed = sys::close(file.descriptor);
                 if let Some(hash) = file.hash {
                     if self.digests.len() >= MOST_DIGESTS {
@@ -481,6 +505,9 @@ impl Sftp {
                     self.digests.push_back(digest);
                 }
                 closed?;
+                if let Some(replacement) = file.replacement {
+                    replacement.put_in_place()?;
+                }
             }
         }
         Ok(Answer::Done)
@@ -512,7 +539,7 @@ impl Sftp {
                 Err(Failure::Errno(Errno::AGAIN)) if file.may_wait() => file.is_stream = true,
                 Err(failure) => {
                     if failure != Failure::END_OF_FILE {
-                        file.spoil_hash();
+                        file.spoil();
                     }
                     return Err(failure);
                 }
@@ -567,7 +594,7 @@ impl Sftp {
                     file.hash(offset, &bytes[..length]);
                 }
                 Err((_, errno)) => {
-                    file.spoil_hash();
+                    file.spoil();
                     return Err(errno.into());
                 }
             }
@@ -600,11 +627,11 @@ impl Sftp {
                     return Ok(Answer::Later(Pending::Write { id, handle, offset, rest, until }));
                 }
                 Ok(Streamed::Wait) => {
-                    file.spoil_hash();
+                    file.spoil();
                     return Err(Errno::AGAIN.into());
                 }
                 Err(errno) => {
-                    file.spoil_hash();
+                    file.spoil();
                     return Err(errno.into());
                 }
             }

@@ -12,6 +12,7 @@ use std::path::Path;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use sandbox_protocol::tar::Time;
+use sandbox_protocol::tree::MOST_NOTES;
 
 use super::DEEPEST;
 use super::walk::DIRECTORY;
@@ -25,6 +26,8 @@ pub(super) struct Root {
     current: Option<(Vec<u8>, OwnedFd)>,
     /// Directories that are being filled: they get their own modes and times when something comes that is not below them.
     unfinished: Vec<(Vec<u8>, Attributes)>,
+    /// Names whose modes the file system did not take: the first of them.
+    without_mode: Vec<Vec<u8>>,
 }
 
 /// What a file is to have once it is there.
@@ -60,9 +63,16 @@ const PRIVATE: Mode = Mode::RWXU;
 
 fn open_dir(parent: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
     fs::openat(parent, OsStr::from_bytes(name), DIRECTORY, Mode::empty()).map_err(|e| match e {
-        Errno::LOOP | Errno::NOTDIR => io::Error::other("something else than a directory is in the way"),
+        Errno::LOOP | Errno::NOTDIR => {
+            io::Error::new(io::ErrorKind::NotADirectory, "something else than a directory is in the way")
+        }
         e => e.into(),
     })
+}
+
+/// Whether an error means that a file system has no modes, or no links.
+fn lacks_it(errno: Errno) -> bool {
+    matches!(errno, Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS)
 }
 
 impl Attributes {
@@ -72,11 +82,15 @@ impl Attributes {
         Self { mode: found.st_mode & 0o7777, modified: Time { seconds: found.st_mtime, nanoseconds } }
     }
 
-    pub(super) fn apply(self, file: impl AsFd) -> io::Result<()> {
-        fs::fchmod(&file, Mode::from_raw_mode(self.mode & 0o7777))?;
+    /// False if the file system has no modes.
+    pub(super) fn apply(self, file: impl AsFd) -> io::Result<bool> {
+        let is_set = match fs::fchmod(&file, Mode::from_raw_mode(self.mode & 0o7777)) {
+            Err(errno) if lacks_it(errno) => false,
+            set => set.map(|()| true)?,
+        };
         // A time that the file system can't store is no reason to lose the file.
         let _ = fs::futimens(&file, &self.times());
-        Ok(())
+        Ok(is_set)
     }
 
     fn times(self) -> Timestamps {
@@ -88,7 +102,19 @@ impl Attributes {
 impl Root {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let root = fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?;
-        Ok(Self { root, current: None, unfinished: Vec::new() })
+        Ok(Self { root, current: None, unfinished: Vec::new(), without_mode: Vec::new() })
+    }
+
+    /// The names whose modes could not be set since the file system has none: the first of them.
+    pub(super) fn without_mode(&self) -> &[Vec<u8>] {
+        &self.without_mode
+    }
+
+    fn apply(&mut self, file: impl AsFd, name: &[u8], attributes: Attributes) -> io::Result<()> {
+        if !attributes.apply(file)? && self.without_mode.len() < MOST_NOTES {
+            self.without_mode.push(name.to_vec());
+        }
+        Ok(())
     }
 
     /// Makes a directory below the root, or takes one that is there.
@@ -107,17 +133,21 @@ impl Root {
     }
 
     /// Ends a file.
-    pub(super) fn finish_file(file: std::fs::File, attributes: Attributes) -> io::Result<()> {
-        attributes.apply(&file)?;
+    pub(super) fn finish_file(&mut self, file: std::fs::File, name: &[u8], attributes: Attributes) -> io::Result<()> {
+        self.apply(&file, name, attributes)?;
         Ok(sys::close(file.into())?)
     }
 
-    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {
+    /// False if the file system has no links.
+    pub(super) fn symbolic_link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<bool> {
         let target = OsStr::from_bytes(target);
         self.replace(name, |parent, name| {
-            fs::symlinkat(target, parent, name)?;
+            match fs::symlinkat(target, parent, name) {
+                Err(errno) if lacks_it(errno) => return Ok(false),
+                made => made?,
+            }
             let _ = fs::utimensat(parent, name, &attributes.times(), AtFlags::SYMLINK_NOFOLLOW);
-            Ok(())
+            Ok(true)
         })
     }
 
@@ -144,21 +174,22 @@ impl Root {
     /// Finishes the directories.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         while let Some((name, attributes)) = self.unfinished.pop() {
-            attributes.apply(self.walk(&name, false)?)?;
+            self.apply(self.walk(&name, false)?, &name, attributes)?;
         }
         Ok(())
     }
 
     /// Gives the root its own mode and time.
-    pub(super) fn finish_root(&self, attributes: Attributes) -> io::Result<()> {
-        attributes.apply(&self.root)
+    pub(super) fn finish_root(&mut self, attributes: Attributes) -> io::Result<()> {
+        self.apply(self.root.try_clone()?, b"", attributes)
     }
 
     /// Moves all that is in it into another directory, which gets its mode and time. After a failure, `path` is what it is about.
     pub(super) fn merge_into(&self, target: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
         let found = fs::fstat(&self.root)?;
-        // The root may forbid it by its own mode.
-        fs::fchmod(&self.root, PRIVATE)?;
+        // The root may forbid it by its own mode; where there are no modes, none does.
+        let _ = fs::fchmod(&self.root, PRIVATE);
+        check(self.root.as_fd(), target, path)?;
         merge(self.root.as_fd(), target, path)?;
         give(target, &found);
         Ok(())
@@ -167,7 +198,7 @@ impl Root {
     /// Renames the root, which its mode forbids.
     pub(super) fn rename(&self, from: &Path, to: &Path) -> Result<(), Errno> {
         let found = fs::fstat(&self.root)?;
-        fs::fchmod(&self.root, PRIVATE)?;
+        let _ = fs::fchmod(&self.root, PRIVATE);
         fs::rename(from, to)?;
         give(self.root.as_fd(), &found);
         Ok(())
@@ -199,7 +230,7 @@ impl Root {
         while let Some((last, attributes)) =
             self.unfinished.pop_if(|(last, _)| !(name.starts_with(last) && name[last.len()..].starts_with(b"/")))
         {
-            attributes.apply(self.walk(&last, false)?)?;
+            self.apply(self.walk(&last, false)?, &last, attributes)?;
         }
         Ok(())
     }
@@ -244,6 +275,66 @@ fn give(directory: BorrowedFd<'_>, found: &fs::Stat) {
     let _ = Attributes::of(found).apply(directory);
 }
 
+/// How what is in the place of an entry is dealt with.
+enum Meeting {
+    /// Both are directories.
+    Merge,
+    /// Nothing is there, or a file or a link that is replaced.
+    Move,
+}
+
+/// What is to be done with an entry, or why it can't be: `found` is moved, `there` is in its place.
+fn meet(found: FileType, there: Option<FileType>) -> io::Result<Meeting> {
+    let clash = |kind, what| Err(io::Error::new(kind, what));
+    match (found == FileType::Directory, there) {
+        (true, Some(FileType::Directory)) => Ok(Meeting::Merge),
+        (_, None) | (false, Some(FileType::RegularFile | FileType::Symlink)) => Ok(Meeting::Move),
+        (true, Some(_)) => clash(io::ErrorKind::NotADirectory, "something else is where a directory should go"),
+        (false, Some(FileType::Directory)) => {
+            clash(io::ErrorKind::IsADirectory, "a directory is where a file should go")
+        }
+        (false, Some(_)) => clash(io::ErrorKind::AlreadyExists, "a device, pipe or socket is where a file should go"),
+    }
+}
+
+fn kind_of(directory: BorrowedFd<'_>, name: &OsStr) -> Result<FileType, Errno> {
+    fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|found| FileType::from_raw_mode(found.st_mode))
+}
+
+/// Does something with an entry, whose name is added to the path that a failure is about.
+fn within(path: &mut Vec<u8>, name: &[u8], work: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let length = path.len();
+    if length > 0 {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    work(path)?;
+    path.truncate(length);
+    Ok(())
+}
+
+/// Looks for what is in the way of a merge, so that none is begun that can't be ended.
+fn check(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
+    for entry in fs::Dir::read_from(from)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if matches!(name, b"." | b"..") {
+            continue;
+        }
+        within(path, name, |path| {
+            let there = match kind_of(to, OsStr::from_bytes(name)) {
+                Err(Errno::NOENT) => None,
+                there => Some(there?),
+            };
+            match meet(kind_of(from, OsStr::from_bytes(name))?, there)? {
+                Meeting::Move => Ok(()),
+                Meeting::Merge => check(open_dir(from, name)?.as_fd(), open_dir(to, name)?.as_fd(), path),
+            }
+        })?;
+    }
+    Ok(())
+}
+
 /// Moves all that is in `from` into `to`: files replace files, directories are merged. Follows no link on either side.
 fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
     let mut directory = fs::Dir::read_from(from)?;
@@ -263,13 +354,7 @@ fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Re
             return Ok(());
         }
         for name in names {
-            let length = path.len();
-            if length > 0 {
-                path.push(b'/');
-            }
-            path.extend_from_slice(&name);
-            move_into(from, to, &name, path)?;
-            path.truncate(length);
+            within(path, &name, |path| move_into(from, to, &name, path))?;
         }
         directory.rewind();
     }
@@ -278,26 +363,24 @@ fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Re
 /// Moves what has this name: a file to the place of another one, what is in a directory into one that is there.
 fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &mut Vec<u8>) -> io::Result<()> {
     let file = OsStr::from_bytes(name);
-    let is_directory = |stat: &fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
     let found = fs::statat(from, file, AtFlags::SYMLINK_NOFOLLOW)?;
-    let there = fs::statat(to, file, AtFlags::SYMLINK_NOFOLLOW).ok().map(|there| is_directory(&there));
-    match (is_directory(&found), there) {
-        (true, Some(true)) => {
+    let kind = FileType::from_raw_mode(found.st_mode);
+    match meet(kind, kind_of(to, file).ok())? {
+        Meeting::Merge => {
             let (source, target) = (open_dir(from, name)?, open_dir(to, name)?);
-            fs::fchmod(&source, PRIVATE)?;
+            // Where there are no modes, none forbids it.
+            let _ = fs::fchmod(&source, PRIVATE);
             merge(source.as_fd(), target.as_fd(), path)?;
             give(target.as_fd(), &found);
             Ok(fs::unlinkat(from, file, AtFlags::REMOVEDIR)?)
         }
-        (true, Some(false)) => Err(io::Error::other("something else is where a directory should go")),
-        (false, Some(true)) => Err(io::Error::other("a directory is where a file should go")),
-        _ => match fs::renameat(from, file, to, file) {
+        Meeting::Move => match fs::renameat(from, file, to, file) {
             // A directory gets another parent only if it may be written.
-            Err(Errno::ACCESS) if is_directory(&found) => {
+            Err(Errno::ACCESS) if kind == FileType::Directory => {
                 let directory = open_dir(from, name)?;
-                fs::fchmod(&directory, PRIVATE)?;
+                let _ = fs::fchmod(&directory, PRIVATE);
                 fs::renameat(from, file, to, file)?;
-                Attributes::of(&found).apply(directory)
+                Attributes::of(&found).apply(directory).map(drop)
             }
             moved => Ok(moved?),
         },

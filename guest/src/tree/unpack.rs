@@ -77,9 +77,13 @@ fn fill<'u>(
         }
         unpacking.entry(&entry, &mut reader)?;
     }
-    let Unpacking { mut root, own, .. } = unpacking;
+    let Unpacking { mut root, own, report, .. } = unpacking;
     let finished = root.finish().and_then(|()| own.map_or(Ok(()), |own| root.finish_root(own)));
-    finished.map_err(|e| unwritable(part.as_os_str().as_bytes(), e))
+    finished.map_err(|e| unwritable(part.as_os_str().as_bytes(), e))?;
+    for name in root.without_mode() {
+        report.note(name, "its mode can't be set");
+    }
+    Ok(())
 }
 
 /// Renames the tree `part` to `target`, or merges it with the directory `target`; see
@@ -152,7 +156,7 @@ impl Unpacking<'_> {
                 }
                 let file = self.root.file(&name).map_err(unwritable)?;
                 self.contents(&name, &file, entry, reader)?;
-                Root::finish_file(file, attributes).map_err(unwritable)?;
+                self.root.finish_file(file, &name, attributes).map_err(unwritable)?;
                 self.report.files += 1;
             }
             Kind::HardLink => {
@@ -179,8 +183,10 @@ impl Unpacking<'_> {
     }
 
     fn link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> Result<(), Trouble> {
-        self.root.symbolic_link(name, target, attributes).map_err(|e| unwritable(name, e))?;
-        self.report.symlinks += 1;
+        match self.root.symbolic_link(name, target, attributes).map_err(|e| unwritable(name, e))? {
+            true => self.report.symlinks += 1,
+            false => self.report.skip(name, "a symbolic link, which the file system can't hold"),
+        }
         Ok(())
     }
 
@@ -229,8 +235,15 @@ fn unwritable(name: &[u8], e: io::Error) -> Trouble {
 }
 
 fn trouble(name: &[u8], done: &str, e: io::Error) -> Trouble {
-    match Errno::from_io_error(&e) {
-        Some(errno) => Trouble::system(name, done, errno),
-        None => Trouble::new(FailureKind::Conflict, name, format!("'{}' can't be {done}: {e}", shortened(name))),
+    if let Some(errno) = Errno::from_io_error(&e) {
+        return Trouble::system(name, done, errno);
     }
+    let errno = match e.kind() {
+        io::ErrorKind::AlreadyExists => Some(Errno::EXIST),
+        io::ErrorKind::NotADirectory => Some(Errno::NOTDIR),
+        io::ErrorKind::IsADirectory => Some(Errno::ISDIR),
+        _ => None,
+    };
+    let message = format!("'{}' can't be {done}: {e}", shortened(name));
+    Trouble { errno, ..Trouble::new(FailureKind::Conflict, name, message) }
 }

@@ -77,7 +77,7 @@ impl Client {
     pub(crate) fn receive_until(&mut self, answer: &mut Answer, mut is_enough: impl FnMut(&Answer) -> bool) {
         let mut buffer = [0; 64 << 10];
         while !is_enough(answer) {
-            let length = self.channel.read(&mut buffer).unwrap();
+            let length = self.channel.read(&mut buffer).unwrap_or_else(|e| panic!("{e}: {answer:?}"));
             assert!(length > 0, "the channel has ended");
             let mut input = &buffer[..length];
             while let Some(piece) = self.decoder.next(&mut input).unwrap() {

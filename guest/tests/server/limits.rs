@@ -20,7 +20,7 @@ fn half_open_logins() {
     waiting[0].set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut greeting = Vec::new();
     waiting[0].read_to_end(&mut greeting).unwrap();
-    assert!(greeting.starts_with(b"SSH-2.0-"));
+    assert!(greeting.is_empty() || greeting.starts_with(b"SSH-2.0-"));
     let mut last = waiting.pop().unwrap();
     assert!(last.read(&mut [0; 4]).unwrap() > 0);
     assert_eq!(client.run(run(&["true"])).code(), 0);

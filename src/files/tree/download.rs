@@ -2,20 +2,22 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 
-use super::tool::{Streamed, ToolOutcome, stream};
-use super::{BUFFER, TreeProgress, TreeReport, shortened};
+use sandbox_protocol::tar::{Entry, Kind, Reader};
+use sandbox_protocol::tree::Request;
+
+use super::{BUFFER, TreeProgress, TreeReport};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::Transfer;
 use crate::files::confined::{self, Attributes, Root};
 use crate::files::download::too_much;
-use crate::files::local::at_local;
+use crate::files::local::{at_local, umask};
 use crate::files::path::{bytes_of, temp_path_beside};
-use crate::files::tar::{Kind, Reader};
+use crate::files::tool::{Streamed, Work, shortened, stream};
 use crate::ssh::sftp::{DIRECTORY, Quoted};
 
 impl Transfer<'_> {
@@ -28,16 +30,19 @@ impl Transfer<'_> {
         let is_merged = match fs::metadata(local) {
             Ok(found) if found.is_dir() => true,
             Ok(_) => return Err(at_local(local, "written", io::Error::from_raw_os_error(libc::ENOTDIR))),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => false,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(local) {
+                // A link that leads nowhere.
+                Ok(_) => return Err(at_local(local, "written", io::Error::from_raw_os_error(libc::ENOTDIR))),
+                Err(_) => false,
+            },
             Err(e) => return Err(at_local(local, "read", e)),
         };
         let part = LocalTree::create(local, is_merged)?;
-        let mut root = Root::open(&part.0).map_err(|e| at_local(&part.0, "opened", e))?;
+        let mut root = Root::open(&part.0, umask()).map_err(|e| at_local(&part.0, "opened", e))?;
         let limits = (self.max_bytes.unwrap_or(u64::MAX), self.max_entries.unwrap_or(u64::MAX));
         let (sync, mut attributes) = (self.sync, None);
         let mut progress = TreeProgress::new(self.progress.as_deref_mut(), None);
-        let line = "export LC_ALL=C; exec tar -cf - -C \"$1\" .";
-        let command = files.shell(line).arg(OsStr::from_bytes(source)).timeout(deadline.remaining());
+        let command = files.tool(&Request::Pack { directory: OsStr::from_bytes(source).into() }, deadline);
         let ended = stream(command.spawn().map_err(Error::within_operation)?, |child| {
             child.stdin = None;
             let Some(stdout) = child.stdout.take() else { return Ok(()) };
@@ -45,22 +50,35 @@ impl Transfer<'_> {
             attributes = progress.unpack(&mut reader, &mut root, local, limits, sync)?;
             Ok(())
         });
-        progress.take_notes(&ended);
-        ended.into_result(&progress, source, "read")?;
+        let work = Work { name: source, path: source, done: "read" };
+        let report = ended.into_report(work, || progress.so_far()).map_err(|e| match e.kind() {
+            // Nothing is changed by reading.
+            ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected),
+            _ => e,
+        })?;
+        progress.report.take_notes(&report);
         if self.checksum {
-            files.compare_trees(source, source, &root, &mut progress, deadline)?;
+            files.compare_trees(source, &root, &mut progress, deadline)?;
         }
+        let mut below = Vec::new();
         let mut finish = || {
             root.finish()?;
             match is_merged {
-                true => root.merge_into(local),
+                true => root.merge_into(local, &mut below),
                 false => {
                     fs::rename(&part.0, local)?;
                     attributes.map_or(Ok(()), |attributes| root.finish_root(attributes))
                 }
             }
         };
-        finish().map_err(|e| at_local(local, "put in place", e))?;
+        let finished = finish();
+        finished.map_err(|e| match &below[..] {
+            b"" => at_local(local, "put in place", e),
+            path => at_local(&local.join(OsStr::from_bytes(path)), "put in place", e),
+        })?;
+        for path in root.without_mode() {
+            progress.report.note(path, "its mode can't be set");
+        }
         if sync {
             // Names and directories; the files' contents are there since each was written.
             let synced = fs::File::open(local).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
@@ -98,21 +116,6 @@ impl Drop for LocalTree {
 }
 
 impl TreeProgress<'_, '_> {
-    fn take_notes(&mut self, ended: &ToolOutcome) {
-        for line in ended.stderr.lines() {
-            let Some((path, words)) = line.strip_prefix("tar: ").and_then(|line| line.rsplit_once(": ")) else {
-                continue;
-            };
-            let path = path.strip_prefix("./").unwrap_or(path).as_bytes();
-            match words {
-                "socket ignored" => self.report.skip(path, "a socket"),
-                "File removed before we read it" => self.report.skip(path, "removed meanwhile"),
-                "file changed as we read it" => self.report.note(path, "changed while it was read"),
-                _ => {}
-            }
-        }
-    }
-
     /// Writes an archive as a local tree; returns what the root itself is to have.
     fn unpack(
         &mut self,
@@ -151,18 +154,10 @@ impl TreeProgress<'_, '_> {
                     if entry.size > max_bytes.saturating_sub(self.report.bytes) {
                         return Err(too_much(&entry.path, max_bytes).into());
                     }
-                    let mut file = root.file(&name).map_err(unwritable)?;
-                    loop {
-                        let length = reader.read(&mut buffer)?;
-                        if length == 0 {
-                            break;
-                        }
-                        file.write_all(&buffer[..length]).map_err(unwritable)?;
-                        self.report.bytes += length as u64;
-                        self.report_progress(false)?;
-                    }
+                    let file = root.file(&name).map_err(unwritable)?;
+                    self.unpack_contents(reader, &file, &entry, &path, &mut buffer)?;
                     let finished = if sync { file.sync_all() } else { Ok(()) };
-                    finished.and_then(|()| Root::finish_file(&file, attributes)).map_err(unwritable)?;
+                    finished.and_then(|()| root.finish_file(&file, &name, attributes)).map_err(unwritable)?;
                     self.report.files += 1;
                 }
                 Kind::HardLink => {
@@ -192,10 +187,34 @@ impl TreeProgress<'_, '_> {
         Ok(own)
     }
 
+    fn unpack_contents(
+        &mut self,
+        reader: &mut Reader<impl Read>,
+        file: &fs::File,
+        entry: &Entry,
+        path: &Path,
+        buffer: &mut [u8],
+    ) -> Streamed<()> {
+        let (before, mut end) = (self.report.bytes, 0);
+        while let Some((offset, length)) = reader.read(buffer)? {
+            file.write_all_at(&buffer[..length], offset).map_err(|e| at_local(path, "written", e))?;
+            end = offset + length as u64;
+            self.report.bytes = before + end;
+            self.report_progress(false)?;
+        }
+        if end < entry.size {
+            file.set_len(entry.size).map_err(|e| at_local(path, "written", e))?;
+        }
+        self.report.bytes = before + entry.size;
+        Ok(())
+    }
+
     fn unpack_link(&mut self, root: &mut Root, name: &[u8], target: &[u8], attributes: Attributes) -> io::Result<()> {
         if confined::leads_inside(name, target) {
-            root.symbolic_link(name, target, attributes)?;
-            self.report.symlinks += 1;
+            match root.symbolic_link(name, target, attributes)? {
+                true => self.report.symlinks += 1,
+                false => self.report.skip(name, "a symbolic link, which the file system can't hold"),
+            }
         } else {
             self.report.skip(name, format!("a link that leads out of the tree, to '{}'", shortened(target)));
         }
@@ -207,10 +226,11 @@ impl TreeProgress<'_, '_> {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use super::super::NOTES;
-    use super::super::tool::StreamError;
+    use sandbox_protocol::tar::{Time, Writer};
+    use sandbox_protocol::tree::MOST_NOTES;
+
     use super::*;
-    use crate::files::tar::{Entry, Writer};
+    use crate::files::tool::StreamError;
 
     struct Place(PathBuf);
 
@@ -231,7 +251,8 @@ mod tests {
 
     fn entry(path: &str, kind: Kind, link: &str) -> Entry {
         let (path, link) = (path.as_bytes().to_vec(), link.as_bytes().to_vec());
-        Entry { path, kind, mode: 0o4755, size: 0, modified: 1_000_000_000, link }
+        let modified = Time { seconds: 1_000_000_000, nanoseconds: 123_456_789 };
+        Entry { path, kind, mode: 0o4755, size: 0, modified, link, segments: None }
     }
 
     /// Unpacks these entries, of which the files have their own names as contents.
@@ -246,11 +267,10 @@ mod tests {
             writer.begin(&Entry { size, ..entry.clone() }).unwrap();
             if entry.kind == Kind::File {
                 writer.write(&entry.path).unwrap();
-                writer.pad(size).unwrap();
             }
         }
         let archive = writer.finish().unwrap();
-        let mut root = Root::open(&place.0.join("root")).unwrap();
+        let mut root = Root::open(&place.0.join("root"), 0o022).unwrap();
         let mut progress = TreeProgress::new(None, None);
         let local = Path::new("local");
         let result = progress.unpack(&mut Reader::new(&archive[..]), &mut root, local, limits, false);
@@ -347,7 +367,7 @@ mod tests {
         let entries: Vec<_> = (0..5000).map(|number| entry(&format!("pipe{number}"), Kind::Pipe, "")).collect();
         let (result, report) = unpacked(&place, &entries);
         result.unwrap();
-        assert_eq!((report.skipped, report.notes.len()), (5000, NOTES));
+        assert_eq!((report.skipped, report.notes.len()), (5000, MOST_NOTES));
         let error = unpacked_with(&place, &entries, (u64::MAX, 100)).0.unwrap_err();
         assert!(error.to_string().contains("more than the 100 entries"), "{error}");
         let files = [entry("abc", Kind::File, ""), entry("def", Kind::File, "")];
@@ -370,8 +390,8 @@ mod tests {
             entry("g", Kind::File, ""),
         ];
         unpacked(&place, &entries).0.unwrap();
-        let root = Root::open(&place.0.join("root")).unwrap();
-        root.merge_into(&target).unwrap();
+        let root = Root::open(&place.0.join("root"), 0o022).unwrap();
+        root.merge_into(&target, &mut Vec::new()).unwrap();
         assert_eq!(fs::read(target.join("d/f")).unwrap(), b"d/f");
         assert!(target.join("d/kept").is_dir() && target.join("d/new/x").is_file() && target.join("g").is_file());
         assert_eq!(fs::metadata(target.join("d/new")).unwrap().mode() & 0o777, 0o500);
@@ -384,7 +404,7 @@ mod tests {
         }
         fs::set_permissions(target.join("d"), fs::Permissions::from_mode(0o710)).unwrap();
         unpacked(&place, &[Entry { mode: 0o777, ..entry("d/", Kind::Directory, "") }]).0.unwrap();
-        Root::open(&place.0.join("root")).unwrap().merge_into(&target).unwrap();
+        Root::open(&place.0.join("root"), 0o022).unwrap().merge_into(&target, &mut Vec::new()).unwrap();
         assert_eq!(fs::read_dir(&target).unwrap().count(), 3002);
         assert_eq!(fs::read_dir(place.0.join("root")).unwrap().count(), 0);
         assert_eq!(fs::metadata(target.join("d")).unwrap().mode() & 0o777, 0o710, "what was there keeps its mode");
@@ -394,8 +414,8 @@ mod tests {
         fs::create_dir(place.0.join("root")).unwrap();
         std::os::unix::fs::symlink(&outside, target.join("link")).unwrap();
         unpacked(&place, &[entry("link/x", Kind::File, "")]).0.unwrap();
-        let error = Root::open(&place.0.join("root")).unwrap().merge_into(&target).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        let error = Root::open(&place.0.join("root"), 0o022).unwrap().merge_into(&target, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{error}");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 }

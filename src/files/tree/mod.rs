@@ -1,8 +1,7 @@
-//! Directory trees, each as one stream of tar through one command.
+//! Directory trees, each as one stream of tar through one command of the guest.
 
 mod download;
 mod sums;
-mod tool;
 mod upload;
 
 use std::ffi::OsStr;
@@ -10,13 +9,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use sandbox_protocol::tree::{MOST_NOTES, Report};
+
 use super::options::{Callback, PROGRESS_INTERVAL};
 use super::path::invalid;
+use super::tool::shown;
 use super::{Files, Progress, Transfer};
 use crate::error::Result;
 
-/// How many notes a report keeps.
-const NOTES: usize = 1000;
 /// Bytes between this thread and the command's.
 const BUFFER: usize = 256 << 10;
 
@@ -31,7 +31,7 @@ pub struct TreeReport {
     pub directories: u64,
     /// Symbolic links.
     pub symlinks: u64,
-    /// Bytes of all files.
+    /// Bytes of all files, with their holes.
     pub bytes: u64,
     /// How many entries were left out.
     pub skipped: u64,
@@ -59,7 +59,7 @@ fn as_text<S: serde::Serializer>(path: &std::path::Path, serializer: S) -> std::
 
 impl TreeReport {
     pub(super) fn note(&mut self, path: &[u8], text: impl Into<String>) {
-        if self.notes.len() < NOTES {
+        if self.notes.len() < MOST_NOTES {
             self.notes.push(Note { path: PathBuf::from(OsStr::from_bytes(path)), text: text.into() });
         }
     }
@@ -67,6 +67,14 @@ impl TreeReport {
     pub(super) fn skip(&mut self, path: &[u8], text: impl Into<String>) {
         self.skipped += 1;
         self.note(path, text);
+    }
+
+    /// Takes over what the sandbox left out, and noted.
+    fn take_notes(&mut self, report: &Report) {
+        self.skipped = self.skipped.saturating_add(report.skipped);
+        for note in &report.notes {
+            self.note(&note.path.0, shown(note.text.as_bytes()));
+        }
     }
 }
 
@@ -107,12 +115,15 @@ impl Files<'_> {
 }
 
 impl Transfer<'_> {
-    /// Copies the local directory `local` with all that is in it to `remote`, with modes, times of modification in whole seconds,
-    /// symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. One stream, whatever
-    /// the number of files; the sandbox needs `tar`.
+    /// Copies the local directory `local` with all that is in it to `remote`, with modes, times of modification in nanoseconds,
+    /// symbolic links as they are, empty directories, and the holes of sparse files. Sockets, pipes and devices are left out and
+    /// told. One stream, whatever the number of files.
     ///
-    /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged
-    /// as `cp -a` does: files replace files, each in one step, and what only the target has stays.
+    /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
+    /// files and links replace files and links, each in one step, also read-only ones; directories get the modes and times of those
+    /// here; and what only the target has stays. A directory where a file should go, something else where a directory should go, or a
+    /// device, pipe or socket in the place of anything is refused before anything is merged. A file system that has no modes or links
+    /// gets the rest, and the report has a note.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -137,7 +148,8 @@ impl Transfer<'_> {
     }
 
     /// Copies the directory `remote` with all that is in it to the local directory `local`, as [`Transfer::upload_dir`] does in
-    /// the other direction; directories that are there already keep their modes.
+    /// the other direction; directories that are there already keep their modes, and what is new gets modes less this process's
+    /// umask.
     ///
     /// **Whatever the sandbox sends, nothing is written outside of `local`**, and what is kept in memory does not grow with the
     /// tree. Symbolic links that lead out of the tree are left out and told, as sockets, pipes and devices are. Names that begin
@@ -190,10 +202,9 @@ impl<'m, 'a> TreeProgress<'m, 'a> {
         self.last = Some(Instant::now());
         callback(&Progress { path: &self.path, done: self.report.bytes, total: self.total })
     }
-}
 
-/// A name in a message, which a hostile sandbox may have made long.
-fn shortened(name: &[u8]) -> String {
-    let text = name[..name.len().min(200)].escape_ascii().to_string();
-    if name.len() > 200 { format!("{text}…") } else { text }
+    /// How far it has come, for errors.
+    fn so_far(&self) -> String {
+        format!("'{}' and {} bytes", self.path.display(), self.report.bytes)
+    }
 }
