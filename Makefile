@@ -56,6 +56,7 @@ TO_LIBDIR = "$(DESTDIR)$(LIBDIR)"
 # The loader finds the library only by its cache, which is root's. What is staged is another machine's.
 LDCONFIG = test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || PATH="$$PATH:/sbin" ldconfig
 
+GUEST_FLAGS = -Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN_BUILD = --target $(HOST) --target-dir target/asan
 ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsanitize=address -fno-omit-frame-pointer -g' \
@@ -66,7 +67,11 @@ export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
+<<<<<<< HEAD
 .PHONY: help library install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
+=======
+.PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-doc test-relay test-inside test-asan \
+>>>>>>> images
 	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image
@@ -83,6 +88,11 @@ quickstart: own-image tools cluster-up ## uses a sandbox on a real Kubernetes, a
 library: ## builds libsandbox.so and libsandbox.a, in target/release
 	cargo build --lib $(if $(filter release,$(PROFILE)),--release,$(COMMAND) --bins --tests --examples)
 	@touch $(BUILD_STAMP)
+
+# Static: the images that it comes into may have no libraries. Its own directory, since other flags would build all of target anew.
+guest: ## builds the main process of sandboxes, as one static program: target/guest/*/guest/sandbox-guest
+	RUSTFLAGS='$(GUEST_FLAGS)' cargo build --locked --package sandbox-guest --profile guest --target $(HOST) \
+		--target-dir target/guest
 
 # Builds only what is missing or old, so that root needs no compiler.
 $(BUILD_STAMP): $(SOURCES)
