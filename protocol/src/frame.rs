@@ -300,9 +300,6 @@ mod tests {
         assert_eq!(decoder.next(&mut &header(FrameKind::Stdin, long)[..]), Ok(None));
         let mut decoder = Decoder::up_to(2);
         assert_eq!(decoder.next(&mut &frame(1, b"{}")[..]), Ok(Some(Piece::Frame(FrameKind::Request, b"{}"))));
-        assert_eq!(
-            decoder.next(&mut &frame(1, b"{ }")[..]),
-            Err(FrameError::TooLong(FrameKind::Request, 3))
-        );
+        assert_eq!(decoder.next(&mut &frame(1, b"{ }")[..]), Err(FrameError::TooLong(FrameKind::Request, 3)));
     }
 }

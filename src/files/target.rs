@@ -193,12 +193,15 @@ impl<'a> LocalFile<'a> {
         }
         close_one_of(&self.file).map_err(|e| at_local(self.path, "closed", e))?;
         renameat(&self.directory, &self.part, &self.directory, &self.name).map_err(|e| match e {
-            Errno::BUSY => at_local(self.path, "replaced, since it is a mount point: write to it as a stream", e.into()),
+            Errno::BUSY => {
+                at_local(self.path, "replaced, since it is a mount point: write to it as a stream", e.into())
+            }
             e => at_local(self.path, "put in place", e.into()),
         })?;
         self.is_in_place = true;
         if sync {
-            let directory = openat(&self.directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let directory =
+                openat(&self.directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let synced = directory.and_then(rustix::fs::fsync);
             synced.map_err(|e| at_local(self.path, "put on the disk", e.into()))?;
         }
@@ -217,7 +220,9 @@ impl<'a> LocalFile<'a> {
         })?;
         // Whoever had the lock before may have put the file in its place.
         match (self.file.metadata(), statat(&self.directory, &self.part, AtFlags::SYMLINK_NOFOLLOW)) {
-            (Ok(ours), Ok(named)) if (ours.dev(), ours.ino()) == (named.st_dev, named.st_ino) && ours.is_file() => Ok(()),
+            (Ok(ours), Ok(named)) if (ours.dev(), ours.ino()) == (named.st_dev, named.st_ino) && ours.is_file() => {
+                Ok(())
+            }
             _ => Err(busy()),
         }
     }

@@ -94,25 +94,14 @@ impl Files<'_> {
     }
 
     /// Has the tool do something, and returns its report and what it wrote to its standard output.
-    pub(super) fn run_tool(
-        &self,
-        request: &Request,
-        work: Work<'_>,
-        deadline: Deadline,
-    ) -> Result<(Report, Vec<u8>)> {
+    pub(super) fn run_tool(&self, request: &Request, work: Work<'_>, deadline: Deadline) -> Result<(Report, Vec<u8>)> {
         let output = self.tool(request, deadline).output();
         let output = output.map_err(|e| e.within_operation().context(work.what()))?;
         Ok((report(&output.stderr, &output.status, work)?, output.stdout))
     }
 
     /// The SHA-256 of a file in the sandbox, or of its first bytes.
-    pub(super) fn digest(
-        &self,
-        path: &[u8],
-        length: Option<u64>,
-        name: &[u8],
-        deadline: Deadline,
-    ) -> Result<[u8; 32]> {
+    pub(super) fn digest(&self, path: &[u8], length: Option<u64>, name: &[u8], deadline: Deadline) -> Result<[u8; 32]> {
         let work = Work { name, path, done: "checked" };
         let request = Request::Digest { path: OsStr::from_bytes(path).into(), length };
         let (_, said) = self.run_tool(&request, work, deadline).map_err(|e| match e.kind() {

@@ -120,9 +120,8 @@ impl Transfer<'_> {
         };
         let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE | flags::DIGEST } else { 0 };
         // What is to be opened again must be writable.
-        let (mut lease, opened) = files.start_request(deadline, name, Repeat::Harmless, |client| {
-            client.open(part, how, mode | 0o600, name)
-        })?;
+        let (mut lease, opened) = files
+            .start_request(deadline, name, Repeat::Harmless, |client| client.open(part, how, mode | 0o600, name))?;
         let client = Client::new(&mut lease, deadline)?;
         let bytes = self.send(&client, &opened, source, resumed, &mut hash, remote)?;
         if self.sync {
@@ -297,15 +296,14 @@ impl Files<'_> {
             Err(e) if e.kind() != ErrorKind::Disconnected => return Err(may_be_done(e)),
             Err(_) => drop(lease),
         }
-        let again = self.start_request(deadline, name, Repeat::Harmless, |client| {
-            match client.rename_as(part, real, name) {
+        let again =
+            self.start_request(deadline, name, Repeat::Harmless, |client| match client.rename_as(part, real, name) {
                 Err(e) if e.kind() == ErrorKind::FileNotFound => match client.lstat(real) {
                     Ok(found) if found.is(REGULAR) && found.size == Some(size) => Ok(()),
                     _ => Err(e),
                 },
                 renamed => renamed,
-            }
-        });
+            });
         again.map(|(lease, ())| lease.finish()).map_err(may_be_done)
     }
 }

@@ -430,14 +430,7 @@ struct Reply {
 impl Reply {
     fn new(request: &Request) -> Self {
         let is_run = matches!(request, Request::Run(_));
-        Self {
-            is_run,
-            id: None,
-            received: [0; 2],
-            credit: STDIN_WINDOW,
-            last_words: None,
-            response: None,
-        }
+        Self { is_run, id: None, received: [0; 2], credit: STDIN_WINDOW, last_words: None, response: None }
     }
 
     fn take(&mut self, piece: Piece<'_>, streams: &mut impl Streams) -> Result<()> {

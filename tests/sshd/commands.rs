@@ -2,7 +2,9 @@
 
 use std::io;
 
-use sandbox_protocol::{Cause, Decoder, Ended, FrameKind, Input, Piece, Request, Resize, Response, Started, Status, header};
+use sandbox_protocol::{
+    Cause, Decoder, Ended, FrameKind, Input, Piece, Request, Resize, Response, Started, Status, header,
+};
 
 use super::connection::{Connection, Event};
 

@@ -324,6 +324,9 @@ impl Files {
                 Ok(line)
             }
             tree::Request::Sync { path, .. } => File::open(self.root.join(path))?.sync_all().map(|()| Vec::new()),
+            tree::Request::Remove { path, aside: false } => {
+                fs::remove_dir_all(self.root.join(path)).map(|()| Vec::new())
+            }
             other => Err(io::Error::other(format!("{other:?}"))),
         }
     }
@@ -362,11 +365,8 @@ impl Files {
                     Replacement { part, target }
                 });
                 let file = options.open(replacement.as_ref().map_or(&path, |replacement| &replacement.part))?;
-                let passed = has(SFTP_OPEN_DIGEST).then(|| Passed {
-                    path: name.to_vec(),
-                    length: 0,
-                    hash: Some(Sha256::new()),
-                });
+                let passed =
+                    has(SFTP_OPEN_DIGEST).then(|| Passed { path: name.to_vec(), length: 0, hash: Some(Sha256::new()) });
                 let opened = Opened::File(OpenFile { file, passed, replacement });
                 return Ok(request.reply(HANDLE).string(self.keep(opened)));
             }
