@@ -67,11 +67,7 @@ export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
-<<<<<<< HEAD
-.PHONY: help library install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
-=======
-.PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-doc test-relay test-inside test-asan \
->>>>>>> images
+.PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image

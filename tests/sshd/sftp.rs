@@ -324,6 +324,9 @@ impl Files {
                 Ok(line)
             }
             tree::Request::Sync { path, .. } => File::open(self.root.join(path))?.sync_all().map(|()| Vec::new()),
+            tree::Request::Remove { path, aside: false } => {
+                fs::remove_dir_all(self.root.join(path)).map(|()| Vec::new())
+            }
             other => Err(io::Error::other(format!("{other:?}"))),
         }
     }
