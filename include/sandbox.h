@@ -755,7 +755,7 @@ const char *sbx_version(void);
 uint32_t sbx_version_number(void);
 
 /**
- * The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+ * The command's number in the sandbox, as text.
  */
 const char *sbx_child_id(const sbx_child *child);
 
