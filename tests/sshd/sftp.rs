@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sandbox_protocol::{Failure, FailureKind, Response};
+use sandbox_protocol::tree::{self, Outcome, Report, TOOL};
+use sandbox_protocol::{Digest, Failure, FailureKind, Response, SFTP_OPEN_DIGEST, SFTP_OPEN_REPLACE};
 
 use super::commands::Frame;
 use super::connection::{Connection, Event};
@@ -126,7 +127,7 @@ impl Connection {
             }
             while let Some(frame) = self.take_frame()? {
                 if let Frame::Request(request) = frame {
-                    self.perform(root, &request)?;
+                    self.perform(root, &request, &mut files)?;
                 }
             }
             while let Some(request) = self.take_request()? {
@@ -174,19 +175,55 @@ impl Connection {
         }
     }
 
-    /// Runs a command on this machine, in this directory.
-    fn perform(&mut self, root: &Path, request: &sandbox_protocol::Request) -> io::Result<()> {
-        let sandbox_protocol::Request::Run(run) = request else {
-            return self.result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() }));
+    /// Tells of the files that passed, or does in this directory what the guest's tool would do there.
+    fn perform(&mut self, root: &Path, request: &sandbox_protocol::Request, files: &mut Files) -> io::Result<()> {
+        let run = match request {
+            sandbox_protocol::Request::Run(run) if run.guest_tool && run.argv[0] == TOOL.into() => run,
+            sandbox_protocol::Request::Digests => {
+                return self.result(&Response::Digests { digests: files.digests() });
+            }
+            _ => {
+                return self
+                    .result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() }));
+            }
         };
-        let words: Vec<_> = run.argv.iter().map(|word| OsStr::from_bytes(word.as_ref())).collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(root).stdin(Stdio::null());
-        let output = command.output()?;
+        let words = run.argv[1..].iter().map(|word| OsStr::from_bytes(word.as_ref()).to_owned());
+        let request = tree::Request::from_args(words).map_err(io::Error::other)?;
         self.started()?;
-        self.stdout(&output.stdout)?;
-        self.stderr(&output.stderr)?;
-        self.ended(output.status.code().unwrap_or(255))
+        let (outcome, code) = match use_tool(root, &request) {
+            Ok(said) => {
+                self.stdout(&said)?;
+                (Outcome::Done(Report::default()), 0)
+            }
+            Err(e) => {
+                let failure = tree::Failure {
+                    kind: tree::FailureKind::System,
+                    errno: e.raw_os_error(),
+                    path: tree::Bytes::default(),
+                    message: e.to_string(),
+                    report: Report::default(),
+                };
+                (Outcome::Failed(failure), 1)
+            }
+        };
+        self.stderr(format!("{}\n", serde_json::to_string(&outcome)?).as_bytes())?;
+        self.ended(code)
+    }
+}
+
+/// What the tool writes to its standard output.
+fn use_tool(root: &Path, request: &tree::Request) -> io::Result<Vec<u8>> {
+    match request {
+        tree::Request::Digest { path, length } => {
+            let mut contents = Vec::new();
+            File::open(root.join(path))?.take(length.unwrap_or(u64::MAX)).read_to_end(&mut contents)?;
+            let name = path.as_os_str().as_bytes();
+            let digest = tree::Digest::new(name, &openssl::sha::sha256(&contents), contents.len() as u64);
+            Ok(format!("{}\n", serde_json::to_string(&digest)?).into_bytes())
+        }
+        tree::Request::Remove { path, aside: false } => fs::remove_dir_all(root.join(path)).map(|()| Vec::new()),
+        tree::Request::Sync { path, .. } => File::open(root.join(path))?.sync_all().map(|()| Vec::new()),
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -208,18 +245,74 @@ pub struct Files {
     root: PathBuf,
     opened: HashMap<Vec<u8>, Opened>,
     next_handle: u32,
+    /// Of files that are closed.
+    digests: Vec<Digest>,
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    /// What has passed, if that is to be summed up.
+    passed: Option<Passed>,
+    /// Where it is and where it goes when it is closed.
+    replaces: Option<(PathBuf, PathBuf)>,
+}
+
+#[derive(Debug)]
+struct Passed {
+    path: Vec<u8>,
+    /// `None` after something that was not in sequence.
+    contents: Option<Vec<u8>>,
+}
+
+impl Passed {
+    fn take(&mut self, offset: u64, bytes: &[u8]) {
+        self.contents = self.contents.take().filter(|contents| contents.len() as u64 == offset).map(|mut contents| {
+            contents.extend_from_slice(bytes);
+            contents
+        });
+    }
+
+    fn digest(&self) -> Digest {
+        let contents = self.contents.as_deref();
+        Digest {
+            path: self.path.clone().into(),
+            offset: 0,
+            length: contents.map_or(0, <[u8]>::len) as u64,
+            sha256: contents.map(|contents| tree::Digest::new(b"", &openssl::sha::sha256(contents), 0).sha256),
+        }
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        for opened in self.opened.values() {
+            if let Opened::File(OpenFile { replaces: Some((part, _)), .. }) = opened {
+                let _ = fs::remove_file(part);
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
 enum Opened {
-    File(File),
+    File(OpenFile),
     /// Entries that have not been told.
     Directory(Vec<Message>),
 }
 
 impl Files {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), opened: HashMap::new(), next_handle: 0 }
+        Self { root: root.to_owned(), opened: HashMap::new(), next_handle: 0, digests: Vec::new() }
+    }
+
+    fn digests(&mut self) -> Vec<Digest> {
+        let mut digests = std::mem::take(&mut self.digests);
+        digests.extend(self.opened.values().filter_map(|opened| match opened {
+            Opened::File(file) => file.passed.as_ref().map(Passed::digest),
+            Opened::Directory(_) => None,
+        }));
+        digests
     }
 
     /// Does what is asked, and says how it went.
@@ -249,8 +342,18 @@ impl Files {
                 let has = |flag| flags & flag != 0;
                 let mut options = OpenOptions::new();
                 options.read(has(1)).write(has(2)).append(has(4)).create(has(8)).truncate(has(16)).create_new(has(32));
-                let file = options.mode(changes.mode.unwrap_or(0o666) & 0o7777).open(path)?;
-                return Ok(request.reply(HANDLE).string(self.keep(Opened::File(file))));
+                let mut mode = changes.mode.unwrap_or(0o666) & 0o7777;
+                let mut replaces = None;
+                if has(SFTP_OPEN_REPLACE) {
+                    let part = path.with_file_name(format!(".sandbox-{}-{}.part", self.next_handle, unique()));
+                    mode = fs::metadata(&path).map_or(mode, |found| found.mode() & 0o777);
+                    replaces = Some((part, path.clone()));
+                }
+                let file = options.mode(mode).open(replaces.as_ref().map_or(&path, |(part, _)| part))?;
+                let passed = Passed { path: name.to_vec(), contents: Some(Vec::new()) };
+                let passed = has(SFTP_OPEN_DIGEST).then_some(passed);
+                let opened = Opened::File(OpenFile { file, passed, replaces });
+                return Ok(request.reply(HANDLE).string(self.keep(opened)));
             }
             OPENDIR => {
                 let mut entries = Vec::new();
@@ -275,24 +378,35 @@ impl Files {
             READ => {
                 let (offset, length) = (fields.u64()?, fields.u32()? as usize);
                 let mut bytes = vec![0; length];
-                let length = self.file(name)?.read_at(&mut bytes, offset)?;
-                return match length {
-                    0 => Err(io::ErrorKind::UnexpectedEof.into()),
-                    _ => Ok(request.reply(DATA).string(&bytes[..length])),
-                };
+                let opened = self.file(name)?;
+                let length = opened.file.read_at(&mut bytes, offset)?;
+                if length == 0 {
+                    return Err(io::ErrorKind::UnexpectedEof.into());
+                }
+                opened.pass(offset, &bytes[..length]);
+                return Ok(request.reply(DATA).string(&bytes[..length]));
             }
             STAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&fs::metadata(path)?).0)),
             LSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&fs::symlink_metadata(path)?).0)),
-            FSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&self.file(name)?.metadata()?).0)),
+            FSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&self.file(name)?.file.metadata()?).0)),
             REALPATH => return named(request, &fs::canonicalize(path)?),
             READLINK => return named(request, &fs::read_link(path)?),
-            CLOSE => drop(self.opened.remove(name).ok_or_else(wrong)?),
+            CLOSE => {
+                if let Opened::File(file) = self.opened.remove(name).ok_or_else(wrong)? {
+                    self.digests.extend(file.passed.as_ref().map(Passed::digest));
+                    if let Some((part, target)) = file.replaces {
+                        fs::rename(part, target)?;
+                    }
+                }
+            }
             WRITE => {
-                let offset = fields.u64()?;
-                self.file(name)?.write_all_at(fields.string()?, offset)?;
+                let (offset, opened) = (fields.u64()?, self.file(name)?);
+                let bytes = fields.string()?;
+                opened.file.write_all_at(bytes, offset)?;
+                opened.pass(offset, bytes);
             }
             SETSTAT => Changes::read(&mut fields)?.make(&OpenOptions::new().read(true).open(path)?)?,
-            FSETSTAT => Changes::read(&mut fields)?.make(self.file(name)?)?,
+            FSETSTAT => Changes::read(&mut fields)?.make(&self.file(name)?.file)?,
             REMOVE => fs::remove_file(path)?,
             MKDIR => fs::create_dir(path)?,
             RMDIR => fs::remove_dir(path)?,
@@ -303,7 +417,7 @@ impl Files {
                     let from = self.path(fields.string()?);
                     fs::rename(from, self.path(fields.string()?))?;
                 }
-                b"fsync@openssh.com" => self.file(fields.string()?)?.sync_all()?,
+                b"fsync@openssh.com" => self.file(fields.string()?)?.file.sync_all()?,
                 _ => return Err(io::ErrorKind::Unsupported.into()),
             },
             _ => return Err(io::ErrorKind::Unsupported.into()),
@@ -322,12 +436,26 @@ impl Files {
         handle
     }
 
-    fn file(&self, handle: &[u8]) -> io::Result<&File> {
-        match self.opened.get(handle) {
+    fn file(&mut self, handle: &[u8]) -> io::Result<&mut OpenFile> {
+        match self.opened.get_mut(handle) {
             Some(Opened::File(file)) => Ok(file),
             _ => Err(wrong()),
         }
     }
+}
+
+impl OpenFile {
+    fn pass(&mut self, offset: u64, bytes: &[u8]) {
+        if let Some(passed) = &mut self.passed {
+            passed.take(offset, bytes);
+        }
+    }
+}
+
+/// A number that no other connection has.
+fn unique() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn wrong() -> io::Error {
