@@ -350,7 +350,7 @@ for who in (1, os.getppid()):
     for name in ("exe", "cwd", "root"): attempt(f"{who}/{name}", lambda: os.readlink(f"{at}/{name}"))
     for name in ("fd", "fdinfo", "map_files"): attempt(f"{who}/{name}", lambda: os.listdir(f"{at}/{name}"))
     for name in ("mem", "comm", "oom_score_adj", "oom_adj", "clear_refs", "coredump_filter", "timerslack_ns", "sched"):
-        attempt(f"write {who}/{name}", lambda: os.close(os.open(f"{at}/{name}", os.O_WRONLY)))
+        attempt(f"write {who}/{name}", lambda: os.write(os.open(f"{at}/{name}", os.O_WRONLY), b"1"))
     attempt(f"attach {who}", lambda: libc.ptrace(16, who, 0, 0) >= 0)
     attempt(f"seize {who}", lambda: libc.ptrace(0x4206, who, 0, 0) >= 0)
     span = Span(ctypes.addressof(memory), 64)

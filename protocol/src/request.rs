@@ -323,6 +323,7 @@ mod tests {
     fn a_run_round_trips() {
         let run = Run {
             argv: vec!["sh".into(), vec![0xff, 0xfe].into()],
+            shell: Some("echo $1".into()),
             guest_tool: true,
             env: vec![("A".into(), vec![0x80].into())],
             clear_env: true,
@@ -336,7 +337,6 @@ mod tests {
             terminal: Some(Terminal::default()),
             time_limit_ms: Some(5),
             announce_late: true,
-            shell: Some("exit".into()),
         };
         let request = Request::Run(run);
         assert_eq!(parse(&serde_json::to_string(&request).unwrap()), request);

@@ -1,21 +1,22 @@
-//! SFTP, version 3 (draft-ietf-secsh-filexfer-02, with OpenSSH's order of a link's two names), and commands: a server of the files in
-//! a directory of this machine. It is honest; what it says goes through the hands of the test.
+//! SFTP, version 3 (draft-ietf-secsh-filexfer-02, with OpenSSH's order of a link's two names and the guest's flags), and what the
+//! guest's tool tells of files: a server of the files in a directory of this machine. It is honest; what it says goes through the
+//! hands of the test.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use sandbox_protocol::tree::{self, Outcome, Report, TOOL};
-use sandbox_protocol::{Digest, Failure, FailureKind, Response, SFTP_OPEN_DIGEST, SFTP_OPEN_REPLACE};
+use openssl::sha::{Sha256, sha256};
+use sandbox_protocol::{Digest, Failure, FailureKind, Response, SFTP_OPEN_DIGEST, SFTP_OPEN_REPLACE, tree};
 
 use super::commands::Frame;
 use super::connection::{Connection, Event};
 use super::wire::*;
+use crate::common::unique;
 
 pub const INIT: u8 = 1;
 pub const VERSION: u8 = 2;
@@ -112,7 +113,7 @@ impl<F: FnMut(&mut Connection, &mut Files, &Request) -> io::Result<()>> Answers 
 }
 
 impl Connection {
-    /// Serves SFTP and runs commands in `root` until the client goes.
+    /// Serves the files in `root` until the client goes.
     pub fn serve_files(&mut self, root: &Path, mut answers: impl Answers) -> io::Result<()> {
         let mut files = Files::new(root);
         loop {
@@ -127,7 +128,7 @@ impl Connection {
             }
             while let Some(frame) = self.take_frame()? {
                 if let Frame::Request(request) = frame {
-                    self.perform(root, &request, &mut files)?;
+                    self.perform(&mut files, &request)?;
                 }
             }
             while let Some(request) = self.take_request()? {
@@ -175,56 +176,36 @@ impl Connection {
         }
     }
 
-    /// Tells of the files that passed, or does in this directory what the guest's tool would do there.
-    fn perform(&mut self, root: &Path, request: &sandbox_protocol::Request, files: &mut Files) -> io::Result<()> {
-        let run = match request {
-            sandbox_protocol::Request::Run(run) if run.guest_tool && run.argv[0] == TOOL.into() => run,
-            sandbox_protocol::Request::Digests => {
-                return self.result(&Response::Digests { digests: files.digests() });
-            }
-            _ => {
-                return self
-                    .result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() }));
-            }
-        };
-        let words = run.argv[1..].iter().map(|word| OsStr::from_bytes(word.as_ref()).to_owned());
-        let request = tree::Request::from_args(words).map_err(io::Error::other)?;
-        self.started()?;
-        let (outcome, code) = match use_tool(root, &request) {
-            Ok(said) => {
-                self.stdout(&said)?;
-                (Outcome::Done(Report::default()), 0)
-            }
-            Err(e) => {
-                let failure = tree::Failure {
-                    kind: tree::FailureKind::System,
-                    errno: e.raw_os_error(),
-                    path: tree::Bytes::default(),
-                    message: e.to_string(),
-                    report: Report::default(),
+    /// Answers a request that is about files.
+    fn perform(&mut self, files: &mut Files, request: &sandbox_protocol::Request) -> io::Result<()> {
+        match request {
+            sandbox_protocol::Request::Digests => self.result(&Response::Digests { digests: files.take_digests() }),
+            sandbox_protocol::Request::Run(run) if run.guest_tool => {
+                let words = run.argv[1..].iter().map(|word| OsStr::from_bytes(word.as_ref()).to_owned());
+                let request = tree::Request::from_args(words).map_err(io::Error::other)?;
+                let (said, outcome) = match files.use_tool(&request) {
+                    Ok(said) => (said, tree::Outcome::Done(tree::Report::default())),
+                    Err(e) => (Vec::new(), failed(&e)),
                 };
-                (Outcome::Failed(failure), 1)
+                let is_done = matches!(outcome, tree::Outcome::Done(_));
+                self.started()?;
+                self.stdout(said)?;
+                self.stderr(serde_json::to_vec(&outcome)?)?;
+                self.ended(i32::from(!is_done))
             }
-        };
-        self.stderr(format!("{}\n", serde_json::to_string(&outcome)?).as_bytes())?;
-        self.ended(code)
+            _ => self.result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() })),
+        }
     }
 }
 
-/// What the tool writes to its standard output.
-fn use_tool(root: &Path, request: &tree::Request) -> io::Result<Vec<u8>> {
-    match request {
-        tree::Request::Digest { path, length } => {
-            let mut contents = Vec::new();
-            File::open(root.join(path))?.take(length.unwrap_or(u64::MAX)).read_to_end(&mut contents)?;
-            let name = path.as_os_str().as_bytes();
-            let digest = tree::Digest::new(name, &openssl::sha::sha256(&contents), contents.len() as u64);
-            Ok(format!("{}\n", serde_json::to_string(&digest)?).into_bytes())
-        }
-        tree::Request::Remove { path, aside: false } => fs::remove_dir_all(root.join(path)).map(|()| Vec::new()),
-        tree::Request::Sync { path, .. } => File::open(root.join(path))?.sync_all().map(|()| Vec::new()),
-        _ => Err(io::ErrorKind::Unsupported.into()),
-    }
+fn failed(e: &io::Error) -> tree::Outcome {
+    tree::Outcome::Failed(tree::Failure {
+        kind: tree::FailureKind::System,
+        errno: e.raw_os_error(),
+        path: tree::Bytes::default(),
+        message: e.to_string(),
+        report: tree::Report::default(),
+    })
 }
 
 /// Attributes as SFTP writes them.
@@ -250,55 +231,70 @@ pub struct Files {
 }
 
 #[derive(Debug)]
-struct OpenFile {
-    file: File,
-    /// What has passed, if that is to be summed up.
-    passed: Option<Passed>,
-    /// Where it is and where it goes when it is closed.
-    replaces: Option<(PathBuf, PathBuf)>,
-}
-
-#[derive(Debug)]
-struct Passed {
-    path: Vec<u8>,
-    /// `None` after something that was not in sequence.
-    contents: Option<Vec<u8>>,
-}
-
-impl Passed {
-    fn take(&mut self, offset: u64, bytes: &[u8]) {
-        self.contents = self.contents.take().filter(|contents| contents.len() as u64 == offset).map(|mut contents| {
-            contents.extend_from_slice(bytes);
-            contents
-        });
-    }
-
-    fn digest(&self) -> Digest {
-        let contents = self.contents.as_deref();
-        Digest {
-            path: self.path.clone().into(),
-            offset: 0,
-            length: contents.map_or(0, <[u8]>::len) as u64,
-            sha256: contents.map(|contents| tree::Digest::new(b"", &openssl::sha::sha256(contents), 0).sha256),
-        }
-    }
-}
-
-impl Drop for Files {
-    fn drop(&mut self) {
-        for opened in self.opened.values() {
-            if let Opened::File(OpenFile { replaces: Some((part, _)), .. }) = opened {
-                let _ = fs::remove_file(part);
-            }
-        }
-    }
-}
-
-#[derive(Debug)]
 enum Opened {
     File(OpenFile),
     /// Entries that have not been told.
     Directory(Vec<Message>),
+}
+
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    passed: Option<Passed>,
+    replacement: Option<Replacement>,
+}
+
+/// What has passed through a handle in sequence.
+struct Passed {
+    path: Vec<u8>,
+    length: u64,
+    /// `None` once something was not in sequence.
+    hash: Option<Sha256>,
+}
+
+impl Passed {
+    fn add(&mut self, offset: u64, bytes: &[u8]) {
+        match &mut self.hash {
+            Some(hash) if offset == self.length => hash.update(bytes),
+            // What is read again, and what is beyond the end.
+            _ if bytes.is_empty() => {}
+            _ => self.hash = None,
+        }
+        self.length += bytes.len() as u64;
+    }
+
+    fn digest(&self) -> Digest {
+        let sum = self.hash.clone().map(|hash| tree::Digest::new(&self.path, &hash.finish(), self.length));
+        Digest { path: self.path[..].into(), offset: 0, length: self.length, sha256: sum.map(|sum| sum.sha256) }
+    }
+}
+
+impl std::fmt::Debug for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passed").finish_non_exhaustive()
+    }
+}
+
+/// A new file that takes the place of another one when it is closed, and goes away without that.
+#[derive(Debug)]
+struct Replacement {
+    part: PathBuf,
+    target: PathBuf,
+}
+
+impl Replacement {
+    fn put_in_place(&self) -> io::Result<()> {
+        if let Ok(found) = fs::metadata(&self.target) {
+            fs::set_permissions(&self.part, found.permissions())?;
+        }
+        fs::rename(&self.part, &self.target)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.part);
+    }
 }
 
 impl Files {
@@ -306,13 +302,33 @@ impl Files {
         Self { root: root.to_owned(), opened: HashMap::new(), next_handle: 0, digests: Vec::new() }
     }
 
-    fn digests(&mut self) -> Vec<Digest> {
-        let mut digests = std::mem::take(&mut self.digests);
-        digests.extend(self.opened.values().filter_map(|opened| match opened {
-            Opened::File(file) => file.passed.as_ref().map(Passed::digest),
+    /// What has passed through files that were closed since the last time, and through those that are open.
+    fn take_digests(&mut self) -> Vec<Digest> {
+        let open = self.opened.values().filter_map(|opened| match opened {
+            Opened::File(OpenFile { passed, .. }) => passed.as_ref().map(Passed::digest),
             Opened::Directory(_) => None,
-        }));
-        digests
+        });
+        self.digests.drain(..).chain(open).collect()
+    }
+
+    /// Does what the guest's tool is asked for, and gives what it says.
+    fn use_tool(&self, request: &tree::Request) -> io::Result<Vec<u8>> {
+        match request {
+            tree::Request::Digest { path, length } => {
+                let mut contents = fs::read(self.root.join(path))?;
+                contents.truncate(length.map_or(usize::MAX, |length| length.try_into().unwrap()));
+                let name = path.as_os_str().as_bytes();
+                let digest = tree::Digest::new(name, &sha256(&contents), contents.len() as u64);
+                let mut line = serde_json::to_vec(&digest)?;
+                line.push(b'\n');
+                Ok(line)
+            }
+            tree::Request::Sync { path, .. } => File::open(self.root.join(path))?.sync_all().map(|()| Vec::new()),
+            tree::Request::Remove { path, aside: false } => {
+                fs::remove_dir_all(self.root.join(path)).map(|()| Vec::new())
+            }
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
     }
 
     /// Does what is asked, and says how it went.
@@ -342,17 +358,16 @@ impl Files {
                 let has = |flag| flags & flag != 0;
                 let mut options = OpenOptions::new();
                 options.read(has(1)).write(has(2)).append(has(4)).create(has(8)).truncate(has(16)).create_new(has(32));
-                let mut mode = changes.mode.unwrap_or(0o666) & 0o7777;
-                let mut replaces = None;
-                if has(SFTP_OPEN_REPLACE) {
-                    let part = path.with_file_name(format!(".sandbox-{}-{}.part", self.next_handle, unique()));
-                    mode = fs::metadata(&path).map_or(mode, |found| found.mode() & 0o777);
-                    replaces = Some((part, path.clone()));
-                }
-                let file = options.mode(mode).open(replaces.as_ref().map_or(&path, |(part, _)| part))?;
-                let passed = Passed { path: name.to_vec(), contents: Some(Vec::new()) };
-                let passed = has(SFTP_OPEN_DIGEST).then_some(passed);
-                let opened = Opened::File(OpenFile { file, passed, replaces });
+                options.mode(changes.mode.unwrap_or(0o666) & 0o7777);
+                let replacement = has(SFTP_OPEN_REPLACE).then(|| {
+                    let target = fs::canonicalize(&path).unwrap_or(path.clone());
+                    let part = target.with_file_name(format!(".sandbox-{}.new", unique()));
+                    Replacement { part, target }
+                });
+                let file = options.open(replacement.as_ref().map_or(&path, |replacement| &replacement.part))?;
+                let passed =
+                    has(SFTP_OPEN_DIGEST).then(|| Passed { path: name.to_vec(), length: 0, hash: Some(Sha256::new()) });
+                let opened = Opened::File(OpenFile { file, passed, replacement });
                 return Ok(request.reply(HANDLE).string(self.keep(opened)));
             }
             OPENDIR => {
@@ -378,13 +393,15 @@ impl Files {
             READ => {
                 let (offset, length) = (fields.u64()?, fields.u32()? as usize);
                 let mut bytes = vec![0; length];
-                let opened = self.file(name)?;
-                let length = opened.file.read_at(&mut bytes, offset)?;
-                if length == 0 {
-                    return Err(io::ErrorKind::UnexpectedEof.into());
+                let OpenFile { file, passed, .. } = self.file(name)?;
+                let length = file.read_at(&mut bytes, offset)?;
+                if let Some(passed) = passed {
+                    passed.add(offset, &bytes[..length]);
                 }
-                opened.pass(offset, &bytes[..length]);
-                return Ok(request.reply(DATA).string(&bytes[..length]));
+                return match length {
+                    0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                    _ => Ok(request.reply(DATA).string(&bytes[..length])),
+                };
             }
             STAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&fs::metadata(path)?).0)),
             LSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&fs::symlink_metadata(path)?).0)),
@@ -392,18 +409,20 @@ impl Files {
             REALPATH => return named(request, &fs::canonicalize(path)?),
             READLINK => return named(request, &fs::read_link(path)?),
             CLOSE => {
-                if let Opened::File(file) = self.opened.remove(name).ok_or_else(wrong)? {
-                    self.digests.extend(file.passed.as_ref().map(Passed::digest));
-                    if let Some((part, target)) = file.replaces {
-                        fs::rename(part, target)?;
-                    }
+                if let Opened::File(OpenFile { passed, replacement, .. }) =
+                    self.opened.remove(name).ok_or_else(wrong)?
+                {
+                    self.digests.extend(passed.map(|passed| passed.digest()));
+                    replacement.map_or(Ok(()), |replacement| replacement.put_in_place())?;
                 }
             }
             WRITE => {
-                let (offset, opened) = (fields.u64()?, self.file(name)?);
-                let bytes = fields.string()?;
-                opened.file.write_all_at(bytes, offset)?;
-                opened.pass(offset, bytes);
+                let (offset, bytes) = (fields.u64()?, fields.string()?);
+                let OpenFile { file, passed, .. } = self.file(name)?;
+                file.write_all_at(bytes, offset)?;
+                if let Some(passed) = passed {
+                    passed.add(offset, bytes);
+                }
             }
             SETSTAT => Changes::read(&mut fields)?.make(&OpenOptions::new().read(true).open(path)?)?,
             FSETSTAT => Changes::read(&mut fields)?.make(&self.file(name)?.file)?,
@@ -442,20 +461,6 @@ impl Files {
             _ => Err(wrong()),
         }
     }
-}
-
-impl OpenFile {
-    fn pass(&mut self, offset: u64, bytes: &[u8]) {
-        if let Some(passed) = &mut self.passed {
-            passed.take(offset, bytes);
-        }
-    }
-}
-
-/// A number that no other connection has.
-fn unique() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn wrong() -> io::Error {

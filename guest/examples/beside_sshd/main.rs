@@ -271,8 +271,8 @@ fn memory(place: &Place, _: &Server, _: &Server) -> Result<Vec<Table>> {
     }
     let with_sessions = [vec![least], vec![sshd.usage().mib]];
     Ok(vec![
-        Table::new("memory, idle", "MiB", &idle, Some(Bar::Value(4.0))),
-        Table::new("memory, 100 idle sessions", "MiB", &with_sessions, Some(Bar::Value(12.0))),
+        Table::new("own memory, idle", "MiB", &idle, Some(Bar::Value(4.0))),
+        Table::new("own memory, 100 idle sessions", "MiB", &with_sessions, Some(Bar::Value(12.0))),
     ])
 }
 
@@ -308,6 +308,9 @@ fn profile(work: &str) -> Result<()> {
     println!("the guest is process {}, the client {}", guest.pid(), std::process::id());
     let client = Client::connect(&place, &guest)?;
     let mut commands = Commands::open(&client)?;
+    let many = if work == "threads" { THREADS } else { 0 };
+    let many = (0..many).map(|_| Client::connect(&place, &guest)).collect::<Result<Vec<_>>>()?;
+    let mut of_many = many.iter().map(Commands::open).collect::<Result<Vec<_>>>()?;
     let (sftp, file, size) = (client.sftp()?, place.file("profile"), BYTES.to_string());
     std::fs::write(&file, vec![7; BYTES])?;
     let until = Instant::now() + Duration::from_secs(20);
@@ -315,6 +318,7 @@ fn profile(work: &str) -> Result<()> {
     while Instant::now() < until {
         match work {
             "warm" => commands.run(&["true"])?,
+            "threads" => drop(at_once(of_many.iter_mut(), |commands| commands.run(&["true"]))?),
             "output" => commands.output(&["head", "-c", &size, "/dev/zero"], BYTES)?,
             "download" => client::download(&sftp, &file, BYTES)?,
             "upload" => client::upload(&sftp, &file, BYTES)?,

@@ -71,9 +71,9 @@ pub(crate) struct Server {
 pub(crate) struct Usage {
     /// Processor time of its processes that live, without the commands.
     pub(crate) seconds: f64,
-    /// Their memory; what they share counts once.
+    /// The memory that is theirs alone: what is of files may be another's too.
     pub(crate) mib: f64,
-    /// The resident memory of the main process.
+    /// That of the main process.
     pub(crate) kib_of_main: f64,
 }
 
@@ -126,7 +126,7 @@ impl Server {
     }
 
     pub(crate) fn usage(&self) -> Usage {
-        let mut usage = Usage { kib_of_main: memory(self.pid(), "status", "VmRSS:"), ..Usage::default() };
+        let mut usage = Usage { kib_of_main: own_memory(self.pid()), ..Usage::default() };
         let mut pids = vec![self.pid()];
         let processes = processes();
         while let Some(pid) = pids.pop() {
@@ -134,9 +134,7 @@ impl Server {
             let own = processes.iter().find(|process| process.pid == pid && OWN.contains(&process.name.as_str()));
             if let Some(process) = own {
                 usage.seconds += process.seconds;
-                // Whoever may not read the share sees all that is resident.
-                let share = memory(pid, "smaps_rollup", "Pss:");
-                usage.mib += if share > 0.0 { share } else { memory(pid, "status", "VmRSS:") } / 1024.0;
+                usage.mib += own_memory(pid) / 1024.0;
             }
         }
         usage
@@ -190,9 +188,9 @@ fn process(pid: u32) -> Option<Process> {
     Some(Process { pid, parent: fields.get(1)?.parse().ok()?, name, seconds: (ticks(11)? + ticks(12)?) / TICKS })
 }
 
-/// KiB of a line of a file of /proc; 0 if it can't be read.
-fn memory(pid: u32, file: &str, line: &str) -> f64 {
-    let text = fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let value = text.lines().find_map(|text| text.strip_prefix(line)?.split_whitespace().next()?.parse().ok());
+/// KiB of a process's anonymous memory; 0 if it has gone.
+fn own_memory(pid: u32) -> f64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let value = text.lines().find_map(|line| line.strip_prefix("RssAnon:")?.split_whitespace().next()?.parse().ok());
     value.unwrap_or_default()
 }
