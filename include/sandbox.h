@@ -2273,8 +2273,8 @@ sbx_status sbx_spec_set_name(sbx_spec *spec,
                              sbx_error **err);
 
 /**
- * Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
- * configured image.
+ * Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its entry
+ * point is not used. Default: the configured image.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_image(sbx_spec *spec,

@@ -18,11 +18,6 @@ enum Exit {
 }
 
 impl ExitStatus {
-    #[cfg(test)]
-    pub(crate) fn exited(code: i32) -> Self {
-        Self(Exit::Code(code))
-    }
-
     /// How the guest says that a command ended.
     pub(crate) fn new(ended: &protocol::Ended) -> Result<Self> {
         let unknown = |message: &'static str| Error::new(ErrorKind::OutcomeUnknown, message);
@@ -32,9 +27,10 @@ impl ExitStatus {
             protocol::Status::Code(_) | protocol::Status::Signal(_) => {
                 Err(unknown("the sandbox says that the command ended as no process does"))
             }
-            protocol::Status::Lost => {
-                Err(unknown("how the command ended is lost: something in the sandbox killed what kept the command"))
-            }
+            protocol::Status::Lost => Err(unknown(
+                "how the command ended is not known, and that all its processes are gone is not proved: something in the \
+                     sandbox killed what kept the command",
+            )),
         }
     }
 

@@ -453,7 +453,7 @@ public:
         box().remove_dir("files/c");
         box().remove_file("files/link");
         CHECK(box().file_exists("files/whole") && !box().file_exists("files/link") && !box().file_exists("files/c"));
-        FAILS(transfer_error, box().remove_dir("files"));
+        FAILS(directory_not_empty_error, box().remove_dir("files"));
         box().remove_dir_all("files");
         CHECK(!box().file_exists("files"));
     }
@@ -782,7 +782,7 @@ public:
         throws(__LINE__, [&] { (void)transfer.upload_dir(local("thrown-tree"), "thrown", thrown); });
         CHECK(!box().file_exists("thrown") && !fs::exists(local("thrown")));
         // A callback may use the sandbox, and its errors come out as they are.
-        FAILS(not_found_error, box().command("echo").stream(
+        FAILS(file_not_found_error, box().command("echo").stream(
                                    [&](output_stream, std::string_view) { (void)box().read_file("no-such-file"); }));
         CHECK(box().execute("echo on").out() == "on\n");
     }

@@ -602,7 +602,12 @@ def file_errors() -> None:
         (ErrorKind.IS_A_DIRECTORY, errno.EISDIR, IsADirectoryError, lambda: (root / "dir").write_bytes(b"")),
         (ErrorKind.NOT_A_DIRECTORY, errno.ENOTDIR, NotADirectoryError, (root / "file").scandir),
         (ErrorKind.NOT_A_DIRECTORY, errno.ENOTDIR, NotADirectoryError, (root / "file" / "x").stat),
-        (ErrorKind.NOT_A_DIRECTORY, errno.ENOTDIR, NotADirectoryError, lambda: (root / "file" / "x").mkdir(parents=True)),
+        (
+            ErrorKind.NOT_A_DIRECTORY,
+            errno.ENOTDIR,
+            NotADirectoryError,
+            lambda: (root / "file" / "x").mkdir(parents=True),
+        ),
         (ErrorKind.DIRECTORY_NOT_EMPTY, errno.ENOTEMPTY, sandbox.DirectoryNotEmptyError, root.rmdir),
         (ErrorKind.READ_ONLY, errno.EROFS, sandbox.ReadOnlyError, machine.path("/sys/x").mkdir),
         (ErrorKind.BUSY, errno.ETXTBSY, sandbox.BusyError, append),
@@ -630,7 +635,8 @@ def file_errors() -> None:
         # As pathlib says it.
         assert not nothing.exists() and not nothing.is_dir() and not nothing.is_file(), nothing
     assert loop.is_symlink() and not list((root / "file").glob("*"))
-    with fails(ErrorKind.COMMAND, sandbox.CommandExecutionError) as seen:
+    with fails(ErrorKind.COMMAND, sandbox.CommandExecutionError, FileNotFoundError) as seen:
+        # As of subprocess.
         machine.run(["no-such-program"])
     assert seen[0].errno == errno.ENOENT
     running.kill()

@@ -89,7 +89,7 @@ func files(w *world) {
 		}
 		succeeds(box.Remove(ctx, "/tmp/files/link"))
 		succeeds(box.Remove(ctx, "/tmp/files/c"))
-		fails(box.Remove(ctx, "/tmp/files/a"), sandbox.ErrTransfer)
+		fails(box.Remove(ctx, "/tmp/files/a"), sandbox.ErrDirectoryNotEmpty)
 		succeeds(box.RemoveAll(ctx, "/tmp/files"))
 		_, err = box.Stat(ctx, "/tmp/files")
 		fails(err, fs.ErrNotExist)

@@ -150,7 +150,7 @@ func fileErrors(w *world) {
 	succeeds(err)
 	running := w.box.Command(w.ctx, "./errors/program", "6792")
 	succeeds(running.Start())
-	await("the program runs", func() bool { return w.runs("errors/progra[m] 6792") })
+	await("the program runs", func() bool { return w.runs("./errors/program 6792") })
 	local := filepath.Join(w.directory, "plain")
 	succeeds(os.WriteFile(local, []byte("x"), 0o644))
 

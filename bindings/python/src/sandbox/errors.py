@@ -8,7 +8,6 @@ PermissionError, any other OSError by its errno, TimeoutError, ConnectionError, 
 """
 
 import errno
-import functools
 import os
 from ctypes import byref, c_size_t, string_at
 from dataclasses import dataclass
@@ -68,6 +67,9 @@ class SandboxError(Exception):
 
     def __reduce__(self) -> "tuple[Any, ...]":
         facts = {name: value for name, value in vars(self).items() if name != "_subject"}
+        if self.errno == _NUMBERS.get(self.kind):
+            # The kind's, which says nothing about the class.
+            facts.pop("errno", None)
         return _made, (self.kind, vars(self).get("_subject", SandboxError), str(self), facts)
 
 
@@ -179,7 +181,7 @@ class FileTransferError(SandboxError):
 
 
 class NoSuchFileError(FileTransferError, FileNotFoundError):
-    """No such file or directory: in the sandbox or on this machine, as the text says, and likewise for the next ones."""
+    """No such file or directory: in the sandbox or on this machine, as the text says; likewise for the next ones."""
 
 
 class FileAlreadyExistsError(FileTransferError, FileExistsError):
@@ -278,18 +280,34 @@ _NUMBERS = {
 }
 
 
-@functools.cache
-def _class(kind: ErrorKind, subject: "type[SandboxError]") -> "type[SandboxError]":
-    """The class of this kind of error in what `subject` stands for."""
+def _class(kind: ErrorKind, subject: "type[SandboxError]", number: Optional[int]) -> "type[SandboxError]":
+    """The class of this kind of error in what `subject` stands for, and of Python's own class for an error number."""
     of_kind = _CLASSES[kind]
-    if kind in _ALONE or issubclass(of_kind, subject):
-        return of_kind
-    return type(of_kind.__name__, (of_kind, subject), {"__doc__": of_kind.__doc__, "__module__": __name__})
+    others: list[type[BaseException]] = []
+    if kind not in _ALONE and not issubclass(of_kind, subject):
+        others.append(subject)
+    if number is not None:
+        # OSError makes itself one of its subclasses where there is one for the number.
+        own = type(OSError(number, ""))
+        if not issubclass(of_kind, own):
+            others.append(own)
+    return _combined(of_kind, tuple(others))
+
+
+# Classes of several, made once each, so that an exception that was pickled is of its class again.
+_COMBINED: "dict[tuple[type[BaseException], ...], type[SandboxError]]" = {}
+
+
+def _combined(first: "type[SandboxError]", others: "tuple[type[BaseException], ...]") -> "type[SandboxError]":
+    if not others:
+        return first
+    made = type(first.__name__, (first, *others), {"__doc__": first.__doc__, "__module__": __name__})
+    return _COMBINED.setdefault((first, *others), made)
 
 
 def _made(kind: ErrorKind, subject: "type[SandboxError]", message: str, facts: "dict[str, Any]") -> SandboxError:
     """An exception of the right class with these attributes."""
-    error = _class(kind, subject)(message)  # type: ignore[arg-type]
+    error = _class(kind, subject, facts.get("errno"))(message)
     error.kind = kind
     vars(error).update(facts, _subject=subject)
     if error.errno is None and isinstance(error, OSError):
