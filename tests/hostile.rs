@@ -1569,7 +1569,8 @@ fn an_interrupt() {
         };
         Ok(sandbox::interruptible(move || is_interrupted.get(), run)?.code())
     };
-    const ANSWERS: [(fn(&mut Connection) -> io::Result<()>, &str); 2] = [
+    type Answer = fn(&mut Connection) -> io::Result<()>;
+    const ANSWERS: [(Answer, &str); 2] = [
         (|client| client.killed(Cause::Cancelled), "it and all its processes were killed"),
         (|client| client.hold(), "did not confirm"),
     ];
