@@ -18,11 +18,6 @@ enum Exit {
 }
 
 impl ExitStatus {
-    #[cfg(test)]
-    pub(crate) fn exited(code: i32) -> Self {
-        Self(Exit::Code(code))
-    }
-
     /// How the guest says that a command ended.
     pub(crate) fn new(ended: &protocol::Ended) -> Result<Self> {
         let unknown = |message: &'static str| Error::new(ErrorKind::OutcomeUnknown, message);
@@ -34,7 +29,7 @@ impl ExitStatus {
             }
             protocol::Status::Lost => Err(unknown(
                 "how the command ended is not known, and that all its processes are gone is not proved: something in the \
-                 sandbox killed what kept the command",
+                     sandbox killed what kept the command",
             )),
         }
     }

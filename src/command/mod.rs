@@ -17,7 +17,7 @@ pub use detached::{Detached, Position};
 pub use input::Stdin;
 pub use output::{Output, OutputStream};
 
-use sandbox_protocol::{Cause, Ended, Failure, FailureKind, Request, Response};
+use sandbox_protocol::{Cause, Ended, Failure, FailureKind, Input, Request, Response, Run};
 
 use request::{OutputMode, Program};
 use streams::{Collector, PrefixedStreams, Receiver};
@@ -371,7 +371,9 @@ impl Command {
     fn run(&self, streams: &mut impl Streams) -> Result<ExitStatus> {
         let (deadline, mut streams) =
             (Deadline::after(self.limit()), PrefixedStreams::new(self.input.take()?, streams));
-        let request = Request::Run(self.request(deadline.remaining())?);
+        let run = self.request(deadline.remaining())?;
+        // A child's start is waited for, and it has input.
+        let request = Request::Run(Run { announce_late: run.stdin == Input::Empty, ..run });
         let answer = self.link.request(&request, &mut streams, deadline)?;
         self.status_of(answer, streams.is_stopped())
     }
