@@ -104,7 +104,7 @@ fn a_disk_that_is_full_or_read_only_here() {
         assert_eq!((std::fs::read(here("file")).unwrap(), names(&disk)), (b"old".to_vec(), 1));
         disk.run("mount", &["-o", "remount,ro"]);
         let denied = |result| {
-            expect(here("").to_str().unwrap(), "Read-only file system", ErrorKind::PermissionDenied, result);
+            expect(here("").to_str().unwrap(), "Read-only file system", ErrorKind::ReadOnly, result);
         };
         denied(files.download("big/file", here("file")).map(drop));
         denied(files.download_dir(tree, here("new")).map(drop));
