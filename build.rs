@@ -1,4 +1,5 @@
-//! Gives `libsandbox.so` its SONAME, and refuses a libssh2 that is not the one built in. Writes nothing into the tree.
+//! Gives `libsandbox.so` its SONAME, refuses a libssh2 that is not the one built in, and tells the command which guest to take in.
+//! Writes nothing into the tree.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -9,4 +10,18 @@ fn main() {
     );
     // The number changes when the C ABI breaks, not with each version.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsandbox.so.0");
+    take_in_guest();
+}
+
+/// The program that SANDBOX_GUEST_PROGRAM names becomes a part of the command `sandbox`, which can write its image then.
+fn take_in_guest() {
+    println!("cargo:rustc-check-cfg=cfg(embeds_guest)");
+    println!("cargo:rerun-if-env-changed=SANDBOX_GUEST_PROGRAM");
+    let Some(program) = std::env::var_os("SANDBOX_GUEST_PROGRAM") else { return };
+    let program = std::path::absolute(&program).expect("SANDBOX_GUEST_PROGRAM is no path");
+    let program = program.to_str().expect("SANDBOX_GUEST_PROGRAM is not UTF-8").to_owned();
+    assert!(std::path::Path::new(&program).is_file(), "SANDBOX_GUEST_PROGRAM names no file: {program}");
+    println!("cargo:rerun-if-changed={program}");
+    println!("cargo:rustc-env=SANDBOX_GUEST_PROGRAM={program}");
+    println!("cargo:rustc-cfg=embeds_guest");
 }

@@ -755,7 +755,7 @@ const char *sbx_version(void);
 uint32_t sbx_version_number(void);
 
 /**
- * The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+ * The command's number in the sandbox, as text.
  */
 const char *sbx_child_id(const sbx_child *child);
 
@@ -2273,8 +2273,8 @@ sbx_status sbx_spec_set_name(sbx_spec *spec,
                              sbx_error **err);
 
 /**
- * Image to run; it needs an OpenSSH server, /bin/sh, and a user with the SSH user's name and the user id 1000. Default: the
- * configured image.
+ * Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its entry
+ * point is not used. Default: the configured image.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_image(sbx_spec *spec,

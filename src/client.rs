@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures_util::future::{Either, select};
 use sandbox_protocol::Request;
@@ -16,7 +16,7 @@ use crate::config::{self, Config, Transport};
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::link::Link;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
@@ -35,6 +35,8 @@ const ASK_BY_EXEC: Duration = Duration::from_millis(300);
 const GIVE_UP_TUNNEL: Duration = Duration::from_secs(5);
 /// How long after its expiry a sandbox that still exists is deleted by somebody else.
 const REAP_MARGIN: Duration = Duration::from_secs(5);
+/// An expiry in the annotation that is no more than this too early is not corrected.
+const CLOSE_ENOUGH: Duration = Duration::from_secs(2);
 /// Time for deleting the Pod of a failed creation.
 const UNDO: Duration = Duration::from_secs(10);
 
@@ -183,7 +185,11 @@ impl Client {
             .call_api(async { Ok((cluster.list().await?, cluster.now().await?)) })
             .map_err(|e| e.during("reap sandboxes"))?;
         // The sandbox counts the time itself; what it says there is rounded, and so is the API server's clock.
-        let is_over = |one: &PodSnapshot| one.expires_at.is_some_and(|expiry| expiry + REAP_MARGIN <= now);
+        let is_over = |one: &PodSnapshot| {
+            // One that has ended itself is over at once.
+            one.verdict.as_ref().is_some_and(|verdict| verdict.cause == Cause::Expired)
+                || one.expires_at.is_some_and(|expiry| expiry + REAP_MARGIN <= now)
+        };
         let expired = found.into_iter().filter(|one| is_over(one) && one.phase != Phase::Terminating);
         let (mut reaped, mut first_error) = (Vec::new(), None);
         for PodSnapshot { name, uid, resource_version, .. } in expired {
@@ -394,7 +400,7 @@ impl Creation<'_> {
             let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
             endpoint.route().learn_address(address);
         }
-        self.finish_in_background(&link, watch)?;
+        self.finish_in_background(&link, watch, snapshot.expires_at)?;
         // Last, so that a creation that fails leaves nothing behind.
         let endpoint = self.registry.insert(endpoint)?;
         undo.armed = false;
@@ -483,7 +489,7 @@ impl Creation<'_> {
     /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
     /// `auto` tries the Pod's address as soon as it has one. The expiry there is corrected: the sandbox's time began with its start,
     /// not with its creation.
-    fn finish_in_background(&self, link: &Link, mut watch: Watch) -> Result<()> {
+    fn finish_in_background(&self, link: &Link, mut watch: Watch, expires_at: Option<SystemTime>) -> Result<()> {
         let endpoint = link.endpoint();
         let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());
         let host_key = endpoint.host_key().map(|key| key.to_string());
@@ -491,15 +497,19 @@ impl Creation<'_> {
         let cluster = self.ctx.cluster.clone();
         self.ctx.runtime.spawn_to_finish(async move {
             let annotate = async {
-                let mut annotations = vec![(cluster::HOST_KEY, host_key)];
-                if let Some(remaining) = remaining {
-                    let expiry = cluster::after(cluster.now().await?, remaining)?;
-                    annotations.push((cluster::EXPIRES_AT, Some(cluster::time_text(expiry))));
+                cluster.annotate(&name, &uid, &[(cluster::HOST_KEY, host_key)]).await.map(drop)?;
+                let (Some(remaining), Some(known)) = (remaining, expires_at) else { return Ok(()) };
+                let expiry = cluster::after(cluster.now().await?, remaining)?;
+                if expiry <= known + CLOSE_ENOUGH {
+                    return Ok(());
                 }
-                cluster.annotate(&name, &uid, &annotations).await
+                // Somebody may have renewed it meanwhile.
+                let (known, expiry) = (cluster::time_text(known), cluster::time_text(expiry));
+                cluster.reannotate(&name, &uid, cluster::EXPIRES_AT, &known, &expiry).await
             };
-            if let Err(e) = annotate.await {
-                log::warn!("the host key of sandbox {name} is not in its annotation: {e}");
+            let annotated: Result<()> = annotate.await;
+            if let Err(e) = annotated {
+                log::warn!("an annotation of sandbox {name} is not up to date: {e}");
             }
         })?;
         if self.ctx.config.transport != Transport::Auto {

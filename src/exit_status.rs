@@ -18,19 +18,18 @@ enum Exit {
 }
 
 impl ExitStatus {
-    #[cfg(test)]
-    pub(crate) fn exited(code: i32) -> Self {
-        Self(Exit::Code(code))
-    }
-
     /// How the guest says that a command ended.
     pub(crate) fn new(ended: &protocol::Ended) -> Result<Self> {
+        let unknown = |message: &'static str| Error::new(ErrorKind::OutcomeUnknown, message);
         match &ended.status {
-            protocol::Status::Code(code) => Ok(Self(Exit::Code(*code))),
-            protocol::Status::Signal(name) => Ok(Self(Exit::Signal(name.clone()))),
-            protocol::Status::Lost => Err(Error::new(
-                ErrorKind::OutcomeUnknown,
-                "how the command ended is lost: something in the sandbox killed what kept the command",
+            protocol::Status::Code(code @ 0..=255) => Ok(Self(Exit::Code(*code))),
+            protocol::Status::Signal(name) if is_signal(name) => Ok(Self(Exit::Signal(name.clone()))),
+            protocol::Status::Code(_) | protocol::Status::Signal(_) => {
+                Err(unknown("the sandbox says that the command ended as no process does"))
+            }
+            protocol::Status::Lost => Err(unknown(
+                "how the command ended is not known, and that all its processes are gone is not proved: something in the \
+                     sandbox killed what kept the command",
             )),
         }
     }
@@ -55,6 +54,12 @@ impl ExitStatus {
             Exit::Signal(name) => Some(name),
         }
     }
+}
+
+/// Whether this can be the name of a signal, such as `KILL` or `RTMIN+3`.
+fn is_signal(name: &str) -> bool {
+    let is_fit = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'+';
+    (1..=16).contains(&name.len()) && name.bytes().all(is_fit)
 }
 
 impl fmt::Display for ExitStatus {

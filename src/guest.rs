@@ -4,7 +4,7 @@ use crate::error::{Cause, Result, Verdict, stable_names};
 
 /// Where the guest's image has the program, and where an image that brings the guest along has it. It can only be executed.
 pub(crate) const IN_IMAGE: &str = "/sandbox-guest";
-/// The same program beside it, readable: gVisor executes only what the user may read.
+/// The same program beside it, readable: to be copied, and for gVisor, which executes only what the user may read.
 pub(crate) const READABLE_IN_IMAGE: &str = "/sandbox-guest-readable";
 /// Where the guest is mounted in other images.
 pub(crate) const MOUNT: &str = "/.sandbox";

@@ -13,6 +13,7 @@ use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::ssh::commands::{self, Answer, NoStreams, Streams};
 use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
+use crate::text;
 
 /// How long after a lost connection Kubernetes may take to know that the Pod has ended: the kubelet reports the end of a
 /// container up to a second late.
@@ -93,7 +94,7 @@ impl Link {
             let message = format!(
                 "the sandbox's guest is version {} with protocol {}, this library is version {} with protocol {PROTOCOL}: take a \
                  guest image of the library's version (guest_image)",
-                hello.version,
+                text::shown(&hello.version),
                 hello.protocol,
                 env!("CARGO_PKG_VERSION")
             );

@@ -94,9 +94,9 @@ impl SandboxSpec {
         self
     }
 
-    /// Image to run: any Linux image of the nodes' architecture. It needs no program, no user and no directory of any kind, since the
-    /// guest brings along what it uses; only [`Sandbox::shell`](crate::Sandbox::shell) and the like need a shell. Its entry point
-    /// and its command are not used; its variables, its working directory and its programs are those of the commands.
+    /// Image to run, any for Linux and the nodes' architecture: nothing has to be in it, since the sandbox's main process comes along
+    /// (see [`Guest`](crate::Guest)); only [`Sandbox::shell`](crate::Sandbox::shell) and the like take a shell. Its entry point is
+    /// not used; its variables, working directory and programs are those of the commands. Default: the configured image.
     ///
     /// Of what an image or a user lacks, commands get this: `PATH` as Docker has it; `HOME` as the user's line in `/etc/passwd`
     /// says, else the working directory or the one for temporary files, whichever can be written, else `/`; `TMPDIR` where

@@ -1,4 +1,4 @@
-//! Small texts: bytes as hexadecimal digits, and random names.
+//! Small texts: bytes as hexadecimal digits, random names, and what others say in errors.
 
 /// Two digits for each byte.
 pub(crate) fn hex(bytes: &[u8]) -> String {
@@ -16,9 +16,27 @@ pub(crate) fn nonce() -> String {
     hex(&bytes)
 }
 
+/// What somebody else has said, in a form and a length that can be shown on a terminal.
+pub(crate) fn shown(said: &str) -> String {
+    const LONGEST: usize = 500;
+    let mut shown: String =
+        said.chars().take(LONGEST).map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect();
+    if said.chars().nth(LONGEST).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_others_say_is_shown_without_control_characters_and_cut() {
+        assert_eq!(shown("a \u{1b}[2Jb\r\n\u{9b}"), "a \u{fffd}[2Jb\u{fffd}\u{fffd}\u{fffd}");
+        assert_eq!(shown(&"ä".repeat(500)), "ä".repeat(500));
+        assert_eq!(shown(&"ä".repeat(501)), "ä".repeat(500) + "…");
+    }
 
     #[test]
     fn every_byte_has_two_digits_and_no_nonce_comes_twice() {

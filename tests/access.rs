@@ -129,12 +129,11 @@ fn clients_that_share_a_key_share_sandboxes() {
     assert!(openssl.unwrap().success());
     let client = || Client::new(config().ssh_key(&key)).unwrap();
     let sandbox = common::create(&client());
-    let other = client();
-    // One call to find the Pod, and for the tunnel one more; none to have a key added.
-    assert_eq!(
-        other.execute_command(sandbox.name(), "wc -l < /dev/shm/.sandbox/authorized_keys").unwrap().stdout,
-        b"1\n"
-    );
+    // Nobody has a key added.
+    assert_eq!(client().execute_command(sandbox.name(), "echo let in").unwrap().stdout, b"let in\n");
+    let log = std::fs::read_to_string(repository().join("target/cluster/state/logs/audit.log")).unwrap();
+    let mut entries = log.lines().filter(|line| line.contains(sandbox.name()));
+    assert!(entries.clone().count() > 1 && !entries.any(|line| line.contains("\"subresource\":\"exec\"")));
     let error = Client::new(config().ssh_key("/no/such/key")).unwrap_err();
     assert!(error.kind() == ErrorKind::Config && error.to_string().contains("/no/such/key"), "{error}");
 }

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{CONNECTIONS, Guarded, Scratch, await_that, beside, client, create, create_from, noise, unique};
+use common::{Guarded, Scratch, await_that, client, create, create_from, freeze_connections, noise, unique};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
@@ -93,7 +93,7 @@ fn a_life_in_verbs() {
     assert_eq!((&found["uid"], &found["labels"]["team"]), (&created["uid"], &Value::from("blue")));
     assert_eq!(found["labels"]["from"], "template");
     assert_eq!(found["host_key"], sandbox.host_key().unwrap(), "pinned by a process that is gone");
-    assert_eq!((&found["ssh_port"], &found["verdict"]), (&Value::from(22), &Value::Null));
+    assert_eq!((&found["ssh_port"], &found["verdict"]), (&Value::from(2222), &Value::Null));
     let text = succeeded(run(["info", &name]));
     let expected = format!("Expires:     {}\n", found["expires_at"].as_str().unwrap());
     assert!(text.starts_with(&format!("Name:        {name}\n")) && text.contains(&expected), "{text}");
@@ -252,7 +252,7 @@ fn signals_are_passed_on_and_the_second_one_kills() {
 
     // A sandbox that answers no more.
     let mut child = started("echo ready; sleep 5432");
-    beside(&sandbox, &format!("pkill -STOP -f '{CONNECTIONS}'"));
+    let frozen = freeze_connections(&sandbox);
     // Two different ones: two of a kind at once are one.
     signal(&child, Signal::INT);
     signal(&child, Signal::HUP);
@@ -262,7 +262,7 @@ fn signals_are_passed_on_and_the_second_one_kills() {
     signal(&child, Signal::TERM);
     assert_eq!(child.wait().unwrap().code(), Some(128 + 15));
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-    beside(&sandbox, &format!("pkill -CONT -f '{CONNECTIONS}'"));
+    drop(frozen);
 
     let line = format!("trap '' HUP; exec {PROGRAM} run {} sh -c 'echo ready; sleep 1; echo over'", sandbox.name());
     let mut child = Command::new("sh").arg("-c").arg(line).stdout(Stdio::piped()).spawn().unwrap();

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use common::{
-    Scratch, await_that, client, client_over, config, create, cut_at, noise, over_every_transport, transports,
+    Scratch, await_that, client, client_over, config, create, cut_at, disconnect, noise, over_every_transport,
+    transports,
 };
 use sandbox::{Client, ErrorKind, OpenOptions, SandboxSpec};
 
@@ -187,8 +188,7 @@ fn an_open_file_whose_connection_is_cut_says_so_and_is_closed() {
     over_every_transport(|_, sandbox| {
         let mut file = sandbox.files().open_with("file", OpenOptions::new().write(true).create(true)).unwrap();
         file.write_all(b"first").unwrap();
-        // Over a session of its own: the file has one for itself.
-        let _ = sandbox.execute("pkill -9 -f 'sshd.*notty'");
+        disconnect(sandbox);
         let error = file.write_all(b"second").unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted, "{error}");
         assert!(error.to_string().contains("'file'") && error.to_string().contains("byte 5"), "{error}");

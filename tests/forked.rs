@@ -11,20 +11,17 @@ use std::time::{Duration, Instant};
 
 use sandbox::{Client, ErrorKind, Result, Sandbox};
 use sshd::Server;
-use sshd::connection::{Connection, Event};
+use sshd::connection::Connection;
 
 /// Commands with exit code 0, one after the other.
 fn serve(client: &mut Connection) -> io::Result<()> {
-    client.log_in()?;
+    client.open_commands()?;
     loop {
         client.transport.renew();
-        client.open_channel(1 << 20)?;
-        client.await_start()?;
-        client.succeed()?;
-        client.until(|event| *event == Event::Eof)?;
-        client.exit_status(0)?;
-        client.eof()?;
-        client.close_channel()?;
+        client.await_request()?;
+        client.started()?;
+        client.await_input_end()?;
+        client.ended(0)?;
     }
 }
 
@@ -39,7 +36,8 @@ fn is_safe(client: &Client, sandbox: &Sandbox) -> bool {
         && is_refused(client.attach(sandbox.name()))
         && is_refused(client.execute_command(sandbox.name(), "true"))
         && is_refused(client.list());
-    refused && sandbox.session_counts() == (0, 0) && sandbox.host_key().is_none() && client.ssh_port("x") == 22
+    let has_port = client.ssh_port("x") == sandbox_protocol::DEFAULT_PORT;
+    refused && sandbox.session_counts() == (0, 0) && sandbox.host_key().is_none() && has_port
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! The connection is cut in the middle of each operation on files, by a server that is killed, by one that stops and by a cable that
+//! The connection is cut in the middle of each operation on files, by a server that ends it, by one that stops and by a cable that
 //! is pulled: the error is of the right kind, names the file and says how far it came; what was there is intact on both sides; a
 //! retry succeeds.
 //!
-//! `common/hold.c`, preloaded into the sandbox's own SFTP server and tools, stops each operation at one call to the system.
+//! `common/tracer.c` stops each operation at one of the guest's calls to the system.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
@@ -13,7 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    CONNECTIONS, Cable, Position, Scratch, beside, client_over, config, create_with_hold, position, steady_transports,
+    Cable, Position, Scratch, Tracer, await_that, beside, client_over, config, create, disconnect, position,
+    served_connections, steady_transports,
 };
 use sandbox::{Client, Config, Error, ErrorKind, File, Files, OpenOptions, Sandbox, Transport};
 
@@ -328,36 +329,37 @@ fn operations() -> Vec<Operation> {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cut {
-    Killed,
+    Ended,
     Stopped,
     Pulled,
 }
 
 /// Waits until each of these operations is at its call.
-fn await_held(sandbox: &Sandbox, places: &[Place<'_>]) {
+fn await_held(tracer: &Tracer, places: &[Place<'_>]) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let is_held = |held: &str, place: &Place<'_>| held.lines().any(|name| place.there.ends_with(name));
     loop {
-        let held = beside(sandbox, "ls /tmp/held");
-        let missing: Vec<_> = places.iter().filter(|place| !is_held(&held, place)).map(|place| &place.there).collect();
+        let held = tracer.held();
+        let is_held = |place: &&Place<'_>| held.iter().any(|name| place.there.ends_with(name));
+        let missing: Vec<_> = places.iter().filter(|place| !is_held(place)).map(|place| &place.there).collect();
         if missing.is_empty() {
             return;
         }
         if Instant::now() > deadline {
-            beside(sandbox, "mv /tmp/held /tmp/released");
+            tracer.release();
             panic!("not held within 60 s: {missing:?}");
         }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Cuts all operations at once, `when` their calls are ("before" or "after" it), on sessions that have been used before or not.
 fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cut: Cut) {
-    let sandbox = create_with_hold(&client_over(transport));
+    let sandbox = create(&client_over(transport));
     let client = Client::new(config.transport(transport).max_sessions(100)).unwrap();
     let used = client.attach(sandbox.name()).unwrap();
     used.execute("true").unwrap();
     // Only now nobody has to ask to be let in, and none has a connection.
-    beside(&sandbox, &format!("pkill -9 -f '{CONNECTIONS}'"));
+    disconnect(&sandbox);
     let (scratch, operations) = (Scratch::new(), operations());
     let mut prepare = String::from("set -e\n");
     let places: Vec<_> = operations
@@ -383,7 +385,8 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
         }
     }
     let cable = (cut == Cut::Pulled).then(|| Cable::of(&sandbox));
-    beside(&sandbox, "mkdir /tmp/held");
+    let tracer = Tracer::of(&sandbox);
+    tracer.arm();
     let results: Vec<_> = thread::scope(|scope| {
         let (mut runs, began) = (Vec::new(), Instant::now());
         for (some, places) in operations.chunks(AT_A_TIME).zip(places.chunks(AT_A_TIME)) {
@@ -393,14 +396,14 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
                     (result, Instant::now())
                 })
             }));
-            await_held(&sandbox, places);
+            await_held(&tracer, places);
         }
         println!("{} are held after {:?}", operations.len(), began.elapsed());
-        let servers = format!("{CONNECTIONS}|ssh[d].*sftp");
         match &cable {
             Some(cable) => cable.pull(),
-            None if cut == Cut::Killed => drop(beside(&sandbox, &format!("pkill -9 -f '{servers}'"))),
-            None => drop(beside(&sandbox, &format!("pkill -STOP -f '{servers}'"))),
+            None if cut == Cut::Ended => disconnect(&sandbox),
+            // What serves them stands still already.
+            None => {}
         }
         let began = Instant::now();
         let results =
@@ -409,11 +412,13 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
         if let Some(cable) = &cable {
             cable.plug_in();
         }
-        beside(&sandbox, &format!("pkill -CONT -f '{servers}' || true; mv /tmp/held /tmp/released"));
+        tracer.release();
         results
     });
-    let wait = "for one in /tmp/released/*; do while kill -0 $(cat \"$one\") 2> /dev/null; do sleep 0.02; done; done";
-    beside(&sandbox, wait);
+    drop(tracer);
+    // What goes on then is done when its connection has gone.
+    let idle = || used.session_counts().0 + sandbox.session_counts().0;
+    await_that("the connections to go", || served_connections(&sandbox) <= idle());
     let mut wrong = String::new();
     for ((operation, place), (result, took)) in operations.iter().zip(&places).zip(results) {
         let found = check(operation, place, result, is_used, cut, &sandbox);
@@ -445,10 +450,10 @@ fn check(
         (Cut::Stopped, _) => &[Some(TimedOut)],
         (_, Change) | (Cut::Pulled, Renaming) => &[Some(OutcomeUnknown)],
         (_, Transfer) => &[Some(Disconnected)],
-        (Cut::Killed, Renaming) => &[None],
-        (Cut::Killed, Question) if is_used => &[None],
+        (Cut::Ended, Renaming) => &[None],
+        (Cut::Ended, Question) if is_used => &[None],
         // One that asks something before may have got a session that was used by then.
-        (Cut::Killed, Question) => &[Some(Disconnected), None],
+        (Cut::Ended, Question) => &[Some(Disconnected), None],
         (Cut::Pulled, Question) => &[Some(Disconnected), Some(Connect)],
     };
     let ensure = |is: bool, what: &str| if is { Ok(()) } else { Err(what.to_owned()) };
@@ -488,16 +493,16 @@ fn check(
 }
 
 #[test]
-fn killed_before_it_is_done() {
+fn ended_before_it_is_done() {
     for &transport in steady_transports() {
-        interrupt(config(), transport, "before", false, Cut::Killed);
+        interrupt(config(), transport, "before", false, Cut::Ended);
     }
 }
 
 #[test]
-fn killed_after_it_is_done() {
+fn ended_after_it_is_done() {
     for &transport in steady_transports() {
-        interrupt(config(), transport, "after", true, Cut::Killed);
+        interrupt(config(), transport, "after", true, Cut::Ended);
     }
 }
 

@@ -25,9 +25,9 @@ fn a_whole_life() {
         assert_eq!(client.execute_command(&name, "echo hi").unwrap().stdout, b"hi\n");
         let info = client.get_sandbox_info(&name).unwrap();
         assert_eq!((info.name.as_str(), info.uid.as_str(), info.owner.as_str()), (&*name, sandbox.uid(), "default"));
-        assert_eq!((info.ssh_port, info.ssh_user.as_str(), info.labels["team"].as_str()), (22, "sandbox", "blue"));
+        assert_eq!((info.ssh_port, info.ssh_user.as_str(), info.labels["team"].as_str()), (2222, "sandbox", "blue"));
         assert!(info.expires_at.unwrap() > SystemTime::now() && info.created_at.unwrap() <= SystemTime::now());
-        assert_eq!((client.ssh_port(&name), client.ssh_port("unknown")), (22, 22));
+        assert_eq!((client.ssh_port(&name), client.ssh_port("unknown")), (2222, 2222));
         await_that("the Pod's status to say what the library knew before", || {
             let info = sandbox.info().unwrap();
             info.phase == Phase::Running && info.pod_ip.is_some() && info.host_key == sandbox.host_key()
@@ -138,10 +138,12 @@ fn a_pod_that_admission_rejects() {
 
 #[test]
 fn a_container_that_exits_at_once() {
-    // The start script ends with a message if the image has not the user that SSH is to log in.
-    let client = Client::new(config().ssh_user("nobody-here")).unwrap();
-    let error = fails(&client, SandboxSpec::new(), ErrorKind::Create, Cause::Exited);
-    assert!(error.to_string().contains("nobody-here") && error.to_string().contains("exit code 64"), "{error}");
+    // The guest ends with a message where it may not listen on its port.
+    let client = Client::new(config().ssh_port(80)).unwrap();
+    let template = r#"{"spec": {"securityContext": {"sysctls": null}}}"#;
+    let spec = SandboxSpec::new().pod_template(template).unwrap();
+    let error = fails(&client, spec, ErrorKind::Create, Cause::Exited);
+    assert!(error.to_string().contains("exit code 81: port 80 can't be listened on: Permission denied"), "{error}");
 }
 
 #[test]
@@ -174,7 +176,7 @@ fn an_expired_sandbox_stops_by_itself_and_is_reaped() {
     let sandbox = client.create(&SandboxSpec::new().lifetime(Duration::from_secs(30))).unwrap();
     let name = sandbox.name();
     let stranger = client_in(&namespace).attach(name).unwrap();
-    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
+    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Failed);
     assert_eq!(sandbox.info().unwrap().verdict.unwrap().cause, Cause::Expired);
     // The stranger's key was never there.
     for one in [&sandbox, &stranger] {
@@ -197,7 +199,7 @@ fn renewing_moves_the_expiry_both_ways() {
     assert!(sandbox.execute("true").unwrap().status.success());
     assert!(!client.reap().unwrap().iter().any(|reaped| reaped == sandbox.name()));
     sandbox.renew(Duration::from_secs(1)).unwrap();
-    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Succeeded);
+    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Failed);
     assert_eq!(sandbox.renew(Duration::ZERO).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }
 

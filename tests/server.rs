@@ -5,7 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{await_that, beside, client, config, create, transports};
+use common::{await_that, client, config, create, signal_guest, transports};
+use rustix::process::Signal;
 use sandbox::{Client, ErrorKind};
 
 #[test]
@@ -14,15 +15,13 @@ fn a_server_that_takes_no_new_connection_is_a_failed_connect() {
         let client = Client::new(config().transport(transport).connect_timeout(Duration::from_secs(20))).unwrap();
         let sandbox = create(&client);
         await_that("the address to be known", || sandbox.info().unwrap().pod_ip.is_some());
-        // The main process of the container is the server that listens. The second command needs a second session.
-        let line = "pkill -STOP -o sshd; touch stopped; until [ -e go ]; do sleep 0.05; done; pkill -CONT -o sshd";
+        // The second command needs a second session.
         let error = std::thread::scope(|scope| {
-            let busy = scope.spawn(|| sandbox.execute(line));
-            await_that("the server to be stopped", || {
-                beside(&sandbox, "ls stopped 2> /dev/null || true").contains("stopped")
-            });
+            let busy = scope.spawn(|| sandbox.execute("sleep 1"));
+            await_that("the first session to be busy", || sandbox.session_counts() == (0, 1));
+            signal_guest(&sandbox, Signal::STOP);
             let error = sandbox.execute("echo run >> runs").unwrap_err();
-            beside(&sandbox, "touch go");
+            signal_guest(&sandbox, Signal::CONT);
             assert!(busy.join().unwrap().unwrap().status.success());
             error
         });

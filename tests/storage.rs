@@ -7,7 +7,7 @@ mod common;
 use std::path::Path;
 use std::process::Command;
 
-use common::{Scratch, beside, client, create, create_with_hold, hold_library};
+use common::{Scratch, Tracer, beside, client, create, traced};
 use sandbox::{Error, ErrorKind, Files, OpenOptions};
 
 fn expect(path: &str, said: &str, kind: ErrorKind, result: Result<(), Error>) {
@@ -21,7 +21,8 @@ fn a_disk_that_fails_in_the_sandbox() {
     use ErrorKind::{PermissionDenied, StorageFull, Transfer};
     type Run = fn(Files<'_>, &str, &Path) -> Result<(), Error>;
     let (client, scratch) = (client(), Scratch::new());
-    let sandbox = create_with_hold(&client);
+    let sandbox = create(&client);
+    let tracer = Tracer::of(&sandbox);
     let files = sandbox.files();
     std::fs::create_dir(scratch.path("tree")).unwrap();
     std::fs::write(scratch.path("tree/file"), vec![1; 100_000]).unwrap();
@@ -32,7 +33,7 @@ fn a_disk_that_fails_in_the_sandbox() {
     let close: Run = |files, to, _| files.open_with(format!("{to}/file"), OpenOptions::new().write(true))?.close();
     let upload_dir: Run = |files, to, tree| files.upload_dir(tree, format!("{to}/new")).map(drop);
     let (full, quota, io) = ("No space left on device", "Disk quota exceeded", "");
-    // EDQUOT, ENOSPC, EROFS and EIO. The shell that tells what SFTP does not has no `hold.c`: creating fails in other tools only.
+    // EDQUOT, ENOSPC, EROFS and EIO.
     for (number, (faults, said, kind, runs)) in [
         ("fail-write-122", quota, StorageFull, &[write, upload, append, upload_dir][..]),
         ("fail-mkdir-28", full, StorageFull, &[upload_dir]),
@@ -46,14 +47,15 @@ fn a_disk_that_fails_in_the_sandbox() {
     {
         let to = format!("/tmp/{number}/{faults}");
         sandbox.execute(format!("mkdir /tmp/{number}; echo old > /tmp/{number}/file")).unwrap().check().unwrap();
-        // These names keep the shell from making them, and not from giving them.
-        beside(&sandbox, &format!("cd /tmp/{number}; env -u LD_PRELOAD sh -c 'mkdir -p {to}; mv file {to}/'"));
+        // Not by one of the processes that are traced: they fail.
+        beside(&sandbox, &format!("cd /tmp/{number}; mkdir -p {to}; mv file {to}/"));
         for run in runs {
             expect(&to, said, kind, run(files, &to, &scratch.path("tree")));
-            let found = beside(&sandbox, &format!("cd {to}; env -u LD_PRELOAD sh -c 'ls -A; cat file'"));
+            let found = beside(&sandbox, &format!("cd {to}; ls -A; cat file"));
             assert_eq!(found, "file\nold\n", "{faults}");
         }
     }
+    drop(tracer);
 }
 
 /// A small file system of this machine, where it is mounted.
@@ -114,16 +116,15 @@ fn a_disk_that_is_full_or_read_only_here() {
     }
 }
 
-/// Runs itself again with `hold.c` preloaded.
+/// Runs itself again, traced.
 #[test]
 fn a_disk_that_fails_here() {
-    const LIBRARY: &str = "SANDBOX_TEST_HOLD";
+    const TRACED: &str = "SANDBOX_TEST_TRACED";
     let scratch = Scratch::new();
-    if std::env::var_os(LIBRARY).is_none() {
-        let library = hold_library(&scratch);
-        let mut again = Command::new(std::env::current_exe().unwrap());
+    if std::env::var_os(TRACED).is_none() {
+        let mut again = traced(&std::env::current_exe().unwrap(), &scratch);
         again.args(["--exact", "a_disk_that_fails_here", "--nocapture"]);
-        let output = again.env("LD_PRELOAD", &library).env(LIBRARY, "yes").output().unwrap();
+        let output = again.env(TRACED, "yes").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         return;
     }

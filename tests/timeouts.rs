@@ -53,7 +53,7 @@ fn an_interruption_ends_the_wait_for_what_runs_elsewhere() {
     let detached = sandbox.command("sleep").arg("1023").detach("interrupted").unwrap();
     let error = interruptible(once_there_is(sandbox, "slee[p] 1023"), || detached.wait(None)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Cancelled);
-    assert!(error.to_string().ends_with("the command itself goes on"), "{error}");
+    assert!(error.to_string().contains("the command itself goes on"), "{error}");
     assert!(detached.try_wait().unwrap().is_none());
     detached.kill().unwrap();
 }
@@ -61,8 +61,6 @@ fn an_interruption_ends_the_wait_for_what_runs_elsewhere() {
 #[test]
 fn a_timeout_kills_all_processes_and_keeps_the_output() {
     over_every_transport(|_, sandbox| {
-        // The server's process of an SFTP session can't be looked at, and is in nobody's way.
-        sandbox.files().write("file", "").unwrap();
         // One ignores the polite signal, one leaves the process group, one is an ordinary child.
         let line = "echo before; trap '' TERM; sleep 1001 & setsid sleep 1002 & sleep 1003";
         let began = Instant::now();

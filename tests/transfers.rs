@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{
-    Guarded, Scratch, await_that, client, client_over, config, create, cut_at, noise, over_every_transport,
-    steady_transports,
+    Guarded, Scratch, await_that, client, client_over, config, create, cut_at, freeze_connections, noise,
+    over_every_transport, steady_transports,
 };
 use openssl::sha::sha256;
 use sandbox::{Client, Error, ErrorKind, Progress, Sandbox, SandboxSpec};
@@ -303,11 +303,10 @@ fn a_frozen_server_is_a_timeout_that_names_the_file() {
         std::fs::write(&back, "old").unwrap();
         sandbox.upload_file(&local, "big").unwrap();
         sandbox.files().write("file", "old").unwrap();
-        // Each session of the hasty client is served by one process, which is the parent of its commands.
-        let server = frozen.execute("echo $PPID").unwrap().stdout_text().trim().to_owned();
+        let mut ice = None;
         let freeze = |progress: &Progress<'_>| {
-            if progress.done > 8 << 20 {
-                sandbox.execute(format!("kill -STOP {server}")).unwrap().check().unwrap();
+            if progress.done > 8 << 20 && ice.is_none() {
+                ice = Some(freeze_connections(&sandbox));
             }
             Ok(())
         };
@@ -319,18 +318,17 @@ fn a_frozen_server_is_a_timeout_that_names_the_file() {
             "{upload}"
         );
         assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-        sandbox.execute(format!("kill -CONT {server}")).unwrap();
-        let server = frozen.execute("echo $PPID").unwrap().stdout_text().trim().to_owned();
+        let mut ice = None;
         let freeze = |progress: &Progress<'_>| {
-            if progress.done > 8 << 20 {
-                sandbox.execute(format!("kill -STOP {server}")).unwrap().check().unwrap();
+            if progress.done > 8 << 20 && ice.is_none() {
+                ice = Some(freeze_connections(&sandbox));
             }
             Ok(())
         };
         let download = frozen.files().transfer().progress(freeze).download("big", &back).unwrap_err();
         assert_eq!(download.kind(), ErrorKind::TimedOut, "{download}");
         assert!(download.to_string().contains("'big' in the sandbox"), "{download}");
-        sandbox.execute(format!("kill -CONT {server}")).unwrap();
+        drop(ice);
         assert_eq!(sandbox.files().read("file").unwrap(), b"old");
         assert_eq!((std::fs::read(&back).unwrap(), parts(&sandbox).len()), (b"old".to_vec(), 0));
         assert_eq!(sandbox.upload_file(&local, "file").unwrap(), SIZE as u64);

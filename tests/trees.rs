@@ -11,10 +11,11 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{Scratch, client, client_over, config, create, noise, over_every_transport, steady_transports};
+use common::{
+    Scratch, client, client_over, config, create, disconnect, freeze_connections, noise, over_every_transport,
+    steady_transports,
+};
 use sandbox::{Client, Error, ErrorKind, Progress, Sandbox};
-
-const KILL: &str = "pkill -KILL -f 'sshd.*notty'";
 
 /// A local tree with one of everything.
 fn grow(root: &Path) {
@@ -233,7 +234,7 @@ fn a_cut_stream_leaves_what_was_there_and_can_be_repeated() {
             let mut is_cut = false;
             move |progress: &Progress<'_>| {
                 if progress.done > 20 << 20 && !std::mem::replace(&mut is_cut, true) {
-                    let _ = sandbox.execute(KILL);
+                    disconnect(sandbox);
                 }
                 Ok(())
             }
@@ -281,10 +282,10 @@ fn a_frozen_server_ends_at_the_deadline() {
         fs::write(there.join("file"), noise(64 << 20)).unwrap();
         sandbox.files().upload_dir(&there, "big").unwrap();
         for is_upload in [true, false] {
-            let server = frozen.execute("echo $PPID").unwrap().stdout_text().trim().to_owned();
+            let mut ice = None;
             let freeze = |progress: &Progress<'_>| {
-                if progress.done > 8 << 20 {
-                    let _ = sandbox.execute(format!("kill -STOP {server}"));
+                if progress.done > 8 << 20 && ice.is_none() {
+                    ice = Some(freeze_connections(&sandbox));
                 }
                 Ok(())
             };
@@ -298,7 +299,6 @@ fn a_frozen_server_ends_at_the_deadline() {
             assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
             assert!(error.to_string().contains("beyond 'file'"), "{error}");
             assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
-            sandbox.execute(format!("kill -CONT {server}")).unwrap();
         }
         assert!(!sandbox.files().exists("new").unwrap() && scratch.names().len() == 1);
         common::await_that("the removal of what was left", || {

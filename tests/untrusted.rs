@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
-use common::{Guarded, Scratch, client, create_with_hold};
+use common::{Guarded, Scratch, Tracer, client, create};
 use parking_lot::Mutex;
 use sandbox::{Client, ErrorKind, Sandbox, SandboxSpec, Transfer};
 
@@ -151,7 +151,8 @@ fn what_has_no_end_fills_no_memory_and_ends_at_a_limit() {
         sandbox.files().transfer().max_bytes(1000).download("/tmp/archive", scratch.path("limited")).unwrap_err();
     assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("bytes that are allowed"), "{error}");
 
-    let sandbox = create_with_hold(&client);
+    let sandbox = create(&client);
+    let _tracer = Tracer::of(&sandbox);
     let endless = "/tmp/endless-readdir@250";
     sandbox.files().create_dir(endless).unwrap();
     let more = growth(|| {

@@ -62,7 +62,7 @@ func (f closerFunc) Close() error {
 func TestHandlesEndInAnyOrder(t *testing.T) {
 	box(t)
 	before := handles.Load()
-	for range 10 {
+	for range 5 {
 		things := everything(t)
 		names := make([]string, 0, len(things))
 		for name := range things {
@@ -77,14 +77,16 @@ func TestHandlesEndInAnyOrder(t *testing.T) {
 		}
 	}
 	// By several at once, each twice.
-	for range 5 {
+	for range 3 {
 		var all sync.WaitGroup
 		for _, thing := range everything(t) {
 			for range 4 {
-				all.Go(func() {
+				all.Add(1)
+				go func() {
+					defer all.Done()
 					thing.Close()
 					thing.Close()
-				})
+				}()
 			}
 		}
 		all.Wait()
@@ -103,7 +105,7 @@ type user struct {
 
 func TestWhatIsForgottenIsFreedAfterItsLastUser(t *testing.T) {
 	box(t)
-	before, read := handles.Load(), make(chan error, 10)
+	before, read := handles.Load(), make(chan error, 5)
 	for range cap(read) {
 		things := everything(t)
 		forgotten := &user{things: things, file: things["file"].(*File)}

@@ -38,7 +38,12 @@ type Spec struct {
 	// Time after which Kubernetes itself stops the Pod, or [NoLimit]; no renewal moves it. Default: 24 hours, or twice the lifetime if
 	// that is more; none for a sandbox that never expires.
 	HardLimit time.Duration
-	// Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+	// Whether the user and group that the sandbox runs as are left to the cluster and the image: the Pod names none. For clusters that
+	// choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's. Default: user and group
+	// 1000, whatever the image says.
+	UserFromCluster bool
+	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel, and what does
+	// not hold there of what is promised about a sandbox is logged as a warning.
 	RuntimeClass string
 	// Labels that the node must have.
 	NodeSelector map[string]string
@@ -99,6 +104,9 @@ func (s *Spec) handle() (*C.sbx_spec, error) {
 	})
 	set.pairs("node_selector", s.NodeSelector, func(name, value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_node_selector(spec, name, value, err)
+	})
+	set.flag(s.UserFromCluster, func(err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_user_from_cluster(spec, err)
 	})
 	set.seconds(s.Lifetime, func(value C.double, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_lifetime(spec, value, err)

@@ -203,7 +203,9 @@ func TestFiveHundredGoroutinesHaveThreeHundredThreads(t *testing.T) {
 	}()
 	var all sync.WaitGroup
 	for number := range 500 {
-		all.Go(func() {
+		all.Add(1)
+		go func() {
+			defer all.Done()
 			ctx, err := context.Background(), error(nil)
 			if number%2 == 0 {
 				ctx = t.Context()
@@ -223,7 +225,7 @@ func TestFiveHundredGoroutinesHaveThreeHundredThreads(t *testing.T) {
 			if err != nil {
 				t.Error(err)
 			}
-		})
+		}()
 	}
 	all.Wait()
 	close(ended)

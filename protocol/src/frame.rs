@@ -86,7 +86,7 @@ pub fn header(kind: FrameKind, length: u32) -> [u8; HEADER_LENGTH] {
 /// A stream that is none of frames. The channel is of no use any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FrameError {
-    /// A frame whose payload is longer than [`MAX_CONTROL_PAYLOAD`].
+    /// A frame whose payload is longer than the decoder takes.
     TooLong(FrameKind, u32),
 }
 
@@ -126,17 +126,23 @@ enum State {
 pub struct Decoder {
     state: State,
     buffer: Vec<u8>,
+    limit: usize,
 }
 
 impl Default for Decoder {
     fn default() -> Self {
-        Self { state: START, buffer: Vec::new() }
+        Self::up_to(MAX_CONTROL_PAYLOAD)
     }
 }
 
 const START: State = State::Header([0; HEADER_LENGTH], 0);
 
 impl Decoder {
+    /// A decoder that refuses a payload of more bytes than this, where it is to be read as a whole.
+    pub fn up_to(limit: usize) -> Self {
+        Self { state: START, buffer: Vec::new(), limit }
+    }
+
     /// The next piece in `input`, which is shortened by what was used; `None` if it is used up.
     ///
     /// # Errors
@@ -160,7 +166,7 @@ impl Decoder {
                     self.state = match kind {
                         None => State::Skip(length as usize),
                         Some(kind) if kind.is_stream() => State::Stream(kind, length as usize),
-                        Some(kind) if length as usize > MAX_CONTROL_PAYLOAD => {
+                        Some(kind) if length as usize > self.limit => {
                             return Err(FrameError::TooLong(kind, length));
                         }
                         Some(kind) => State::Payload(kind, length as usize),
@@ -292,5 +298,8 @@ mod tests {
         );
         let mut decoder = Decoder::default();
         assert_eq!(decoder.next(&mut &header(FrameKind::Stdin, long)[..]), Ok(None));
+        let mut decoder = Decoder::up_to(2);
+        assert_eq!(decoder.next(&mut &frame(1, b"{}")[..]), Ok(Some(Piece::Frame(FrameKind::Request, b"{}"))));
+        assert_eq!(decoder.next(&mut &frame(1, b"{ }")[..]), Err(FrameError::TooLong(FrameKind::Request, 3)));
     }
 }

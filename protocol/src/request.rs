@@ -93,6 +93,10 @@ pub struct Run {
     /// Milliseconds after which the command is killed with its descendants, by a clock in the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
+    /// Nobody waits for [`Started`](crate::Started): if the command ends within milliseconds, it comes together with the result,
+    /// which saves both sides wake-ups. A command that runs on is announced, and its output read, some milliseconds late.
+    #[serde(skip_serializing_if = "is_false")]
+    pub announce_late: bool,
 }
 
 /// A user of the image.
@@ -319,6 +323,7 @@ mod tests {
     fn a_run_round_trips() {
         let run = Run {
             argv: vec!["sh".into(), vec![0xff, 0xfe].into()],
+            shell: Some("echo $1".into()),
             guest_tool: true,
             env: vec![("A".into(), vec![0x80].into())],
             clear_env: true,
@@ -331,6 +336,7 @@ mod tests {
             stderr: Output::Merged,
             terminal: Some(Terminal::default()),
             time_limit_ms: Some(5),
+            announce_late: true,
         };
         let request = Request::Run(run);
         assert_eq!(parse(&serde_json::to_string(&request).unwrap()), request);

@@ -283,13 +283,16 @@ fn add_guest(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Re
     let mount = json!({"name": GUEST, "mountPath": guest::MOUNT, "readOnly": true});
     push(&mut container["volumeMounts"], "the sandbox's volumeMounts", mount)?;
     if identity.guest == Guest::Copy {
-        let mut command = vec![guest::in_image(is_readable), "install"];
+        // It copies itself, so it has to be able to read itself.
+        let mut command = vec![guest::in_image(true), "install"];
         command.extend(is_readable.then_some("--readable"));
         command.push(guest::MOUNT);
         let copier = json!({
             "name": GUEST,
             "image": image,
             "command": command,
+            // Kubernetes says then why it failed.
+            "terminationMessagePolicy": "FallbackToLogsOnError",
             "resources": resources,
             "securityContext": security,
             "volumeMounts": [{"name": GUEST, "mountPath": guest::MOUNT}],
@@ -388,7 +391,7 @@ mod tests {
 
         let pod = with(Guest::Copy, &volumes).unwrap();
         let copier = &pod["spec"]["initContainers"][0];
-        assert_eq!(copier["command"], json!([guest::IN_IMAGE, "install", guest::MOUNT]));
+        assert_eq!(copier["command"], json!(["/sandbox-guest-readable", "install", guest::MOUNT]));
         assert_eq!(copier["securityContext"]["capabilities"]["drop"], json!(["ALL"]));
         assert_eq!(copier["resources"], pod["spec"]["containers"][0]["resources"]);
 

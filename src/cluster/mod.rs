@@ -182,6 +182,26 @@ impl Cluster {
         }
     }
 
+    /// Gives the annotation another value, unless it no longer has the one that is known.
+    pub(crate) async fn reannotate(&self, name: &str, uid: &str, key: &str, known: &str, value: &str) -> Result<()> {
+        let path = format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
+        let patch = json!([
+            {"op": "test", "path": "/metadata/uid", "value": uid},
+            {"op": "test", "path": path, "value": known},
+            {"op": "replace", "path": path, "value": value},
+        ]);
+        let request = HttpRequest::patch(format!("{}/{name}", self.pods_url()))
+            .header(http::header::CONTENT_TYPE, "application/json-patch+json")
+            .body(patch.to_string().into_bytes())
+            .map_err(|e| Error::new(ErrorKind::InvalidArgument, e.to_string()))?;
+        match self.api.send::<Pod>(&request, REQUEST_RETRY_BUDGET).await {
+            Ok(_) => Ok(()),
+            // A test failed, or there is nothing any more.
+            Err(failure) if matches!(failure.code(), Some(422 | 404)) => Ok(()),
+            Err(failure) => Err(self.api.error(failure)),
+        }
+    }
+
     async fn is_there(&self, name: &str, uid: &str) -> Result<bool> {
         Ok(self.find(name).await?.is_some_and(|pod| pod.metadata.uid.as_deref() == Some(uid)))
     }

@@ -74,7 +74,10 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
     });
     detached.repeatedly(detached.time(), |deadline| {
         let mut streams = NoStreams;
-        detached.ask(&request, &mut PrefixedStreams::new(input.take()?, &mut streams), deadline).map(drop)
+        match detached.ask(&request, &mut PrefixedStreams::new(input.take()?, &mut streams), deadline)? {
+            Response::Detached(_) => Ok(()),
+            _ => Err(commands::not_an_answer()),
+        }
     })?;
     Ok(detached)
 }
@@ -164,11 +167,15 @@ impl Detached {
         self.link.call(OPERATION, || {
             self.repeatedly(self.time(), |deadline| {
                 let mut read = Collector::up_to(limit);
-                self.ask(&request, &mut read, deadline)?;
-                Ok(match stream {
-                    Stream::Stdout => read.stdout,
-                    Stream::Stderr => read.stderr,
-                })
+                let Response::Followed(followed) = self.ask(&request, &mut read, deadline)? else {
+                    return Err(commands::not_an_answer());
+                };
+                let (bytes, end) = match stream {
+                    Stream::Stdout => (read.stdout, followed.stdout),
+                    Stream::Stderr => (read.stderr, followed.stderr),
+                };
+                let is_all = read.dropped == 0 && offset.checked_add(bytes.len() as u64) == Some(end);
+                if is_all { Ok(bytes) } else { Err(commands::not_an_answer()) }
             })
         })
     }
@@ -209,10 +216,11 @@ impl Detached {
                     *position.of(stream) += bytes.len() as u64;
                     Ok(())
                 });
-                match self.ask(&request, &mut receiver, deadline)? {
-                    Response::Followed(followed) => Ok(followed.command),
-                    _ => Err(commands::not_an_answer()),
-                }
+                let Response::Followed(followed) = self.ask(&request, &mut receiver, deadline)? else {
+                    return Err(commands::not_an_answer());
+                };
+                let end = Position { stdout: followed.stdout, stderr: followed.stderr };
+                if end == *position { Ok(followed.command) } else { Err(commands::not_an_answer()) }
             });
             // What ended is the request that hands the output over, not the command.
             let info = info.map_err(|e| if has_failed { e.context("the command itself goes on") } else { e })?;
@@ -233,7 +241,8 @@ impl Detached {
                 Some(ended) if ended.cause == Cause::Cancelled && !is_gone(ended) => {
                     Err(Error::new(ErrorKind::Command, format!("'{}' was killed; {NOT_PROVED}", self.key)))
                 }
-                _ => Ok(()),
+                Some(_) => Ok(()),
+                None => Err(Error::new(ErrorKind::Command, format!("'{}' still runs", self.key))),
             }
         })
     }
@@ -267,7 +276,10 @@ impl Detached {
     /// Asks once, for what must not be done twice.
     fn once(&self, request: &Request) -> Result<()> {
         let deadline = Deadline::after(self.time());
-        self.link.call(OPERATION, || self.ask(request, &mut NoStreams, deadline).map(drop))
+        self.link.call(OPERATION, || match self.ask(request, &mut NoStreams, deadline)? {
+            Response::Done => Ok(()),
+            _ => Err(commands::not_an_answer()),
+        })
     }
 
     /// Asks for what tells how the command is.

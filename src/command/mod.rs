@@ -17,7 +17,7 @@ pub use detached::{Detached, Position};
 pub use input::Stdin;
 pub use output::{Output, OutputStream};
 
-use sandbox_protocol::{Cause, Ended, Failure, FailureKind, Request, Response};
+use sandbox_protocol::{Cause, Ended, Failure, FailureKind, Input, Request, Response, Run};
 
 use request::{OutputMode, Program};
 use streams::{Collector, PrefixedStreams, Receiver};
@@ -27,6 +27,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::exit_status::ExitStatus;
 use crate::link::Link;
 use crate::ssh::commands::{self, Answer, Size, Streams};
+use crate::text;
 
 /// What is said of a killed command if code of the same user has killed its keeper in the sandbox.
 const NOT_PROVED: &str =
@@ -370,7 +371,9 @@ impl Command {
     fn run(&self, streams: &mut impl Streams) -> Result<ExitStatus> {
         let (deadline, mut streams) =
             (Deadline::after(self.limit()), PrefixedStreams::new(self.input.take()?, streams));
-        let request = Request::Run(self.request(deadline.remaining())?);
+        let run = self.request(deadline.remaining())?;
+        // A child's start is waited for, and it has input.
+        let request = Request::Run(Run { announce_late: run.stdin == Input::Empty, ..run });
         let answer = self.link.request(&request, &mut streams, deadline)?;
         self.status_of(answer, streams.is_stopped())
     }
@@ -378,7 +381,17 @@ impl Command {
     fn status_of(&self, Answer { response, cancelled }: Answer, is_stopped: bool) -> Result<ExitStatus> {
         match response {
             Response::NeverRan(reason) => Err(request::never_ran(&reason)),
-            Response::Failed(failure) => Err(failed(&failure)),
+            Response::Failed(failure) => Err(match cancelled {
+                Some(e) => e.context(format!("the command did not run: {}", text::shown(&failure.message))),
+                None => {
+                    let error = failed(&failure);
+                    match error.kind() {
+                        ErrorKind::InvalidArgument => error,
+                        // To who runs a command, the other kinds say something about the sandbox.
+                        _ => error.with_kind(ErrorKind::Command),
+                    }
+                }
+            }),
             Response::Ended(ended) => match (cancelled, ended.cause) {
                 // It may have ended just then.
                 (Some(e), Cause::TimeLimit | Cause::Cancelled) => Err(self.killed(e, is_stopped, &ended)),
@@ -420,11 +433,12 @@ fn failed(failure: &Failure) -> Error {
         FailureKind::NotFound => ErrorKind::DetachedNotFound,
         FailureKind::Conflict => ErrorKind::Conflict,
         FailureKind::Invalid => ErrorKind::InvalidArgument,
-        FailureKind::Cancelled => ErrorKind::Cancelled,
-        FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => ErrorKind::Command,
+        // Nobody here has cancelled it, or that would be the error.
+        FailureKind::Cancelled | FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => {
+            ErrorKind::Command
+        }
     };
-    let text: String = failure.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    Error::new(kind, text).with_errno(failure.errno.unwrap_or(0))
+    Error::new(kind, text::shown(&failure.message)).with_errno(failure.errno.unwrap_or(0))
 }
 
 impl fmt::Debug for Command {

@@ -8,6 +8,7 @@ use sandbox_protocol::{self as protocol, Bytes, NeverRan, Stage};
 
 use super::{Command, Terminal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::text;
 
 /// The shell of a shell line.
 const SHELL: &str = "/bin/sh";
@@ -92,8 +93,8 @@ pub(super) fn never_ran(reason: &NeverRan) -> Error {
         }
         _ => "",
     };
-    let text: String = reason.message.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    Error::new(ErrorKind::Command, format!("the command did not run: {text}{advice}")).with_errno(reason.errno)
+    let message = format!("the command did not run: {}{advice}", text::shown(&reason.message));
+    Error::new(ErrorKind::Command, message).with_errno(reason.errno)
 }
 
 fn invalid(what: &'static str) -> Error {

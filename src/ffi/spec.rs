@@ -200,7 +200,19 @@ pub extern "C" fn sbx_spec_set_hard_limit(
     })
 }
 
-/// Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+/// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters that choose them
+/// themselves, as OpenShift does for each namespace. It is still refused that they are root's. Default: user and group 1000,
+/// whatever the image says.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_spec_set_user_from_cluster(
+    spec: Option<&mut sbx_spec>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || require(spec, "spec")?.change(|spec| Ok(spec.user_from_cluster())))
+}
+
+/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel, and what does
+/// not hold there of what is promised about a sandbox is logged as a warning.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_runtime_class(
     spec: Option<&mut sbx_spec>,

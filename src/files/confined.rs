@@ -205,12 +205,12 @@ impl Root {
         self.apply(self.root.try_clone()?, b"", attributes)
     }
 
-    /// Moves all that is in it into another directory.
-    pub(super) fn merge_into(&self, target: &Path) -> io::Result<()> {
+    /// Moves all that is in it into another directory. After a failure, `path` is what it is about, below that.
+    pub(super) fn merge_into(&self, target: &Path, path: &mut Vec<u8>) -> io::Result<()> {
         // Where the caller's own path leads is the caller's business.
         let target = fs::openat(fs::CWD, target, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        check(self.root.as_fd(), target.as_fd())?;
-        merge(self.root.as_fd(), target.as_fd())
+        check(self.root.as_fd(), target.as_fd(), path)?;
+        merge(self.root.as_fd(), target.as_fd(), path)
     }
 
     /// Makes `name` by `make`, in the place of what is there, unless that is a directory.
@@ -303,36 +303,43 @@ fn kind_of(directory: BorrowedFd<'_>, name: &OsStr) -> rustix::io::Result<FileTy
     fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).map(|found| FileType::from_raw_mode(found.st_mode))
 }
 
-fn named(name: &[u8], e: io::Error) -> io::Error {
-    io::Error::new(e.kind(), format!("'{}': {e}", name.escape_ascii()))
+/// Does something with an entry, whose name is added to the path that a failure is about.
+fn within(path: &mut Vec<u8>, name: &[u8], work: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+    let length = path.len();
+    if length > 0 {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name);
+    work(path)?;
+    path.truncate(length);
+    Ok(())
 }
 
 /// Looks for what is in the way of a merge, so that none is begun that can't be ended.
-fn check(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+fn check(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
     for entry in fs::Dir::read_from(from)? {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
         if matches!(name, b"." | b"..") {
             continue;
         }
-        let there = match kind_of(to, OsStr::from_bytes(name)) {
-            Err(Errno::NOENT) => None,
-            there => Some(there?),
-        };
-        let checked = kind_of(from, OsStr::from_bytes(name)).map_err(io::Error::from).and_then(|found| {
-            match meet(found, there)? {
+        within(path, name, |path| {
+            let there = match kind_of(to, OsStr::from_bytes(name)) {
+                Err(Errno::NOENT) => None,
+                there => Some(there?),
+            };
+            match meet(kind_of(from, OsStr::from_bytes(name))?, there)? {
                 Meeting::Move => Ok(()),
-                Meeting::Merge => check(open_dir(from, name)?.as_fd(), open_dir(to, name)?.as_fd()),
+                Meeting::Merge => check(open_dir(from, name)?.as_fd(), open_dir(to, name)?.as_fd(), path),
             }
-        });
-        checked.map_err(|e| named(name, e))?;
+        })?;
     }
     Ok(())
 }
 
 /// Moves all that is in `from` into `to`: files replace files, directories are merged and stay what they were. Follows no link on
 /// either side.
-fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
+fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
     let mut directory = fs::Dir::read_from(from)?;
     loop {
         // Some names first, since the directory changes while they are moved: out of it, all of them.
@@ -350,14 +357,14 @@ fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> io::Result<()> {
             return Ok(());
         }
         for name in names {
-            move_into(from, to, &name).map_err(|e| named(&name, e))?;
+            within(path, &name, |path| move_into(from, to, &name, path))?;
         }
         directory.rewind();
     }
 }
 
 /// Moves what has this name: a file to the place of another one, what is in a directory into one that is there.
-fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8]) -> io::Result<()> {
+fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &mut Vec<u8>) -> io::Result<()> {
     let file = OsStr::from_bytes(name);
     let found = kind_of(from, file)?;
     match meet(found, kind_of(to, file).ok())? {
@@ -365,7 +372,7 @@ fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8]) -> io::Resul
             let (source, target) = (open_dir(from, name)?, open_dir(to, name)?);
             // Where there are no modes, none forbids it.
             let _ = fs::fchmod(&source, PRIVATE);
-            merge(source.as_fd(), target.as_fd())?;
+            merge(source.as_fd(), target.as_fd(), path)?;
             Ok(fs::unlinkat(from, file, AtFlags::REMOVEDIR)?)
         }
         Meeting::Move => match fs::renameat(from, file, to, file) {

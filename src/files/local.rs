@@ -59,6 +59,7 @@ pub(super) fn at_local(path: &Path, done: &str, e: io::Error) -> Error {
                 io::ErrorKind::NotFound => ErrorKind::FileNotFound,
                 io::ErrorKind::AlreadyExists => ErrorKind::FileExists,
                 io::ErrorKind::NotADirectory => ErrorKind::NotADirectory,
+                io::ErrorKind::IsADirectory => ErrorKind::IsADirectory,
                 io::ErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
                 _ => ErrorKind::Transfer,
             };

@@ -8,6 +8,8 @@ mod local;
 mod options;
 mod path;
 mod request;
+#[cfg(test)]
+mod special_files;
 mod target;
 mod tool;
 mod tree;

@@ -193,12 +193,15 @@ impl<'a> LocalFile<'a> {
         }
         close_one_of(&self.file).map_err(|e| at_local(self.path, "closed", e))?;
         renameat(&self.directory, &self.part, &self.directory, &self.name).map_err(|e| match e {
-            Errno::BUSY => at_local(self.path, "replaced, since it is a mount point: write to it as a stream", e.into()),
+            Errno::BUSY => {
+                at_local(self.path, "replaced, since it is a mount point: write to it as a stream", e.into())
+            }
             e => at_local(self.path, "put in place", e.into()),
         })?;
         self.is_in_place = true;
         if sync {
-            let directory = openat(&self.directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+            let directory =
+                openat(&self.directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let synced = directory.and_then(rustix::fs::fsync);
             synced.map_err(|e| at_local(self.path, "put on the disk", e.into()))?;
         }
@@ -217,7 +220,9 @@ impl<'a> LocalFile<'a> {
         })?;
         // Whoever had the lock before may have put the file in its place.
         match (self.file.metadata(), statat(&self.directory, &self.part, AtFlags::SYMLINK_NOFOLLOW)) {
-            (Ok(ours), Ok(named)) if (ours.dev(), ours.ino()) == (named.st_dev, named.st_ino) && ours.is_file() => Ok(()),
+            (Ok(ours), Ok(named)) if (ours.dev(), ours.ino()) == (named.st_dev, named.st_ino) && ours.is_file() => {
+                Ok(())
+            }
             _ => Err(busy()),
         }
     }
@@ -294,5 +299,80 @@ impl<'a> LocalStream<'a> {
     /// Waits for what the system reports only at the end.
     pub(super) fn finish(self) -> Result<()> {
         close_one_of(&self.file).map_err(|e| at_local(self.path, "closed", e))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &Path, resume: bool) -> Result<LocalFile<'_>> {
+        match Target::open(path, resume, Deadline::after(None))? {
+            Target::File(file) => Ok(file),
+            Target::Stream(_) => panic!("a stream"),
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_taken_or_replaced_is_not_written() {
+        let place = std::env::temp_dir().join(format!("sandbox-part-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        let target = place.join("target");
+        let first = file(&target, true).unwrap();
+        assert_eq!(file(&target, true).err().unwrap().kind(), ErrorKind::Busy);
+        drop(first);
+        file(&target, true).unwrap().put_in_place(0o640, true).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o640 & !umask());
+        // Another one is not in the way, and goes when it is not put in place.
+        drop(file(&target, false).unwrap());
+        assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
+        fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn own_streams_are_known_by_any_path() {
+        let place = std::env::temp_dir().join(format!("sandbox-own-{}", std::process::id()));
+        fs::create_dir_all(&place).unwrap();
+        std::os::unix::fs::symlink("/dev/stdout", place.join("link")).unwrap();
+        for (path, own) in [
+            (Path::new("/dev/stdout"), Some(1)),
+            (Path::new("/dev/fd/2"), Some(2)),
+            (Path::new("/proc/self/fd/7"), Some(7)),
+            (&place.join("link"), Some(1)),
+            (Path::new("/dev/null"), None),
+            (&place, None),
+            (&place.join("nothing"), None),
+            (Path::new("/"), None),
+        ] {
+            assert_eq!(own_descriptor(path), own, "{}", path.display());
+        }
+        fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_a_stream_of_this_process_is_written_where_the_stream_is() {
+        let path = std::env::temp_dir().join(format!("sandbox-shared-{}", std::process::id()));
+        fs::write(&path, "before ").unwrap();
+        let shared = fs::OpenOptions::new().append(true).open(&path).unwrap();
+        let own = PathBuf::from(format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&shared)));
+        let Target::Stream(mut stream) = Target::open(&own, false, Deadline::after(None)).unwrap() else { panic!() };
+        stream.write(b"after").unwrap();
+        stream.finish().unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before after");
+        fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn a_reader_that_goes_away_is_an_error_and_no_signal() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let own = PathBuf::from(format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer)));
+        let Target::Stream(mut stream) =
+            Target::open(&own, false, Deadline::after(Some(Duration::from_secs(9)))).unwrap()
+        else {
+            panic!()
+        };
+        let error = stream.write(b"x").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPIPE), "{error}");
     }
 }

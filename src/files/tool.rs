@@ -94,25 +94,14 @@ impl Files<'_> {
     }
 
     /// Has the tool do something, and returns its report and what it wrote to its standard output.
-    pub(super) fn run_tool(
-        &self,
-        request: &Request,
-        work: Work<'_>,
-        deadline: Deadline,
-    ) -> Result<(Report, Vec<u8>)> {
+    pub(super) fn run_tool(&self, request: &Request, work: Work<'_>, deadline: Deadline) -> Result<(Report, Vec<u8>)> {
         let output = self.tool(request, deadline).output();
         let output = output.map_err(|e| e.within_operation().context(work.what()))?;
         Ok((report(&output.stderr, &output.status, work)?, output.stdout))
     }
 
     /// The SHA-256 of a file in the sandbox, or of its first bytes.
-    pub(super) fn digest(
-        &self,
-        path: &[u8],
-        length: Option<u64>,
-        name: &[u8],
-        deadline: Deadline,
-    ) -> Result<[u8; 32]> {
+    pub(super) fn digest(&self, path: &[u8], length: Option<u64>, name: &[u8], deadline: Deadline) -> Result<[u8; 32]> {
         let work = Work { name, path, done: "checked" };
         let request = Request::Digest { path: OsStr::from_bytes(path).into(), length };
         let (_, said) = self.run_tool(&request, work, deadline).map_err(|e| match e.kind() {
@@ -258,4 +247,79 @@ impl Ended {
 pub(super) fn mismatch(what: impl std::fmt::Display) -> Error {
     let message = format!("{what} has another SHA-256 than what was moved; it was changed meanwhile, or spoiled");
     Error::new(ErrorKind::Transfer, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox_protocol::tree::Bytes;
+
+    use super::*;
+
+    fn status(code: i32) -> ExitStatus {
+        let status = sandbox_protocol::Status::Code(code);
+        ExitStatus::new(&sandbox_protocol::Ended { status, ..Default::default() }).unwrap()
+    }
+
+    const WORK: Work<'_> = Work { name: b"t", path: b".sandbox-1.part", done: "written" };
+
+    fn failure(kind: FailureKind, errno: Option<i32>, path: &str, message: &str) -> Error {
+        let failure = Failure {
+            kind,
+            errno,
+            path: Bytes(path.as_bytes().to_vec()),
+            message: message.into(),
+            report: Report::default(),
+        };
+        let line = serde_json::to_string(&Outcome::Failed(failure)).unwrap();
+        report(format!("{line}\n").as_bytes(), &status(1), WORK).unwrap_err()
+    }
+
+    #[test]
+    fn failures_have_kinds_numbers_and_names() {
+        use FailureKind::{Changed, Conflict, Limit, Refused, Stream, System, Usage};
+        for (kind, errno, path, message, expected, text) in [
+            (System, Some(28), "d/f", "no matter", ErrorKind::StorageFull, "'d/f': No space left on device"),
+            (System, Some(13), ".sandbox-1.part", "", ErrorKind::PermissionDenied, "Permission denied"),
+            (System, Some(2), ".sandbox-1.part/a", "", ErrorKind::FileNotFound, "'a': No such file or directory"),
+            (System, Some(30), "t", "", ErrorKind::ReadOnly, "Read-only file system"),
+            (System, Some(5), "t/x", "", ErrorKind::Transfer, "'x': Input/output error"),
+            (Conflict, Some(17), "t/p", "'t/p' can't be put in place: a pipe", ErrorKind::FileExists, "'p': a pipe"),
+            (Conflict, None, "", "something is there", ErrorKind::FileExists, "something is there"),
+            (Refused, None, "x", "a\tname", ErrorKind::Transfer, "a\u{fffd}name"),
+            (Stream, Some(32), "", "broken pipe", ErrorKind::Transfer, "broken pipe"),
+            (Limit, None, "", "too much", ErrorKind::Transfer, "too much"),
+            (Changed, None, "", "it grew", ErrorKind::Transfer, "it grew"),
+            (Usage, None, "", "no verb", ErrorKind::Transfer, "no verb"),
+        ] {
+            let error = failure(kind, errno, path, message);
+            assert_eq!(error.message(), format!("'t' in the sandbox can't be written: {text}"));
+            assert_eq!(error.kind(), expected, "{error}");
+            assert_eq!(
+                error.raw_os_error(),
+                errno.filter(|_| matches!(kind, System | Conflict)).or(expected_number(&error))
+            );
+        }
+    }
+
+    fn expected_number(error: &Error) -> Option<i32> {
+        (error.kind() == ErrorKind::FileExists).then_some(libc::EEXIST)
+    }
+
+    #[test]
+    fn what_a_tool_says_is_believed_only_if_it_is_an_outcome() {
+        let done = serde_json::to_string(&Outcome::Done(Report { files: 3, ..Report::default() })).unwrap();
+        assert_eq!(report(format!("a warning\n{done}\n").as_bytes(), &status(0), WORK).unwrap().files, 3);
+        for (said, code, text) in [
+            (&done[..], 1, "the guest's tool ended with exit code 1, and said '{"),
+            ("", 101, "the guest's tool ended with exit code 101"),
+            ("no \x1b[31mtool\n", 2, "and said 'no \u{fffd}[31mtool'"),
+            ("", 0, "is not understood: ''"),
+            ("{\"done\":{\"files\":-1}}", 0, "is not understood: '{"),
+            (&"x".repeat(1 << 20), 0, "is not understood: 'xxx"),
+        ] {
+            let error = report(said.as_bytes(), &status(code), WORK).unwrap_err();
+            assert!(error.kind() == ErrorKind::Transfer && error.message().contains(text), "{error}");
+            assert!(error.message().len() < 1000);
+        }
+    }
 }

@@ -19,7 +19,7 @@ use super::{FILE_MODE, Files};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::ssh::pool::Lease;
-use crate::ssh::sftp::{Attributes, Client, Opened, Quoted, REGULAR, flags};
+use crate::ssh::sftp::{Attributes, Client, Opened, Quoted, REGULAR, flags, is_refusal};
 
 impl Transfer<'_> {
     /// Copies the local file `local` to `remote`, as [`Files::upload`].
@@ -75,7 +75,7 @@ impl Transfer<'_> {
             let version = format!("{} {} {}", metadata.len(), metadata.mtime(), metadata.mtime_nsec());
             match files.replaced(path, deadline)? {
                 Replaced::Stream => {}
-                Replaced::File { path: real, mode: kept } => {
+                Replaced::File { path: real, kept } => {
                     let part = stable_part(Path::new(OsStr::from_bytes(&real)), version);
                     let place = Place { part: part.as_os_str().as_bytes(), real: &real, name: path, mode, kept };
                     return self.put_resumable(source, remote, place, deadline);
@@ -91,7 +91,11 @@ impl Transfer<'_> {
         let client = Client::new(&mut lease, deadline)?;
         let bytes = self.send(&client, &opened, source, 0, &mut hash, remote)?;
         if self.sync {
-            client.sync(&opened)?;
+            match client.sync(&opened) {
+                // A device or a pipe, of which nothing is on a disk.
+                Err(e) if e.raw_os_error() == Some(libc::EINVAL) => {}
+                synced => synced?,
+            }
         }
         let sha256 = hash.map(Sha256::finish);
         if let Some(ours) = sha256
@@ -120,9 +124,8 @@ impl Transfer<'_> {
         };
         let how = flags::WRITE | flags::CREATE | if resumed == 0 { flags::TRUNCATE | flags::DIGEST } else { 0 };
         // What is to be opened again must be writable.
-        let (mut lease, opened) = files.start_request(deadline, name, Repeat::Harmless, |client| {
-            client.open(part, how, mode | 0o600, name)
-        })?;
+        let (mut lease, opened) = files
+            .start_request(deadline, name, Repeat::Harmless, |client| client.open(part, how, mode | 0o600, name))?;
         let client = Client::new(&mut lease, deadline)?;
         let bytes = self.send(&client, &opened, source, resumed, &mut hash, remote)?;
         if self.sync {
@@ -134,9 +137,17 @@ impl Transfer<'_> {
             return Err(Error::new(ErrorKind::Transfer, message));
         }
         // The server's umask has a say when a file is created.
-        let wanted = place.kept.or(found.mode.map(|found| found & mode)).unwrap_or(mode);
+        let kept = place.kept.and_then(|kept| kept.mode);
+        let wanted = kept.or(found.mode.map(|found| found & mode)).unwrap_or(mode) & PERMISSIONS;
         if found.mode.map(|mode| mode & PERMISSIONS) != Some(wanted) {
             client.set_stat(part, Attributes { mode: Some(wanted), ..Attributes::default() })?;
+        }
+        if let Some(owner) = place.kept.and_then(|kept| kept.owner).filter(|owner| found.owner != Some(*owner))
+            && let Err(e) = client.set_stat(part, Attributes { owner: Some(owner), ..Attributes::default() })
+            // Only root may give files away; whose it is now may write it already.
+            && !is_refusal(&e)
+        {
+            return Err(e);
         }
         let sha256 = hash.map(Sha256::finish);
         if let Some(ours) = sha256 {
@@ -211,8 +222,8 @@ impl Transfer<'_> {
 
 /// What an upload that can be resumed replaces.
 enum Replaced {
-    /// A file, or nothing; by its path without links, and the mode that it keeps.
-    File { path: Vec<u8>, mode: Option<u32> },
+    /// A file, or nothing; by its path without links, and what it keeps.
+    File { path: Vec<u8>, kept: Option<Attributes> },
     /// A device, a pipe or the like, which is written into from the beginning.
     Stream,
 }
@@ -228,7 +239,7 @@ struct Place<'a> {
     /// Of a new file.
     mode: u32,
     /// Of the file that is there.
-    kept: Option<u32>,
+    kept: Option<Attributes>,
 }
 
 /// Says what a number of the system means for a file that is written.
@@ -243,19 +254,19 @@ fn explained(e: Error) -> Error {
 impl Files<'_> {
     fn replaced(&self, path: &[u8], deadline: Deadline) -> Result<Replaced> {
         self.ask(path, deadline, |client| {
-            let mode = match client.stat(path) {
-                Ok(found) if found.is(REGULAR) => found.mode.map(|mode| mode & PERMISSIONS),
+            let kept = match client.stat(path) {
+                Ok(found) if found.is(REGULAR) => Some(found),
                 // What refuses directories is the same for all uploads.
                 Ok(_) => return Ok(Replaced::Stream),
                 Err(e) if e.kind() == ErrorKind::FileNotFound => None,
                 Err(e) => return Err(e),
             };
             let real = client.resolve(path)?;
-            if mode.is_some() {
+            if kept.is_some() {
                 // Nothing is to be sent to a file that may not be written.
                 client.close_file(client.open(&real, flags::WRITE, 0, path)?)?;
             }
-            Ok(Replaced::File { path: real, mode })
+            Ok(Replaced::File { path: real, kept })
         })
     }
 
@@ -297,15 +308,14 @@ impl Files<'_> {
             Err(e) if e.kind() != ErrorKind::Disconnected => return Err(may_be_done(e)),
             Err(_) => drop(lease),
         }
-        let again = self.start_request(deadline, name, Repeat::Harmless, |client| {
-            match client.rename_as(part, real, name) {
+        let again =
+            self.start_request(deadline, name, Repeat::Harmless, |client| match client.rename_as(part, real, name) {
                 Err(e) if e.kind() == ErrorKind::FileNotFound => match client.lstat(real) {
                     Ok(found) if found.is(REGULAR) && found.size == Some(size) => Ok(()),
                     _ => Err(e),
                 },
                 renamed => renamed,
-            }
-        });
+            });
         again.map(|(lease, ())| lease.finish()).map_err(may_be_done)
     }
 }

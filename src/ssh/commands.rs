@@ -5,7 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use sandbox_protocol::{COMMAND_SUBSYSTEM, FrameKind, Piece, Request, Resize, Response, STDIN_WINDOW, Started, header};
+use sandbox_protocol::{
+    self as protocol, COMMAND_SUBSYSTEM, Ended, FrameKind, MAX_CONTROL_PAYLOAD, Piece, Request, Resize, Response,
+    STDIN_WINDOW, Started, Status, header,
+};
 
 use super::frames::CommandChannel;
 use super::raw::{Channel, Failure};
@@ -13,6 +16,7 @@ use super::session::{DriveError, Session, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
+use crate::text;
 
 /// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
 /// this gains nothing, and takes its way through memory instead of the processor's cache.
@@ -29,6 +33,12 @@ const INPUT_PIECE: usize = 128 << 10;
 /// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes milliseconds
 /// where the machine has time.
 const CONFIRMATION: Duration = Duration::from_secs(5);
+/// What a command has written before its end may come after the guest said that it has ended: a window of it is here and not read
+/// yet, another may be on its way, and the guest has what was in the pipes. More than this is no end.
+const MOST_WINDOWS_AFTER_END: u64 = 4;
+/// The bytes of the connection that a byte of the channel takes at most: 9 if each byte of output comes in a packet of its own.
+const PACKETS: u64 = 16;
+const NOTHING_ASKED: &str = "nothing was asked of the sandbox";
 
 /// One of the two output streams of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,7 +114,7 @@ fn open(session: &Session, deadline: Deadline) -> Result<CommandChannel> {
     let refused = |stop: DriveError, what: &str| {
         let error = stop.into_error(|failure| lost_or(what, failure));
         match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::Cancelled => error.context("nothing was asked of the sandbox"),
+            ErrorKind::TimedOut | ErrorKind::Cancelled => error.context(NOTHING_ASKED),
             _ => error,
         }
     };
@@ -140,28 +150,22 @@ pub(crate) fn request(
         Some(commands) => commands,
         None => open(session, deadline)?,
     };
-    let answer = Conversation::begin(session, &mut commands, request, deadline)?.run(streams, deadline)?;
-    session.keep_commands(commands);
-    Ok(answer)
+    session.count_arrivals(true);
+    let answer = Conversation::begin(session, &mut commands, request, deadline)
+        .and_then(|conversation| conversation.run(streams, deadline));
+    session.count_arrivals(false);
+    if answer.is_ok() {
+        session.keep_commands(commands);
+    }
+    answer
 }
-
-/// What a command has written before its end may come after the guest said that it has ended: a window of it is here and not read
-/// yet, another may be on its way, and the guest has what was in the pipes. More than this is no end.
-const MOST_WINDOWS_AFTER_END: u64 = 4;
 
 /// One request under way.
 struct Conversation<'s> {
     session: &'s Session,
     commands: &'s mut CommandChannel,
-    /// Bytes of standard input that the guest takes now.
-    credit: usize,
     input_ended: bool,
-    received: [u64; 2],
-    response: Option<Response>,
-    /// The command's number, once it runs.
-    id: Option<u64>,
-    /// The main process has ended: how many bytes of output may follow.
-    last_words: Option<u64>,
+    reply: Reply,
 }
 
 impl<'s> Conversation<'s> {
@@ -174,22 +178,35 @@ impl<'s> Conversation<'s> {
     ) -> Result<Self> {
         let text = serde_json::to_vec(request)
             .map_err(|e| Error::new(ErrorKind::InvalidArgument, format!("the request can't be encoded: {e}")))?;
-        let mut this = Self {
-            session,
-            commands,
-            credit: STDIN_WINDOW,
-            input_ended: false,
-            received: [0; 2],
-            response: None,
-            id: None,
-            last_words: None,
-        };
-        this.commands.push(FrameKind::Request, &text)?;
-        while !this.flush(deadline).map_err(not_begun)? {
-            deadline.check("the request").map_err(|e| e.context("nothing was asked of the sandbox"))?;
-            this.session.wait_for_traffic(&[], deadline);
+        if text.len() > MAX_CONTROL_PAYLOAD {
+            let message = format!("the request has {} bytes, {MAX_CONTROL_PAYLOAD} are allowed", text.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        Ok(this)
+        let mut this = Self { session, commands, input_ended: !has_input(request), reply: Reply::new(request) };
+        this.expect_silence(deadline)?;
+        this.commands.push(FrameKind::Request, &text)?;
+        loop {
+            let arrivals = session.arrivals();
+            if this.flush(deadline).map_err(unsent)? {
+                return Ok(this);
+            }
+            this.expect_silence(deadline)?;
+            deadline.check("the request").map_err(|e| e.context(NOTHING_ASKED))?;
+            if session.arrivals() == arrivals {
+                session.wait_for_traffic(&[], deadline);
+            }
+        }
+    }
+
+    /// Fails if anything has come on the channel, which belongs to no request, or if the channel has ended.
+    fn expect_silence(&mut self, deadline: Deadline) -> Result<()> {
+        let CommandChannel { channel, .. } = &mut *self.commands;
+        let what = match self.session.attempt(deadline, "the sandbox", || channel.read(&mut [0])).map_err(unsent)? {
+            None => return Ok(()),
+            Some(0) => "the sandbox has closed the command channel",
+            Some(_) => "the sandbox sent something that belongs to no request",
+        };
+        Err(Error::new(ErrorKind::Disconnected, what).context(NOTHING_ASKED))
     }
 
     /// Moves the frames until the result is there. When the deadline passes, or the caller's side fails or is interrupted, the
@@ -208,12 +225,16 @@ impl<'s> Conversation<'s> {
     }
 
     /// Hands over what is to be sent; true if nothing is left.
-    fn flush(&mut self, deadline: Deadline) -> Result<bool> {
+    fn flush(&mut self, deadline: Deadline) -> std::result::Result<bool, DriveError> {
         let CommandChannel { channel, outgoing, written, .. } = &mut *self.commands;
         while *written < outgoing.len() {
             let rest = &outgoing[*written..];
-            match self.session.attempt(deadline, "the sandbox", || channel.write(rest)).map_err(lost)? {
-                Some(length) => *written += length,
+            match self.session.attempt(deadline, "the sandbox", || channel.write(rest))? {
+                Some(length) => {
+                    // The server makes room for it again.
+                    self.session.credit(length as u64);
+                    *written += length;
+                }
                 None => return Ok(false),
             }
         }
@@ -230,9 +251,12 @@ impl<'s> Conversation<'s> {
             }
             let has_taken = self.take_input(streams)?;
             let arrivals = self.session.arrivals();
-            let all_sent = self.flush(deadline)?;
+            let all_sent = match self.flush(deadline) {
+                Ok(all_sent) => all_sent,
+                Err(stop) => return self.receive_the_rest(streams).unwrap_or_else(|| Err(lost(stop))),
+            };
             let read = self.receive(streams, deadline)?;
-            if let Some(response) = self.response.take() {
+            if let Some(response) = self.reply.response.take() {
                 return self.complete(response);
             }
             deadline.check("the command")?;
@@ -240,11 +264,10 @@ impl<'s> Conversation<'s> {
             if read == Read::Some || self.session.arrivals() != arrivals || has_taken && all_sent {
                 continue;
             }
-            let takes_input = all_sent && !self.input_ended && self.credit > 0;
-            let descriptors = streams.descriptors(takes_input);
+            let descriptors = streams.descriptors(all_sent && !self.input_ended);
             if read == Read::NoRoom && self.has_ended(deadline)? {
                 // The caller may never make room, and waits for the end.
-                self.last_words = Some(MOST_WINDOWS_AFTER_END * u64::from(self.commands.window));
+                self.read_without_room();
                 continue;
             }
             self.session.wait_for_traffic(&descriptors, deadline);
@@ -255,7 +278,13 @@ impl<'s> Conversation<'s> {
     fn has_ended(&self, deadline: Deadline) -> Result<bool> {
         let channel = &self.commands.channel;
         self.session.attempt(deadline, "the sandbox", || channel.take_in()).map_err(lost)?;
-        Ok(self.id.is_some_and(|id| channel.exit_status() == id as u32))
+        Ok(self.reply.id.is_some_and(|id| channel.exit_status() == id as u32))
+    }
+
+    /// From now on, output is handed on though nobody has room for it.
+    fn read_without_room(&mut self) {
+        let most = MOST_WINDOWS_AFTER_END * u64::from(self.commands.window);
+        self.reply.last_words.get_or_insert(most);
     }
 
     fn obey(&mut self, control: &ControlRequest) -> Result<()> {
@@ -273,16 +302,18 @@ impl<'s> Conversation<'s> {
 
     /// Makes a frame of the next input, if the guest takes it and the last one is sent. True if there was any.
     fn take_input(&mut self, streams: &mut impl Streams) -> Result<bool> {
-        if self.input_ended || !self.commands.outgoing.is_empty() || self.credit == 0 {
+        if self.input_ended || !self.commands.outgoing.is_empty() {
             return Ok(false);
         }
-        let room = self.credit.min(INPUT_PIECE);
+        let room = self.reply.credit.min(INPUT_PIECE);
         let length = match streams.input()? {
             Input::Later => return Ok(false),
             Input::End => {
                 self.input_ended = true;
                 return self.commands.push(FrameKind::StdinEof, &[]).map(|()| true);
             }
+            // The end of the input takes no credit, so it is looked for all the same.
+            Input::Bytes(_) if room == 0 => return Ok(false),
             Input::Bytes(bytes) => {
                 let piece = &bytes[..bytes.len().min(room)];
                 self.commands.outgoing.extend_from_slice(&header(FrameKind::Stdin, piece.len() as u32));
@@ -290,7 +321,7 @@ impl<'s> Conversation<'s> {
                 piece.len()
             }
         };
-        self.credit -= length;
+        self.reply.credit -= length;
         streams.sent(length);
         Ok(true)
     }
@@ -303,59 +334,45 @@ impl<'s> Conversation<'s> {
             match self.session.attempt(deadline, "the sandbox", || channel.read(buffer)).map_err(lost)? {
                 None => return Ok(Read::Nothing),
                 Some(0) => return Err(closed()),
-                Some(length) => (*start, *end) = (0, length),
+                Some(length) => {
+                    self.session.credit(PACKETS * length as u64);
+                    (*start, *end) = (0, length);
+                }
             }
         }
         self.decode(streams)
     }
 
+    /// The result, if it had come before the connection was lost: the guest need not wait until all of the input is sent.
+    fn receive_the_rest(&mut self, streams: &mut impl Streams) -> Option<Result<Response>> {
+        self.read_without_room();
+        self.session.mark_unusable();
+        // Nothing is taken off the socket any more, only what libssh2 has.
+        while self.receive(streams, Deadline::after(Some(Duration::ZERO))).is_ok_and(|read| read == Read::Some) {
+            if let Some(response) = self.reply.response.take() {
+                return Some(self.complete(response));
+            }
+        }
+        None
+    }
+
     fn decode(&mut self, streams: &mut impl Streams) -> Result<Read> {
         let CommandChannel { decoder, buffer, start, end, .. } = &mut *self.commands;
         let mut input = &buffer[*start..*end];
-        while self.response.is_none() {
+        while self.reply.response.is_none() {
             let has_room = streams.has_room(StreamId::Stdout)? && streams.has_room(StreamId::Stderr)?;
-            if !has_room && !streams.is_stopped() && self.last_words.is_none() {
+            if !has_room && !streams.is_stopped() && self.reply.last_words.is_none() {
                 *start = *end - input.len();
                 return Ok(Read::NoRoom);
             }
-            let piece = decoder.next(&mut input).map_err(|e| protocol_error(&e.to_string()))?;
-            let mut output = |stream: StreamId, bytes: &[u8]| {
-                self.received[stream as usize] += bytes.len() as u64;
-                if let Some(left) = &mut self.last_words {
-                    let after = left.checked_sub(bytes.len() as u64);
-                    *left = after.ok_or_else(|| protocol_error("output without end follows the end of the command"))?;
-                }
-                streams.output(stream, bytes)
-            };
-            let result = match piece {
-                None => break,
-                Some(Piece::Bytes(FrameKind::Stdout, bytes)) => output(StreamId::Stdout, bytes),
-                Some(Piece::Bytes(FrameKind::Stderr, bytes)) => output(StreamId::Stderr, bytes),
-                Some(Piece::Frame(FrameKind::Started, text)) => {
-                    let started: Started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
-                    self.id = Some(started.id);
-                    streams.started(&started);
-                    Ok(())
-                }
-                Some(Piece::Frame(FrameKind::StdinCredit, bytes)) => {
-                    let bytes = bytes.try_into().map_err(|_| protocol_error("a credit is four bytes"))?;
-                    // More than the window is never credited; a guest that says so gets no more than that.
-                    self.credit = (self.credit + u32::from_be_bytes(bytes) as usize).min(STDIN_WINDOW);
-                    Ok(())
-                }
-                Some(Piece::Frame(FrameKind::Result, text)) => {
-                    self.response = Some(serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?);
-                    Ok(())
-                }
-                Some(_) => Err(protocol_error("a frame that only a client sends")),
-            };
-            if let Err(e) = result {
+            let Some(piece) = decoder.next(&mut input).map_err(|e| protocol_error(&e.to_string()))? else { break };
+            if let Err(e) = self.reply.take(piece, streams) {
                 *start = *end - input.len();
                 return Err(e);
             }
         }
         *start = *end - input.len();
-        if *start == *end && self.response.is_some() {
+        if *start == *end && self.reply.response.is_some() {
             // An idle session keeps no buffer.
             *buffer = Vec::new();
         }
@@ -372,15 +389,7 @@ impl<'s> Conversation<'s> {
             // Something comes that belongs to no request.
             self.session.mark_unusable();
         }
-        if let Response::Ended(ended) = &response
-            && [ended.stdout, ended.stderr] != self.received
-        {
-            let message = format!(
-                "the sandbox says that it sent {} and {} bytes of output, {} and {} have come",
-                ended.stdout, ended.stderr, self.received[0], self.received[1]
-            );
-            return Err(Error::new(ErrorKind::OutcomeUnknown, message));
-        }
+        self.reply.check(&response)?;
         Ok(response)
     }
 
@@ -390,6 +399,102 @@ impl<'s> Conversation<'s> {
         self.input_ended = true;
         self.commands.push(FrameKind::Cancel, &[])?;
         self.converse(&mut Last { streams }, deadline)
+    }
+}
+
+/// Whether frames of input follow a request.
+fn has_input(request: &Request) -> bool {
+    let run = match request {
+        Request::Run(run) => run,
+        Request::DetachedStart(start) => &start.run,
+        _ => return false,
+    };
+    run.terminal.is_some() || run.stdin == protocol::Input::Frames
+}
+
+/// What the guest has said to a request so far.
+#[derive(Debug)]
+struct Reply {
+    /// The request runs a command, which starts before anything else comes of it.
+    is_run: bool,
+    /// The command's number, once it has started.
+    id: Option<u64>,
+    received: [u64; 2],
+    /// Bytes of standard input that the guest takes now.
+    credit: usize,
+    /// The main process has ended: how many bytes of output may follow.
+    last_words: Option<u64>,
+    response: Option<Response>,
+}
+
+impl Reply {
+    fn new(request: &Request) -> Self {
+        let is_run = matches!(request, Request::Run(_));
+        Self { is_run, id: None, received: [0; 2], credit: STDIN_WINDOW, last_words: None, response: None }
+    }
+
+    fn take(&mut self, piece: Piece<'_>, streams: &mut impl Streams) -> Result<()> {
+        match piece {
+            Piece::Bytes(FrameKind::Stdout, bytes) => self.take_output(StreamId::Stdout, bytes, streams),
+            Piece::Bytes(FrameKind::Stderr, bytes) => self.take_output(StreamId::Stderr, bytes, streams),
+            Piece::Frame(FrameKind::Started, text) => {
+                if !self.is_run || self.id.is_some() {
+                    return Err(protocol_error("a start of nothing"));
+                }
+                let started: Started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
+                self.id = Some(started.id);
+                streams.started(&started);
+                Ok(())
+            }
+            Piece::Frame(FrameKind::StdinCredit, bytes) => {
+                let bytes = bytes.try_into().map_err(|_| protocol_error("a credit is four bytes"))?;
+                // More than the window is never credited; a guest that says so gets no more than that.
+                self.credit = self.credit.saturating_add(u32::from_be_bytes(bytes) as usize).min(STDIN_WINDOW);
+                Ok(())
+            }
+            Piece::Frame(FrameKind::Result, text) => {
+                self.response = Some(serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?);
+                Ok(())
+            }
+            _ => Err(protocol_error("a frame that only a client sends")),
+        }
+    }
+
+    fn take_output(&mut self, stream: StreamId, bytes: &[u8], streams: &mut impl Streams) -> Result<()> {
+        if self.is_run && self.id.is_none() {
+            return Err(protocol_error("output of a command that has not started"));
+        }
+        self.received[stream as usize] += bytes.len() as u64;
+        if let Some(left) = &mut self.last_words {
+            let after = left.checked_sub(bytes.len() as u64);
+            *left = after.ok_or_else(|| protocol_error("output without end follows the end of the command"))?;
+        }
+        streams.output(stream, bytes)
+    }
+
+    /// Whether a result can be that of the request, and has all of its output.
+    fn check(&self, response: &Response) -> Result<()> {
+        match response {
+            // What keeps a command may be killed before it says that the command has started.
+            Response::Ended(Ended { status: Status::Lost, .. }) => {}
+            Response::Ended(_) if self.is_run && self.id.is_none() => {
+                return Err(protocol_error("the end of a command that has not started"));
+            }
+            Response::NeverRan(_) | Response::Failed(_) if self.id.is_some() => {
+                return Err(protocol_error("the refusal of a command that has started"));
+            }
+            _ => {}
+        }
+        match response {
+            Response::Ended(ended) if [ended.stdout, ended.stderr] != self.received => {
+                let message = format!(
+                    "the sandbox says that it sent {} and {} bytes of output, {} and {} have come",
+                    ended.stdout, ended.stderr, self.received[0], self.received[1]
+                );
+                Err(Error::new(ErrorKind::OutcomeUnknown, message))
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -417,9 +522,13 @@ impl<S: Streams> Streams for Last<'_, S> {
 
     fn sent(&mut self, _: usize) {}
 
+    fn has_room(&mut self, stream: StreamId) -> Result<bool> {
+        Ok(self.streams.is_stopped() || self.streams.has_room(stream).unwrap_or(false))
+    }
+
     fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
-        // A reader without room, or one that has stopped the command, loses it.
-        if !self.streams.is_stopped() && self.streams.has_room(stream).unwrap_or(false) {
+        // One who has stopped the command wants no more.
+        if !self.streams.is_stopped() {
             let _ = self.streams.output(stream, bytes);
         }
         Ok(())
@@ -443,11 +552,12 @@ impl Streams for NoStreams {
 }
 
 /// A failure before the request was complete.
-fn not_begun(e: Error) -> Error {
-    match e.kind() {
-        ErrorKind::OutcomeUnknown => e.with_kind(ErrorKind::Disconnected).context("nothing was asked of the sandbox"),
-        _ => e,
-    }
+fn unsent(stop: DriveError) -> Error {
+    let error = stop.into_error(|failure: Failure| {
+        let message = format!("the connection was lost: {}", failure.message);
+        Error::new(ErrorKind::Disconnected, message).with_ssh_code(failure.code)
+    });
+    error.context(NOTHING_ASKED)
 }
 
 /// A failure after the request was written.
@@ -474,7 +584,7 @@ pub(crate) fn not_an_answer() -> Error {
 fn protocol_error(what: &str) -> Error {
     Error::new(
         ErrorKind::OutcomeUnknown,
-        format!("the sandbox's answer is not understood ({what}): it may have been changed"),
+        format!("the sandbox's answer is not understood ({}): it may have been changed", text::shown(what)),
     )
 }
 

@@ -5,6 +5,9 @@ use sandbox_protocol::{Decoder, FrameKind, header};
 use super::raw::Channel;
 use crate::error::{Error, ErrorKind, Result};
 
+/// The longest result that is taken: what a text of JSON becomes may take a hundred times its length. The guest's are shorter.
+const LONGEST_RESULT: usize = 4 << 20;
+
 /// The command channel of a session.
 #[derive(Debug)]
 pub(super) struct CommandChannel {
@@ -23,7 +26,7 @@ pub(super) struct CommandChannel {
 
 impl CommandChannel {
     pub(super) fn new(channel: Channel, window: u32) -> Self {
-        let (decoder, buffer, outgoing) = (Decoder::default(), Vec::new(), Vec::new());
+        let (decoder, buffer, outgoing) = (Decoder::up_to(LONGEST_RESULT), Vec::new(), Vec::new());
         Self { channel, decoder, buffer, start: 0, end: 0, outgoing, written: 0, window }
     }
 

@@ -189,7 +189,12 @@ impl Session {
         answer
     }
 
-    /// So many bytes that the SFTP server has sent, or will, were asked for: names, contents.
+    /// Whether what arrives is counted while a request is under way; see [`Session::credit`].
+    pub(super) fn count_arrivals(&self, is_counting: bool) {
+        self.connection.count_arrivals(is_counting);
+    }
+
+    /// So many bytes that the server has sent, or will, were asked for: names, contents, output.
     pub(super) fn credit(&self, bytes: u64) {
         self.connection.credit(bytes);
     }

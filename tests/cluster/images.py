@@ -150,17 +150,14 @@ def write_program_layer(layer: Path, program: Path, modes: dict[str, int]) -> No
 def build_guest() -> Path:
     """Builds the guest as one static program, unless it is there."""
     host = output("asking for rustc's host", ["rustc", "--print", "host-tuple"]).strip()
-    flags = '-Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"'
     log = CACHE / "guest.log"
     long_step(
         "building the guest",
-        ["cargo", "build", "--locked", "--package=sandbox-guest", "--profile=guest", f"--target={host}"]
-        + [f"--target-dir={GUEST_BUILD}"],
+        ["env", "-u", "MAKEFLAGS", "make", "--no-print-directory", "guest", f"HOST={host}"],
         log=log,
         limit=1800,
         advice=f"Fix what cargo complains about and run up again; {log}",
         directory=REPOSITORY,
-        changes={"RUSTFLAGS": flags},
     )
     return GUEST_BUILD / host / "guest" / "sandbox-guest"
 

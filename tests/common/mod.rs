@@ -1,13 +1,16 @@
 //! What the tests against a real cluster share.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
-use std::io::Write;
+use std::ffi::OsStr;
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{Client, Config, Error, Progress, Sandbox, SandboxSpec, Transport};
 
 /// Where this process stands: in the cluster's network, or outside of it with only the API server in reach.
@@ -84,35 +87,6 @@ pub fn create(client: &Client) -> Guarded {
 
 pub fn create_from(client: &Client, spec: &SandboxSpec) -> Guarded {
     Guarded(client.create(spec).unwrap())
-}
-
-/// A sandbox in which a line that is too long for a packet arrives in part: its reader waits for the file `go`, and says by the file
-/// `waits` that it does. What the server has taken by then is no more than its pipe and the channel's window.
-pub fn create_with_slow_head(client: &Client) -> Guarded {
-    let sandbox = create_from(client, &SandboxSpec::new().env("PATH", "/tmp/bin:/usr/bin:/bin"));
-    let script = "#!/bin/sh\ntouch waits; until [ -e go ]; do sleep 0.02; done; exec /usr/bin/head \"$@\"\n";
-    sandbox.execute("mkdir /tmp/bin").unwrap();
-    sandbox.files().write("/tmp/bin/head", script).unwrap();
-    sandbox.execute("chmod +x /tmp/bin/head").unwrap();
-    sandbox
-}
-
-/// `hold.c` as a library, in a directory of this machine.
-pub fn hold_library(directory: &Scratch) -> PathBuf {
-    let library = directory.path("hold.so");
-    let mut compiler = Command::new("cc");
-    compiler.args("-std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&library);
-    assert!(compiler.arg(repository().join("tests/common/hold.c")).status().unwrap().success());
-    library
-}
-
-/// A sandbox in which `hold.c` is at work in everything that runs.
-pub fn create_with_hold(client: &Client) -> Guarded {
-    let sandbox = create_from(client, &SandboxSpec::new().env("LD_PRELOAD", "/tmp/hold.so"));
-    sandbox.upload_file(hold_library(&Scratch::new()), "/tmp/hold.so").unwrap();
-    // Connections that were made before are served without it.
-    beside(&sandbox, &format!("pkill -9 -f '{CONNECTIONS}'"));
-    sandbox
 }
 
 /// Runs `check` over every transport that works here, each time with a new sandbox.
@@ -198,18 +172,143 @@ impl Drop for Namespace {
     }
 }
 
-/// The server's processes for connections, not the one that listens, for `pkill -f`.
-pub const CONNECTIONS: &str = "ssh[d].*(notty|priv)";
+/// Closes the sandbox's SSH connections, as an operator does.
+pub fn disconnect(sandbox: &Sandbox) {
+    kubectl(&["exec", sandbox.name(), "--", "/sandbox-guest", "control", "disconnect"]);
+}
 
 /// Cuts the connections once, when so many bytes have been moved: for a transfer's progress.
 pub fn cut_at<'a>(sandbox: &'a Sandbox, bytes: u64) -> impl FnMut(&Progress<'_>) -> Result<(), Error> + 'a {
     let mut is_cut = false;
     move |progress| {
         if progress.done >= bytes && !std::mem::replace(&mut is_cut, true) {
-            let _ = sandbox.execute("pkill -KILL -f 'sshd.*notty'");
+            disconnect(sandbox);
         }
         Ok(())
     }
+}
+
+/// `tracer.c`, compiled.
+fn tracer() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let program = std::env::temp_dir().join(format!("sandbox-test-tracer-{}", unique()));
+        let mut compiler = Command::new("cc");
+        compiler.args("-std=gnu11 -Wall -Wextra -Wpedantic -Werror -O1 -o".split(' ')).arg(&program);
+        assert!(compiler.arg(repository().join("tests/common/tracer.c")).status().unwrap().success());
+        program
+    })
+}
+
+/// The processes of a sandbox, whose calls to the system `tracer.c` stops or fails by the names of files. It lets go of them when
+/// this goes.
+#[derive(Debug)]
+pub struct Tracer {
+    process: Child,
+    held: PathBuf,
+    _scratch: Scratch,
+}
+
+impl Tracer {
+    pub fn of(sandbox: &Sandbox) -> Self {
+        let scratch = Scratch::new();
+        let held = scratch.path("held");
+        let process = start_tracer(&[held.as_os_str(), OsStr::new(sandbox.uid())]);
+        Self { process, held, _scratch: scratch }
+    }
+
+    /// From now on, calls may stop.
+    pub fn arm(&self) {
+        std::fs::create_dir(&self.held).unwrap();
+    }
+
+    /// Which have stopped.
+    pub fn held(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(&self.held).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// All go on, and none stops any more.
+    pub fn release(&self) {
+        std::fs::rename(&self.held, self.held.with_file_name("released")).unwrap();
+    }
+}
+
+impl Drop for Tracer {
+    fn drop(&mut self) {
+        end_tracer(&mut self.process);
+    }
+}
+
+/// Connections of a sandbox that stand still. They go on when this goes.
+#[derive(Debug)]
+pub struct Frozen(Child);
+
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        end_tracer(&mut self.0);
+    }
+}
+
+/// Stops the threads of the guest that serve the connections that there are. New ones are served.
+pub fn freeze_connections(sandbox: &Sandbox) -> Frozen {
+    Frozen(start_tracer(&["-".as_ref(), OsStr::new(sandbox.uid()), "connection".as_ref()]))
+}
+
+fn start_tracer(arguments: &[&OsStr]) -> Child {
+    let mut process =
+        Command::new(tracer()).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    process.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    process
+}
+
+fn end_tracer(process: &mut Child) {
+    drop(process.stdin.take());
+    let _ = process.wait();
+}
+
+/// The command of a program of this machine whose calls to the system `tracer.c` fails.
+pub fn traced(program: &Path, scratch: &Scratch) -> Command {
+    let mut command = Command::new(tracer());
+    command.arg(scratch.path("held")).arg("--").arg(program);
+    command
+}
+
+/// The guest of a sandbox as this machine has it: a process id outside of the sandbox's own namespace.
+pub fn guest_process(sandbox: &Sandbox) -> i32 {
+    let is_guest = |pid: &i32| {
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let is_first = read("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+        is_first && read("cgroup").contains(sandbox.uid()) && read("cmdline").starts_with("/sandbox-guest\0serve")
+    };
+    let processes = std::fs::read_dir("/proc").unwrap();
+    let mut pids = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.find(is_guest).unwrap()
+}
+
+/// How many connections the guest serves, those included that have ended and whose last request is still being carried out.
+pub fn served_connections(sandbox: &Sandbox) -> usize {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", guest_process(sandbox))).unwrap();
+    let names = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
+    names.filter(|name| name == "connection\n").count()
+}
+
+/// Whether bytes have arrived at the guest that it has not read.
+pub fn waits_to_be_read(sandbox: &Sandbox) -> bool {
+    let guest = guest_process(sandbox);
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/{guest}/net/{name}")).unwrap();
+    // Local and remote address, state, and what is to be sent and to be read.
+    let waits = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        fields[1].ends_with(":08AE") && fields[3] == "01" && !fields[4].ends_with(":00000000")
+    };
+    ["tcp", "tcp6"].into_iter().any(|name| read(name).lines().skip(1).any(waits))
+}
+
+/// Sends a signal to a sandbox's guest from outside, where it can't be refused.
+pub fn signal_guest(sandbox: &Sandbox, signal: Signal) {
+    kill_process(Pid::from_raw(guest_process(sandbox)).unwrap(), signal).unwrap();
 }
 
 /// Runs a line in the sandbox without SSH.
@@ -235,7 +334,7 @@ impl Cable {
         let prefix = format!("{index}: ");
         let line = links.lines().find_map(|line| line.strip_prefix(&prefix)).unwrap();
         let interface = line.split(['@', ':']).next().unwrap().to_owned();
-        Self { interface, ssh: SocketAddr::new(address.parse().unwrap(), 22) }
+        Self { interface, ssh: SocketAddr::new(address.parse().unwrap(), 2222) }
     }
 
     pub fn pull(&self) {

@@ -177,7 +177,7 @@ public:
         CHECK(client_.upload_file(name_, local("up"), "by-name") == 7);
         CHECK(client_.download_file(name_, "by-name", local("down")) == 7 && contents(local("down")) == "by name");
         CHECK(client_.get_sandbox_info(name_).uid() == box().uid());
-        CHECK(client_.ssh_port(name_) == box().ssh_port() && box().ssh_port() == 22);
+        CHECK(client_.ssh_port(name_) == box().ssh_port() && box().ssh_port() == 2222);
         const sandbox::scoped_box other(client_.create());
         client_.shutdown_sandbox(other->name());
         FAILS(not_found_error, client_.get_sandbox_info(other->name()));
@@ -847,7 +847,7 @@ public:
         spec.set_annotation("a", "b").set_cpu("1").set_cpu_request("10m").set_memory("512Mi").set_memory_request(
             "32Mi");
         spec.set_disk("1Gi").set_lifetime(10min).set_hard_limit(1h).set_unschedulable_grace(5s).set_pod_template("{}");
-        spec.set_node_selector("kubernetes.io/os", "linux");
+        spec.set_node_selector("kubernetes.io/os", "linux").set_user_from_cluster();
         sandbox::spec().set_runtime_class("gvisor").set_hard_limit(std::nullopt).set_lifetime(std::nullopt);
         const sandbox::scoped_box made(client.create(spec));
         CHECK(made->ssh_port() == 2222 && made->info().label("a") == "b");

@@ -925,6 +925,7 @@ def settings() -> None:
             image=machine.info().image,
             lifetime=math.inf,
             hard_limit=600,
+            user_from_cluster=True,
             runtime_class=None,
             unschedulable_grace=0,
         )

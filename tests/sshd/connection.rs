@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
+use super::commands::Frames;
 use super::transport::Transport;
 use super::wire::*;
 
@@ -13,8 +14,11 @@ pub struct Connection {
     /// The client's number of the channel.
     pub channel: u32,
     channels: Vec<Channel>,
+    /// The client's number of the channel that is for SFTP.
+    sftp: Option<u32>,
     /// Bytes of SFTP that have come and are not looked at yet.
     pub(super) received: Vec<u8>,
+    pub(super) commands: Frames,
     requests: Requests,
 }
 
@@ -26,7 +30,7 @@ struct Channel {
     room: u64,
 }
 
-/// What was asked for with `exec` and `subsystem`, on all connections of a server.
+/// What was asked for on the command channels of all connections of a server.
 pub type Requests = Arc<Mutex<Vec<String>>>;
 
 /// This side's number of the first channel; the others follow.
@@ -52,7 +56,18 @@ pub enum Event {
 
 impl Connection {
     pub(super) fn new(transport: Transport, requests: Requests) -> Self {
-        Self { transport, channel: 0, channels: Vec::new(), received: Vec::new(), requests }
+        let (channels, received, commands) = (Vec::new(), Vec::new(), Frames::default());
+        Self { transport, channel: 0, channels, sftp: None, received, commands, requests }
+    }
+
+    pub(super) fn note(&self, request: String) {
+        self.requests.lock().unwrap().push(request);
+    }
+
+    /// Keeps what has come on the channel.
+    pub fn keep(&mut self, bytes: &[u8]) {
+        let kept = if self.sftp == Some(self.channel) { &mut self.received } else { &mut self.commands.input };
+        kept.extend_from_slice(bytes);
     }
 
     /// Everything until the client is logged in. Any key will do.
@@ -109,8 +124,8 @@ impl Connection {
             CHANNEL_REQUEST => {
                 self.turn_to(fields.u32()?);
                 let (kind, wants_reply, body) = (fields.text()?, fields.byte()? != 0, fields.0.to_vec());
-                if matches!(kind.as_str(), "exec" | "subsystem") {
-                    self.requests.lock().unwrap().push(Fields(&body).text()?);
+                if kind == "subsystem" && Fields(&body).string()? == b"sftp" {
+                    self.sftp = Some(self.channel);
                 }
                 Event::Request { kind, wants_reply, body }
             }
@@ -168,19 +183,9 @@ impl Connection {
         self.send(self.to_channel(CHANNEL_OPEN_CONFIRMATION).u32(ours).u32(window).u32(32768))
     }
 
-    /// Waits until the client asks for a command or a subsystem.
+    /// Waits until the client asks for a subsystem.
     pub fn await_start(&mut self) -> io::Result<()> {
-        let starts =
-            |event: &Event| matches!(event, Event::Request { kind, .. } if kind == "exec" || kind == "subsystem");
-        self.until(starts).map(drop)
-    }
-
-    /// All that comes before the first output: the login, a channel, and a command that is said to run.
-    pub fn start(&mut self) -> io::Result<()> {
-        self.log_in()?;
-        self.open_channel(1 << 20)?;
-        self.await_start()?;
-        self.succeed()
+        self.until(|event| matches!(event, Event::Request { kind, .. } if kind == "subsystem")).map(drop)
     }
 
     /// A message that begins with the client's number of the channel.
@@ -200,24 +205,12 @@ impl Connection {
         self.send(self.to_channel(CHANNEL_FAILURE))
     }
 
-    pub fn stdout(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    pub fn data(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.send(self.to_channel(CHANNEL_DATA).string(bytes))
-    }
-
-    pub fn stderr(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
-        self.extended(1, bytes)
     }
 
     pub fn extended(&mut self, stream: u32, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.send(self.to_channel(CHANNEL_EXTENDED_DATA).u32(stream).string(bytes))
-    }
-
-    pub fn exit_status(&mut self, code: u32) -> io::Result<()> {
-        self.send(self.request("exit-status", false).u32(code))
-    }
-
-    pub fn exit_signal(&mut self, name: impl AsRef<[u8]>) -> io::Result<()> {
-        self.send(self.request("exit-signal", false).string(name).byte(0).string("").string(""))
     }
 
     pub fn eof(&mut self) -> io::Result<()> {

@@ -7,14 +7,16 @@
 
 mod api;
 pub mod cipher;
+pub mod commands;
 pub mod connection;
 pub mod sftp;
 pub mod transport;
 pub mod wire;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -73,7 +75,7 @@ impl Server {
         &self.pod
     }
 
-    /// The command lines and subsystems that were asked for so far.
+    /// What was asked for on command channels so far, as JSON.
     pub fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -93,7 +95,8 @@ impl Drop for Server {
 pub fn client(set: impl FnOnce(Config) -> Config) -> Client {
     let scratch = Scratch::new();
     let (key, path) = (PKey::generate_ed25519().unwrap(), scratch.path("key"));
-    fs::write(&path, key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).unwrap();
+    file.write_all(&key.private_key_to_pem_pkcs8().unwrap()).unwrap();
     let kubeconfig = scratch.path("kubeconfig");
     api::write_kubeconfig(&kubeconfig);
     let config = Config::new()

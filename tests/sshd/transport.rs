@@ -269,6 +269,24 @@ impl Transport {
         Ok(())
     }
 
+    /// Waits until everything that was sent, the end too, has arrived at the client's machine.
+    #[expect(unsafe_code, reason = "ioctl")]
+    pub fn await_delivery(&self) -> io::Result<()> {
+        loop {
+            let mut unacknowledged: libc::c_int = 0;
+            // SAFETY: the descriptor is open, and the request writes one int.
+            let code = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut unacknowledged) };
+            if code < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if unacknowledged == 0 {
+                return Ok(());
+            }
+            self.check_age()?;
+            std::thread::yield_now();
+        }
+    }
+
     /// Ends the connection at once: what is on its way is lost.
     pub fn reset(&mut self) -> io::Result<()> {
         SockRef::from(&self.socket).set_linger(Some(Duration::ZERO))?;

@@ -205,7 +205,16 @@ public:
         return *this;
     }
 
-    /// Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters
+    /// that choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
+    /// Default: user and group 1000, whatever the image says.
+    spec &set_user_from_cluster() {
+        detail::call(sbx_spec_set_user_from_cluster, native_handle());
+        return *this;
+    }
+
+    /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the
+    /// tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
     spec &set_runtime_class(std::string_view value) { return with(sbx_spec_set_runtime_class, value, "runtime_class"); }
 
     /// A label that the node must have.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -129,6 +130,8 @@ pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
         limits: shared.limits.for_command(&run.limits).map_err(|name| invalid(format!("{name:?} is no resource")))?,
         // Those on a terminal are hung up on.
         kill_on_close: run.terminal.is_none(),
+        // Its input, or what a person types, does not wait for it.
+        announce_late: run.announce_late && run.terminal.is_none() && run.stdin == Input::Empty,
         time_limit: run.time_limit_ms.map(std::time::Duration::from_millis),
         stdio,
         script,
@@ -178,6 +181,8 @@ pub(super) struct Command {
     /// Whether the input so far ends with a whole line, or there is none.
     input_ends_line: bool,
     input_ready: bool,
+    /// Whether the keeper may have said something. Not asking in vain saves most system calls of a short command.
+    control_ready: bool,
     /// Bytes of input that the client has not been credited yet.
     credit: usize,
     stdout: OutputEnd,
@@ -214,6 +219,7 @@ impl Command {
             input,
             input_ends_line: true,
             input_ready: false,
+            control_ready: false,
             credit: 0,
             stdout: OutputEnd::default(),
             stderr: OutputEnd::default(),
@@ -306,16 +312,19 @@ impl Command {
             INPUT => self.input_ready = true,
             STDOUT => self.stdout.set_ready(),
             STDERR => self.stderr.set_ready(),
-            _ => {}
+            _ => self.control_ready = true,
         }
     }
 
     /// The result, once there is one.
     pub(super) fn progress(&mut self, link: &mut Link<'_>, outbox: &mut Outbox) -> Option<Response> {
-        if let Some(response) = self.look_at_start(link, outbox) {
-            return Some(response);
+        if self.is_keeper_due() {
+            if let Some(response) = self.look_at_start(link, outbox) {
+                return Some(response);
+            }
+            self.look_at_reports();
         }
-        self.look_at_reports();
+        self.drain_if_over();
         if std::mem::take(&mut self.input_ready) {
             self.credit += self.input.flush();
         }
@@ -384,6 +393,16 @@ impl Command {
         }
     }
 
+    /// Whether there may be something to read from the keeper, or it is late.
+    fn is_keeper_due(&mut self) -> bool {
+        let wake_at = match &self.state {
+            State::Starting(starting) => Some(starting.wake_at()),
+            State::Running(process) => process.wake_at(),
+            State::Over => None,
+        };
+        std::mem::take(&mut self.control_ready) || wake_at.is_some_and(|at| at <= Instant::now())
+    }
+
     fn look_at_reports(&mut self) {
         if let State::Running(process) = &mut self.state {
             while !self.outcome.is_gone()
@@ -395,6 +414,9 @@ impl Command {
         if self.outcome.is_gone() {
             self.state = State::Over;
         }
+    }
+
+    fn drain_if_over(&mut self) {
         // What a command that is being killed wrote before its end is its output, too, so this waits for the end of all.
         if self.outcome.is_complete() && !self.is_draining {
             self.is_draining = true;

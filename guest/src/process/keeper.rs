@@ -87,8 +87,9 @@ impl Keeper {
             Err(reason) => return self.refuse(reason),
         };
         drop(descriptors);
-        let mut packet = Vec::with_capacity(64);
-        Record::Started { keeper: std::process::id().cast_signed(), main }.encode(&mut packet);
+        let mut reports = Vec::with_capacity(64);
+        Record::Started { keeper: std::process::id().cast_signed(), main }.encode(&mut reports);
+        let held = request.patience.map(|patience| Duration::from_micros(patience.into()));
         let mut command = Command {
             keeper: self,
             main: Some(main),
@@ -97,12 +98,11 @@ impl Keeper {
             kill_on_close: request.kill_on_close,
             killing: None,
             is_closed: false,
-            reports: Vec::new(),
+            is_announced: false,
+            held_until: held.map(|patience| Instant::now() + patience),
+            reports,
         };
-        if messages::send(command.keeper.control.as_fd(), &packet, &[]).is_err() {
-            command.is_closed = true;
-            command.begin_to_kill(false);
-        }
+        command.send_reports();
         if let Some(limit) = request.time_limit {
             match timer(limit) {
                 Ok(timer) => command.timer = Some(timer),
@@ -165,6 +165,10 @@ struct Command<'a> {
     killing: Option<Killing>,
     /// The guest has gone, or has let go of the command.
     is_closed: bool,
+    /// The guest has been told that it runs.
+    is_announced: bool,
+    /// Until then the guest does not wait for that, unless there is more to tell.
+    held_until: Option<Instant>,
     /// Records that are to be sent.
     reports: Vec<u8>,
 }
@@ -189,7 +193,7 @@ impl Command<'_> {
         let pause = match &self.killing {
             Some(killing) => Some(timespec(killing.next.saturating_duration_since(Instant::now()))),
             None if self.reports.is_empty() => None,
-            None => Some(timespec(LONGEST_PAUSE)),
+            None => Some(timespec(self.held().unwrap_or(LONGEST_PAUSE))),
         };
         let mut descriptors = vec![PollFd::new(&self.keeper.signals, PollFlags::IN)];
         let control = if self.is_closed {
@@ -241,7 +245,8 @@ impl Command<'_> {
 
     fn close(&mut self) {
         self.is_closed = true;
-        if self.kill_on_close && self.main.is_some() {
+        // Nobody knows of one that was not announced.
+        if (self.kill_on_close || !self.is_announced) && self.main.is_some() {
             self.begin_to_kill(false);
         }
     }
@@ -341,9 +346,15 @@ impl Command<'_> {
         }
     }
 
+    /// How long the report of the start waits for that of the end.
+    fn held(&self) -> Option<Duration> {
+        let until = self.held_until.filter(|_| self.main.is_some() && self.killing.is_none())?;
+        until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
     /// Sends what can be sent without waiting.
     fn send_reports(&mut self) {
-        if self.reports.is_empty() {
+        if self.reports.is_empty() || self.held().is_some() {
             return;
         }
         if self.is_closed {
@@ -351,7 +362,10 @@ impl Command<'_> {
             return;
         }
         match messages::send(self.keeper.control.as_fd(), &self.reports, &[]) {
-            Ok(()) => self.reports.clear(),
+            Ok(()) => {
+                self.reports.clear();
+                self.is_announced = true;
+            }
             // The guest has many reports to read. Later.
             Err(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => {}
             Err(_) => {

@@ -97,6 +97,8 @@ pub(super) struct Request<'a> {
     pub(super) kill_on_close: bool,
     /// In nanoseconds.
     pub(super) time_limit: Option<u64>,
+    /// In microseconds: how long the start need not be reported.
+    pub(super) patience: Option<u32>,
     /// Which of the descriptors that came along are the command's 0, 1 and 2.
     pub(super) stdio: [u8; 3],
     /// Which of them is its 3, if it has one.
@@ -195,6 +197,7 @@ pub(super) mod flags {
     pub(in super::super) const TERMINAL: u32 = 16;
     pub(in super::super) const KILL_ON_CLOSE: u32 = 32;
     pub(in super::super) const TIME_LIMIT: u32 = 64;
+    pub(in super::super) const PATIENCE: u32 = 128;
 }
 
 impl<'a> Request<'a> {
@@ -206,6 +209,7 @@ impl<'a> Request<'a> {
         let stdio = reader.number()?.to_le_bytes();
         let has = |flag: u32| flags & flag != 0;
         let time_limit = if has(flags::TIME_LIMIT) { Some(reader.long()?) } else { None };
+        let patience = if has(flags::PATIENCE) { Some(reader.number()?) } else { None };
         let umask = if has(flags::UMASK) { Some(reader.number()?) } else { None };
         let user = if has(flags::USER) {
             Some(User { uid: reader.number()?, gid: reader.number()?, groups: reader.list(Reader::number)? })
@@ -227,6 +231,7 @@ impl<'a> Request<'a> {
             terminal: has(flags::TERMINAL),
             kill_on_close: has(flags::KILL_ON_CLOSE),
             time_limit,
+            patience,
             stdio: [stdio[0], stdio[1], stdio[2]],
             script: (stdio[3] > 0).then_some(stdio[3]),
         })

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -58,6 +58,8 @@ pub struct Spawner {
     adopts: bool,
     was_tampered_with: AtomicBool,
     next_id: AtomicU64,
+    /// Commands that are being started.
+    beginning: Arc<AtomicUsize>,
     /// The control sockets of commands that the guest has let go of.
     epoll: OwnedFd,
 }
@@ -131,6 +133,7 @@ impl Spawner {
             adopts: is_first || options.subreaper,
             was_tampered_with: AtomicBool::new(false),
             next_id: AtomicU64::new(1),
+            beginning: Arc::default(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
         };
         spawner.family().zygote = Some(spawner.start_zygote()?);
@@ -144,7 +147,9 @@ impl Spawner {
 
     /// Starts a command without waiting: a program on a file system that hangs, or a keeper that was stopped, holds nobody up.
     pub fn begin(self: &Arc<Self>, spec: Spec) -> Result<Starting, SpawnError> {
-        let request = encode(&spec)?;
+        let beginning = Beginning::new(&self.beginning);
+        let patience = spec.announce_late.then(|| beginning.patience());
+        let request = encode(&spec, patience)?;
         let (ours, mut theirs) = open_stdio(spec.stdio, spec.user.as_ref())?;
         theirs.extend(spec.script);
         let dispatched = self.dispatch(&request, &theirs)?;
@@ -162,6 +167,7 @@ impl Spawner {
             kill_on_close: spec.kill_on_close,
             since: now,
             next_check: now + LATE,
+            _beginning: beginning,
         })
     }
 
@@ -520,7 +526,7 @@ fn kept_arguments(argv: Vec<Vec<u8>>) -> Arc<[Vec<u8>]> {
 }
 
 /// Puts a request into bytes, as [`messages::Request::decode`] reads them.
-fn encode(spec: &Spec) -> Result<Encoded, NeverRan> {
+fn encode(spec: &Spec, patience: Option<Duration>) -> Result<Encoded, NeverRan> {
     let arguments = |errno: Errno| NeverRan { stage: Stage::Arguments, errno: errno.raw_os_error(), path: None };
     let path = |stage, path: &[u8]| {
         let path = Some(path.to_vec());
@@ -543,6 +549,7 @@ fn encode(spec: &Spec) -> Result<Encoded, NeverRan> {
     set(flags::TERMINAL, is_terminal);
     set(flags::KILL_ON_CLOSE, spec.kill_on_close);
     set(flags::TIME_LIMIT, spec.time_limit.is_some());
+    set(flags::PATIENCE, patience.is_some());
     let mut writer = Writer::new();
     writer.number(bits);
     // The script comes after the last of them; the standard input is always the first.
@@ -550,6 +557,9 @@ fn encode(spec: &Spec) -> Result<Encoded, NeverRan> {
     writer.number(u32::from_le_bytes([stdio[0], stdio[1], stdio[2], script]));
     if let Some(limit) = spec.time_limit {
         writer.long(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
+    }
+    if let Some(patience) = patience {
+        writer.number(u32::try_from(patience.as_micros()).unwrap_or(u32::MAX));
     }
     if let Some(umask) = spec.umask {
         writer.number(umask);
@@ -685,6 +695,35 @@ fn borrow(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     descriptors.iter().map(AsFd::as_fd).collect()
 }
 
+/// How long the start of a command need not be reported ([`Spec::announce_late`]): most commands that do little are over by then. Where
+/// many are started at the same time each takes longer, and the wake-ups that this saves are worth more.
+const PATIENCE: Duration = Duration::from_millis(2);
+const PATIENCE_FOR_ANOTHER: Duration = Duration::from_micros(500);
+const MOST_PATIENCE: Duration = Duration::from_millis(30);
+
+/// Counts a command among those that are being started.
+#[derive(Debug)]
+struct Beginning(Arc<AtomicUsize>);
+
+impl Beginning {
+    fn new(all: &Arc<AtomicUsize>) -> Self {
+        all.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(all))
+    }
+
+    fn patience(&self) -> Duration {
+        let others = self.0.load(Ordering::Relaxed).saturating_sub(1);
+        let others = u32::try_from(others).unwrap_or(u32::MAX);
+        PATIENCE_FOR_ANOTHER.saturating_mul(others).saturating_add(PATIENCE).min(MOST_PATIENCE)
+    }
+}
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A keeper that has got a request.
 struct Dispatched {
     control: Arc<OwnedFd>,
@@ -708,6 +747,7 @@ pub struct Starting {
     kill_on_close: bool,
     since: Instant,
     next_check: Instant,
+    _beginning: Beginning,
 }
 
 impl Starting {

@@ -85,7 +85,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(Connections::default());
-        let mut connect = |client: Option<&str>| {
+        let connect = |client: Option<&str>| {
             let stream = TcpStream::connect(address).unwrap();
             stream.set_nonblocking(true).unwrap();
             let connected = connections.add(&Arc::new(listener.accept().unwrap().0));

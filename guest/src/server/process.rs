@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
 use rustix::event::PollFlags;
 use rustix::io::Errno;
@@ -156,6 +157,16 @@ impl Process {
         }
     }
 
+    /// Whether there may be something to read from the keeper, or it is late.
+    fn is_keeper_due(&mut self) -> bool {
+        let wake_at = match &self.state {
+            State::Starting(starting) => Some(starting.wake_at()),
+            State::Running(running) => running.wake_at(),
+            State::Ended => None,
+        };
+        std::mem::take(&mut self.control_ready) || wake_at.is_some_and(|at| at <= Instant::now())
+    }
+
     fn look_at_reports(&mut self) {
         let State::Running(running) = &mut self.state else { return };
         while let Some(report) = running.report() {
@@ -242,6 +253,7 @@ fn spec(context: &Context, shell: &Path, request: Request) -> Spec {
         limits: context.shared.limits.for_commands(),
         stdio,
         kill_on_close,
+        announce_late: kill_on_close,
         ..Spec::default()
     }
 }
@@ -298,8 +310,10 @@ impl Channel for Process {
         if self.is_closed {
             return;
         }
-        self.look_at_start(link);
-        self.look_at_reports();
+        if self.is_keeper_due() {
+            self.look_at_start(link);
+            self.look_at_reports();
+        }
         if std::mem::take(&mut self.input_ready) {
             link.connection.consumed(link.id, self.input.flush());
         }

@@ -978,3 +978,127 @@ fn hostile_requests_cost_bounded_memory_and_never_panic() {
     let mut client = Client::with(options);
     assert!(matches!(client.path(kind::STAT, "."), Told::Attributes(..)));
 }
+
+const REPLACE: u32 = flag::WRITE | flag::CREATE | flag::TRUNCATE | sandbox_protocol::SFTP_OPEN_REPLACE;
+
+fn names(place: &Place) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_file_takes_the_place_of_another_when_it_is_closed() {
+    let place = Place::new("replace");
+    let mut client = Client::new(&place);
+    fs::write(place.at("old"), "old").unwrap();
+    fs::set_permissions(place.at("old"), fs::Permissions::from_mode(0o604)).unwrap();
+    fs::hard_link(place.at("old"), place.at("other")).unwrap();
+    symlink("old", place.at("link")).unwrap();
+    symlink("made", place.at("broken")).unwrap();
+    for (path, file, mode, before) in
+        [("link", "old", 0o604, Some("old")), ("broken", "made", 0o640, None), ("new", "new", 0o640, None)]
+    {
+        let request = Request::new().text(path).u32(REPLACE).mode(0o640);
+        let Told::Handle(handle) = client.ask(kind::OPEN, request) else { panic!("{path}") };
+        assert_eq!(client.write(&handle, 0, b"first "), OK);
+        assert_eq!(client.write(&handle, 6, b"last"), OK);
+        assert_eq!(fs::read_to_string(place.at(file)).ok().as_deref(), before, "{path}");
+        assert_eq!(client.close(&handle), OK);
+        assert_eq!(fs::read_to_string(place.at(file)).unwrap(), "first last", "{path}");
+        assert_eq!(fs::metadata(place.at(file)).unwrap().mode() & 0o7777, mode, "{path}");
+    }
+    assert_eq!(fs::read_to_string(place.at("other")).unwrap(), "old");
+    assert_eq!(names(&place), ["broken", "link", "made", "new", "old", "other"]);
+    assert!(fs::symlink_metadata(place.at("link")).unwrap().is_symlink());
+
+    // What is not closed, or not whole, goes away.
+    let handle = client.handle("old", REPLACE);
+    assert_eq!(client.write(&handle, 0, b"half"), OK);
+    let spoiled = client.handle("old", REPLACE);
+    client.server.handles.file(&spoiled).unwrap().spoil();
+    assert_eq!(names(&place).len(), 8);
+    assert_ne!(client.close(&spoiled), OK);
+    drop(client);
+    assert_eq!(fs::read_to_string(place.at("old")).unwrap(), "first last");
+    assert_eq!(names(&place).len(), 6);
+}
+
+#[test]
+fn what_can_not_be_replaced_is_refused_or_written_into() {
+    let place = Place::new("replace-special");
+    let mut client = Client::detailed(&place);
+    fs::create_dir(place.at("d")).unwrap();
+    symlink("loop", place.at("loop")).unwrap();
+    symlink("d/", place.at("to-d")).unwrap();
+    symlink("/dev/null", place.at("null")).unwrap();
+    mkfifoat(rustix::fs::CWD, place.at("fifo"), Mode::RUSR | Mode::WUSR).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(place.at("socket")).unwrap();
+    let before = names(&place);
+    for (path, expected) in [
+        ("d", Errno::ISDIR),
+        ("to-d", Errno::ISDIR),
+        (".", Errno::ISDIR),
+        ("missing/", Errno::ISDIR),
+        ("missing/x", Errno::NOENT),
+        ("null/x", Errno::NOTDIR),
+        ("", Errno::NOENT),
+        ("loop", Errno::LOOP),
+        ("fifo", Errno::NXIO),
+        ("socket", Errno::OPNOTSUPP),
+        (&"x".repeat(256), Errno::NAMETOOLONG),
+    ] {
+        let request = Request::new().text(path).u32(REPLACE).none();
+        assert_eq!(client.ask(kind::OPEN, request), errno(expected), "{path}");
+    }
+    let reader = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(place.at("fifo")).unwrap();
+    for path in ["null", "fifo"] {
+        let handle = client.handle(path, REPLACE);
+        assert_eq!((client.write(&handle, 0, b"into"), client.close(&handle)), (OK, OK), "{path}");
+    }
+    let mut read = [0; 10];
+    assert_eq!(rustix::io::read(&reader, &mut read).unwrap(), 4);
+    assert_eq!(names(&place), before);
+    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+}
+
+#[test]
+fn a_partial_file_has_a_name_wherever_its_file_has_one() {
+    let place = Place::new("replace-long");
+    let mut client = Client::new(&place);
+    // The longest path that the system takes, with the shortest name at its end.
+    let mut short = String::new();
+    let mut parent = rustix::fs::open(&place.0, OFlags::PATH, Mode::empty()).unwrap();
+    while short.len() < 4094 {
+        let name = "d".repeat((4094 - short.len() - 1).min(if short.len() == 3840 { 100 } else { 255 }));
+        rustix::fs::mkdirat(&parent, &name, Mode::RWXU).unwrap();
+        parent = rustix::fs::openat(&parent, &name, OFlags::PATH, Mode::empty()).unwrap();
+        short += &(name + "/");
+    }
+    short.push('f');
+    assert_eq!(short.len(), 4095);
+    let long = "n".repeat(255);
+    for path in [&short, &long] {
+        let handle = client.handle(path, REPLACE);
+        assert_eq!((client.write(&handle, 0, b"x"), client.close(&handle)), (OK, OK), "{}", path.len());
+        let handle = client.handle(path, flag::READ);
+        assert_eq!(client.read(&handle, 0, 9), Told::Data(b"x".to_vec()));
+    }
+}
+
+#[test]
+fn what_has_passed_so_far_has_a_digest_too() {
+    let place = Place::new("digest-open");
+    let mut client = Client::new(&place);
+    let handle = client.handle("a", REPLACE | SFTP_OPEN_DIGEST);
+    assert_eq!(client.write(&handle, 0, b"abc"), OK);
+    let digest = |length, sha256| Digest { path: b"a".to_vec(), offset: 0, length, sha256: Some(sha256) };
+    for _ in 0..2 {
+        assert_eq!(client.server.take_digests(), [digest(3, sha256(b"abc"))]);
+    }
+    assert_eq!(client.write(&handle, 3, b"def"), OK);
+    assert_eq!(client.close(&handle), OK);
+    assert_eq!(client.server.take_digests(), [digest(6, sha256(b"abcdef"))]);
+    assert_eq!(client.server.take_digests(), []);
+}

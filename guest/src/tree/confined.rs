@@ -293,9 +293,7 @@ fn meet(found: FileType, there: Option<FileType>) -> io::Result<Meeting> {
         (false, Some(FileType::Directory)) => {
             clash(io::ErrorKind::IsADirectory, "a directory is where a file should go")
         }
-        (false, Some(_)) => {
-            clash(io::ErrorKind::AlreadyExists, "a device, pipe or socket is where a file should go")
-        }
+        (false, Some(_)) => clash(io::ErrorKind::AlreadyExists, "a device, pipe or socket is where a file should go"),
     }
 }
 

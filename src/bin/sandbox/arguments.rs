@@ -86,6 +86,14 @@ Examples:
   sandbox cp box:project/out results
   sandbox cp --resume box:/data/model.bin .";
 
+const AFTER_GUEST_IMAGE_HELP: &str = "\
+Examples:
+  sandbox guest-image guest.tar
+  kind load image-archive guest.tar
+  ctr --namespace k8s.io images import guest.tar
+  skopeo copy oci-archive:guest.tar docker://registry.example/sandbox-guest:1
+  export SANDBOX_GUEST_IMAGE=registry.example/sandbox-guest:1";
+
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct Connection {
@@ -170,6 +178,13 @@ pub(crate) enum Verb {
     /// Delete all sandboxes of the namespace that have expired, whoever owns them, and print their names
     Reap,
 
+    /// Write the image of the guest, the main process of sandboxes, as an OCI archive
+    ///
+    /// Clusters need it for sandboxes in images that do not have the guest (settings guest and guest_image). It is made without
+    /// a builder or a registry, and from the same guest the same bytes are written.
+    #[command(after_long_help = AFTER_GUEST_IMAGE_HELP)]
+    GuestImage(GuestImage),
+
     /// Print a script that completes this command's arguments
     ///
     /// For bash, for one: sandbox completions bash > /etc/bash_completion.d/sandbox
@@ -212,6 +227,10 @@ pub(crate) struct Create {
     /// Time until it expires, such as 30m or none [default: SANDBOX_LIFETIME, one hour]
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub(crate) lifetime: Option<Limit>,
+
+    /// Leave the user and group that it runs as to the cluster and the image [default: 1000]
+    #[arg(long)]
+    pub(crate) user_from_cluster: bool,
 
     /// Runtime class, such as gvisor [default: the cluster's]
     #[arg(long, value_name = "CLASS")]
@@ -277,6 +296,21 @@ pub(crate) struct Copy {
     /// Show no progress, which is only shown on a terminal anyway
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct GuestImage {
+    /// Where to write it; - is standard output
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+
+    /// Name of the image in the archive
+    #[arg(long, default_value = "localhost/sandbox-guest:dev")]
+    pub(crate) name: String,
+
+    /// The guest [default: the one built into this command, else sandbox-guest beside it]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) program: Option<PathBuf>,
 }
 
 /// A duration, or no limit.

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod copy;
+mod guest_image;
 mod output;
 mod run;
 mod signals;
@@ -35,6 +36,7 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),
         Verb::Renew { name, lifetime } => verbs::renew(&client()?, &name, lifetime, json)?,
         Verb::Reap => verbs::reap(&client()?, json)?,
+        Verb::GuestImage(arguments) => guest_image::guest_image(&arguments)?,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "sandbox", &mut script);

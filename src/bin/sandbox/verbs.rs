@@ -50,6 +50,9 @@ fn spec(create: Create) -> Result<SandboxSpec, Failure> {
     if let Some(lifetime) = create.lifetime {
         spec = spec.lifetime(lifetime.0);
     }
+    if create.user_from_cluster {
+        spec = spec.user_from_cluster();
+    }
     if let Some(path) = create.pod_template {
         let json = fs::read_to_string(&path).map_err(|e| Failure::here(format!("{}: {e}", path.display())))?;
         spec = spec.pod_template(&json)?;

@@ -60,17 +60,22 @@ impl Transfer<'_> {
         if self.checksum {
             files.compare_trees(source, &root, &mut progress, deadline)?;
         }
+        let mut below = Vec::new();
         let mut finish = || {
             root.finish()?;
             match is_merged {
-                true => root.merge_into(local),
+                true => root.merge_into(local, &mut below),
                 false => {
                     fs::rename(&part.0, local)?;
                     attributes.map_or(Ok(()), |attributes| root.finish_root(attributes))
                 }
             }
         };
-        finish().map_err(|e| at_local(local, "put in place", e))?;
+        let finished = finish();
+        finished.map_err(|e| match &below[..] {
+            b"" => at_local(local, "put in place", e),
+            path => at_local(&local.join(OsStr::from_bytes(path)), "put in place", e),
+        })?;
         for path in root.without_mode() {
             progress.report.note(path, "its mode can't be set");
         }
@@ -221,7 +226,7 @@ impl TreeProgress<'_, '_> {
 mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-    use sandbox_protocol::tar::{Segment, Time, Writer};
+    use sandbox_protocol::tar::{Time, Writer};
     use sandbox_protocol::tree::MOST_NOTES;
 
     use super::*;
@@ -386,7 +391,7 @@ mod tests {
         ];
         unpacked(&place, &entries).0.unwrap();
         let root = Root::open(&place.0.join("root"), 0o022).unwrap();
-        root.merge_into(&target).unwrap();
+        root.merge_into(&target, &mut Vec::new()).unwrap();
         assert_eq!(fs::read(target.join("d/f")).unwrap(), b"d/f");
         assert!(target.join("d/kept").is_dir() && target.join("d/new/x").is_file() && target.join("g").is_file());
         assert_eq!(fs::metadata(target.join("d/new")).unwrap().mode() & 0o777, 0o500);
@@ -399,7 +404,7 @@ mod tests {
         }
         fs::set_permissions(target.join("d"), fs::Permissions::from_mode(0o710)).unwrap();
         unpacked(&place, &[Entry { mode: 0o777, ..entry("d/", Kind::Directory, "") }]).0.unwrap();
-        Root::open(&place.0.join("root"), 0o022).unwrap().merge_into(&target).unwrap();
+        Root::open(&place.0.join("root"), 0o022).unwrap().merge_into(&target, &mut Vec::new()).unwrap();
         assert_eq!(fs::read_dir(&target).unwrap().count(), 3002);
         assert_eq!(fs::read_dir(place.0.join("root")).unwrap().count(), 0);
         assert_eq!(fs::metadata(target.join("d")).unwrap().mode() & 0o777, 0o710, "what was there keeps its mode");
@@ -409,8 +414,8 @@ mod tests {
         fs::create_dir(place.0.join("root")).unwrap();
         std::os::unix::fs::symlink(&outside, target.join("link")).unwrap();
         unpacked(&place, &[entry("link/x", Kind::File, "")]).0.unwrap();
-        let error = Root::open(&place.0.join("root"), 0o022).unwrap().merge_into(&target).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists, "{error}");
+        let error = Root::open(&place.0.join("root"), 0o022).unwrap().merge_into(&target, &mut Vec::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotADirectory, "{error}");
         assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
     }
 }

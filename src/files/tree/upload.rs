@@ -55,7 +55,8 @@ impl Transfer<'_> {
         let total = self.progress.as_ref().map(|_| measure(local)).transpose()?;
         let (sums, sync) = (self.checksum.then(Sums::default), self.sync);
         let mut progress = TreeProgress::new(self.progress.as_deref_mut(), total);
-        let sent = files.send(&mut progress, local, &root, Destination { part: &part, to, merge, sync }, &sums, deadline);
+        let sent =
+            files.send(&mut progress, local, &root, Destination { part: &part, to, merge, sync }, &sums, deadline);
         if let Err(e) = &sent {
             files.remove_tree_part(&part, cleanup_deadline(e));
         }

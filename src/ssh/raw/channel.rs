@@ -26,10 +26,14 @@ impl Channel {
             // SAFETY: the session is locked and alive; KIND outlives the call; no message is given.
             let channel =
                 unsafe { sys::libssh2_channel_open_ex(raw, KIND.as_ptr().cast(), 7, window, PACKET, ptr::null(), 0) };
-            match NonNull::new(channel) {
-                Some(channel) => Ok(Self { session: session.clone(), channel }),
-                None => Err(last_failure(raw)),
-            }
+            let Some(channel) = NonNull::new(channel) else { return Err(last_failure(raw)) };
+            // By default, the data of other streams would be kept until somebody asks for it. None is expected, so it may as well be
+            // read like the rest.
+            // SAFETY: the session is locked, and the channel was just opened. In this mode the call only sets it.
+            let code = unsafe {
+                sys::libssh2_channel_handle_extended_data2(channel.as_ptr(), sys::LIBSSH2_CHANNEL_EXTENDED_DATA_MERGE)
+            };
+            check(raw, code).map(|()| Self { session: session.clone(), channel })
         })
     }
 

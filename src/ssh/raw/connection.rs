@@ -45,12 +45,14 @@ struct View {
     arrivals: u64,
     /// While the answers of an SFTP server are awaited, the time until which they are.
     sftp_wait_until: Option<Deadline>,
-    /// Unsolicited SFTP bytes that are still tolerated; at 0 the connection is closed.
+    /// What arrives is counted, though it is no answer of an SFTP server.
+    is_counting: bool,
+    /// Unsolicited bytes that are still tolerated; at 0 the connection is closed.
     unsolicited_budget: u64,
 }
 
-/// libssh2 queues SFTP packets that nobody waits for and scans the queue on every packet: unsolicited data costs quadratic time. An
-/// honest server stays far below: at most 8 MiB of requested data are in flight.
+/// libssh2 queues packets that nobody waits for, of SFTP and of SSH itself, and scans the queue on every packet: unsolicited data
+/// costs memory and quadratic time. An honest server stays far below: at most 8 MiB of requested data are in flight.
 const UNSOLICITED_BUDGET: u64 = 16 << 20;
 
 impl Connection {
@@ -65,6 +67,7 @@ impl Connection {
             has_news: false,
             arrivals: 0,
             sftp_wait_until: None,
+            is_counting: false,
             unsolicited_budget: UNSOLICITED_BUDGET,
         };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
@@ -105,6 +108,11 @@ impl Connection {
         self.view.lock().sftp_wait_until = until;
     }
 
+    /// Whether what arrives from now on is counted.
+    pub(in crate::ssh) fn count_arrivals(&self, is_counting: bool) {
+        self.view.lock().is_counting = is_counting;
+    }
+
     /// Whether the answer of an SFTP server is awaited that should have come.
     pub(in crate::ssh) fn is_late(&self) -> bool {
         self.view.lock().sftp_wait_until.is_some_and(Deadline::has_passed)
@@ -118,7 +126,7 @@ impl Connection {
         }
     }
 
-    /// Whether the connection was ended because an SFTP server sent more than it was asked for.
+    /// Whether the connection was ended because the server sent more than it was asked for.
     pub(in crate::ssh) fn is_flooded(&self) -> bool {
         self.view.lock().unsolicited_budget == 0
     }
@@ -210,7 +218,7 @@ unsafe extern "C" fn receive(
     if received > 0 {
         view.has_news = true;
         view.arrivals += 1;
-        if view.sftp_wait_until.is_some() {
+        if view.is_counting || view.sftp_wait_until.is_some() {
             view.unsolicited_budget = view.unsolicited_budget.saturating_sub(received.unsigned_abs() as u64);
             view.is_over |= view.unsolicited_budget == 0;
         }

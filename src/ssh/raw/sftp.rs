@@ -73,6 +73,8 @@ pub(crate) struct Attributes {
     pub(crate) mode: Option<u32>,
     /// Access and modification time in Unix seconds.
     pub(crate) times: Option<(u32, u32)>,
+    /// User and group.
+    pub(crate) owner: Option<(u32, u32)>,
 }
 
 impl Attributes {
@@ -87,12 +89,16 @@ impl Attributes {
         if self.times.is_some() {
             flags |= sys::LIBSSH2_SFTP_ATTR_ACMODTIME;
         }
+        if self.owner.is_some() {
+            flags |= sys::LIBSSH2_SFTP_ATTR_UIDGID;
+        }
         let (atime, mtime) = self.times.unwrap_or_default();
+        let (uid, gid) = self.owner.unwrap_or_default();
         sys::LIBSSH2_SFTP_ATTRIBUTES {
             flags,
             filesize: self.size.unwrap_or_default(),
-            uid: 0,
-            gid: 0,
+            uid: c_ulong::from(uid),
+            gid: c_ulong::from(gid),
             permissions: c_ulong::from(self.mode.unwrap_or_default()),
             atime: c_ulong::from(atime),
             mtime: c_ulong::from(mtime),
@@ -107,13 +113,15 @@ impl Attributes {
             size: has(sys::LIBSSH2_SFTP_ATTR_SIZE).then_some(raw.filesize),
             mode: has(sys::LIBSSH2_SFTP_ATTR_PERMISSIONS).then(|| narrow(raw.permissions)),
             times: has(sys::LIBSSH2_SFTP_ATTR_ACMODTIME).then(|| (narrow(raw.atime), narrow(raw.mtime))),
+            owner: has(sys::LIBSSH2_SFTP_ATTR_UIDGID).then(|| (narrow(raw.uid), narrow(raw.gid))),
         }
     }
 }
 
-/// What the server has told of a file. libssh2 takes a status without an error for an answer too.
+/// What the server has told of a file. libssh2 takes a status without an error for an answer too, and whose a file is says nothing
+/// alone.
 fn require_attrs(found: Attributes) -> Answer<Attributes> {
-    if found == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
+    if (Attributes { owner: None, ..found }) == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
 }
 
 #[expect(unsafe_code, reason = "calls into libssh2")]

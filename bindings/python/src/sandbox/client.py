@@ -48,7 +48,7 @@ class Client(Closable):
 
     @property
     def max_sessions(self) -> int:
-        """How many SSH sessions this client has to one sandbox at most: further calls wait for one, each in its thread."""
+        """How many SSH sessions this client has to one sandbox at most; further calls wait for one."""
         return abi.sbx_client_max_sessions(self._open())
 
     @property

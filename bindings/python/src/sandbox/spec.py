@@ -32,7 +32,11 @@ class SandboxSpec:
         moves it. Default: the configured lifetime.
     hard_limit: seconds after which Kubernetes itself stops the Pod; no renewal moves it. Default: 24 hours, or twice
         the lifetime if that is more; none for a sandbox that never expires.
-    runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's.
+    user_from_cluster: leave the user and group that the sandbox runs as to the cluster and the image: the Pod names
+        none. For clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that
+        they are root's. Default: user and group 1000, whatever the image says.
+    runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't
+        be the tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
     unschedulable_grace: seconds that a Pod which no node can take is waited for, so that an autoscaler can add one.
         Default: 10.
     pod_template: a Pod that is merged over the one that the library makes (RFC 7386; in "containers" an entry named
@@ -52,6 +56,7 @@ class SandboxSpec:
     disk: Optional[str] = None
     lifetime: Optional[float] = None
     hard_limit: Optional[float] = None
+    user_from_cluster: bool = False
     runtime_class: Optional[str] = None
     unschedulable_grace: Optional[float] = None
     pod_template: Optional[Mapping[str, Any]] = None
@@ -86,4 +91,6 @@ class SandboxSpec:
         ):
             if duration is not None:
                 call(function, handle, seconds(duration))
+        if self.user_from_cluster:
+            call(abi.sbx_spec_set_user_from_cluster, handle)
         return handle
