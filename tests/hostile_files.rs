@@ -406,10 +406,11 @@ type Tree = BTreeMap<PathBuf, (u32, Vec<u8>)>;
 fn tree(directory: &Path) -> Tree {
     let mut tree = Tree::new();
     for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap()) {
-        let (path, found) = (entry.path(), entry.metadata().unwrap());
+        // These go when the server sees that a connection has ended.
         if entry.file_name().as_encoded_bytes().starts_with(b".sandbox-") {
             continue;
         }
+        let (path, found) = (entry.path(), entry.metadata().unwrap());
         let contents = if found.is_dir() {
             tree.extend(self::tree(&path));
             Vec::new()
