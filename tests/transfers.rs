@@ -9,11 +9,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{
-    Guarded, Scratch, await_that, client, client_over, config, create, cut_at, freeze_connections, noise,
-    over_every_transport, steady_transports,
+    Scratch, client, client_over, config, create, cut_at, freeze_connections, noise, over_every_transport,
+    steady_transports,
 };
 use openssl::sha::sha256;
-use sandbox::{Client, Error, ErrorKind, Progress, Sandbox, SandboxSpec};
+use sandbox::{Client, Error, ErrorKind, Progress, Sandbox};
 
 const SIZE: usize = 64 << 20;
 
