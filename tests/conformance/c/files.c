@@ -231,7 +231,7 @@ static void callbacks(sbx_transfer *transfer, const uint8_t *many, uint8_t *targ
     sbx_metadata *found = NULL;
     OK(sbx_transfer_set_mode(transfer, 0600, &err));
     OK(sbx_transfer_upload_from(transfer, read_some, "numbers", progress, &moved, NULL, &err));
-    OK(sbx_sandbox_metadata(sandbox, "numbers", &found, &err));
+    OK(sbx_sandbox_file_metadata(sandbox, "numbers", &found, &err));
     CHECK(sbx_metadata_mode(found) == 0600);
     sbx_metadata_free(found);
     CHECK(moved.done == SIZE && moved.total == -1 && strcmp(moved.path, "numbers") == 0);
