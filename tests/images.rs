@@ -256,7 +256,16 @@ fn rows() -> Vec<Row> {
             ..Row::default()
         },
         Row { name: "gVisor, Debian, image volume, auto", template: gvisor.clone(), ..Row::default() },
-        Row { name: "gVisor, one program, copy, auto", guest: Guest::Copy, template: gvisor, ..single() },
+        Row {
+            name: "gVisor, one program, copy, auto",
+            guest: Guest::Copy,
+            template: gvisor,
+            // gVisor gives an image without /tmp one.
+            home: "/tmp",
+            temporary: "",
+            place: "/tmp",
+            ..single()
+        },
     ]
 }
 
