@@ -2367,7 +2367,17 @@ sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
                                    sbx_error **err);
 
 /**
- * Runtime class, such as "gvisor" or "kata". Default: the cluster's.
+ * Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters that choose them
+ * themselves, as OpenShift does for each namespace. It is still refused that they are root's. Default: user and group 1000,
+ * whatever the image says.
+ */
+SBX_NODISCARD
+sbx_status sbx_spec_set_user_from_cluster(sbx_spec *spec,
+                                          sbx_error **err);
+
+/**
+ * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel, and what does
+ * not hold there of what is promised about a sandbox is logged as a warning.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,

@@ -669,3 +669,59 @@ fn a_cluster_that_takes_no_image_volumes() {
     let sandbox = client(Guest::Copy).create(&spec).unwrap();
     assert_eq!(sandbox.execute("echo $((1 + 1))").unwrap().stdout, b"2\n");
 }
+
+/// Keeps what is logged, since a program has one logger.
+struct Kept(Mutex<Vec<String>>);
+
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+impl log::Log for Kept {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn under_gvisor_others_attach_and_what_does_not_hold_is_said() {
+    log::set_logger(&KEPT).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let spec = SandboxSpec::new().runtime_class("gvisor");
+    let warnings = |name: &str| {
+        let kept = KEPT.0.lock().unwrap();
+        kept.iter().filter(|line| line.contains(name)).cloned().collect::<Vec<_>>()
+    };
+    for transport in [Transport::Auto, Transport::Direct] {
+        let sandbox = common::create_from(&common::client_over(transport), &spec);
+        let said = warnings(sandbox.name());
+        println!("{said:#?}");
+        for promise in ["can end its guest", "the program that lets another client in"] {
+            assert!(said.iter().any(|line| line.contains(promise)), "{promise}");
+        }
+        // Also where nobody has told them the host key.
+        for is_known in [true, false] {
+            if !is_known {
+                await_that("the annotation", || sandbox.info().unwrap().host_key.is_some());
+                kubectl(&["annotate", "pod", sandbox.name(), "sandbox/host-key-"]);
+            }
+            let attached = common::client_over(transport).attach(sandbox.name()).unwrap();
+            assert_eq!(attached.execute("uname -n").unwrap().stdout_text().trim(), sandbox.name());
+            assert_eq!(attached.host_key(), sandbox.host_key());
+        }
+        // What is said is true.
+        let error = sandbox.execute("kill -KILL 1; sleep 60").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    }
+    let error = refused(&common::client_over(Transport::Tunnel), spec);
+    assert!(error.kind() == ErrorKind::Create && error.to_string().contains("SANDBOX_TRANSPORT=direct"), "{error}");
+    // On the kernel itself all holds.
+    let sandbox = common::create(&client());
+    assert_eq!(warnings(sandbox.name()), [""; 0]);
+}
