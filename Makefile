@@ -13,7 +13,7 @@ LOCAL = forked header layers
 # These too; `make test` runs them with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile hostile_files
 # These run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable conformance cpp images install languages python readme settings storage untrusted
+ONCE = cable conformance cpp images install kubectl languages python readme settings storage untrusted
 BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
@@ -67,7 +67,7 @@ export MYPY_CACHE_DIR = $(CURDIR)/target/mypy
 ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
-.PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-doc test-relay test-inside test-asan \
+.PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image
@@ -130,12 +130,18 @@ wheel: library $(RUFF) ## builds the Python package with the library in it, targ
 	SANDBOX_LIBRARY=$(CURDIR)/target/python/libsandbox.so $(TOOLS)/bin/pip wheel --quiet --no-index --no-deps \
 		--no-build-isolation --wheel-dir target/wheel bindings/python
 
-test: test-local test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
+test: test-local test-guest test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
 
 test-local: test-unit test-asan ## runs what needs no cluster and no root; test-unit alone takes seconds
 
-test-unit:
+test-unit: fetch
 	$(CARGO_TEST) $(COMMAND) --lib --bins $(LOCAL:%=--test %)
+
+test-guest: fetch tools ## runs the guest's tests, as process 1 of a PID namespace, and those of the protocol
+	$(CARGO_TEST) -p sandbox-guest -p sandbox-protocol
+
+fetch:
+	cargo fetch --locked
 
 test-doc: build-tests
 	$(CARGO_TEST) $(COMMAND) --doc
@@ -188,8 +194,8 @@ lint: lint-rust lint-go lint-python docs-c ## checks formatting and lints of all
 
 lint-rust: tools
 	cargo fmt --check
-	cargo clippy --locked --all-targets --all-features -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --lib
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --lib
 
 # Vetting all of Kubernetes would take many minutes; the rest of it is one list for the compiler. The binding needs only the header for
 # it, no library that pkg-config finds.
@@ -202,6 +208,7 @@ lint-go: tools
 	cd tests/conformance/go && go vet ./...
 	cd examples && go vet quickstart.go
 	cd benches/border && go vet border.go
+	cd guest/tests/ssh/go && go vet ./...
 
 lint-python: $(RUFF)
 	$(RUFF) check

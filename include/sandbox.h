@@ -675,7 +675,7 @@ typedef struct sbx_spec sbx_spec;
  * again, from several threads too. It keeps what it needs of its sandbox alive.
  *
  * By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server acknowledges
- * every write, and the size is always compared.
+ * every write.
  */
 typedef struct sbx_transfer sbx_transfer;
 
@@ -755,7 +755,7 @@ const char *sbx_version(void);
 uint32_t sbx_version_number(void);
 
 /**
- * The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+ * The command's number in the sandbox, as text.
  */
 const char *sbx_child_id(const sbx_child *child);
 
@@ -1761,8 +1761,8 @@ sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
                                      sbx_error **err);
 
 /**
- * Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
- * 0. Fails as sbx_sandbox_upload_file().
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the sandbox's umask if it
+ * is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
@@ -1794,7 +1794,7 @@ const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
 void sbx_bytes_free(sbx_bytes *bytes);
 
 /**
- * Writes `len` bytes at `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+ * Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it is not there.
  * After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
@@ -2445,7 +2445,7 @@ sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
 
 /**
  * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
- * files. The sandbox needs sha256sum. Default: false.
+ * files. Default: false.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
@@ -2470,6 +2470,15 @@ SBX_NODISCARD
 sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
                                    bool resume,
                                    sbx_error **err);
+
+/**
+ * Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there keeps its own, and
+ * directories bring theirs. Default: those of the local file, or 0666.
+ */
+SBX_NODISCARD
+sbx_status sbx_transfer_set_mode(sbx_transfer *transfer,
+                                 uint32_t mode,
+                                 sbx_error **err);
 
 /**
  * How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
@@ -2515,7 +2524,7 @@ sbx_status sbx_transfer_download(const sbx_transfer *transfer,
                                  sbx_error **err);
 
 /**
- * Copies all that `read` gives to the file `remote`, with permissions rw-r--r--. `read` and `progress` get the same `userdata`. It
+ * Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and `progress` get the same `userdata`. It
  * can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
  */
 SBX_NODISCARD
@@ -2542,11 +2551,12 @@ sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
 
 /**
  * Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
- * whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. `progress`
- * may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+ * nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets, pipes and devices are left out
+ * and told. `progress` may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
  *
  * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
- * files replace files, each in one step, and what only the target has stays.
+ * files and links replace files and links, each in one step, also read-only ones, and what only the target has stays. What is in
+ * the way, such as a device in the place of a file, is found before anything is merged.
  *
  * Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way, SBX_ERR_CANCELLED
  * if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.

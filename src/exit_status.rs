@@ -70,3 +70,30 @@ impl fmt::Display for ExitStatus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox_protocol::{Ended, Status};
+
+    use super::*;
+
+    fn status(status: Status) -> Result<ExitStatus> {
+        ExitStatus::new(&Ended { status, ..Ended::default() })
+    }
+
+    #[test]
+    fn what_no_process_ends_with_is_no_status() {
+        assert!(status(Status::Code(0)).unwrap().success());
+        assert_eq!(status(Status::Code(255)).unwrap().code(), Some(255));
+        for name in ["KILL", "RTMIN+30", "65"] {
+            assert_eq!(status(Status::Signal(name.to_owned())).unwrap().signal(), Some(name));
+        }
+        for code in [-1, 256, i32::MIN, i32::MAX] {
+            assert_eq!(status(Status::Code(code)).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+        }
+        for name in ["", "kill", "KI LL", "KI\0LL", "\u{1b}[2J", "ABCDEFGHIJKLMNOPQ"] {
+            assert_eq!(status(Status::Signal(name.to_owned())).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+        }
+        assert_eq!(status(Status::Lost).unwrap_err().kind(), ErrorKind::OutcomeUnknown);
+    }
+}

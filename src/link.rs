@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use sandbox_protocol::{Expiry, PROTOCOL, Promises, Request, Response};
+use sandbox_protocol::{Expiry, Hello, PROTOCOL, Promises, Request, Response};
 
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -90,16 +90,7 @@ impl Link {
             return Err(e);
         }
         let Response::Hello(hello) = answer.response else { return Err(commands::not_an_answer()) };
-        if hello.protocol != PROTOCOL {
-            let message = format!(
-                "the sandbox's guest is version {} with protocol {}, this library is version {} with protocol {PROTOCOL}: take a \
-                 guest image of the library's version (guest_image)",
-                text::shown(&hello.version),
-                hello.protocol,
-                env!("CARGO_PKG_VERSION")
-            );
-            return Err(Error::new(ErrorKind::Create, message));
-        }
+        check_protocol(&hello)?;
         for promise in broken(hello.promises) {
             log::warn!("sandbox {}: {promise}", self.name());
         }
@@ -190,6 +181,20 @@ impl Link {
     }
 }
 
+fn check_protocol(hello: &Hello) -> Result<()> {
+    if hello.protocol == PROTOCOL {
+        return Ok(());
+    }
+    let message = format!(
+        "the sandbox's guest is version {} with protocol {}, this library is version {} with protocol {PROTOCOL}: take a guest image \
+         of the library's version (guest_image)",
+        text::shown(&hello.version),
+        hello.protocol,
+        env!("CARGO_PKG_VERSION")
+    );
+    Err(Error::new(ErrorKind::Create, message))
+}
+
 /// What does not hold of the promises about a sandbox.
 fn broken(promises: Promises) -> impl Iterator<Item = &'static str> {
     [
@@ -235,6 +240,20 @@ mod tests {
         let again = link.call("outer", || Err::<(), _>(error)).unwrap_err();
         assert_eq!(again.operation(), "test");
         assert!(began.elapsed() < VERDICT_DELAY);
+    }
+
+    #[test]
+    fn a_guest_of_another_protocol_is_refused_with_both_versions() {
+        let hello = |protocol| Hello { protocol, version: "9.9\u{1b}[2J".to_owned(), ..Hello::default() };
+        assert!(check_protocol(&hello(PROTOCOL)).is_ok());
+        for other in [0, PROTOCOL + 1, u32::MAX] {
+            let error = check_protocol(&hello(other)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Create);
+            for text in ["version 9.9", &format!("protocol {other},"), env!("CARGO_PKG_VERSION"), "guest_image"] {
+                assert!(error.message().contains(text), "{error}");
+            }
+            assert!(!error.message().contains('\u{1b}'));
+        }
     }
 
     #[test]

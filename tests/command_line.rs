@@ -149,7 +149,7 @@ fn a_failure_is_one_line_or_one_object_with_the_verdict() {
     let output = run(create.iter().chain(&["--json"]));
     assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
     let failure: Value = serde_json::from_slice(&output.stderr).unwrap();
-    assert_eq!((&failure["kind"], &failure["verdict"]["cause"]), (&"Create".into(), &"ImagePull".into()), "{failure}");
+    assert_eq!((&failure["kind"], &failure["verdict"]["cause"]), (&"create".into(), &"image_pull".into()), "{failure}");
     let (code, message) = failed(run(["--set", "ssh_port=seventy", "ls"]));
     assert!(code == Some(1) && message.contains("a port from 1 to 65535"), "{message}");
     assert_eq!(failed(run(["--context", "no-such-context", "ls"])).0, Some(1));

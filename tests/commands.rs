@@ -110,7 +110,7 @@ fn a_megabyte_of_script_runs() {
             "echo \"line $LINENO\"; false",
             "ls /proc/self/fd",
             "read -r line; echo \"got $line\"",
-            "no-such-program",
+            "no-such-program 2> /dev/null",
             "kill -TERM $$",
             "trap 'echo end' EXIT; return 3; echo not reached",
         ] {

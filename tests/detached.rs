@@ -39,7 +39,7 @@ fn it_runs_on_without_its_client_and_is_found_again() {
         assert_eq!(found.read(OutputStream::Stdout, 1000, 100).unwrap(), b"");
         assert_eq!(found.read(OutputStream::Stderr, 0, 100).unwrap(), b"last\n");
         found.remove().unwrap();
-        assert_eq!(found.try_wait().unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(found.try_wait().unwrap_err().kind(), ErrorKind::DetachedNotFound);
         assert_eq!(sandbox.execute("ls -A /tmp /dev/shm").unwrap().stdout, b"/dev/shm:\n\n/tmp:\n", "no trace is left");
     });
 }
@@ -204,7 +204,7 @@ fn what_never_ran_and_what_can_not_be_is_told() {
         assert_eq!(sandbox.detached(wrong).unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert_eq!(sandbox.command("true").detach(wrong).unwrap_err().kind(), ErrorKind::InvalidArgument);
     }
-    assert_eq!(sandbox.detached("nobody").unwrap().kill().unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(sandbox.detached("nobody").unwrap().kill().unwrap_err().kind(), ErrorKind::DetachedNotFound);
     let on_a_terminal = sandbox.command("true").terminal("vt100", 80, 24);
     assert_eq!(on_a_terminal.detach("c").unwrap_err().kind(), ErrorKind::InvalidArgument);
     let from_a_reader = sandbox.command("cat").stdin(sandbox::Stdin::reader(std::io::empty()));

@@ -76,17 +76,17 @@ fn errors_name_the_file() {
         std::fs::write(&local, "x").unwrap();
         let files = sandbox.files();
         for (error, kind, name) in [
-            (files.read("/no/file").unwrap_err(), ErrorKind::NotFound, "/no/file"),
+            (files.read("/no/file").unwrap_err(), ErrorKind::FileNotFound, "/no/file"),
             (files.read("/etc/shadow").unwrap_err(), ErrorKind::PermissionDenied, "/etc/shadow"),
-            (files.read("/tmp").unwrap_err(), ErrorKind::Transfer, "/tmp"),
+            (files.read("/tmp").unwrap_err(), ErrorKind::IsADirectory, "/tmp"),
             (files.read("").unwrap_err(), ErrorKind::InvalidArgument, "''"),
-            (files.upload(&local, "/no/dir/x").unwrap_err(), ErrorKind::NotFound, "/no/dir"),
+            (files.upload(&local, "/no/dir/x").unwrap_err(), ErrorKind::FileNotFound, "/no/dir"),
             (files.upload(&local, "/root/x").unwrap_err(), ErrorKind::PermissionDenied, "/root"),
-            (files.upload(&local, "/home/sandbox").unwrap_err(), ErrorKind::PermissionDenied, "/home"),
+            (files.upload(&local, "/home/sandbox").unwrap_err(), ErrorKind::IsADirectory, "/home"),
             (files.upload(&local, "/tmp/").unwrap_err(), ErrorKind::InvalidArgument, "/tmp/"),
-            (files.upload(scratch.path("none"), "x").unwrap_err(), ErrorKind::NotFound, "none"),
+            (files.upload(scratch.path("none"), "x").unwrap_err(), ErrorKind::FileNotFound, "none"),
             (files.upload("/dev/null", "x").unwrap_err(), ErrorKind::InvalidArgument, "/dev/null"),
-            (files.download("/etc/passwd", "/no/dir/x").unwrap_err(), ErrorKind::NotFound, "/no/dir/x"),
+            (files.download("/etc/passwd", "/no/dir/x").unwrap_err(), ErrorKind::FileNotFound, "/no/dir/x"),
         ] {
             assert_eq!(error.kind(), kind, "{error}");
             assert!(error.to_string().contains(name), "{error}");
@@ -164,11 +164,11 @@ fn a_file_is_read_and_written_in_pieces() {
         assert_eq!(files.metadata("pieces").unwrap().mode(), 0o600);
 
         let error = files.open_with("pieces", OpenOptions::new().write(true).create_new(true)).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert_eq!(error.kind(), ErrorKind::FileExists, "{error}");
         let error = files.open_with("pieces", &OpenOptions::new()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
         let error = files.open_with("/tmp", OpenOptions::new().write(true)).unwrap_err();
-        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("a directory"), "{error}");
+        assert!(error.kind() == ErrorKind::IsADirectory && error.to_string().contains("Is a directory"), "{error}");
         let mut log = files.open_with("log", OpenOptions::new().append(true).create(true).mode(0o640)).unwrap();
         writeln!(log, "one").unwrap();
         sandbox.execute("echo two >> log").unwrap();
@@ -204,18 +204,18 @@ fn directories_are_made_listed_and_removed() {
     over_every_transport(|_, sandbox| {
         let files = sandbox.files();
         files.create_dir("dir").unwrap();
-        assert_eq!(files.create_dir("dir").unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(files.create_dir("dir").unwrap_err().kind(), ErrorKind::FileExists);
         files.create_dir_all("dir/a/b/c/").unwrap();
         files.create_dir_all("dir/a/b/c").unwrap();
         files.create_dir_all("/tmp/x/y").unwrap();
         files.create_dir_all("/tmp/x/./z//new/.").unwrap();
         assert!(files.metadata("/tmp/x/z/new").unwrap().is_dir());
-        assert_eq!(files.create_dir("dir/no/such").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.create_dir("dir/no/such").unwrap_err().kind(), ErrorKind::FileNotFound);
         assert_eq!(files.create_dir_all("/root/x/y").unwrap_err().kind(), ErrorKind::PermissionDenied);
         files.write("dir/file", "x").unwrap();
         let error = files.create_dir_all("dir/file/x").unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::Transfer), "{error}");
-        assert_eq!(files.create_dir_all("dir/file").unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(error.kind(), ErrorKind::NotADirectory, "{error}");
+        assert_eq!(files.create_dir_all("dir/file").unwrap_err().kind(), ErrorKind::FileExists);
         // Names are bytes.
         let odd = OsStr::from_bytes(b"dir/\xff\n 'odd");
         files.write(odd, "odd").unwrap();
@@ -229,7 +229,7 @@ fn directories_are_made_listed_and_removed() {
             entries.iter().map(|entry| (entry.metadata.is_dir(), entry.metadata.is_symlink())).collect();
         assert_eq!(kinds, [(true, false), (false, true), (false, false), (false, true), (false, false)]);
         assert_eq!(entries[4].metadata.len(), 3);
-        assert_eq!(files.read_dir("dir/file").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.read_dir("dir/file").unwrap_err().kind(), ErrorKind::NotADirectory);
         assert_eq!(files.read_dir("/root").unwrap_err().kind(), ErrorKind::PermissionDenied);
 
         assert!(files.exists("dir/file").unwrap() && !files.exists("dir/none").unwrap());
@@ -237,17 +237,17 @@ fn directories_are_made_listed_and_removed() {
         assert_eq!(files.exists("").unwrap_err().kind(), ErrorKind::InvalidArgument);
 
         let error = files.remove_dir("dir").unwrap_err();
-        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("not empty"), "{error}");
+        assert!(error.kind() == ErrorKind::DirectoryNotEmpty && error.to_string().contains("not empty"), "{error}");
         let error = files.remove_file("dir").unwrap_err();
-        assert!(error.to_string().contains("a directory"), "{error}");
+        assert!(error.to_string().contains("Is a directory"), "{error}");
         let error = files.remove_dir_all("dir/file").unwrap_err();
         assert!(error.to_string().contains("not a directory"), "{error}");
-        assert_eq!(files.remove_dir_all("none").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.remove_dir_all("none").unwrap_err().kind(), ErrorKind::FileNotFound);
         let error = files.remove_dir_all("/var/lib").unwrap_err();
         assert!(error.kind() == ErrorKind::PermissionDenied && error.to_string().contains("/var/lib"), "{error}");
         files.remove_dir("dir/a/b/c").unwrap();
         files.remove_file("dir/broken").unwrap();
-        assert_eq!(files.remove_file("dir/broken").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.remove_file("dir/broken").unwrap_err().kind(), ErrorKind::FileNotFound);
         sandbox.execute("mkdir elsewhere; touch elsewhere/kept; ln -s ../elsewhere dir/out; ln -s / dir/root").unwrap();
         files.remove_dir_all("dir").unwrap();
         assert!(!files.exists("dir").unwrap() && files.exists("elsewhere/kept").unwrap());
@@ -271,13 +271,13 @@ fn links_names_modes_and_times() {
         files.write("file", "contents").unwrap();
         files.symlink("no/such \u{e9}", "link").unwrap();
         assert_eq!(files.read_link("link").unwrap(), Path::new("no/such \u{e9}"));
-        assert_eq!(files.symlink("other", "link").unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(files.symlink("other", "link").unwrap_err().kind(), ErrorKind::FileExists);
         let error = files.read_link("file").unwrap_err();
         assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("not a symbolic link"), "{error}");
         assert!(files.symlink_metadata("link").unwrap().is_symlink());
-        assert_eq!(files.metadata("link").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.metadata("link").unwrap_err().kind(), ErrorKind::FileNotFound);
         assert_eq!(files.canonicalize(".").unwrap(), Path::new("/home/sandbox"));
-        assert_eq!(files.canonicalize("none").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.canonicalize("none").unwrap_err().kind(), ErrorKind::FileNotFound);
 
         files.set_permissions("file", 0o4711).unwrap();
         sandbox.execute("touch -d @1234567890 file").unwrap();
@@ -285,24 +285,24 @@ fn links_names_modes_and_times() {
         assert_eq!((found.len(), found.mode(), found.is_file()), (8, 0o4711, true));
         assert_eq!(found.modified(), Some(UNIX_EPOCH + Duration::from_secs(1_234_567_890)));
         assert_eq!(files.set_permissions("file", 0o10_000).unwrap_err().kind(), ErrorKind::InvalidArgument);
-        assert_eq!(files.set_permissions("none", 0o644).unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.set_permissions("none", 0o644).unwrap_err().kind(), ErrorKind::FileNotFound);
 
         files.write("new", "new").unwrap();
         files.rename("new", "file").unwrap();
         assert_eq!(files.read("file").unwrap(), b"new");
-        assert_eq!(files.rename("new", "file").unwrap_err().kind(), ErrorKind::NotFound);
+        assert_eq!(files.rename("new", "file").unwrap_err().kind(), ErrorKind::FileNotFound);
         files.create_dir_all("full/dir").unwrap();
         let error = files.rename("file", "full").unwrap_err();
-        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("a directory"), "{error}");
+        assert!(error.kind() == ErrorKind::IsADirectory && error.to_string().contains("Is a directory"), "{error}");
         files.create_dir("other").unwrap();
-        assert_eq!(files.rename("other", "full").unwrap_err().kind(), ErrorKind::Transfer);
+        assert_eq!(files.rename("other", "full").unwrap_err().kind(), ErrorKind::DirectoryNotEmpty);
         files.rename("full", "other").unwrap();
         assert!(files.metadata("other/dir").unwrap().is_dir());
 
         let long = "x".repeat(64 << 10);
         assert_eq!(files.write(&long, "").unwrap_err().kind(), ErrorKind::InvalidArgument);
         let error = files.write(&long[..300], "").unwrap_err();
-        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("too long"), "{error}");
+        assert!(error.kind() == ErrorKind::NameTooLong && error.to_string().contains("too long"), "{error}");
         assert_eq!(files.create_dir("a\0b").unwrap_err().kind(), ErrorKind::InvalidArgument);
         assert_eq!(sandbox.session_counts().1, 0, "all sessions are given back");
     });

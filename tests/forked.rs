@@ -36,7 +36,8 @@ fn is_safe(client: &Client, sandbox: &Sandbox) -> bool {
         && is_refused(client.attach(sandbox.name()))
         && is_refused(client.execute_command(sandbox.name(), "true"))
         && is_refused(client.list());
-    refused && sandbox.session_counts() == (0, 0) && sandbox.host_key().is_none() && client.ssh_port("x") == 2222
+    let has_port = client.ssh_port("x") == sandbox_protocol::DEFAULT_PORT;
+    refused && sandbox.session_counts() == (0, 0) && sandbox.host_key().is_none() && has_port
 }
 
 #[test]

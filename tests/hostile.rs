@@ -1569,7 +1569,8 @@ fn an_interrupt() {
         };
         Ok(sandbox::interruptible(move || is_interrupted.get(), run)?.code())
     };
-    const ANSWERS: [(fn(&mut Connection) -> io::Result<()>, &str); 2] = [
+    type Answer = fn(&mut Connection) -> io::Result<()>;
+    const ANSWERS: [(Answer, &str); 2] = [
         (|client| client.killed(Cause::Cancelled), "it and all its processes were killed"),
         (|client| client.hold(), "did not confirm"),
     ];
@@ -1696,24 +1697,33 @@ fn an_end_that_is_none() {
     })
     .fails_commands(ErrorKind::OutcomeUnknown)
     .says("output without end");
-    // One of another command, or that does not keep its form.
+    // One of another command.
     Trial::of_commands(AFTER_LOGIN, |client| {
         client.start()?;
-        for message in [
-            client.request("exit-status", false).u32(77),
-            client.request("exit-status", false),
-            client.request("exit-status", false).raw(&[0; 3]),
-            client.request("exit-signal", false).u32(u32::MAX),
-            client.request("exit-signal", false).string("KILL").byte(0).string("").string(""),
-        ] {
-            client.send(message)?;
-        }
+        client.send(client.request("exit-status", false).u32(77))?;
+        client.send(client.request("exit-signal", false).string("KILL").byte(0).string("").string(""))?;
         client.stdout("out")?;
         client.await_input_end()?;
         client.ended(3)?;
         client.hold()
     })
     .ends_commands(Some(3));
+    // One that is cut.
+    const CUT: [fn(&Connection) -> Message; 3] = [
+        |client| client.request("exit-status", false),
+        |client| client.request("exit-status", false).raw(&[0; 3]),
+        |client| client.request("exit-signal", false).u32(u32::MAX),
+    ];
+    with_each(&CUT, |message| {
+        Trial::of_commands(AFTER_LOGIN, move |client| {
+            client.start()?;
+            client.send(message(client))?;
+            client.eof()?;
+            client.close_channel()?;
+            client.hold()
+        })
+        .fails_commands(ErrorKind::OutcomeUnknown);
+    });
 }
 
 // Floods.

@@ -18,7 +18,7 @@ fn expect(path: &str, said: &str, kind: ErrorKind, result: Result<(), Error>) {
 
 #[test]
 fn a_disk_that_fails_in_the_sandbox() {
-    use ErrorKind::{PermissionDenied, StorageFull, Transfer};
+    use ErrorKind::{ReadOnly, StorageFull, Transfer};
     type Run = fn(Files<'_>, &str, &Path) -> Result<(), Error>;
     let (client, scratch) = (client(), Scratch::new());
     let sandbox = create(&client);
@@ -37,7 +37,7 @@ fn a_disk_that_fails_in_the_sandbox() {
     for (number, (faults, said, kind, runs)) in [
         ("fail-write-122", quota, StorageFull, &[write, upload, append, upload_dir][..]),
         ("fail-mkdir-28", full, StorageFull, &[upload_dir]),
-        ("fail-mkdir-30", "Read-only file system", PermissionDenied, &[upload_dir]),
+        ("fail-mkdir-30", "Read-only file system", ReadOnly, &[upload_dir]),
         ("fail-write-5", io, Transfer, &[write, upload, append, upload_dir]),
         ("fail-close-5", io, Transfer, &[write, upload, close, upload_dir]),
         ("fail-fsync-5", io, Transfer, &[upload]),
@@ -106,7 +106,7 @@ fn a_disk_that_is_full_or_read_only_here() {
         assert_eq!((std::fs::read(here("file")).unwrap(), names(&disk)), (b"old".to_vec(), 1));
         disk.run("mount", &["-o", "remount,ro"]);
         let denied = |result| {
-            expect(here("").to_str().unwrap(), "Read-only file system", ErrorKind::PermissionDenied, result);
+            expect(here("").to_str().unwrap(), "Read-only file system", ErrorKind::ReadOnly, result);
         };
         denied(files.download("big/file", here("file")).map(drop));
         denied(files.download_dir(tree, here("new")).map(drop));

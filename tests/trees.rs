@@ -189,20 +189,20 @@ fn errors_name_what_is_wrong_and_leave_nothing() {
         .execute("mkdir -p t/sub clash/file shrunk && echo x > t/sub/locked && chmod 0 t/sub/locked && echo x > file")
         .unwrap();
     for (error, kind, said) in [
-        (files.upload_dir(scratch.path("none"), "x").unwrap_err(), ErrorKind::NotFound, "none"),
+        (files.upload_dir(scratch.path("none"), "x").unwrap_err(), ErrorKind::FileNotFound, "none"),
         (files.upload_dir(scratch.path("file"), "x").unwrap_err(), ErrorKind::InvalidArgument, "not a directory"),
-        (files.upload_dir(&there, "file").unwrap_err(), ErrorKind::Conflict, "'file'"),
-        (files.upload_dir(&there, "/no/such/x").unwrap_err(), ErrorKind::NotFound, "/no/such/x"),
+        (files.upload_dir(&there, "file").unwrap_err(), ErrorKind::NotADirectory, "'file'"),
+        (files.upload_dir(&there, "/no/such/x").unwrap_err(), ErrorKind::FileNotFound, "/no/such/x"),
         (files.upload_dir(&there, "/root/x").unwrap_err(), ErrorKind::PermissionDenied, "/root/x"),
         (files.upload_dir(&there, "/dev/shm/x").unwrap_err(), ErrorKind::StorageFull, "/dev/shm/x"),
         (files.upload_dir(&there, "clash").unwrap_err(), ErrorKind::Transfer, "clash"),
         (files.transfer().resume(true).upload_dir(&there, "x").unwrap_err(), ErrorKind::InvalidArgument, "resumed"),
         (files.transfer().resume(true).download_dir("t", &back).unwrap_err(), ErrorKind::InvalidArgument, "resumed"),
-        (files.download_dir("none", &back).unwrap_err(), ErrorKind::NotFound, "none"),
-        (files.download_dir("file", &back).unwrap_err(), ErrorKind::Transfer, "not a directory"),
+        (files.download_dir("none", &back).unwrap_err(), ErrorKind::FileNotFound, "none"),
+        (files.download_dir("file", &back).unwrap_err(), ErrorKind::NotADirectory, "ot a directory"),
         (files.download_dir("t", &back).unwrap_err(), ErrorKind::PermissionDenied, "locked"),
-        (files.download_dir("clash", scratch.path("file")).unwrap_err(), ErrorKind::Conflict, "file"),
-        (files.download_dir("clash", scratch.path("no/x")).unwrap_err(), ErrorKind::NotFound, "no/x"),
+        (files.download_dir("clash", scratch.path("file")).unwrap_err(), ErrorKind::NotADirectory, "file"),
+        (files.download_dir("clash", scratch.path("no/x")).unwrap_err(), ErrorKind::FileNotFound, "no/x"),
         (files.transfer().max_entries(1).download_dir("t", &back).unwrap_err(), ErrorKind::Transfer, "entries"),
     ] {
         assert_eq!(error.kind(), kind, "{error}");

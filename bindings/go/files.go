@@ -6,6 +6,7 @@ package sandbox
 import "C"
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -158,25 +159,26 @@ func sizeOf(transferred *Transferred, err error) (int64, error) {
 	return transferred.Bytes, nil
 }
 
-// umask is what a new file or directory does not get of the permission bits that it is asked for with, as nearly everywhere.
+// umask is what a new directory does not get of the permission bits that it is asked for with, as nearly everywhere.
 const umask = 0o022
 
-// WriteFile writes a file, with the permission bits perm less 022, the usual umask. It arrives whole or not at all; other bits than
-// those of 0644 are set in a second step. A file that was there is replaced, its bits too. Fails as [Sandbox.UploadFile].
+// WriteFile writes a file. As with [os.WriteFile], perm, less the sandbox's umask, is for a new one; a file that is there keeps its
+// bits. It arrives whole or not at all. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
+	if perm = perm.Perm(); perm != 0o666 {
+		// Also no bits at all are an option.
+		_, err := s.UploadFrom(ctx, bytes.NewReader(data), name, &TransferOptions{Mode: perm | fs.ModeIrregular})
+		return err
+	}
 	data = owned(ctx, data)
-	err := s.change(ctx, "write file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
+	return s.change(ctx, "write file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		bytes, length := lent(data)
 		return C.sbx_sandbox_write_file(sandbox, text(name), bytes, length, err)
 	}, name)
-	if perm &^= umask; err != nil || perm == 0o644 {
-		return err
-	}
-	return s.Chmod(ctx, name, perm)
 }
 
-// AppendFile writes data at the end of a file, which is created with permissions rw-r--r-- if it is not there. After a failure a part
-// may be there. Fails as [Sandbox.UploadFile].
+// AppendFile writes data at the end of a file, which is created with the bits 0666 less the sandbox's umask if it is not
+// there. After a failure a part may be there. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) AppendFile(ctx context.Context, name string, data []byte) error {
 	data = owned(ctx, data)
 	return s.change(ctx, "append to file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {

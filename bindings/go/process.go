@@ -25,7 +25,7 @@ func newProcess(child *C.sbx_child, sandbox string) *Process {
 	return &Process{h, C.GoString(C.sbx_child_id(child)), sandbox}
 }
 
-// ID is the value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+// ID is the command's number in the sandbox, as text.
 func (p *Process) ID() string { return p.id }
 
 // Kill sends the command's process group the signal KILL. [Cmd.Wait] tells when it has ended.

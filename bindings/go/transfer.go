@@ -8,20 +8,23 @@ import "C"
 import (
 	"context"
 	"io"
+	"io/fs"
 	"unsafe"
 )
 
 // TransferOptions change how something is copied; nil stands for zero values. By default nothing is resumed or forced to a disk, and no
-// checksum is compared: SSH guards every packet, the server acknowledges every write, and the size is always compared.
+// checksum is compared: SSH guards every packet, and the server acknowledges every write.
 type TransferOptions struct {
-	// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a directory, of each of its files. The
-	// sandbox needs sha256sum.
+	// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a directory, of each of its files.
 	Checksum bool
 	// Returns only when contents and names are on the receiving disk, as far as its system tells the truth.
 	Sync bool
 	// Keeps what has arrived when a transfer of a file fails, and begins with what an earlier one of the same name has kept, if its
 	// SHA-256 is that of the first bytes of the source. Includes the checksum. Only from file to file.
 	Resume bool
+	// Permission bits of a new file that an upload makes, less the sandbox's umask, if not 0. A file that is there keeps its own, and
+	// directories bring theirs. Otherwise those of the local file, or 0666.
+	Mode fs.FileMode
 	// How many bytes of contents a download may have, if not 0; more are [ErrTransfer].
 	MaxBytes uint64
 	// How many entries the download of a directory may have, if not 0; more are [ErrTransfer].
@@ -89,8 +92,9 @@ func (s *Sandbox) Download(ctx context.Context, remote, local string, options *T
 	})
 }
 
-// UploadFrom copies all that source gives to the file remote, with permissions rw-r--r--. The error of a Read matches the error of
-// UploadFrom; a Read that still blocks when the context is done is left alone. Otherwise as [Sandbox.Upload].
+// UploadFrom copies all that source gives to the file remote, which gets the permission bits 0666 less the sandbox's umask if it is
+// new. The error of a Read matches the error of UploadFrom; a Read that still blocks when the context is done is left alone. Otherwise
+// as [Sandbox.Upload].
 func (s *Sandbox) UploadFrom(ctx context.Context, source io.Reader, remote string, options *TransferOptions) (*Transferred, error) {
 	op := s.operation("upload file", remote)
 	return transferFile(ctx, s, op, options, &conversation{source: source}, func(t *C.sbx_transfer, userdata unsafe.Pointer,
@@ -158,6 +162,9 @@ func transfer[T any](ctx context.Context, s *Sandbox, op operation, options *Tra
 		})
 		s.do(func(err **C.sbx_error) C.sbx_status { return C.sbx_transfer_set_sync(t, C.bool(chosen.Sync), err) })
 		s.do(func(err **C.sbx_error) C.sbx_status { return C.sbx_transfer_set_resume(t, C.bool(chosen.Resume), err) })
+		s.flag(chosen.Mode != 0, func(err **C.sbx_error) C.sbx_status {
+			return C.sbx_transfer_set_mode(t, C.uint32_t(chosen.Mode.Perm()), err)
+		})
 		s.flag(chosen.MaxBytes != 0, func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_transfer_set_max_bytes(t, C.uint64_t(chosen.MaxBytes), err)
 		})

@@ -337,7 +337,6 @@ mod tests {
             terminal: Some(Terminal::default()),
             time_limit_ms: Some(5),
             announce_late: true,
-            shell: Some("exit".into()),
         };
         let request = Request::Run(run);
         assert_eq!(parse(&serde_json::to_string(&request).unwrap()), request);

@@ -82,7 +82,7 @@ impl Command {
 /// At least one, and rounded up: a limit never ends before its time.
 pub(super) fn milliseconds(time: Duration) -> u64 {
     let whole = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    whole.saturating_add(u64::from(time.subsec_nanos() % 1_000_000 > 0)).max(1)
+    whole.saturating_add(u64::from(!time.subsec_nanos().is_multiple_of(1_000_000))).max(1)
 }
 
 /// The error of a command that never ran.

@@ -88,7 +88,7 @@ fn ours(error: io::Error, other: impl FnOnce(io::Error) -> Error) -> Error {
     error.downcast::<Error>().unwrap_or_else(other)
 }
 
-/// The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+/// The command's number in the sandbox, as text.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_id(child: Option<&sbx_child>) -> *const c_char {
     boundary::get_text(child, |child| Some(&child.id))

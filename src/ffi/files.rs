@@ -50,8 +50,8 @@ pub extern "C" fn sbx_sandbox_download_file(
     })
 }
 
-/// Writes `len` bytes at `data` to the file `remote` in the sandbox, with permissions rw-r--r--. `data` may be NULL if `len` is
-/// 0. Fails as sbx_sandbox_upload_file().
+/// Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the sandbox's umask if it
+/// is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_write_file(
     sandbox: Option<&sbx_sandbox>,
@@ -107,7 +107,7 @@ pub extern "C" fn sbx_bytes_free(bytes: Option<Box<sbx_bytes>>) {
     boundary::free(bytes);
 }
 
-/// Writes `len` bytes at `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+/// Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it is not there.
 /// After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_append_file(

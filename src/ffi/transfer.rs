@@ -15,13 +15,14 @@ use crate::{Error, Progress, Result, Sandbox, Transfer, Transferred, TreeReport}
 /// again, from several threads too. It keeps what it needs of its sandbox alive.
 ///
 /// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server acknowledges
-/// every write, and the size is always compared.
+/// every write.
 #[derive(Debug)]
 pub struct sbx_transfer {
     sandbox: Sandbox,
     checksum: bool,
     sync: bool,
     resume: bool,
+    mode: Option<u32>,
     max_bytes: Option<u64>,
     max_entries: Option<u64>,
 }
@@ -30,6 +31,9 @@ impl sbx_transfer {
     fn begin(&self, progress: sbx_progress_fn, userdata: *mut c_void) -> Transfer<'_> {
         let transfer = self.sandbox.files().transfer();
         let mut transfer = transfer.checksum(self.checksum).sync(self.sync).resume(self.resume);
+        if let Some(mode) = self.mode {
+            transfer = transfer.mode(mode);
+        }
         if let Some(bytes) = self.max_bytes {
             transfer = transfer.max_bytes(bytes);
         }
@@ -107,14 +111,14 @@ pub extern "C" fn sbx_sandbox_transfer(
 ) -> sbx_status {
     boundary::call(err, || {
         let (sandbox, place) = (require(sandbox, "sandbox")?.sandbox.clone(), require(transfer, "transfer")?);
-        let (checksum, sync, resume, max_bytes, max_entries) = (false, false, false, None, None);
-        boundary::write_handle(place, sbx_transfer { sandbox, checksum, sync, resume, max_bytes, max_entries });
+        let (checksum, sync, resume, mode, max_bytes, max_entries) = (false, false, false, None, None, None);
+        boundary::write_handle(place, sbx_transfer { sandbox, checksum, sync, resume, mode, max_bytes, max_entries });
         Ok(())
     })
 }
 
 /// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
-/// files. The sandbox needs sha256sum. Default: false.
+/// files. Default: false.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_checksum(
     transfer: Option<&mut sbx_transfer>,
@@ -152,6 +156,20 @@ pub extern "C" fn sbx_transfer_set_resume(
 ) -> sbx_status {
     boundary::call(err, || {
         require(transfer, "transfer")?.resume = resume;
+        Ok(())
+    })
+}
+
+/// Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there keeps its own, and
+/// directories bring theirs. Default: those of the local file, or 0666.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_transfer_set_mode(
+    transfer: Option<&mut sbx_transfer>,
+    mode: u32,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        require(transfer, "transfer")?.mode = Some(mode);
         Ok(())
     })
 }
@@ -223,7 +241,7 @@ pub extern "C" fn sbx_transfer_download(
     })
 }
 
-/// Copies all that `read` gives to the file `remote`, with permissions rw-r--r--. `read` and `progress` get the same `userdata`. It
+/// Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and `progress` get the same `userdata`. It
 /// can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload_from(
@@ -266,11 +284,12 @@ pub extern "C" fn sbx_transfer_download_to(
 }
 
 /// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
-/// whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told. `progress`
-/// may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+/// nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets, pipes and devices are left out
+/// and told. `progress` may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
 ///
 /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
-/// files replace files, each in one step, and what only the target has stays.
+/// files and links replace files and links, each in one step, also read-only ones, and what only the target has stays. What is in
+/// the way, such as a device in the place of a file, is found before anything is merged.
 ///
 /// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way, SBX_ERR_CANCELLED
 /// if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.

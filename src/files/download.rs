@@ -146,8 +146,8 @@ impl Transfer<'_> {
         if let Some(ours) = sha256 {
             let theirs = match passed {
                 Some(digest) => digest,
-                // What grows meanwhile has more than was read.
-                None => files.digest(path, Some(size), path, deadline)?,
+                // What grows meanwhile has another one.
+                None => files.digest(path, None, path, deadline)?,
             };
             if ours != theirs {
                 return Err(mismatch(Quoted(path)));

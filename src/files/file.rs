@@ -100,7 +100,7 @@ impl OpenOptions {
         self
     }
 
-    /// Permission bits of a new file, before the sandbox's umask. Default: `0o644`.
+    /// Permission bits of a new file, less the sandbox's umask. Default: `0o666`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = Some(mode);
         self

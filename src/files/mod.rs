@@ -39,11 +39,24 @@ const DIRECTORY_MODE: u32 = 0o777;
 
 /// The files of a sandbox; made by [`Sandbox::files`](crate::Sandbox::files).
 ///
-/// Paths in the sandbox are bytes without NUL, at most 4095 of them; relative ones begin at the image's working directory.
+/// Paths in the sandbox are bytes without NUL, at most 4095 of them; relative ones begin at the image's working directory. `~` is a
+/// name like others: only shells take it for a home directory.
 ///
 /// [`write`](Files::write), [`upload`](Files::upload) and [`download`](Files::download) let a file arrive whole or not at all: it
-/// is written under another name beside its target and renamed over it once its size is right, so that the target is the old file
-/// or the new one. [`transfer`](Files::transfer) does the same with options: progress, checksum, resumption, and more.
+/// is written under another name beside its target and takes its place once all has arrived, so that the target is the old file or
+/// the new one. [`transfer`](Files::transfer) does the same with options: progress, checksum, resumption, and more. What is there
+/// already is treated in both directions as scp and pathlib treat it:
+///
+/// - Links are followed, also to a file that is not there yet.
+/// - A file keeps its permission bits, and its owner as far as the system allows. Other hard links keep the old contents. One that may
+///   not be written is refused.
+/// - Devices, named pipes and terminals are written into, as far as it goes. A named pipe on this machine waits for a reader, one in
+///   the sandbox must have one. Sockets are refused.
+/// - A mount point, such as a single file of a volume, can't be replaced: [`ErrorKind::Busy`]. [`append`](Files::append) and
+///   [`open_with`](Files::open_with) write it in place, as they do with every file.
+/// - A new file gets its permission bits less the umask: that of the sandbox, or of this process.
+///
+/// Holes of a file are filled with zeros on the way, but for those of files in directories; see [`Files::upload_dir`].
 ///
 /// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. What they have in
 /// common when they fail:
@@ -60,7 +73,7 @@ const DIRECTORY_MODE: u32 = 0o777;
 /// - [`ErrorKind::TimedOut`]; it says so if the change may have been done.
 ///
 /// Each names the file, and says how far it came where bytes were on their way. What a failed upload leaves beside its target is
-/// removed, unless it is to be resumed. Where the sandbox can't be reached for that, a `.sandbox-….part` stays there.
+/// removed by the guest, unless it is to be resumed; of a directory a `.sandbox-….part` may stay if the sandbox can't be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     link: &'a Link,
@@ -71,8 +84,7 @@ impl<'a> Files<'a> {
         Self { link }
     }
 
-    /// Copies the local file `local` to `remote`, with its permission bits, and returns the number of bytes. Symbolic links are
-    /// followed here and replaced there.
+    /// Copies the local file `local` to `remote`, with its permission bits if it is new there, and returns the number of bytes.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -87,7 +99,7 @@ impl<'a> Files<'a> {
         self.transfer().upload(local, remote).map(|transferred| transferred.bytes)
     }
 
-    /// Copies `remote` to the local file `local`, with its permission bits, and returns the number of bytes.
+    /// Copies `remote` to the local file `local`, with its permission bits if it is new here, and returns the number of bytes.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -114,7 +126,8 @@ impl<'a> Files<'a> {
         Transfer::new(*self)
     }
 
-    /// Writes `contents` to `remote` as a file with permissions `rw-r--r--`. A file that was there is replaced whole.
+    /// Writes `contents` to `remote`. A new file gets permissions `rw-rw-rw-` less the sandbox's umask, as from `std::fs::write`;
+    /// [`Transfer::mode`] gives others.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -147,7 +160,7 @@ impl<'a> Files<'a> {
         self.link.call("read file", || self.transfer().get_bytes(remote.as_ref()))
     }
 
-    /// Writes `contents` at the end of `remote`, which is created with permissions `rw-r--r--` if it is not there. Unlike
+    /// Writes `contents` at the end of `remote`, which is created as by [`write`](Files::write) if it is not there. Unlike
     /// [`write`](Files::write) this changes the file in place: after a failure a part of the contents may be there.
     ///
     /// ```no_run

@@ -12,9 +12,9 @@ pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Uploads and downloads with options; made by [`Files::transfer`].
 ///
-/// By default nothing is resumed or forced to a disk, and **no checksum is compared**: SSH guards every packet with a MAC, the
-/// server acknowledges every write, and the size is always compared. A checksum guards against what is left, such as a failing
-/// disk of the sandbox, and makes the sandbox read the whole file again.
+/// By default nothing is resumed or forced to a disk, and **no checksum is compared**: SSH guards every packet with a MAC, and
+/// the guest acknowledges every write and puts nothing in place of which one has failed. A checksum guards against what is left: what
+/// goes wrong between the SSH layers and the files on both sides.
 ///
 /// ```no_run
 /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -36,6 +36,7 @@ pub struct Transfer<'a> {
     pub(super) checksum: bool,
     pub(super) sync: bool,
     pub(super) resume: bool,
+    pub(super) mode: Option<u32>,
     pub(super) max_bytes: Option<u64>,
     pub(super) max_entries: Option<u64>,
     pub(super) progress: Option<Box<Callback<'a>>>,
@@ -69,13 +70,13 @@ pub struct Transferred {
 
 impl<'a> Transfer<'a> {
     pub(super) fn new(files: Files<'a>) -> Self {
-        let (max_bytes, max_entries) = (None, None);
-        Self { files, checksum: false, sync: false, resume: false, max_bytes, max_entries, progress: None }
+        let (mode, max_bytes, max_entries) = (None, None, None);
+        Self { files, checksum: false, sync: false, resume: false, mode, max_bytes, max_entries, progress: None }
     }
 
     /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a tree, of each of its files. The
-    /// sandbox needs `sha256sum`, and has it faster with `openssl`; a large file that is downloaded is summed up there meanwhile, on a
-    /// second session. Default: no.
+    /// guest sums up what it writes and reads while it passes, and reads again only what was resumed, and trees that are downloaded.
+    /// Default: no.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -104,6 +105,20 @@ impl<'a> Transfer<'a> {
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
     pub fn resume(mut self, resume: bool) -> Self {
         self.resume = resume;
+        self
+    }
+
+    /// Permission bits of a new file that an upload makes, such as `0o600`, less the sandbox's umask. A file that is there keeps its
+    /// own, and trees bring theirs. Default: those of the local file, or `0o666` for what is not from a file.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox, key: &[u8]) -> sandbox::Result<()> {
+    /// sandbox.files().transfer().mode(0o600).upload_from(key, ".netrc")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn mode(mut self, mode: u32) -> Self {
+        self.mode = Some(mode);
         self
     }
 

@@ -513,3 +513,78 @@ fn the_same_holds_for_users_without_rights() {
         let _ = fs::remove_dir_all(place);
     }
 }
+
+#[test]
+fn trees_keep_holes_and_nanoseconds_and_are_compared() {
+    let place = std::env::temp_dir().join(format!("sandbox-holes-{}", std::process::id()));
+    fs::create_dir_all(place.join("there/d")).unwrap();
+    let guest = LocalGuest::start(&place, Config::new().transfer_timeout(Duration::from_secs(60)));
+    let files = Files::new(&guest.link);
+    // Holes at the beginning, in the middle and at the end; nothing but a hole; nothing at all; and many small ones.
+    let sparse = fs::File::create(place.join("there/sparse")).unwrap();
+    for offset in [1 << 20, 3 << 20] {
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &[7; 5000], offset).unwrap();
+    }
+    sparse.set_len(1 << 30).unwrap();
+    fs::File::create(place.join("there/hole")).unwrap().set_len(100 << 20).unwrap();
+    fs::write(place.join("there/empty"), "").unwrap();
+    for number in 0..300 {
+        fs::write(place.join(format!("there/d/{number}")), number.to_string()).unwrap();
+    }
+    let modified = std::time::UNIX_EPOCH + Duration::new(1_234_567_890, 123_456_789);
+    for name in ["sparse", "d/7", "d"] {
+        fs::File::open(place.join("there").join(name)).unwrap().set_modified(modified).unwrap();
+    }
+    for (checksum, name) in [(false, "plain"), (true, "checked")] {
+        let up = files.transfer().checksum(checksum).upload_dir(place.join("there"), name).unwrap();
+        let back = place.join(format!("back-{name}"));
+        let down = files.transfer().checksum(checksum).download_dir(name, &back).unwrap();
+        for report in [&up, &down] {
+            assert_eq!((report.files, report.directories, report.skipped), (303, 2, 0));
+            assert_eq!(report.bytes, (1 << 30) + (100 << 20) + 790);
+        }
+        for root in [place.join(name), back] {
+            for name in ["sparse", "hole"] {
+                let (found, original) = (fs::metadata(root.join(name)).unwrap(), place.join("there").join(name));
+                assert_eq!(found.len(), fs::metadata(&original).unwrap().len());
+                assert!(found.blocks() < 200, "{name}: {} blocks", found.blocks());
+            }
+            let read = |at| {
+                let mut bytes = [1; 5001];
+                let file = fs::File::open(root.join("sparse")).unwrap();
+                std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, at).unwrap();
+                bytes.iter().map(|byte| u32::from(*byte)).sum::<u32>()
+            };
+            assert_eq!((read((1 << 20) - 1), read(3 << 20), read(1 << 29)), (35_000, 35_000, 0));
+            for name in ["sparse", "d/7", "d"] {
+                assert_eq!(fs::metadata(root.join(name)).unwrap().modified().unwrap(), modified, "{name}");
+            }
+            assert_eq!(fs::read(root.join("d/299")).unwrap(), b"299");
+        }
+    }
+    fs::remove_dir_all(place).unwrap();
+}
+
+#[test]
+fn new_files_get_the_mode_that_is_asked_for() {
+    let place = std::env::temp_dir().join(format!("sandbox-modes-{}", std::process::id()));
+    fs::create_dir_all(&place).unwrap();
+    let guest = LocalGuest::start(&place, Config::new().transfer_timeout(Duration::from_secs(60)));
+    let files = Files::new(&guest.link);
+    fs::write(place.join("program"), NEW).unwrap();
+    fs::set_permissions(place.join("program"), Permissions::from_mode(0o755)).unwrap();
+    let mode = |name: &str| fs::metadata(place.join(name)).unwrap().mode() & 0o7777;
+    for resume in [false, true] {
+        let transfer = || files.transfer().resume(resume);
+        transfer().upload(place.join("program"), "a").unwrap();
+        transfer().mode(0o600).upload(place.join("program"), "b").unwrap();
+        transfer().mode(0o777).upload(place.join("program"), "b").unwrap();
+        assert_eq!((mode("a"), mode("b")), (0o755, 0o600));
+        fs::remove_file(place.join("a")).unwrap();
+        fs::remove_file(place.join("b")).unwrap();
+    }
+    files.transfer().mode(0o400).upload_from(NEW, "c").unwrap();
+    assert_eq!(mode("c"), 0o400);
+    assert_eq!(files.transfer().mode(0o10000).upload_from(NEW, "d").unwrap_err().kind(), ErrorKind::InvalidArgument);
+    fs::remove_dir_all(place).unwrap();
+}

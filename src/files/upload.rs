@@ -12,7 +12,7 @@ use sandbox_protocol::tree::Request;
 
 use super::local::{PERMISSIONS, at_local, at_stream, cut_short, hash_of, stable_part};
 use super::options::{ProgressReporter, Transfer, Transferred};
-use super::path::{file_bytes_of, invalid};
+use super::path::{file_bytes_of, invalid, permission_bits};
 use super::request::{Repeat, may_be_done, passed_digest};
 use super::tool::{Work, mismatch};
 use super::{FILE_MODE, Files};
@@ -65,8 +65,8 @@ impl Transfer<'_> {
 
     /// Sends a file that takes the place of the one that is there when all has arrived. 3 round trips for a small file.
     fn put(&mut self, source: &mut Source<'_>, remote: &Path, mode: u32) -> Result<Transferred> {
-        let (files, deadline, path, mode) =
-            (self.files, self.files.deadline(), file_bytes_of(remote)?, mode & PERMISSIONS);
+        let (files, deadline, path) = (self.files, self.files.deadline(), file_bytes_of(remote)?);
+        let mode = permission_bits(self.mode.unwrap_or(mode & PERMISSIONS))? & PERMISSIONS;
         if self.resume {
             let Source::Local { metadata, .. } = source else {
                 return Err(invalid("only an upload of a file can be resumed"));

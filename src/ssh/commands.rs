@@ -592,3 +592,135 @@ fn protocol_error(what: &str) -> Error {
 fn unconfirmed(e: Error, silence: &Error) -> Error {
     e.context(format!("the sandbox did not confirm that all its processes are gone: {}", silence.message()))
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox_protocol::{DetachedStart, Input as InputMode, Run, Terminal};
+
+    use super::*;
+
+    /// What has come, and nothing else.
+    #[derive(Default)]
+    struct Seen {
+        started: Vec<u64>,
+        output: [Vec<u8>; 2],
+    }
+
+    impl Streams for Seen {
+        fn started(&mut self, started: &Started) {
+            self.started.push(started.id);
+        }
+
+        fn input(&mut self) -> Result<Input<'_>> {
+            Ok(Input::End)
+        }
+
+        fn sent(&mut self, _: usize) {}
+
+        fn output(&mut self, stream: StreamId, bytes: &[u8]) -> Result<()> {
+            self.output[stream as usize].extend_from_slice(bytes);
+            Ok(())
+        }
+    }
+
+    fn run() -> Request {
+        Request::Run(Run::default())
+    }
+
+    /// What comes of these pieces as the answer to a request.
+    fn take(request: &Request, pieces: &[Piece<'_>]) -> (Reply, Seen, Result<()>) {
+        let (mut reply, mut seen) = (Reply::new(request), Seen::default());
+        let result = pieces.iter().try_for_each(|piece| reply.take(*piece, &mut seen));
+        (reply, seen, result)
+    }
+
+    const STARTED: Piece<'_> = Piece::Frame(FrameKind::Started, b"{\"id\":5}");
+    const OUT: Piece<'_> = Piece::Bytes(FrameKind::Stdout, b"out");
+    const ERR: Piece<'_> = Piece::Bytes(FrameKind::Stderr, b"error");
+
+    fn is_broken(result: &Result<()>) -> bool {
+        result.as_ref().is_err_and(|e| e.kind() == ErrorKind::OutcomeUnknown)
+    }
+
+    #[test]
+    fn a_command_starts_once_and_before_its_output() {
+        let (reply, seen, result) = take(&run(), &[STARTED, OUT, ERR, OUT]);
+        assert!(result.is_ok());
+        assert_eq!((seen.started, &seen.output[0][..], &seen.output[1][..]), (vec![5], &b"outout"[..], &b"error"[..]));
+        assert_eq!((reply.id, reply.received), (Some(5), [6, 5]));
+        for wrong in [&[OUT][..], &[ERR], &[STARTED, STARTED]] {
+            assert!(is_broken(&take(&run(), wrong).2), "{wrong:?}");
+        }
+        // Other requests start nothing, but may have output.
+        let list = Request::List;
+        assert!(is_broken(&take(&list, &[STARTED]).2));
+        assert!(take(&list, &[OUT]).2.is_ok());
+    }
+
+    #[test]
+    fn what_only_a_client_sends_is_refused() {
+        for kind in [FrameKind::Request, FrameKind::StdinEof, FrameKind::Signal, FrameKind::Resize, FrameKind::Cancel] {
+            assert!(is_broken(&take(&run(), &[STARTED, Piece::Frame(kind, b"")]).2), "{kind:?}");
+        }
+        assert!(is_broken(&take(&run(), &[STARTED, Piece::Bytes(FrameKind::Stdin, b"x")]).2));
+    }
+
+    #[test]
+    fn no_credit_exceeds_the_window() {
+        let credit = |bytes: &[u8]| {
+            let (mut reply, mut seen) = (Reply::new(&run()), Seen::default());
+            reply.credit = 10;
+            reply.take(Piece::Frame(FrameKind::StdinCredit, bytes), &mut seen).map(|()| reply.credit)
+        };
+        assert_eq!(credit(&5_u32.to_be_bytes()).unwrap(), 15);
+        assert_eq!(credit(&0_u32.to_be_bytes()).unwrap(), 10);
+        assert_eq!(credit(&[0xff; 4]).unwrap(), STDIN_WINDOW);
+        for wrong in [&[][..], &[0; 3], &[0; 5]] {
+            assert!(credit(wrong).is_err());
+        }
+    }
+
+    #[test]
+    fn output_after_the_end_is_limited() {
+        let (mut reply, mut seen, _) = take(&run(), &[STARTED, OUT]);
+        reply.last_words = Some(8);
+        assert!(reply.take(ERR, &mut seen).is_ok() && reply.take(OUT, &mut seen).is_ok());
+        assert!(is_broken(&reply.take(OUT, &mut seen)));
+        assert_eq!(seen.output[0], b"outout");
+    }
+
+    #[test]
+    fn a_result_goes_with_what_came_before_it() {
+        let (new, _, _) = take(&run(), &[]);
+        let (started, _, _) = take(&run(), &[STARTED, OUT]);
+        let ended =
+            |stdout, stderr| Response::Ended(Ended { status: Status::Code(0), stdout, stderr, ..Ended::default() });
+        let lost = |stdout| Response::Ended(Ended { stdout, ..Ended::default() });
+        let never = [Response::NeverRan(protocol::NeverRan::default()), Response::Failed(protocol::Failure::default())];
+        assert!(started.check(&ended(3, 0)).is_ok() && started.check(&lost(3)).is_ok() && new.check(&lost(0)).is_ok());
+        for wrong in [ended(0, 0), ended(2, 0), ended(3, 1), ended(u64::MAX, 0), lost(0)] {
+            assert!(is_broken(&started.check(&wrong)), "{wrong:?}");
+        }
+        assert!(is_broken(&new.check(&ended(0, 0))) && is_broken(&new.check(&lost(1))));
+        for never in never {
+            assert!(new.check(&never).is_ok() && is_broken(&started.check(&never)));
+        }
+    }
+
+    #[test]
+    fn a_result_that_is_not_understood_can_be_shown() {
+        let text = b"{\"result\":\"ended\",\"status\":{\"\x1b]0;x\x07\":0}}";
+        let error = take(&run(), &[STARTED, Piece::Frame(FrameKind::Result, text)]).2.unwrap_err();
+        assert!(!error.message().chars().any(char::is_control), "{error}");
+    }
+
+    #[test]
+    fn input_follows_only_what_takes_some() {
+        let framed = Run { stdin: InputMode::Frames, ..Run::default() };
+        let on_terminal = Run { terminal: Some(Terminal::default()), ..Run::default() };
+        let start = |run: &Run| Request::DetachedStart(DetachedStart { run: run.clone(), ..DetachedStart::default() });
+        assert!(has_input(&Request::Run(framed.clone())) && has_input(&start(&framed)));
+        assert!(has_input(&Request::Run(on_terminal)));
+        assert!(!has_input(&run()) && !has_input(&start(&Run::default())) && !has_input(&Request::Hello));
+    }
+}

@@ -186,7 +186,7 @@ def install() -> int:
         return 0
     machine.require_go()
     machine.require_root()
-    machine.install("library", "cluster")
+    machine.install("library", "cluster", "guest")
     return 0
 
 

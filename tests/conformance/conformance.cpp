@@ -177,7 +177,7 @@ public:
         CHECK(client_.upload_file(name_, local("up"), "by-name") == 7);
         CHECK(client_.download_file(name_, "by-name", local("down")) == 7 && contents(local("down")) == "by name");
         CHECK(client_.get_sandbox_info(name_).uid() == box().uid());
-        CHECK(client_.ssh_port(name_) == box().ssh_port() && box().ssh_port() == 22);
+        CHECK(client_.ssh_port(name_) == box().ssh_port() && box().ssh_port() == 2222);
         const sandbox::scoped_box other(client_.create());
         client_.shutdown_sandbox(other->name());
         FAILS(not_found_error, client_.get_sandbox_info(other->name()));

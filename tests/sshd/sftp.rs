@@ -1,5 +1,6 @@
-//! SFTP, version 3 (draft-ietf-secsh-filexfer-02, with OpenSSH's order of a link's two names), and commands: a server of the files in
-//! a directory of this machine. It is honest; what it says goes through the hands of the test.
+//! SFTP, version 3 (draft-ietf-secsh-filexfer-02, with OpenSSH's order of a link's two names and the guest's flags), and what the
+//! guest's tool tells of files: a server of the files in a directory of this machine. It is honest; what it says goes through the
+//! hands of the test.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -8,13 +9,14 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use sandbox_protocol::{Failure, FailureKind, Response};
+use openssl::sha::{Sha256, sha256};
+use sandbox_protocol::{Digest, Failure, FailureKind, Response, SFTP_OPEN_DIGEST, SFTP_OPEN_REPLACE, tree};
 
 use super::commands::Frame;
 use super::connection::{Connection, Event};
 use super::wire::*;
+use crate::common::unique;
 
 pub const INIT: u8 = 1;
 pub const VERSION: u8 = 2;
@@ -111,7 +113,7 @@ impl<F: FnMut(&mut Connection, &mut Files, &Request) -> io::Result<()>> Answers 
 }
 
 impl Connection {
-    /// Serves SFTP and runs commands in `root` until the client goes.
+    /// Serves the files in `root` until the client goes.
     pub fn serve_files(&mut self, root: &Path, mut answers: impl Answers) -> io::Result<()> {
         let mut files = Files::new(root);
         loop {
@@ -126,7 +128,7 @@ impl Connection {
             }
             while let Some(frame) = self.take_frame()? {
                 if let Frame::Request(request) = frame {
-                    self.perform(root, &request)?;
+                    self.perform(&mut files, &request)?;
                 }
             }
             while let Some(request) = self.take_request()? {
@@ -174,20 +176,36 @@ impl Connection {
         }
     }
 
-    /// Runs a command on this machine, in this directory.
-    fn perform(&mut self, root: &Path, request: &sandbox_protocol::Request) -> io::Result<()> {
-        let sandbox_protocol::Request::Run(run) = request else {
-            return self.result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() }));
-        };
-        let words: Vec<_> = run.argv.iter().map(|word| OsStr::from_bytes(word.as_ref())).collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).current_dir(root).stdin(Stdio::null());
-        let output = command.output()?;
-        self.started()?;
-        self.stdout(&output.stdout)?;
-        self.stderr(&output.stderr)?;
-        self.ended(output.status.code().unwrap_or(255))
+    /// Answers a request that is about files.
+    fn perform(&mut self, files: &mut Files, request: &sandbox_protocol::Request) -> io::Result<()> {
+        match request {
+            sandbox_protocol::Request::Digests => self.result(&Response::Digests { digests: files.take_digests() }),
+            sandbox_protocol::Request::Run(run) if run.guest_tool => {
+                let words = run.argv[1..].iter().map(|word| OsStr::from_bytes(word.as_ref()).to_owned());
+                let request = tree::Request::from_args(words).map_err(io::Error::other)?;
+                let (said, outcome) = match files.use_tool(&request) {
+                    Ok(said) => (said, tree::Outcome::Done(tree::Report::default())),
+                    Err(e) => (Vec::new(), failed(&e)),
+                };
+                let is_done = matches!(outcome, tree::Outcome::Done(_));
+                self.started()?;
+                self.stdout(said)?;
+                self.stderr(serde_json::to_vec(&outcome)?)?;
+                self.ended(i32::from(!is_done))
+            }
+            _ => self.result(&Response::Failed(Failure { kind: FailureKind::Unsupported, ..Failure::default() })),
+        }
     }
+}
+
+fn failed(e: &io::Error) -> tree::Outcome {
+    tree::Outcome::Failed(tree::Failure {
+        kind: tree::FailureKind::System,
+        errno: e.raw_os_error(),
+        path: tree::Bytes::default(),
+        message: e.to_string(),
+        report: tree::Report::default(),
+    })
 }
 
 /// Attributes as SFTP writes them.
@@ -208,18 +226,109 @@ pub struct Files {
     root: PathBuf,
     opened: HashMap<Vec<u8>, Opened>,
     next_handle: u32,
+    /// Of files that are closed.
+    digests: Vec<Digest>,
 }
 
 #[derive(Debug)]
 enum Opened {
-    File(File),
+    File(OpenFile),
     /// Entries that have not been told.
     Directory(Vec<Message>),
 }
 
+#[derive(Debug)]
+struct OpenFile {
+    file: File,
+    passed: Option<Passed>,
+    replacement: Option<Replacement>,
+}
+
+/// What has passed through a handle in sequence.
+struct Passed {
+    path: Vec<u8>,
+    length: u64,
+    /// `None` once something was not in sequence.
+    hash: Option<Sha256>,
+}
+
+impl Passed {
+    fn add(&mut self, offset: u64, bytes: &[u8]) {
+        match &mut self.hash {
+            Some(hash) if offset == self.length => hash.update(bytes),
+            // What is read again, and what is beyond the end.
+            _ if bytes.is_empty() => {}
+            _ => self.hash = None,
+        }
+        self.length += bytes.len() as u64;
+    }
+
+    fn digest(&self) -> Digest {
+        let sum = self.hash.clone().map(|hash| tree::Digest::new(&self.path, &hash.finish(), self.length));
+        Digest { path: self.path[..].into(), offset: 0, length: self.length, sha256: sum.map(|sum| sum.sha256) }
+    }
+}
+
+impl std::fmt::Debug for Passed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Passed").finish_non_exhaustive()
+    }
+}
+
+/// A new file that takes the place of another one when it is closed, and goes away without that.
+#[derive(Debug)]
+struct Replacement {
+    part: PathBuf,
+    target: PathBuf,
+}
+
+impl Replacement {
+    fn put_in_place(&self) -> io::Result<()> {
+        if let Ok(found) = fs::metadata(&self.target) {
+            fs::set_permissions(&self.part, found.permissions())?;
+        }
+        fs::rename(&self.part, &self.target)
+    }
+}
+
+impl Drop for Replacement {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.part);
+    }
+}
+
 impl Files {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), opened: HashMap::new(), next_handle: 0 }
+        Self { root: root.to_owned(), opened: HashMap::new(), next_handle: 0, digests: Vec::new() }
+    }
+
+    /// What has passed through files that were closed since the last time, and through those that are open.
+    fn take_digests(&mut self) -> Vec<Digest> {
+        let open = self.opened.values().filter_map(|opened| match opened {
+            Opened::File(OpenFile { passed, .. }) => passed.as_ref().map(Passed::digest),
+            Opened::Directory(_) => None,
+        });
+        self.digests.drain(..).chain(open).collect()
+    }
+
+    /// Does what the guest's tool is asked for, and gives what it says.
+    fn use_tool(&self, request: &tree::Request) -> io::Result<Vec<u8>> {
+        match request {
+            tree::Request::Digest { path, length } => {
+                let mut contents = fs::read(self.root.join(path))?;
+                contents.truncate(length.map_or(usize::MAX, |length| length.try_into().unwrap()));
+                let name = path.as_os_str().as_bytes();
+                let digest = tree::Digest::new(name, &sha256(&contents), contents.len() as u64);
+                let mut line = serde_json::to_vec(&digest)?;
+                line.push(b'\n');
+                Ok(line)
+            }
+            tree::Request::Sync { path, .. } => File::open(self.root.join(path))?.sync_all().map(|()| Vec::new()),
+            tree::Request::Remove { path, aside: false } => {
+                fs::remove_dir_all(self.root.join(path)).map(|()| Vec::new())
+            }
+            other => Err(io::Error::other(format!("{other:?}"))),
+        }
     }
 
     /// Does what is asked, and says how it went.
@@ -249,8 +358,17 @@ impl Files {
                 let has = |flag| flags & flag != 0;
                 let mut options = OpenOptions::new();
                 options.read(has(1)).write(has(2)).append(has(4)).create(has(8)).truncate(has(16)).create_new(has(32));
-                let file = options.mode(changes.mode.unwrap_or(0o666) & 0o7777).open(path)?;
-                return Ok(request.reply(HANDLE).string(self.keep(Opened::File(file))));
+                options.mode(changes.mode.unwrap_or(0o666) & 0o7777);
+                let replacement = has(SFTP_OPEN_REPLACE).then(|| {
+                    let target = fs::canonicalize(&path).unwrap_or(path.clone());
+                    let part = target.with_file_name(format!(".sandbox-{}.new", unique()));
+                    Replacement { part, target }
+                });
+                let file = options.open(replacement.as_ref().map_or(&path, |replacement| &replacement.part))?;
+                let passed =
+                    has(SFTP_OPEN_DIGEST).then(|| Passed { path: name.to_vec(), length: 0, hash: Some(Sha256::new()) });
+                let opened = Opened::File(OpenFile { file, passed, replacement });
+                return Ok(request.reply(HANDLE).string(self.keep(opened)));
             }
             OPENDIR => {
                 let mut entries = Vec::new();
@@ -275,7 +393,11 @@ impl Files {
             READ => {
                 let (offset, length) = (fields.u64()?, fields.u32()? as usize);
                 let mut bytes = vec![0; length];
-                let length = self.file(name)?.read_at(&mut bytes, offset)?;
+                let OpenFile { file, passed, .. } = self.file(name)?;
+                let length = file.read_at(&mut bytes, offset)?;
+                if let Some(passed) = passed {
+                    passed.add(offset, &bytes[..length]);
+                }
                 return match length {
                     0 => Err(io::ErrorKind::UnexpectedEof.into()),
                     _ => Ok(request.reply(DATA).string(&bytes[..length])),
@@ -283,16 +405,27 @@ impl Files {
             }
             STAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&fs::metadata(path)?).0)),
             LSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&fs::symlink_metadata(path)?).0)),
-            FSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&self.file(name)?.metadata()?).0)),
+            FSTAT => return Ok(request.reply(ATTRS).raw(&attributes_of(&self.file(name)?.file.metadata()?).0)),
             REALPATH => return named(request, &fs::canonicalize(path)?),
             READLINK => return named(request, &fs::read_link(path)?),
-            CLOSE => drop(self.opened.remove(name).ok_or_else(wrong)?),
+            CLOSE => {
+                if let Opened::File(OpenFile { passed, replacement, .. }) =
+                    self.opened.remove(name).ok_or_else(wrong)?
+                {
+                    self.digests.extend(passed.map(|passed| passed.digest()));
+                    replacement.map_or(Ok(()), |replacement| replacement.put_in_place())?;
+                }
+            }
             WRITE => {
-                let offset = fields.u64()?;
-                self.file(name)?.write_all_at(fields.string()?, offset)?;
+                let (offset, bytes) = (fields.u64()?, fields.string()?);
+                let OpenFile { file, passed, .. } = self.file(name)?;
+                file.write_all_at(bytes, offset)?;
+                if let Some(passed) = passed {
+                    passed.add(offset, bytes);
+                }
             }
             SETSTAT => Changes::read(&mut fields)?.make(&OpenOptions::new().read(true).open(path)?)?,
-            FSETSTAT => Changes::read(&mut fields)?.make(self.file(name)?)?,
+            FSETSTAT => Changes::read(&mut fields)?.make(&self.file(name)?.file)?,
             REMOVE => fs::remove_file(path)?,
             MKDIR => fs::create_dir(path)?,
             RMDIR => fs::remove_dir(path)?,
@@ -303,7 +436,7 @@ impl Files {
                     let from = self.path(fields.string()?);
                     fs::rename(from, self.path(fields.string()?))?;
                 }
-                b"fsync@openssh.com" => self.file(fields.string()?)?.sync_all()?,
+                b"fsync@openssh.com" => self.file(fields.string()?)?.file.sync_all()?,
                 _ => return Err(io::ErrorKind::Unsupported.into()),
             },
             _ => return Err(io::ErrorKind::Unsupported.into()),
@@ -322,8 +455,8 @@ impl Files {
         handle
     }
 
-    fn file(&self, handle: &[u8]) -> io::Result<&File> {
-        match self.opened.get(handle) {
+    fn file(&mut self, handle: &[u8]) -> io::Result<&mut OpenFile> {
+        match self.opened.get_mut(handle) {
             Some(Opened::File(file)) => Ok(file),
             _ => Err(wrong()),
         }

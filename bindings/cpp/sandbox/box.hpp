@@ -128,13 +128,14 @@ public:
         return ::sandbox::transfer(detail::make(sbx_sandbox_transfer, native_handle()));
     }
 
-    /// Writes `data` to the file `remote` in the sandbox, with permissions rw-r--r--. Fails as upload_file().
+    /// Writes `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the
+    /// sandbox's umask if it is new. Otherwise as upload_file().
     void write_file(std::string_view remote, bytes_view data) const {
         detail::call(sbx_sandbox_write_file, native_handle(), detail::c_text(remote, "remote").get(), data.data(),
                      data.size());
     }
 
-    /// Writes `data` at the end of the file `remote`, which is created with permissions rw-r--r-- if it is not there.
+    /// Writes `data` at the end of the file `remote`, which is created as by write_file() if it is not there.
     /// After a failure a part may be there. Fails as upload_file().
     void append_file(std::string_view remote, bytes_view data) const {
         detail::call(sbx_sandbox_append_file, native_handle(), detail::c_text(remote, "remote").get(), data.data(),

@@ -126,7 +126,7 @@ public:
     explicit child(detail::owned<sbx_child> native)
         : handle(std::move(native)), streams_(std::make_unique<detail::child_streams>(native_handle())) {}
 
-    /// The value of SANDBOX_COMMAND_ID in the environment of the command's processes.
+    /// The command's number in the sandbox, as text.
     std::string id() const { return detail::text(sbx_child_id(native_handle())); }
 
     /// The command's standard input. What is written goes to the command at once, and blocks while its buffers are

@@ -147,8 +147,8 @@ struct stream_writer {
 /// Options for uploads and downloads, made by box::transfer(). It may be used again and again, from several threads
 /// too.
 ///
-/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server
-/// acknowledges every write, and the size is always compared. Setters give the options back, so that they can be
+/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, and the
+/// server acknowledges every write. Setters give the options back, so that they can be
 /// chained; the object itself stays where it is.
 ///
 /// `progress` is any callable for a `const sandbox::progress &`, or nullptr. It is called at the beginning, at the end,
@@ -158,7 +158,7 @@ public:
     using handle::handle;
 
     /// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree,
-    /// of each of its files. The sandbox needs sha256sum. Default: false.
+    /// of each of its files. Default: false.
     transfer &set_checksum(bool checksum = true) {
         detail::call(sbx_transfer_set_checksum, native_handle(), checksum);
         return *this;
@@ -176,6 +176,13 @@ public:
     /// false; what has arrived is removed.
     transfer &set_resume(bool resume = true) {
         detail::call(sbx_transfer_set_resume, native_handle(), resume);
+        return *this;
+    }
+
+    /// Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there
+    /// keeps its own, and directories bring theirs. Default: those of the local file, or 0666.
+    transfer &set_mode(std::uint32_t mode) {
+        detail::call(sbx_transfer_set_mode, native_handle(), mode);
         return *this;
     }
 
@@ -207,8 +214,7 @@ public:
         return between(sbx_transfer_download, {remote, "remote"}, {local.native(), "local"}, progress);
     }
 
-    /// Copies all that `source` gives to the file `remote`, with permissions rw-r--r--. `source` is a std::istream,
-    /// which is read to its end, or a callable `source(char *buffer, std::size_t capacity)` that puts up to `capacity`
+    /// Copies all that `source` gives to the file `remote`, as box::write_file() does. `source` is a std::istream, which is read to its end, or a callable `source(char *buffer, std::size_t capacity)` that puts up to `capacity`
     /// bytes into `buffer` and returns how many: 0 at the end, a negative number for a cancelled_error. It can't be
     /// resumed: invalid_argument_error, also for a stream that has failed. Otherwise as upload().
     template <class Source, class Progress = std::nullptr_t>
@@ -250,11 +256,12 @@ public:
     }
 
     /// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of
-    /// modification in whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are
-    /// left out and told.
+    /// modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files.
+    /// Sockets, pipes and devices are left out and told.
     ///
     /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
-    /// it is merged: files replace files, each in one step, and what only the target has stays.
+    /// it is merged: files and links replace files and links, each in one step, also read-only ones, and what only the
+    /// target has stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
     ///
     /// Fails as box::upload_file(); not_a_directory_error if something else than a directory is in the way,
     /// cancelled_error if `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails, a part of it may

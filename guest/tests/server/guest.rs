@@ -127,6 +127,10 @@ impl Guest {
         self.ssh().arg(line).stdin(Stdio::null()).output().unwrap()
     }
 
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.outer.try_wait().unwrap().is_some()
+    }
+
     /// Waits for the guest's end, and gives its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
         let until = Instant::now() + PATIENCE;

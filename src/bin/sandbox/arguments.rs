@@ -77,7 +77,8 @@ One side is NAME:PATH, in a sandbox, where a relative path begins at the image's
 here; write ./a:b for a local name with a colon. As with cp -r and scp -r, what is copied goes into DST if that is a \
 directory, else it gets that name; SRC/. means what is in the directory.
 
-A file arrives whole or not at all. A directory travels as one stream; what can't be copied (sockets, devices, links \
+A file arrives whole or not at all, and one that is there keeps its permissions. Links are followed, devices, pipes \
+and terminals are written into. '~' is no home directory in a sandbox. A directory travels as one stream; what can't be copied (sockets, devices, links \
 that lead out of it) is left out and told.
 
 Examples:

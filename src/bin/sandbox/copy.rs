@@ -31,6 +31,7 @@ pub(crate) fn copy(client: &Client, copy: &Copy, is_json: bool) -> std::result::
         (Place::Sandbox { name, path }, Place::Here(local)) => (name, local, path, false),
         _ => return Err(Failure::here("one of SRC and DST is here, and the other one is NAME:PATH").with_code(2)),
     };
+    check_no_home(remote.as_os_str())?;
     let sandbox = client.attach(name)?;
     let files = sandbox.files();
     let is_directory_there = |path: &Path| match files.metadata(path) {
@@ -83,6 +84,20 @@ impl<'a> Place<'a> {
             Some((name, path)) => Self::Sandbox { name, path: Path::new(OsStr::from_bytes(path)) },
         }
     }
+}
+
+/// Only shells of the sandbox know whose home is where. A file of such a name by accident is no use to anybody.
+pub(crate) fn check_no_home(path: &OsStr) -> std::result::Result<(), Failure> {
+    if !path.as_bytes().starts_with(b"~") {
+        return Ok(());
+    }
+    let path = path.to_string_lossy();
+    let message = format!(
+        "'{}' is no home directory here: relative paths begin at the image's working directory, and a file of that name is './{}'",
+        plain(&path),
+        plain(&path)
+    );
+    Err(Failure::here(message).with_code(2))
 }
 
 /// The name that the copy gets: in a directory, the source's own.
@@ -168,6 +183,16 @@ mod tests {
             (":a", Place::Here(Path::new(":a"))),
         ] {
             assert_eq!(Place::of(OsStr::new(text)), place, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_shell_would_expand_is_refused() {
+        for path in ["~", "~/x", "~me", "~me/x"] {
+            assert!(check_no_home(OsStr::new(path)).is_err(), "{path}");
+        }
+        for path in ["./~", "a~", "/~", "."] {
+            assert!(check_no_home(OsStr::new(path)).is_ok(), "{path}");
         }
     }
 

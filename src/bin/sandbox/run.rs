@@ -14,6 +14,7 @@ use signal_hook::consts::SIGWINCH;
 use signal_hook::iterator::Signals;
 
 use crate::arguments::Run;
+use crate::copy::check_no_home;
 use crate::output::Failure;
 use crate::stream::write_all;
 use crate::{signals, terminal};
@@ -66,6 +67,7 @@ fn start(client: &Client, run: &Run) -> Result<Child, Failure> {
         command = command.env(name, value);
     }
     if let Some(directory) = &run.workdir {
+        check_no_home(directory).map_err(|failure| failure.with_code(FAILED))?;
         command = command.current_dir(directory);
     }
     if let Some(user) = &run.user {

@@ -118,9 +118,10 @@ impl Attributes {
     }
 }
 
-/// What the server has told of a file. libssh2 takes a status without an error for an answer too.
+/// What the server has told of a file. libssh2 takes a status without an error for an answer too, and whose a file is says nothing
+/// alone.
 fn require_attrs(found: Attributes) -> Answer<Attributes> {
-    if found == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
+    if (Attributes { owner: None, ..found }) == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
 }
 
 #[expect(unsafe_code, reason = "calls into libssh2")]

@@ -567,11 +567,13 @@ void forks(void) {
     OK(sbx_sandbox_write_file(sandbox, "forked", (const uint8_t *)"text", 4, &err));
     OK(sbx_sandbox_open_file(sandbox, "forked", SBX_OPEN_READ, 0, &file, &err));
     OK(sbx_sandbox_detached(sandbox, "none", &job, &err));
-    OK(sbx_sandbox_open_file(sandbox, "forked", SBX_OPEN_READ, 0, &stuck, &err));
+    /* A pipe, into which nobody writes yet. */
+    sbx_output_free(execute("mkfifo stuck; (exec 3<>stuck; until [ -e unstick ]; do sleep 0.05; done; "
+                            "printf text >&3; sleep 2) > /dev/null 2>&1 &"));
+    OK(sbx_sandbox_open_file(sandbox, "stuck", SBX_OPEN_READ, 0, &stuck, &err));
     sbx_child *child = child_of(program("cat", NULL));
     /* What these threads have locked stays so in the child, where they are not. */
     struct blocked of_child = {.child = child}, of_file = {.file = stuck};
-    sbx_output_free(execute("pkill -STOP -f internal-sft[p]"));
     begin(&of_child, read_from_child);
     begin(&of_file, read_from_file);
     pid_t pid = fork();
@@ -588,7 +590,7 @@ void forks(void) {
     OK(sbx_child_write_stdin(child, (const uint8_t *)"line\n", 5, &err));
     end_of(&of_child);
     CHECK(of_child.len == 5 && memcmp(of_child.buffer, "line\n", 5) == 0);
-    sbx_output_free(execute("pkill -CONT -f internal-sft[p]"));
+    sbx_output_free(execute("touch unstick"));
     end_of(&of_file);
     CHECK(of_file.len == 4 && memcmp(of_file.buffer, "text", 4) == 0);
     sbx_file_free(stuck);

@@ -228,7 +228,12 @@ static void paths(sbx_transfer *transfer, const uint8_t *many) {
 
 static void callbacks(sbx_transfer *transfer, const uint8_t *many, uint8_t *target) {
     struct moved moved = {.source = many, .size = SIZE};
+    sbx_metadata *found = NULL;
+    OK(sbx_transfer_set_mode(transfer, 0600, &err));
     OK(sbx_transfer_upload_from(transfer, read_some, "numbers", progress, &moved, NULL, &err));
+    OK(sbx_sandbox_metadata(sandbox, "numbers", &found, &err));
+    CHECK(sbx_metadata_mode(found) == 0600);
+    sbx_metadata_free(found);
     CHECK(moved.done == SIZE && moved.total == -1 && strcmp(moved.path, "numbers") == 0);
     moved = (struct moved){.target = target};
     OK(sbx_transfer_download_to(transfer, "numbers", write_some, progress, &moved, NULL, &err));

@@ -477,6 +477,7 @@ sbx_sandbox_transfer: Callable[..., int] = _declared("sbx_sandbox_transfer", c_i
 sbx_transfer_set_checksum: Callable[..., int] = _declared("sbx_transfer_set_checksum", c_int32, c_void_p, c_bool, c_void_p)
 sbx_transfer_set_sync: Callable[..., int] = _declared("sbx_transfer_set_sync", c_int32, c_void_p, c_bool, c_void_p)
 sbx_transfer_set_resume: Callable[..., int] = _declared("sbx_transfer_set_resume", c_int32, c_void_p, c_bool, c_void_p)
+sbx_transfer_set_mode: Callable[..., int] = _declared("sbx_transfer_set_mode", c_int32, c_void_p, c_uint32, c_void_p)
 sbx_transfer_set_max_bytes: Callable[..., int] = _declared("sbx_transfer_set_max_bytes", c_int32, c_void_p, c_uint64, c_void_p)
 sbx_transfer_set_max_entries: Callable[..., int] = _declared("sbx_transfer_set_max_entries", c_int32, c_void_p, c_uint64, c_void_p)
 sbx_transfer_upload: Callable[..., int] = _declared("sbx_transfer_upload", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)

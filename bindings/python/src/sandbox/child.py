@@ -67,7 +67,7 @@ class Child(Closable, Generic[AnyStr]):
 
     @property
     def id(self) -> str:
-        """The value of SANDBOX_COMMAND_ID in the environment of the command's processes."""
+        """The command's number in the sandbox, as text."""
         return decoded(abi.sbx_child_id(self._open()))
 
     def poll(self) -> Optional[int]:

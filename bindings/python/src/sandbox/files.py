@@ -315,7 +315,9 @@ class SandboxPath:
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
     def write_bytes(self, data: "ReadableBuffer") -> int:
-        """Writes the file with permissions rw-r--r--, and returns its size. It arrives whole or not at all."""
+        """Writes the file, and returns its size. It arrives whole or not at all: another one takes the place of the one that is there,
+        with its permissions, so that other hard links keep the old contents. As pathlib does, it follows links, writes into devices
+        and pipes, refuses a read-only file, and gives a new one the permissions rw-rw-rw- less the sandbox's umask."""
         data = bytes(data)
         self._call(abi.sbx_sandbox_write_file, encoded(str(self)), data, len(data))
         return len(data)
@@ -326,7 +328,7 @@ class SandboxPath:
         return len(text)
 
     def append_bytes(self, data: "ReadableBuffer") -> int:
-        """Writes at the end of the file, which is created with permissions rw-r--r-- if it is not there."""
+        """Writes at the end of the file, which is created as by write_bytes() if it is not there."""
         data = bytes(data)
         self._call(abi.sbx_sandbox_append_file, encoded(str(self)), data, len(data))
         return len(data)

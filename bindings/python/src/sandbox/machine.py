@@ -363,16 +363,18 @@ class Machine(Closable):
         checksum: bool = False,
         sync: bool = False,
         resume: bool = False,
+        mode: Optional[int] = None,
         progress: Optional[OnProgress] = None,
     ) -> Transferred:
-        """Copies a local file with its permission bits, or all that a reader's read() gives, to a file in the sandbox.
-        The file arrives whole or not at all.
+        """Copies a local file, or all that a reader's read() gives, to a file in the sandbox, as SandboxPath.write_bytes()
+        treats what is there. The file arrives whole or not at all.
 
+        mode: permission bits of a new file, less the sandbox's umask; by default those of the local file, or 0o666.
         checksum: the SHA-256 of what was sent and of what has arrived are compared.
         sync: return only when contents and name are on the sandbox's disk.
         resume: keep what has arrived when it fails, and begin with what an earlier transfer has kept; not for readers.
         """
-        options = Transfer(self._open(), progress, checksum=checksum, sync=sync, resume=resume)
+        options = Transfer(self._open(), progress, checksum=checksum, sync=sync, resume=resume, mode=mode)
         return options.upload(source, _remote(remote))
 
     def download(
@@ -401,11 +403,13 @@ class Machine(Closable):
         sync: bool = False,
         progress: Optional[OnProgress] = None,
     ) -> TreeReport:
-        """Copies a local directory with all that is in it, as one stream: with modes, times of modification in whole
-        seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left out and told.
+        """Copies a local directory with all that is in it, as one stream: with modes, times of modification in
+        nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets, pipes and
+        devices are left out and told.
 
         Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
-        it is merged: files replace files, each in one step, and what only the target has stays.
+        it is merged: files and links replace files and links, each in one step, also read-only ones, and what only the
+        target has stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
         """
         options = Transfer(self._open(), progress, checksum=checksum, sync=sync)
         return options.upload_tree(local, _remote(remote))

@@ -90,6 +90,7 @@ class Transfer:
         checksum: bool,
         sync: bool,
         resume: bool = False,
+        mode: Optional[int] = None,
         max_bytes: Optional[int] = None,
         max_entries: Optional[int] = None,
     ) -> None:
@@ -100,6 +101,8 @@ class Transfer:
             (abi.sbx_transfer_set_resume, resume),
         ):
             call(function, self._options, choice)
+        if mode is not None:
+            call(abi.sbx_transfer_set_mode, self._options, ranged(mode, 1 << 32))
         for limit, number in (
             (abi.sbx_transfer_set_max_bytes, max_bytes),
             (abi.sbx_transfer_set_max_entries, max_entries),
