@@ -256,7 +256,16 @@ fn rows() -> Vec<Row> {
             ..Row::default()
         },
         Row { name: "gVisor, Debian, image volume, auto", template: gvisor.clone(), ..Row::default() },
-        Row { name: "gVisor, one program, copy, auto", guest: Guest::Copy, template: gvisor, ..single() },
+        Row {
+            name: "gVisor, one program, copy, auto",
+            guest: Guest::Copy,
+            template: gvisor,
+            // gVisor gives an image without /tmp one.
+            home: "/tmp",
+            temporary: "",
+            place: "/tmp",
+            ..single()
+        },
     ]
 }
 
@@ -659,4 +668,114 @@ fn a_cluster_that_takes_no_image_volumes() {
     // What the error says helps.
     let sandbox = client(Guest::Copy).create(&spec).unwrap();
     assert_eq!(sandbox.execute("echo $((1 + 1))").unwrap().stdout, b"2\n");
+}
+
+/// The image that `sandbox guest-image` writes: the same bytes each time, and sandboxes start with it.
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_writes_the_guests_image() {
+    let program = || {
+        let host = fs::read_dir(common::repository().join("target/guest")).unwrap();
+        let files = host.map(|entry| entry.unwrap().path().join("guest/sandbox-guest"));
+        files.into_iter().find(|file| file.exists()).expect("make guest")
+    };
+    let (scratch, name) = (Scratch::new(), format!("localhost/written-guest:{}", unique()));
+    let command = |options: &[&str], file: &str| {
+        let mut command = Local::new(env!("CARGO_BIN_EXE_sandbox"));
+        command.arg("guest-image").args(options).args(["--name", &name]).arg(file);
+        command.output().unwrap()
+    };
+    let path = |name: &str| scratch.path(name).into_os_string().into_string().unwrap();
+    let program = program().into_os_string().into_string().unwrap();
+    let options = ["--program", &program];
+    for file in ["one.tar", "two.tar"] {
+        let output = command(&options, &path(file));
+        assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    }
+    let archive = fs::read(scratch.path("one.tar")).unwrap();
+    assert!(archive == fs::read(scratch.path("two.tar")).unwrap());
+    assert!(archive == command(&options, "-").stdout);
+    assert_eq!(scratch.names().len(), 2, "nothing else is left");
+    // The one beside the command is found.
+    let beside = scratch.path("sandbox");
+    fs::copy(env!("CARGO_BIN_EXE_sandbox"), &beside).unwrap();
+    let without =
+        |file: &str| Local::new(&beside).args(["guest-image", "--name", &name, &path(file)]).output().unwrap();
+    let output = without("three.tar");
+    assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("make guest"), "{output:?}");
+    fs::copy(&program, scratch.path("sandbox-guest")).unwrap();
+    assert!(without("three.tar").status.success());
+    assert!(archive == fs::read(scratch.path("three.tar")).unwrap());
+    // What it can't make an image of is told, and leaves no file.
+    let dynamic = ["--program", env!("CARGO_BIN_EXE_sandbox")];
+    for (options, why) in [(&dynamic[..], "linked with libraries"), (&["--program", "/no/such"], "No such file")] {
+        let output = command(options, &path("none.tar"));
+        assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains(why), "{output:?}");
+    }
+    assert!(!scratch.path("none.tar").exists());
+
+    let cluster = common::repository().join("tests/cluster/cluster.py");
+    let loaded = Local::new(cluster).arg("load").arg(scratch.path("one.tar")).output().unwrap();
+    assert!(loaded.status.success(), "{loaded:?}");
+    for guest in [Guest::Volume, Guest::Copy] {
+        let client = Client::new(config().guest(guest).guest_image(&name)).unwrap();
+        let sandbox = common::create_from(&client, &SandboxSpec::new().image(SINGLE));
+        assert_eq!(sandbox.command("/single").args(["say", "yes"]).output().unwrap().stdout, b"yes\n");
+    }
+}
+
+/// Keeps what is logged, since a program has one logger.
+struct Kept(Mutex<Vec<String>>);
+
+static KEPT: Kept = Kept(Mutex::new(Vec::new()));
+
+impl log::Log for Kept {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::Level::Warn
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.lock().unwrap().push(record.args().to_string());
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+#[test]
+fn under_gvisor_others_attach_and_what_does_not_hold_is_said() {
+    log::set_logger(&KEPT).unwrap();
+    log::set_max_level(log::LevelFilter::Warn);
+    let spec = SandboxSpec::new().runtime_class("gvisor");
+    let warnings = |name: &str| {
+        let kept = KEPT.0.lock().unwrap();
+        kept.iter().filter(|line| line.contains(name)).cloned().collect::<Vec<_>>()
+    };
+    for transport in [Transport::Auto, Transport::Direct] {
+        let sandbox = common::create_from(&common::client_over(transport), &spec);
+        let said = warnings(sandbox.name());
+        println!("{said:#?}");
+        for promise in ["can end its guest", "the program that lets another client in"] {
+            assert!(said.iter().any(|line| line.contains(promise)), "{promise}");
+        }
+        // Also where nobody has told them the host key.
+        for is_known in [true, false] {
+            if !is_known {
+                await_that("the annotation", || sandbox.info().unwrap().host_key.is_some());
+                kubectl(&["annotate", "pod", sandbox.name(), "sandbox/host-key-"]);
+            }
+            let attached = common::client_over(transport).attach(sandbox.name()).unwrap();
+            assert_eq!(attached.execute("uname -n").unwrap().stdout_text().trim(), sandbox.name());
+            assert_eq!(attached.host_key(), sandbox.host_key());
+        }
+        // What is said is true.
+        let error = sandbox.execute("kill -KILL 1; sleep 60").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    }
+    let error = refused(&common::client_over(Transport::Tunnel), spec);
+    assert!(error.kind() == ErrorKind::Create && error.to_string().contains("SANDBOX_TRANSPORT=direct"), "{error}");
+    // On the kernel itself all holds.
+    let sandbox = common::create(&client());
+    assert_eq!(warnings(sandbox.name()), [""; 0]);
 }

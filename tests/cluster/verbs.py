@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import cgroups
@@ -171,6 +172,12 @@ def status() -> int:
     return 1 if found else 0
 
 
+def load(archive: Path) -> int:
+    machine.require_root()
+    load_images(archive.resolve())
+    return 0
+
+
 def install() -> int:
     """Everything that `make` needs and that Debian does not have is only checked."""
     machine.require_rust()
@@ -242,6 +249,8 @@ def main(arguments: list[str]) -> int:
         parsers[name] = verbs.add_parser(name, help=text)
     parsers["up"].add_argument("--gvisor", action="store_true", help="build gVisor too, and let Pods run under it")
     parsers["up"].add_argument("--images", action="store_true", help="build the images that only tests need too")
+    loader = verbs.add_parser("load", help="give the cluster an image: an OCI archive")
+    loader.add_argument("archive", type=Path)
     runner = verbs.add_parser("run", help="run a command in the cluster's network, or --outside")
     runner.add_argument("--outside", action="store_true", help="where only the API server answers")
     runner.add_argument("command", nargs=argparse.REMAINDER)
@@ -266,6 +275,8 @@ def main(arguments: list[str]) -> int:
             return down()
         if known.verb == "status":
             return status()
+        if known.verb == "load":
+            return load(known.archive)
         if known.verb == "run":
             run(command, position=position)
         kubectl(command)

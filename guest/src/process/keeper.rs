@@ -22,14 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The keeper's whole life. `signals` is a descriptor of SIGCHLD.
-pub(super) fn run(control: OwnedFd, signals: OwnedFd) -> ! {
+/// The keeper's whole life.
+pub(super) fn run(control: OwnedFd) -> ! {
     // The zygote lets the kernel reap; a keeper wants to know.
     let ready =
         sys::await_children().is_ok() && rustix::process::set_child_subreaper(Some(rustix::process::getpid())).is_ok();
-    if !ready {
-        sys::exit_now(1);
-    }
+    // Not the zygote's: for gVisor a descriptor of signals belongs to the process that made it.
+    let signals = sys::signal_descriptor(&[libc::SIGCHLD]);
+    let (true, Ok(signals)) = (ready, signals) else { sys::exit_now(1) };
     let mut keeper = Keeper { control, signals, stack: sys::Stack::new(64 * 1024), children: Children::new() };
     let mut packet = vec![0; LONGEST_PACKET];
     loop {

@@ -31,7 +31,6 @@ fn serve() -> std::io::Result<()> {
     let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
     // A keeper must not hold this socket: the guest would not see the zygote's end. And 0 is to stay in use.
     rustix::stdio::dup2_stdin(rustix::stdio::stderr())?;
-    let signals = sys::signal_descriptor(&[libc::SIGCHLD])?;
     loop {
         let mut descriptors = Vec::new();
         let mut packet = [0; 16];
@@ -46,7 +45,7 @@ fn serve() -> std::io::Result<()> {
         match sys::fork() {
             Ok(Forked::Child) => {
                 drop(socket);
-                keeper::run(control, signals);
+                keeper::run(control);
             }
             Ok(Forked::Parent(_)) => {}
             Err(error) => {
