@@ -18,9 +18,10 @@ fn take_in_guest() {
     println!("cargo:rustc-check-cfg=cfg(embeds_guest)");
     println!("cargo:rerun-if-env-changed=SANDBOX_GUEST_PROGRAM");
     let Some(program) = std::env::var_os("SANDBOX_GUEST_PROGRAM") else { return };
-    let program = std::path::absolute(&program).expect("SANDBOX_GUEST_PROGRAM is no path");
-    let program = program.to_str().expect("SANDBOX_GUEST_PROGRAM is not UTF-8").to_owned();
-    assert!(std::path::Path::new(&program).is_file(), "SANDBOX_GUEST_PROGRAM names no file: {program}");
+    let path = std::path::absolute(&program).ok().filter(|path| path.is_file());
+    let Some(program) = path.as_deref().and_then(std::path::Path::to_str) else {
+        panic!("SANDBOX_GUEST_PROGRAM names no file, or its path is not UTF-8: {}", program.display());
+    };
     println!("cargo:rerun-if-changed={program}");
     println!("cargo:rustc-env=SANDBOX_GUEST_PROGRAM={program}");
     println!("cargo:rustc-cfg=embeds_guest");
