@@ -75,7 +75,8 @@ def build_busybox(scratch: Path) -> None:
     applets = ["sh"] + [name for name in applets if not NOT_APPLETS.match(name.upper())]
     layer = scratch / "busybox.layer.tar"
     with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
-        for directory, mode in {"bin": 0o755, "etc": 0o755, "home": 0o755, "lib": 0o755, "root": 0o700, "tmp": 0o1777}.items():
+        directories = {"bin": 0o755, "etc": 0o755, "home": 0o755, "lib": 0o755, "root": 0o700, "tmp": 0o1777}
+        for directory, mode in directories.items():
             member = tarfile.TarInfo(directory)
             member.type, member.mode = tarfile.DIRTYPE, mode
             tar.addfile(member)

@@ -315,9 +315,10 @@ class SandboxPath:
         return text.replace("\r\n", "\n").replace("\r", "\n")
 
     def write_bytes(self, data: "ReadableBuffer") -> int:
-        """Writes the file, and returns its size. It arrives whole or not at all: another one takes the place of the one that is there,
-        with its permissions, so that other hard links keep the old contents. As pathlib does, it follows links, writes into devices
-        and pipes, refuses a read-only file, and gives a new one the permissions rw-rw-rw- less the sandbox's umask."""
+        """Writes the file, and returns its size. It arrives whole or not at all: another one takes the place of the one
+        that is there, with its permissions, so that other hard links keep the old contents. As pathlib does, it follows
+        links, writes into devices and pipes, refuses a read-only file, and gives a new one the permissions rw-rw-rw-
+        less the sandbox's umask."""
         data = bytes(data)
         self._call(abi.sbx_sandbox_write_file, encoded(str(self)), data, len(data))
         return len(data)

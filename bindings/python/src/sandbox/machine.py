@@ -366,8 +366,8 @@ class Machine(Closable):
         mode: Optional[int] = None,
         progress: Optional[OnProgress] = None,
     ) -> Transferred:
-        """Copies a local file, or all that a reader's read() gives, to a file in the sandbox, as SandboxPath.write_bytes()
-        treats what is there. The file arrives whole or not at all.
+        """Copies a local file, or all that a reader's read() gives, to a file in the sandbox, as
+        SandboxPath.write_bytes() treats what is there. The file arrives whole or not at all.
 
         mode: permission bits of a new file, less the sandbox's umask; by default those of the local file, or 0o666.
         checksum: the SHA-256 of what was sent and of what has arrived are compared.
@@ -409,7 +409,7 @@ class Machine(Closable):
 
         Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
         it is merged: files and links replace files and links, each in one step, also read-only ones, and what only the
-        target has stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
+        target has stays. What is in the way, such as a device in the place of a file, is found before the merge.
         """
         options = Transfer(self._open(), progress, checksum=checksum, sync=sync)
         return options.upload_tree(local, _remote(remote))
