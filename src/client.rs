@@ -17,6 +17,7 @@ use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::guest::Guest;
 use crate::link::Link;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
@@ -353,21 +354,24 @@ impl Creation<'_> {
         let config = &ctx.config;
         let deadline = Deadline::after(config.create_timeout);
         let lifetime = spec.lifetime_or(config.lifetime);
-        let names_image = spec.image.as_deref().is_some_and(|image| image != config::DEFAULT_IMAGE)
-            || config.image != config::DEFAULT_IMAGE;
-        let guest = config.guest.resolve(names_image, || ctx.call_api(ctx.cluster.has_image_volumes()))?;
-        let expires_at = lifetime
-            .map(|lifetime| ctx.call_api(async { cluster::after(ctx.cluster.now().await?, lifetime) }))
-            .transpose()?;
-        let identity = PodIdentity {
+        let mut identity = PodIdentity {
             name: (*name).to_owned(),
             nonce: text::nonce(),
             public_key: ctx.identity.public().as_str(),
             lifetime,
-            expires_at,
+            expires_at: None,
             hard_limit: spec.hard_limit_for(lifetime),
-            guest,
+            guest: Guest::Image,
         };
+        // A spec that can't be used is refused before the API server is asked for anything.
+        cluster::pod(spec, config, &identity)?;
+        let names_image = spec.image.as_deref().is_some_and(|image| image != config::DEFAULT_IMAGE)
+            || config.image != config::DEFAULT_IMAGE;
+        let guest = config.guest.resolve(names_image, || ctx.call_api(ctx.cluster.has_image_volumes()))?;
+        identity.guest = guest;
+        identity.expires_at = lifetime
+            .map(|lifetime| ctx.call_api(async { cluster::after(ctx.cluster.now().await?, lifetime) }))
+            .transpose()?;
         let manifest = cluster::pod(spec, config, &identity)?;
         // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
         let mut undo = CreateGuard { ctx, name, nonce: &identity.nonce, armed: true };

@@ -65,7 +65,7 @@ func TestDetachedOutlivesItsContext(t *testing.T) {
 	if err := detached.Remove(t.Context()); err != nil {
 		t.Error(err)
 	}
-	if _, err := detached.TryWait(t.Context()); !errors.Is(err, os.ErrNotExist) {
+	if _, err := detached.TryWait(t.Context()); !errors.Is(err, ErrDetachedNotFound) {
 		t.Error(err)
 	}
 	slow := box.Shell(t.Context(), "sleep 60")

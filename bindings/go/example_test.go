@@ -138,7 +138,7 @@ func ExampleError() {
 	_, err := box.ReadFile(ctx, "/no/such/file")
 	var e *sandbox.Error
 	switch {
-	case errors.Is(err, sandbox.ErrNotFound): // fs.ErrNotExist says the same
+	case errors.Is(err, fs.ErrNotExist): // sandbox.ErrFileNotFound says the same
 		fmt.Println("not there")
 	case errors.As(err, &e):
 		fmt.Println(e.Kind, e.Message, e.Verdict)

@@ -90,7 +90,7 @@ func TestFilesAreMadeAndRemovedAsByOs(t *testing.T) {
 		if err := box.MkdirAll(ctx, "/tmp/os/d/run/a", 0o755); err == nil {
 			t.Error("a directory in a file")
 		}
-		for name, wanted := range map[string]error{"a": ErrTransfer, "no": fs.ErrNotExist, "d/run": nil, "e": nil} {
+		for name, wanted := range map[string]error{"a": ErrDirectoryNotEmpty, "no": fs.ErrNotExist, "d/run": nil, "e": nil} {
 			if err := box.Remove(ctx, "/tmp/os/"+name); !errors.Is(err, wanted) {
 				t.Error(name, err)
 			}

@@ -62,7 +62,7 @@ static void make_all(const char *name) {
     OK(sbx_sandbox_read_dir(sandbox, "/etc", &entries, &err));
     OK(sbx_sandbox_file_metadata(sandbox, "/etc/passwd", &metadata, &err));
     OK(sbx_sandbox_read_file(sandbox, "/etc/passwd", &bytes, &err));
-    CHECK(sbx_sandbox_remove_file(sandbox, "/no/such", &error) == SBX_ERR_NOT_FOUND);
+    CHECK(sbx_sandbox_remove_file(sandbox, "/no/such", &error) == SBX_ERR_FILE_NOT_FOUND);
     void *all[KINDS] = {client, sandbox, command, child, output, ending, file, transfer, detached, info, list, entries,
                         metadata, bytes, error, config, spec};
     memcpy(made, all, sizeof made);
@@ -112,7 +112,7 @@ static void use(enum kind kind) {
         sbx_transferred_free(transferred);
         break;
     case DETACHED:
-        CHECK(sbx_detached_kill(handle, NULL) == SBX_ERR_NOT_FOUND);
+        CHECK(sbx_detached_kill(handle, NULL) == SBX_ERR_FILE_NOT_FOUND);
         break;
     case INFO:
         CHECK(sbx_info_name(handle)[0] != '\0');

@@ -23,7 +23,7 @@ void run(void) {
         PRINTS("one\ntwo|/tmp|sandbox|two words|it's \"$HOME\" `id` \\ *|a\nb \xff\xfe|cut||", output);
     }
     OK(sbx_command_set_user(command, "root", &err));
-    FAILS(SBX_ERR_COMMAND, "can not become root", sbx_command_output(command, &output, &err));
+    FAILS(SBX_ERR_COMMAND, "the user can't be changed", sbx_command_output(command, &output, &err));
     sbx_command_free(command);
 
     command = shell("for word; do echo \"<$word>\"; done | tac");
