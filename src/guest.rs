@@ -1,5 +1,7 @@
 //! How the guest, the main process of every sandbox, gets into a Pod.
 
+use sandbox_protocol::ExitCode;
+
 use crate::error::{Cause, Result, Verdict, stable_names};
 
 /// Where the guest's image has the program, and where an image that brings the guest along has it. It can only be executed.
@@ -62,7 +64,8 @@ impl Guest {
     /// What to tell about a creation that failed with this verdict, if it may be because of the way.
     pub(crate) fn advice(self, verdict: &Verdict, guest_image: &str) -> Option<String> {
         let concerns_guest = match verdict.cause {
-            Cause::Configuration => true,
+            // Unless it ran, and said why it can't go on.
+            Cause::Configuration => !verdict.message.contains(&format!("exit code {}", ExitCode::CannotStart.code())),
             Cause::Rejected => self == Self::Volume,
             Cause::Exited => self == Self::Copy && verdict.message.contains("sandbox-guest"),
             Cause::ImagePull => self != Self::Image && verdict.message.contains(guest_image),

@@ -413,7 +413,7 @@ fn the_terminal_is_restored_however_it_ends() {
     signal(&session.child, Signal::TERM);
     assert_eq!(session.ends(), Some(128 + 1));
     let mut session = Session::start(&["run", "-t", sandbox.name(), "no-such-program"]);
-    session.shows("there is no program no-such-program");
+    session.shows("there is no program 'no-such-program'");
     assert_eq!(session.ends(), Some(127));
     let mut session = Session::start(&["run", "-t", sandbox.name(), "sh", "-c", "echo ready; kill -9 $PPID; sleep 9"]);
     session.shows("sandbox: ");

@@ -173,7 +173,6 @@ fn operations() -> Vec<Operation> {
         }),
         put("upload: sync", "fsync", "put on the disk", |p| p.upload(|t| t.sync(true))),
         put("upload: close", "close", "closed", |p| p.upload(|t| t)),
-        put("upload: checksum", "fread@5", "checked", |p| p.upload(|t| t.checksum(true))),
         name("write: rename", |p| p.files.write(p.at("file"), vec![0; BIG]).map(|()| 0)),
         name("checksum upload: rename", |p| p.upload(|t| t.checksum(true))),
         name("resume upload: rename", |p| p.upload(|t| t.resume(true))),
@@ -181,16 +180,14 @@ fn operations() -> Vec<Operation> {
             look: "test ! -e new || stat -c %s new/big",
             old: "",
             new: "3000000",
-            ..tree("upload_dir", "write@20", "beyond '", |p| p.files.upload_dir(&p.here, p.at("new")).map(|_| 0))
+            ..tree("upload_dir", "write@3", "beyond '", |p| p.files.upload_dir(&p.here, p.at("new")).map(|_| 0))
         },
         Operation {
             nature: Change,
             look: "test ! -e new || stat -c %s new/big",
             old: "",
             new: "3000000",
-            ..tree("upload_dir: rename", "renameat2", "put in place", |p| {
-                p.files.upload_dir(&p.here, p.at("new")).map(|_| 0)
-            })
+            ..tree("upload_dir: rename", "rename", "", |p| p.files.upload_dir(&p.here, p.at("new")).map(|_| 0))
         },
         Operation {
             nature: Change,
@@ -198,11 +195,11 @@ fn operations() -> Vec<Operation> {
             look: "stat -c %s t/big",
             old: "4",
             new: "3000000",
-            ..tree("upload_dir: merge", "linkat", "put in place", |p| p.files.upload_dir(&p.here, p.at("t")).map(|_| 0))
+            ..tree("upload_dir: merge", "rename", "", |p| p.files.upload_dir(&p.here, p.at("t")).map(|_| 0))
         },
         Operation {
             prepare: BIG_FILE,
-            ..tree("download_dir", "read@20", "beyond 'big'", |p| {
+            ..tree("download_dir", "read@3", "beyond 'big'", |p| {
                 p.files.download_dir(&p.there, p.here("back.d")).map(|_| 0)
             })
         },
@@ -212,10 +209,10 @@ fn operations() -> Vec<Operation> {
         used("File::write", "write@20", "beyond byte ", |p| {
             p.open("big", OpenOptions::new().write(true)).write_all(&vec![0; BIG]).map_err(inner).map(|()| 0)
         }),
-        used("File::seek", "fstat", "looked at", |p| {
+        used("File::seek", "fstat@2", "looked at", |p| {
             p.open("big", OpenOptions::new().read(true)).seek(SeekFrom::End(0)).map_err(inner).map(|_| 0)
         }),
-        used("File::metadata", "fstat", "looked at", |p| {
+        used("File::metadata", "fstat@2", "looked at", |p| {
             p.open("big", OpenOptions::new().read(true)).metadata().map(|_| 0)
         }),
         used("File::set_len", "ftruncate", "changed", |p| {
@@ -307,7 +304,7 @@ fn operations() -> Vec<Operation> {
             says: "removed",
             ..change(
                 "remove_dir_all",
-                "unlinkat",
+                "unlink",
                 "mkdir d; touch d/x",
                 |p| p.files.remove_dir_all(p.at("d")).map(|()| 0),
                 "test -d d || echo gone",

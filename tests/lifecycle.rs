@@ -142,7 +142,7 @@ fn a_container_that_exits_at_once() {
     let client = Client::new(config().ssh_port(80)).unwrap();
     let template = r#"{"spec": {"securityContext": {"sysctls": null}}}"#;
     let spec = SandboxSpec::new().pod_template(template).unwrap();
-    let error = fails(&client, spec, ErrorKind::Create, Cause::Exited);
+    let error = fails(&client, spec, ErrorKind::Create, Cause::Configuration);
     assert!(error.to_string().contains("exit code 81: port 80 can't be listened on: Permission denied"), "{error}");
 }
 

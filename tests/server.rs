@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{await_that, client, config, create, signal_guest, transports};
+use common::{await_that, beside, client, config, create, signal_guest, transports};
 use rustix::process::Signal;
 use sandbox::{Client, ErrorKind};
 
@@ -17,8 +17,8 @@ fn a_server_that_takes_no_new_connection_is_a_failed_connect() {
         await_that("the address to be known", || sandbox.info().unwrap().pod_ip.is_some());
         // The second command needs a second session.
         let error = std::thread::scope(|scope| {
-            let busy = scope.spawn(|| sandbox.execute("sleep 1"));
-            await_that("the first session to be busy", || sandbox.session_counts() == (0, 1));
+            let busy = scope.spawn(|| sandbox.execute("sleep 3"));
+            await_that("the first session to be busy", || beside(&sandbox, "pgrep -c sleep || true") == "1\n");
             signal_guest(&sandbox, Signal::STOP);
             let error = sandbox.execute("echo run >> runs").unwrap_err();
             signal_guest(&sandbox, Signal::CONT);

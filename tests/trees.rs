@@ -190,12 +190,16 @@ fn errors_name_what_is_wrong_and_leave_nothing() {
         .unwrap();
     for (error, kind, said) in [
         (files.upload_dir(scratch.path("none"), "x").unwrap_err(), ErrorKind::FileNotFound, "none"),
-        (files.upload_dir(scratch.path("file"), "x").unwrap_err(), ErrorKind::InvalidArgument, "not a directory"),
+        (files.upload_dir(scratch.path("file"), "x").unwrap_err(), ErrorKind::NotADirectory, "ot a directory"),
         (files.upload_dir(&there, "file").unwrap_err(), ErrorKind::NotADirectory, "'file'"),
         (files.upload_dir(&there, "/no/such/x").unwrap_err(), ErrorKind::FileNotFound, "/no/such/x"),
         (files.upload_dir(&there, "/root/x").unwrap_err(), ErrorKind::PermissionDenied, "/root/x"),
         (files.upload_dir(&there, "/dev/shm/x").unwrap_err(), ErrorKind::StorageFull, "/dev/shm/x"),
-        (files.upload_dir(&there, "clash").unwrap_err(), ErrorKind::Transfer, "clash"),
+        (
+            files.upload_dir(&there, "clash").unwrap_err(),
+            ErrorKind::IsADirectory,
+            "a directory is where a file should go",
+        ),
         (files.transfer().resume(true).upload_dir(&there, "x").unwrap_err(), ErrorKind::InvalidArgument, "resumed"),
         (files.transfer().resume(true).download_dir("t", &back).unwrap_err(), ErrorKind::InvalidArgument, "resumed"),
         (files.download_dir("none", &back).unwrap_err(), ErrorKind::FileNotFound, "none"),

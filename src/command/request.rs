@@ -91,6 +91,9 @@ pub(super) fn never_ran(reason: &NeverRan) -> Error {
         Some(path) if reason.stage == Stage::Program && path.as_ref() == SHELL.as_bytes() => {
             "; a shell line takes a shell in the image, a program with arguments does not"
         }
+        None if reason.stage == Stage::User && reason.errno == libc::EPERM => {
+            "; only a sandbox that runs as root allows another user"
+        }
         _ => "",
     };
     let message = format!("the command did not run: {}{advice}", text::shown(&reason.message));

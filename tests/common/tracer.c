@@ -261,8 +261,6 @@ static void enter(struct thread *thread, const struct syscall_info *info) {
         if (flags & AT_EMPTY_PATH && text[0] == 0) is = "fstat", source = FD;
     } else if (call->number == SYS_renameat2 && args[4] != 0) {
         is = "renameat2", argument = 0;
-    } else if (call->number == SYS_unlinkat && (int)args[0] != AT_FDCWD) {
-        is = "unlinkat";
     } else if (call->number == SYS_unlinkat && args[2] & AT_REMOVEDIR) {
         is = "rmdir";
     }
