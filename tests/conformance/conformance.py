@@ -506,7 +506,7 @@ def transfers() -> None:
     assert not (DIRECTORY / "limited").exists()
     with fails(ErrorKind.FILE_NOT_FOUND, FileNotFoundError, sandbox.FileTransferError) as seen:
         machine.download("/tmp/none", back)
-    assert seen[0].errno == errno.ENOENT  # type: ignore[attr-defined]
+    assert seen[0].errno == errno.ENOENT
     with fails(ErrorKind.FILE_NOT_FOUND, FileNotFoundError):
         machine.upload(DIRECTORY / "none", remote)
     remote.unlink()
