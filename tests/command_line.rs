@@ -22,10 +22,13 @@ use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox");
 
+/// For `env`: these tests may themselves run under nohup, and what is ignored is inherited.
+const ALL_SIGNALS: &str = "--default-signal=HUP,INT,QUIT,TERM";
+
 fn command<A: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = A>) -> Command {
     common::position();
-    let mut command = Command::new(PROGRAM);
-    command.args(args).stdin(Stdio::null());
+    let mut command = Command::new("env");
+    command.arg(ALL_SIGNALS).arg(PROGRAM).args(args).stdin(Stdio::null());
     command
 }
 
@@ -294,8 +297,8 @@ impl Session {
         let before = tcgetattr(&terminal).unwrap();
         let other_end = || File::options().read(true).write(true).custom_flags(libc::O_NOCTTY).open(&name).unwrap();
         // setsid makes it the terminal of the program that it becomes.
-        let mut command = Command::new("setsid");
-        command.args(["--ctty", PROGRAM]).args(args).env("TERM", "vt220");
+        let mut command = Command::new("env");
+        command.arg(ALL_SIGNALS).args(["setsid", "--ctty", PROGRAM]).args(args).env("TERM", "vt220");
         let child = command.stdin(other_end()).stdout(other_end()).stderr(other_end()).spawn().unwrap();
         let (sender, output) = channel();
         let mut reader = File::from(terminal.try_clone().unwrap());

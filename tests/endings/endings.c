@@ -112,7 +112,7 @@ static void use(enum kind kind) {
         sbx_transferred_free(transferred);
         break;
     case DETACHED:
-        CHECK(sbx_detached_kill(handle, NULL) == SBX_ERR_FILE_NOT_FOUND);
+        CHECK(sbx_detached_kill(handle, NULL) == SBX_ERR_DETACHED_NOT_FOUND);
         break;
     case INFO:
         CHECK(sbx_info_name(handle)[0] != '\0');

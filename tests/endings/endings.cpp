@@ -167,7 +167,7 @@ void thrown_through(const sandbox::client &client) {
     for (int i = 0; i < 600; i++) {
         try {
             (void)client.get_sandbox_info(name);
-        } catch (const sandbox::file_not_found_error &) {
+        } catch (const sandbox::not_found_error &) {
             return;
         }
         std::this_thread::sleep_for(100ms);
@@ -229,7 +229,7 @@ void scoped(const sandbox::client &client) {
         try {
             (void)client.get_sandbox_info(name);
             return true;
-        } catch (const sandbox::file_not_found_error &) {
+        } catch (const sandbox::not_found_error &) {
             return false;
         }
     };
@@ -256,7 +256,7 @@ void at_the_end_of_a_thread(const sandbox::client &client) {
     try {
         (void)client.get_sandbox_info(name);
         CHECK(!"the box is left");
-    } catch (const sandbox::file_not_found_error &) {
+    } catch (const sandbox::not_found_error &) {
     }
 }
 
