@@ -448,6 +448,8 @@ fn check(
 ) -> Result<(), String> {
     use ErrorKind::{Connect, Disconnected, FileExists, FileNotFound, OutcomeUnknown, TimedOut};
     let kinds: &[Option<ErrorKind>] = match (cut, operation.nature) {
+        // What stands still may end the connection itself once it goes on.
+        (Cut::Stopped, Transfer) => &[Some(TimedOut), Some(Disconnected)],
         (Cut::Stopped, _) => &[Some(TimedOut)],
         (_, Change) | (Cut::Pulled, Renaming) => &[Some(OutcomeUnknown)],
         // The request may have gone out whole by then.
