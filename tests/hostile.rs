@@ -1819,6 +1819,22 @@ fn floods_after_the_command() {
     }
 }
 
+/// What the client answers to nobody who reads can't be sent to its end. The connection is given up in time all the same.
+#[test]
+fn questions_of_a_server_that_does_not_listen() {
+    let floods: [fn(&Connection) -> Message; 2] = [
+        |_| Message::new(GLOBAL_REQUEST).string("keepalive@openssh.com").byte(1),
+        |client| client.request("what@example.org", true),
+    ];
+    for flood in floods {
+        Trial::of_commands(Limits { is_alone: true, ..EXPIRES_LATE }, move |client| {
+            client.start()?;
+            client.flood(&flood(client))
+        })
+        .fails_commands_as(&[ErrorKind::TimedOut, ErrorKind::OutcomeUnknown]);
+    }
+}
+
 // SSH below it all.
 
 #[test]
@@ -1843,6 +1859,32 @@ fn exchange_keys_for(ciphers: &'static [&'static str]) {
             client.stderr("err")?;
         }
         client.await_input_end()?;
+        client.ended(3)?;
+        client.hold()
+    })
+    .ends_commands(Some(3));
+}
+
+/// The client's part of a key exchange has to wait until there is room for it, and nothing is lost over that.
+#[test]
+fn a_key_exchange_while_nothing_can_be_sent() {
+    Trial::of_command(AFTER_LOGIN, WITH_MUCH_INPUT, |client| {
+        open_narrow(client, u32::MAX)?;
+        client.await_request()?;
+        client.started()?;
+        for _ in 0..3 {
+            client.credit(u32::MAX)?;
+            client.transport.await_congestion()?;
+            let ours = client.transport.begin_key_exchange()?;
+            client.transport.continue_key_exchange(&ours)?;
+        }
+        loop {
+            match client.next_frame()? {
+                Frame::StdinEof => break,
+                Frame::Stdin(_) => client.credit(u32::MAX)?,
+                frame => panic!("{frame:?}"),
+            }
+        }
         client.ended(3)?;
         client.hold()
     })

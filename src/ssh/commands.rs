@@ -228,6 +228,9 @@ impl<'s> Conversation<'s> {
     fn flush(&mut self, deadline: Deadline) -> std::result::Result<bool, DriveError> {
         let CommandChannel { channel, outgoing, written, .. } = &mut *self.commands;
         while *written < outgoing.len() {
+            if !self.session.has_room() {
+                return Ok(false);
+            }
             let rest = &outgoing[*written..];
             match self.session.attempt(deadline, "the sandbox", || channel.write(rest))? {
                 Some(length) => {

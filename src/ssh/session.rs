@@ -226,7 +226,7 @@ impl Session {
                 }
                 Err(_) if !raw::waits_for(&self.ssh).1 => return Ok(None),
                 Err(_) => {
-                    if let Err(stop) = wait(self.connection.stream(), (false, true), deadline, waiting_for) {
+                    if let Err(stop) = wait(&self.connection, (false, true), deadline, waiting_for) {
                         forget_half_sent(&self.connection, step);
                         return Err(stop);
                     }
@@ -241,9 +241,15 @@ impl Session {
         self.connection.arrivals()
     }
 
-    /// Waits until something arrives, one of `others` is ready, or the deadline comes.
+    /// Sends what libssh2 takes for sent; false if there is no room for all of it, and so for nothing else.
+    pub(super) fn has_room(&self) -> bool {
+        self.connection.flush()
+    }
+
+    /// Waits until something arrives, there is room again for what is to be sent, one of `others` is ready, or the deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
-        let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write: false };
+        let to_write = !self.connection.flush();
+        let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write };
         fd::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
     }
 }
@@ -297,7 +303,7 @@ fn until_done<T>(
             Ok(value) => return Ok(value),
             Err(failure) if failure.would_block() => {
                 let directions = raw::waits_for(ssh);
-                if let Err(stop) = wait(connection.stream(), directions, deadline, waiting_for) {
+                if let Err(stop) = wait(connection, directions, deadline, waiting_for) {
                     if directions.1 {
                         forget_half_sent(connection, step);
                     }
@@ -330,14 +336,15 @@ fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer
 }
 
 fn wait(
-    stream: &Stream,
-    (mut to_read, to_write): (bool, bool),
+    connection: &Connection,
+    (mut to_read, mut to_write): (bool, bool),
     deadline: Deadline,
     waiting_for: &str,
 ) -> std::result::Result<(), DriveError> {
     // libssh2 sometimes says "again" without saying what for; something has to arrive then.
     to_read |= !to_write;
-    let server = Awaited { descriptor: stream.as_fd(), to_read, to_write };
+    to_write |= !connection.flush();
+    let server = Awaited { descriptor: connection.stream().as_fd(), to_read, to_write };
     Awaited::wait(&[server], deadline, waiting_for).map_err(DriveError::Ended)
 }
 

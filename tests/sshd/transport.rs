@@ -106,8 +106,34 @@ impl Transport {
     /// A key exchange, the first one or a later one, which this side begins.
     pub fn exchange_keys(&mut self) -> io::Result<()> {
         let ours = self.begin_key_exchange()?;
+        self.continue_key_exchange(&ours)
+    }
+
+    /// The rest of a key exchange that this side has begun with `ours`.
+    pub fn continue_key_exchange(&mut self, ours: &[u8]) -> io::Result<()> {
         let theirs = self.receive_for_exchange(KEXINIT)?;
-        self.finish_key_exchange(&ours, &theirs)
+        self.finish_key_exchange(ours, &theirs)
+    }
+
+    /// Waits until the client has sent as much as it can while nobody reads, or has nothing more to send.
+    #[expect(unsafe_code, reason = "ioctl")]
+    pub fn await_congestion(&self) -> io::Result<()> {
+        let mut before = -1;
+        loop {
+            let mut waiting: libc::c_int = 0;
+            // SAFETY: the descriptor is open, and the request writes one int.
+            let code = unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+            if code < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            if waiting == before {
+                return Ok(());
+            }
+            before = waiting;
+            self.check_age()?;
+            // It shows only in that nothing comes for a while.
+            std::thread::sleep(Duration::from_millis(200));
+        }
     }
 
     /// Sends what this side can do, and returns it.

@@ -39,6 +39,8 @@ struct View {
     is_over: bool,
     /// A packet is partly written: libssh2 must be called again with the same arguments before anything else.
     is_half_sent: bool,
+    /// What libssh2 takes for sent and the system had no room for yet; see [`SHORT`].
+    unsent: Vec<u8>,
     /// Data was delivered since we last returned `EAGAIN`.
     has_news: bool,
     /// How often something has arrived.
@@ -55,6 +57,43 @@ struct View {
 /// costs memory and quadratic time. An honest server stays far below: at most 8 MiB of requested data are in flight.
 const UNSOLICITED_BUDGET: u64 = 16 << 20;
 
+/// Packets up to this length are kept here until there is room for them. libssh2 gets over its own answer to a question of the server
+/// only in the call in which it began it; caught between two calls, it sends nothing any more, and can't be freed.
+const SHORT: usize = 4 << 10;
+/// Who asks for so many answers and reads none is no honest server.
+const MOST_UNSENT: usize = 1 << 20;
+
+impl View {
+    /// Sends what is kept; true if nothing is left.
+    fn flush(&mut self, socket: RawFd) -> bool {
+        let mut sent = 0;
+        while sent < self.unsent.len() && !self.is_over {
+            match send_to(socket, &self.unsent[sent..]) {
+                Ok(length) => sent += length,
+                Err(libc::EINTR) => {}
+                Err(libc::EAGAIN) => break,
+                // The next read reports it.
+                Err(_) => self.is_over = true,
+            }
+        }
+        self.unsent.drain(..sent);
+        self.unsent.is_empty()
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.unsent.extend_from_slice(bytes);
+        self.is_over |= self.unsent.len() > MOST_UNSENT;
+    }
+}
+
+/// Bytes that the system has taken, or its error number.
+#[expect(unsafe_code, reason = "the socket is known by its number only")]
+fn send_to(socket: RawFd, bytes: &[u8]) -> Result<usize, c_int> {
+    // SAFETY: the bytes are ours and as many as said.
+    let sent = unsafe { libc::send(socket, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
 impl Connection {
     /// Gives the session its stream, before the handshake.
     #[expect(unsafe_code, reason = "sets callbacks")]
@@ -64,6 +103,7 @@ impl Connection {
             is_drained: false,
             is_over: false,
             is_half_sent: false,
+            unsent: Vec::new(),
             has_news: false,
             arrivals: 0,
             sftp_wait_until: None,
@@ -100,6 +140,12 @@ impl Connection {
     pub(in crate::ssh) fn read_until(&self, deadline: Deadline) {
         let mut view = self.view.lock();
         (view.read_until, view.is_drained) = (deadline, false);
+        view.flush(self.as_raw_fd());
+    }
+
+    /// Sends what libssh2 takes for sent; false if there is no room for all of it.
+    pub(in crate::ssh) fn flush(&self) -> bool {
+        self.view.lock().flush(self.as_raw_fd())
     }
 
     /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
@@ -165,27 +211,39 @@ unsafe extern "C" fn send(
     socket: c_int,
     buffer: *const c_void,
     length: usize,
-    flags: c_int,
+    _flags: c_int,
     context: *mut *mut c_void,
 ) -> isize {
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
-    let number = if view.is_over {
-        libc::EPIPE
-    } else {
-        // SAFETY: see above; the socket is the connection's and so open.
-        let sent = unsafe { libc::send(socket, buffer, length, flags) };
-        if let Ok(sent) = usize::try_from(sent) {
+    // SAFETY: see above.
+    let packet = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length) };
+    let is_short = length <= SHORT && !view.is_half_sent;
+    let sent = match view.flush(socket) {
+        _ if view.is_over => Err(libc::EPIPE),
+        true => send_to(socket, packet),
+        false => Err(libc::EAGAIN),
+    };
+    let number = match sent {
+        Ok(sent) if is_short => {
+            view.keep(&packet[sent..]);
+            return length.cast_signed();
+        }
+        Ok(sent) => {
             view.is_half_sent = sent < length;
             return sent.cast_signed();
         }
-        io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+        Err(libc::EAGAIN | libc::EINTR) if is_short => {
+            view.keep(packet);
+            return length.cast_signed();
+        }
+        Err(libc::EAGAIN | libc::EINTR) => {
+            view.is_half_sent = true;
+            return AGAIN;
+        }
+        Err(number) => number,
     };
-    if matches!(number, libc::EAGAIN | libc::EINTR) {
-        view.is_half_sent = true;
-        return AGAIN;
-    }
     // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state; the next read reports the
     // error.
     if std::mem::take(&mut view.is_half_sent) { length.cast_signed() } else { -(number as isize) }
