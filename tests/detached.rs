@@ -96,7 +96,9 @@ fn a_wait_and_a_stream_outlive_their_connections() {
         let detached = sandbox.shell(line).detach("job").unwrap();
         let (mut position, mut out, mut err, mut cuts) = (Position::default(), Vec::new(), Vec::new(), 0);
         let status = std::thread::scope(|scope| {
-            let waiting = scope.spawn(|| from_elsewhere(sandbox).detached("job").unwrap().wait(MINUTE));
+            let elsewhere = from_elsewhere(sandbox).detached("job").unwrap();
+            assert_eq!(elsewhere.try_wait().unwrap(), None, "it is connected");
+            let waiting = scope.spawn(move || elsewhere.wait(MINUTE));
             let status = detached.stream(&mut position, |stream, bytes| {
                 match stream {
                     OutputStream::Stdout => out.extend_from_slice(bytes),

@@ -12,7 +12,7 @@ use sandbox_protocol::{
 
 use super::frames::CommandChannel;
 use super::raw::{Channel, Failure};
-use super::session::{DriveError, Session, lost_or};
+use super::session::{DriveError, Session, TURN, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
@@ -166,6 +166,8 @@ struct Conversation<'s> {
     commands: &'s mut CommandChannel,
     input_ended: bool,
     reply: Reply,
+    /// The connection has failed. What had come before, perhaps with the result, is still read.
+    failure: Option<Failure>,
 }
 
 impl<'s> Conversation<'s> {
@@ -182,7 +184,8 @@ impl<'s> Conversation<'s> {
             let message = format!("the request has {} bytes, {MAX_CONTROL_PAYLOAD} are allowed", text.len());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let mut this = Self { session, commands, input_ended: !has_input(request), reply: Reply::new(request) };
+        let (input_ended, reply) = (!has_input(request), Reply::new(request));
+        let mut this = Self { session, commands, input_ended, reply, failure: None };
         this.expect_silence(deadline)?;
         this.commands.push(FrameKind::Request, &text)?;
         loop {
@@ -252,7 +255,8 @@ impl<'s> Conversation<'s> {
             while let Some(control) = streams.control_request() {
                 self.obey(&control)?;
             }
-            let has_taken = self.take_input(streams)?;
+            self.take_input(streams)?;
+            let has_output = !self.commands.outgoing.is_empty();
             let arrivals = self.session.arrivals();
             let all_sent = match self.flush(deadline) {
                 Ok(all_sent) => all_sent,
@@ -264,7 +268,7 @@ impl<'s> Conversation<'s> {
             }
             deadline.check("the command")?;
             // After the input that was sent there may be more of it, or its end.
-            if read == Read::Some || self.session.arrivals() != arrivals || has_taken && all_sent {
+            if read == Read::Some || self.session.arrivals() != arrivals || has_output && all_sent {
                 continue;
             }
             let descriptors = streams.descriptors(all_sent && !self.input_ended);
@@ -277,11 +281,18 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Whether the guest says that the command's main process has ended, though there is output before the result.
-    fn has_ended(&self, deadline: Deadline) -> Result<bool> {
+    /// Whether the guest says that the command's main process has ended, though there is output before the result; or whether the
+    /// connection has, and what has come is all.
+    fn has_ended(&mut self, deadline: Deadline) -> Result<bool> {
         let channel = &self.commands.channel;
-        self.session.attempt(deadline, "the sandbox", || channel.take_in()).map_err(lost)?;
-        Ok(self.reply.id.is_some_and(|id| channel.exit_status() == id as u32))
+        match self.session.attempt(deadline, "the sandbox", || channel.take_in()) {
+            Ok(_) => Ok(self.reply.id.is_some_and(|id| channel.exit_status() == id as u32)),
+            Err(DriveError::Failed(failure)) => {
+                self.failure = Some(failure);
+                Ok(true)
+            }
+            Err(stop) => Err(lost(stop)),
+        }
     }
 
     /// From now on, output is handed on though nobody has room for it.
@@ -303,20 +314,20 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Makes a frame of the next input, if the guest takes it and the last one is sent. True if there was any.
-    fn take_input(&mut self, streams: &mut impl Streams) -> Result<bool> {
+    /// Makes a frame of the next input, if the guest takes it and the last one is sent.
+    fn take_input(&mut self, streams: &mut impl Streams) -> Result<()> {
         if self.input_ended || !self.commands.outgoing.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
         let room = self.reply.credit.min(INPUT_PIECE);
         let length = match streams.input()? {
-            Input::Later => return Ok(false),
+            Input::Later => return Ok(()),
             Input::End => {
                 self.input_ended = true;
-                return self.commands.push(FrameKind::StdinEof, &[]).map(|()| true);
+                return self.commands.push(FrameKind::StdinEof, &[]);
             }
             // The end of the input takes no credit, so it is looked for all the same.
-            Input::Bytes(_) if room == 0 => return Ok(false),
+            Input::Bytes(_) if room == 0 => return Ok(()),
             Input::Bytes(bytes) => {
                 let piece = &bytes[..bytes.len().min(room)];
                 self.commands.outgoing.extend_from_slice(&header(FrameKind::Stdin, piece.len() as u32));
@@ -326,7 +337,7 @@ impl<'s> Conversation<'s> {
         };
         self.reply.credit -= length;
         streams.sent(length);
-        Ok(true)
+        Ok(())
     }
 
     /// Reads once and hands on what came.
@@ -334,13 +345,22 @@ impl<'s> Conversation<'s> {
         let CommandChannel { channel, buffer, start, end, .. } = &mut *self.commands;
         if *start == *end {
             buffer.resize(READ_BUFFER, 0);
-            match self.session.attempt(deadline, "the sandbox", || channel.read(buffer)).map_err(lost)? {
-                None => return Ok(Read::Nothing),
-                Some(0) => return Err(closed()),
-                Some(length) => {
-                    self.session.credit(PACKETS * length as u64);
-                    (*start, *end) = (0, length);
+            if self.failure.is_none() {
+                match self.session.attempt(deadline, "the sandbox", || channel.read(buffer)) {
+                    Ok(None) => return Ok(Read::Nothing),
+                    Ok(Some(0)) => return Err(closed()),
+                    Ok(Some(length)) => {
+                        self.session.credit(PACKETS * length as u64);
+                        (*start, *end) = (0, length);
+                    }
+                    Err(DriveError::Failed(failure)) => self.failure = Some(failure),
+                    Err(stop) => return Err(lost(stop)),
                 }
+            }
+            if let Some(failure) = &self.failure {
+                let past = self.session.find_in_the_past(|| channel.read(buffer)).filter(|length| *length > 0);
+                let length = past.ok_or_else(|| lost(DriveError::Failed(failure.clone())))?;
+                (*start, *end) = (0, length);
             }
         }
         self.decode(streams)
@@ -350,8 +370,7 @@ impl<'s> Conversation<'s> {
     fn receive_the_rest(&mut self, streams: &mut impl Streams) -> Option<Result<Response>> {
         self.read_without_room();
         self.session.mark_unusable();
-        // Nothing is taken off the socket any more, only what libssh2 has.
-        while self.receive(streams, Deadline::after(Some(Duration::ZERO))).is_ok_and(|read| read == Read::Some) {
+        while self.receive(streams, Deadline::after(Some(TURN))).is_ok_and(|read| read == Read::Some) {
             if let Some(response) = self.reply.response.take() {
                 return Some(self.complete(response));
             }

@@ -109,15 +109,12 @@ impl Session {
             self.ssh.userauth_pubkey_memory(login.user, None, pem, None).map_err(Failure::from)
         };
         until_done(&self.ssh, &self.connection, deadline, "the login", attempt).map_err(|stop| {
-            stop.into_error(|failure| match failure.code {
-                libssh2_sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED | libssh2_sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED => {
-                    Error::new(
-                        ErrorKind::Authentication,
-                        format!("the SSH server refused this client's key for user '{}'", login.user),
-                    )
-                    .with_ssh_code(failure.code)
+            stop.into_error(|failure| {
+                if is_refusal(&failure) {
+                    let message = format!("the SSH server refused this client's key for user '{}'", login.user);
+                    return Error::new(ErrorKind::Authentication, message).with_ssh_code(failure.code);
                 }
-                _ => connect_error("the login", failure),
+                connect_error("the login", failure)
             })
         })
     }
@@ -235,6 +232,15 @@ impl Session {
         }
     }
 
+    /// What `step` finds in what had come before the connection ended; libssh2 keeps that to itself afterwards.
+    pub(super) fn find_in_the_past<T>(&self, mut step: impl FnMut() -> Answer<T>) -> Option<T> {
+        self.mark_unusable();
+        self.connection.set_past(true);
+        let found = step().ok();
+        self.connection.set_past(false);
+        found
+    }
+
     /// Grows with everything that libssh2 takes off the socket. Whichever call it made for that keeps what is meant for another one,
     /// and nobody must wait for the socket then.
     pub(super) fn arrivals(&self) -> u64 {
@@ -346,6 +352,15 @@ fn wait(
     to_write |= !connection.flush();
     let server = Awaited { descriptor: connection.stream().as_fd(), to_read, to_write };
     Awaited::wait(&[server], deadline, waiting_for).map_err(DriveError::Ended)
+}
+
+/// Whether a login was answered, and with no. libssh2 has the same number for a connection that was lost before the answer.
+fn is_refusal(failure: &Failure) -> bool {
+    match failure.code {
+        libssh2_sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED => true,
+        libssh2_sys::LIBSSH2_ERROR_PUBLICKEY_UNVERIFIED => !failure.message.starts_with("Waiting"),
+        _ => false,
+    }
 }
 
 fn connect_error(step: &str, failure: Failure) -> Error {

@@ -41,7 +41,7 @@ use channel::Context;
 use connected::Connections;
 use login::Logins;
 pub(crate) use owners::Owners;
-use poll::Polls;
+use poll::{Polls, Waker};
 
 /// What the guest is started with.
 #[derive(Clone, Debug)]
@@ -316,12 +316,16 @@ impl Server {
         if self.shared.connections() >= self.max_connections || prepare(&socket).is_err() {
             return;
         }
+        let waker = match Waker::new() {
+            Ok(waker) => Arc::new(waker),
+            Err(e) => return self.pause(&e.into()),
+        };
         let (shared, socket) = (Arc::clone(&self.shared), Arc::new(socket));
         let login = self.logins.begin(&socket);
-        let connected = shared.connected.add(&socket);
+        let connected = shared.connected.add(&socket, &waker);
         let thread = std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK);
         let serve = move || {
-            session::serve(&shared, &socket, login, &connected);
+            session::serve(&shared, &socket, waker, login, &connected);
             // The logins may still have the socket for a moment.
             let _ = socket.shutdown(std::net::Shutdown::Both);
         };

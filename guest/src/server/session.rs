@@ -30,6 +30,8 @@ use crate::ssh::{
 const QUIET: Duration = Duration::from_secs(1);
 /// How long the last words to a client may take.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// After so long a client has read what it was sent.
+const READ_BY_THEN: Duration = Duration::from_millis(50);
 /// Variables that a client may set for a command, and their bytes.
 const MOST_VARIABLES: usize = 1024;
 const MOST_VARIABLE_BYTES: usize = 1 << 20;
@@ -77,11 +79,10 @@ const MOST_LINGERING: usize = 64;
 const LINGER: Duration = Duration::from_secs(60);
 
 /// Serves a client until the connection ends.
-pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, login: Login, connected: &Connected) {
-    let Ok(waker) = Waker::new() else { return };
+pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, waker: Arc<Waker>, login: Login, connected: &Connected) {
     let context = Context {
         shared: Arc::clone(shared),
-        waker: Arc::new(waker),
+        waker,
         client: Arc::from(""),
         addresses: addresses(socket),
         is_library: false,
@@ -156,6 +157,13 @@ impl Session<'_> {
             if self.login.as_ref().is_some_and(|login| login.deadline() <= Instant::now()) {
                 self.connection.disconnect(disconnect_reason::BY_APPLICATION, "no login in time");
                 return Err(End::Protocol("no login in time".to_owned()));
+            }
+            if self.connected.is_closing() {
+                // A client may lose what it has not read yet if it reads a goodbye behind it.
+                if happened_at.elapsed() >= READ_BY_THEN {
+                    self.connection.disconnect(disconnect_reason::BY_APPLICATION, "closed by the operator");
+                }
+                return Ok(());
             }
             if !happened.is_empty() {
                 happened_at = Instant::now();

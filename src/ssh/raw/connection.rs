@@ -37,6 +37,10 @@ struct View {
     is_drained: bool,
     /// That the connection is broken.
     is_over: bool,
+    /// The peer takes nothing any more. What it has sent before is still read; the end of that is reported then.
+    is_cut: bool,
+    /// That nothing more has arrived, even at the end: libssh2 hands out what it has.
+    is_past: bool,
     /// A packet is partly written: libssh2 must be called again with the same arguments before anything else.
     is_half_sent: bool,
     /// What libssh2 takes for sent and the system had no room for yet; see [`SHORT`].
@@ -72,8 +76,10 @@ impl View {
                 Ok(length) => sent += length,
                 Err(libc::EINTR) => {}
                 Err(libc::EAGAIN) => break,
-                // The next read reports it.
-                Err(_) => self.is_over = true,
+                Err(_) => {
+                    self.is_cut = true;
+                    sent = self.unsent.len();
+                }
             }
         }
         self.unsent.drain(..sent);
@@ -102,6 +108,8 @@ impl Connection {
             read_until: Deadline::after(None),
             is_drained: false,
             is_over: false,
+            is_cut: false,
+            is_past: false,
             is_half_sent: false,
             unsent: Vec::new(),
             has_news: false,
@@ -146,6 +154,11 @@ impl Connection {
     /// Sends what libssh2 takes for sent; false if there is no room for all of it.
     pub(in crate::ssh) fn flush(&self) -> bool {
         self.view.lock().flush(self.as_raw_fd())
+    }
+
+    /// Whether only what libssh2 has is handed out, which it keeps to itself once a connection has ended.
+    pub(in crate::ssh) fn set_past(&self, is_past: bool) {
+        self.view.lock().is_past = is_past;
     }
 
     /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
@@ -221,7 +234,7 @@ unsafe extern "C" fn send(
     let packet = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length) };
     let is_short = length <= SHORT && !view.is_half_sent;
     let sent = match view.flush(socket) {
-        _ if view.is_over => Err(libc::EPIPE),
+        _ if view.is_over || view.is_cut => Err(libc::EPIPE),
         true => send_to(socket, packet),
         false => Err(libc::EAGAIN),
     };
@@ -244,9 +257,11 @@ unsafe extern "C" fn send(
         }
         Err(number) => number,
     };
-    // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state; the next read reports the
-    // error.
-    if std::mem::take(&mut view.is_half_sent) { length.cast_signed() } else { -(number as isize) }
+    view.is_cut = true;
+    // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state, and that short packets
+    // were, so that it goes on reading; the end of what can be read is reported.
+    let is_taken = std::mem::take(&mut view.is_half_sent) || is_short && !view.is_over;
+    if is_taken { length.cast_signed() } else { -(number as isize) }
 }
 
 /// Reads for libssh2: bytes, 0 at the end, or a negative error number.
@@ -264,6 +279,9 @@ unsafe extern "C" fn receive(
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
+    if view.is_past {
+        return AGAIN;
+    }
     if view.is_over || view.sftp_wait_until.is_some_and(Deadline::has_passed) {
         return 0;
     }

@@ -23,7 +23,7 @@ pub(crate) use self::sftp::Attributes;
 pub(super) use self::sftp::{Sftp, SftpFile};
 
 /// libssh2's error number and message, copied before the next call overwrites them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Failure {
     pub(super) code: c_int,
     /// The SFTP status (`SSH_FX_…`), where `code` says that the server reported one.
