@@ -88,14 +88,14 @@ impl CommandChannel {
                 other => self.active = other,
             },
             FrameKind::Signal => {
-                if let Active::Run(command) = &self.active
+                if let Active::Run(command) = &mut self.active
                     && let Some(number) = str::from_utf8(payload).ok().and_then(signal_number)
                 {
                     command.signal(number);
                 }
             }
             FrameKind::Resize => {
-                if let Active::Run(command) = &self.active
+                if let Active::Run(command) = &mut self.active
                     && let Ok(Resize { columns, rows }) = serde_json::from_slice(payload)
                 {
                     command.resize(columns, rows);

@@ -16,7 +16,7 @@ use sandbox_protocol::{
 use super::frames::{Outbox, send_stream};
 use crate::environment::Account;
 use crate::outcome::{Outcome, never_ran};
-use crate::process::{self, Running as Process, SpawnError, Spec, Starting, Stdio, Stream, Terminal, Whom};
+use crate::process::{self, Pending, Running as Process, SpawnError, Spec, Starting, Stdio, Stream, Terminal, Whom};
 use crate::server::Shared;
 use crate::server::channel::{Context, Link, Slots};
 use crate::server::pipe::{InputEnd, OutputEnd};
@@ -188,6 +188,7 @@ pub(super) struct Command {
     stdout: OutputEnd,
     stderr: OutputEnd,
     sent: [u64; 2],
+    pending: Pending,
     is_cancelled: bool,
     is_draining: bool,
     /// Its number, once it runs.
@@ -224,6 +225,7 @@ impl Command {
             stdout: OutputEnd::default(),
             stderr: OutputEnd::default(),
             sent: [0; 2],
+            pending: Pending::default(),
             is_cancelled: false,
             is_draining: false,
             id: 0,
@@ -259,16 +261,22 @@ impl Command {
         self.input.push(typed);
     }
 
-    pub(super) fn signal(&self, number: i32) {
-        if let State::Running(process) = &self.state {
-            process.signal(number, Whom::Group);
+    pub(super) fn signal(&mut self, number: i32) {
+        match &self.state {
+            State::Starting(_) => self.pending.signal(number),
+            State::Running(process) => {
+                process.signal(number, Whom::Group);
+            }
+            State::Over => {}
         }
     }
 
-    pub(super) fn resize(&self, columns: u16, rows: u16) {
-        if let State::Running(process) = &self.state {
+    pub(super) fn resize(&mut self, columns: u16, rows: u16) {
+        match &self.state {
+            State::Starting(_) => self.pending.resize(columns, rows, 0, 0),
             // It may have closed its terminal.
-            let _ = process.resize(columns, rows, 0, 0);
+            State::Running(process) => drop(process.resize(columns, rows, 0, 0)),
+            State::Over => {}
         }
     }
 
@@ -377,6 +385,7 @@ impl Command {
                 };
                 let early = std::mem::replace(&mut self.input, input);
                 self.credit += self.input.inherit(early);
+                self.pending.hand_over(&process);
                 if self.is_cancelled {
                     self.outcome.cancel();
                     process.kill_all();

@@ -18,11 +18,13 @@ mod fence;
 mod keeper;
 mod launch;
 mod messages;
+mod pending;
 mod pty;
 mod reaper;
 mod spawner;
 mod zygote;
 
+pub(crate) use pending::Pending;
 pub use pty::Terminal;
 pub use reaper::{Notice, Reaper};
 pub use spawner::{Command, Options, Running, Spawner, Starting, State};

@@ -15,7 +15,7 @@ use super::channel::{Channel, Context, Link, Slots};
 use super::pipe::{InputEnd, OutputEnd};
 use super::session::clamp;
 use crate::process::{
-    Exit, NeverRan, Report, Running, SpawnError, Spec, Stage, Starting, Stdio, Stream, Terminal, Whom,
+    Exit, NeverRan, Pending, Report, Running, SpawnError, Spec, Stage, Starting, Stdio, Stream, Terminal, Whom,
 };
 use crate::ssh::{DataStream, Request as ChannelRequest};
 
@@ -40,6 +40,7 @@ enum State {
 #[derive(Debug)]
 pub(crate) struct Process {
     state: State,
+    pending: Pending,
     has_terminal: bool,
     input: InputEnd,
     stdout: OutputEnd,
@@ -89,6 +90,7 @@ impl Process {
     fn new(state: State, has_terminal: bool) -> Self {
         Self {
             state,
+            pending: Pending::default(),
             has_terminal,
             input: InputEnd::default(),
             stdout: OutputEnd::default(),
@@ -144,6 +146,7 @@ impl Process {
                 };
                 let early = std::mem::replace(&mut self.input, input);
                 link.connection.consumed(link.id, self.input.inherit(early));
+                self.pending.hand_over(&running);
                 self.state = State::Running(running);
             }
             Err(error) => {
@@ -322,18 +325,25 @@ impl Channel for Process {
     }
 
     fn request(&mut self, request: &ChannelRequest<'_>) -> bool {
-        let State::Running(running) = &self.state else { return false };
         match *request {
             ChannelRequest::WindowChange { columns, rows, width, height } => {
-                running.resize(clamp(columns), clamp(rows), clamp(width), clamp(height)).is_ok()
-            }
-            ChannelRequest::Signal { name } => match str::from_utf8(name).ok().and_then(signal_number) {
-                Some(number) => {
-                    running.signal(number, Whom::Group);
-                    true
+                let [columns, rows, width, height] = [columns, rows, width, height].map(clamp);
+                match &self.state {
+                    State::Starting(_) => self.pending.resize(columns, rows, width, height),
+                    State::Running(running) => return running.resize(columns, rows, width, height).is_ok(),
+                    State::Ended => return false,
                 }
-                None => false,
-            },
+                true
+            }
+            ChannelRequest::Signal { name } => {
+                let Some(number) = str::from_utf8(name).ok().and_then(signal_number) else { return false };
+                match &self.state {
+                    State::Starting(_) => self.pending.signal(number),
+                    State::Running(running) => running.signal(number, Whom::Group),
+                    State::Ended => return false,
+                }
+                true
+            }
             _ => false,
         }
     }
