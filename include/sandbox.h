@@ -81,6 +81,8 @@
 #define SBX_VERSION_PATCH 0
 /** The version as a number that grows. */
 #define SBX_VERSION_NUMBER ((SBX_VERSION_MAJOR << 16) | (SBX_VERSION_MINOR << 8) | SBX_VERSION_PATCH)
+/** The version as text, as sbx_version() has that of the library that runs. */
+#define SBX_VERSION_STRING "0.1.0"
 
 /** A status that nobody looks at is a mistake, which compilers say. */
 #if (defined(__cplusplus) && __cplusplus >= 201703L) || (defined(__STDC_VERSION__) && __STDC_VERSION__ >= 202311L)

@@ -7,14 +7,37 @@ use sandbox_protocol as protocol;
 use crate::error::{Error, ErrorKind, Result};
 
 /// How a command ended: with an exit code, or by a signal. The sandbox's main process saw it; nothing is made up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExitStatus(Exit);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Exit {
     Code(i32),
-    /// Without `SIG`.
-    Signal(String),
+    Signal(SignalName),
+}
+
+/// The name of a signal without `SIG`, such as `KILL` or `RTMIN+3`, with zeros behind it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct SignalName([u8; 16]);
+
+impl SignalName {
+    fn new(name: &str) -> Option<Self> {
+        let is_fit = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'+';
+        let mut bytes = [0; 16];
+        bytes.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
+        (!name.is_empty() && name.bytes().all(is_fit)).then_some(Self(bytes))
+    }
+
+    fn as_str(&self) -> &str {
+        let end = self.0.iter().position(|byte| *byte == 0).unwrap_or(self.0.len());
+        std::str::from_utf8(&self.0[..end]).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for SignalName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
 }
 
 impl ExitStatus {
@@ -23,7 +46,7 @@ impl ExitStatus {
         let unknown = |message: &'static str| Error::new(ErrorKind::OutcomeUnknown, message);
         match &ended.status {
             protocol::Status::Code(code @ 0..=255) => Ok(Self(Exit::Code(*code))),
-            protocol::Status::Signal(name) if is_signal(name) => Ok(Self(Exit::Signal(name.clone()))),
+            protocol::Status::Signal(name) if let Some(name) = SignalName::new(name) => Ok(Self(Exit::Signal(name))),
             protocol::Status::Code(_) | protocol::Status::Signal(_) => {
                 Err(unknown("the sandbox says that the command ended as no process does"))
             }
@@ -51,22 +74,16 @@ impl ExitStatus {
     pub fn signal(&self) -> Option<&str> {
         match &self.0 {
             Exit::Code(_) => None,
-            Exit::Signal(name) => Some(name),
+            Exit::Signal(name) => Some(name.as_str()),
         }
     }
-}
-
-/// Whether this can be the name of a signal, such as `KILL` or `RTMIN+3`.
-fn is_signal(name: &str) -> bool {
-    let is_fit = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'+';
-    (1..=16).contains(&name.len()) && name.bytes().all(is_fit)
 }
 
 impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Exit::Code(code) => write!(f, "exit code {code}"),
-            Exit::Signal(name) => write!(f, "signal {name}"),
+            Exit::Signal(name) => write!(f, "signal {}", name.as_str()),
         }
     }
 }
@@ -85,8 +102,12 @@ mod tests {
     fn what_no_process_ends_with_is_no_status() {
         assert!(status(Status::Code(0)).unwrap().success());
         assert_eq!(status(Status::Code(255)).unwrap().code(), Some(255));
-        for name in ["KILL", "RTMIN+30", "65"] {
-            assert_eq!(status(Status::Signal(name.to_owned())).unwrap().signal(), Some(name));
+        for name in ["KILL", "RTMIN+30", "65", "ABCDEFGHIJKLMNOP"] {
+            let status = status(Status::Signal(name.to_owned())).unwrap();
+            let copy = status;
+            assert_eq!((copy.signal(), copy.code(), status.success()), (Some(name), None, false));
+            assert_eq!((status.to_string(), copy), (format!("signal {name}"), status));
+            assert_eq!(format!("{status:?}"), format!("ExitStatus(Signal({name:?}))"));
         }
         for code in [-1, 256, i32::MIN, i32::MAX] {
             assert_eq!(status(Status::Code(code)).unwrap_err().kind(), ErrorKind::OutcomeUnknown);

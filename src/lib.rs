@@ -1,6 +1,6 @@
 //! Disposable machines on your own Kubernetes: create a Pod with SSH, run commands in it, move files, delete it.
 //!
-//! Nothing else has to be installed in the cluster, and every call blocks: this is a library for programs with threads. Inside, a
+//! Nothing else has to be installed in the cluster, and every call blocks: this is a library for programs with threads, on Linux. Inside, a
 //! runtime that nobody sees talks to Kubernetes, and libssh2 to the sandboxes.
 //!
 //! ```no_run
@@ -53,6 +53,12 @@
 //!
 //! `serde`, which is off by default, gives [`SandboxInfo`], [`Verdict`], [`TreeReport`] and the enums with stable names `Serialize`.
 
+#[cfg(not(target_os = "linux"))]
+compile_error!(
+    "sandbox runs on Linux only: it relies on Linux's system calls and error numbers. On another system, use it in a \
+     container or a virtual machine"
+);
+
 mod client;
 mod cluster;
 mod command;
@@ -89,5 +95,30 @@ pub use exit_status::ExitStatus;
 pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Transfer, Transferred, TreeReport};
 pub use guest::Guest;
 pub use interrupt::interruptible;
-pub use sandbox::{CreateTimings, Sandbox, SandboxInfo};
+pub use sandbox::{CreateTimings, DeleteOnDrop, Sandbox, SandboxInfo, SessionCounts};
 pub use spec::SandboxSpec;
+
+/// What may be used and handed over between threads is a part of the API.
+const _: () = {
+    const fn is_shared<T: Send + Sync + 'static>() {}
+    const fn is_sent<T: Send + 'static>() {}
+    is_shared::<Client>();
+    is_shared::<Config>();
+    is_shared::<SandboxSpec>();
+    is_shared::<Sandbox>();
+    is_shared::<DeleteOnDrop>();
+    is_shared::<Command>();
+    is_shared::<Child>();
+    is_shared::<ChildStdin>();
+    is_shared::<ChildStdout>();
+    is_shared::<ChildStderr>();
+    is_shared::<Detached>();
+    is_shared::<Files<'static>>();
+    is_shared::<OpenOptions>();
+    is_shared::<Output>();
+    is_shared::<SandboxInfo>();
+    is_shared::<TreeReport>();
+    is_shared::<Error>();
+    is_sent::<File>();
+    is_sent::<Stdin>();
+};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -50,6 +51,16 @@ pub struct CreateTimings {
     pub started: Duration,
     /// The SSH login had succeeded: the sandbox takes commands.
     pub logged_in: Duration,
+}
+
+/// How many SSH sessions a client has to one sandbox; see [`Sandbox::session_counts`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionCounts {
+    /// Open, and ready for the next operation.
+    pub idle: usize,
+    /// In use by an operation, an open file or a running command.
+    pub busy: usize,
 }
 
 /// What Kubernetes says about a sandbox at one moment.
@@ -141,9 +152,10 @@ impl Sandbox {
         self.timings
     }
 
-    /// Idle and busy SSH sessions of this client to this sandbox, at this moment.
-    pub fn session_counts(&self) -> (usize, usize) {
-        self.link.endpoint().pool().counts()
+    /// The SSH sessions of this client to this sandbox, at this moment.
+    pub fn session_counts(&self) -> SessionCounts {
+        let (idle, busy) = self.link.endpoint().pool().counts();
+        SessionCounts { idle, busy }
     }
 
     /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks, which
@@ -323,6 +335,22 @@ impl Sandbox {
         })
     }
 
+    /// A guard that deletes the sandbox when it goes out of scope, also by `?` or a panic.
+    ///
+    /// The drop waits as [`delete`](Sandbox::delete) does. What fails is logged and no more: call
+    /// [`DeleteOnDrop::delete`] to see it. Other handles of the sandbox don't keep it.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// let sandbox = client.create(&sandbox::SandboxSpec::new())?.delete_on_drop();
+    /// sandbox.execute("make test")?.check()?;
+    /// sandbox.delete()
+    /// # }
+    /// ```
+    pub fn delete_on_drop(self) -> DeleteOnDrop {
+        DeleteOnDrop { sandbox: self, is_wanted: true }
+    }
+
     /// Names the finalizers of a Pod that does not go.
     fn held_back(&self, e: Error) -> Error {
         let ctx = self.link.ctx();
@@ -374,5 +402,50 @@ impl Sandbox {
     /// Waits for the turn of this thread.
     pub(crate) fn lock<'m, T>(&self, mutex: &'m Mutex<T>) -> Result<MutexGuard<'m, T>> {
         self.link.lock(mutex)
+    }
+}
+
+/// A sandbox that is deleted when this goes out of scope; made by [`Sandbox::delete_on_drop`]. It is used like the [`Sandbox`] in
+/// it.
+#[must_use = "the sandbox is deleted at once if this is not kept"]
+#[derive(Debug)]
+pub struct DeleteOnDrop {
+    sandbox: Sandbox,
+    is_wanted: bool,
+}
+
+impl DeleteOnDrop {
+    /// Deletes the sandbox now, and says what fails.
+    ///
+    /// # Errors
+    /// As [`Sandbox::delete`].
+    pub fn delete(mut self) -> Result<()> {
+        self.is_wanted = false;
+        self.sandbox.delete()
+    }
+
+    /// The sandbox, which stays then.
+    pub fn keep(mut self) -> Sandbox {
+        self.is_wanted = false;
+        self.sandbox.clone()
+    }
+}
+
+impl Deref for DeleteOnDrop {
+    type Target = Sandbox;
+
+    fn deref(&self) -> &Sandbox {
+        &self.sandbox
+    }
+}
+
+impl Drop for DeleteOnDrop {
+    fn drop(&mut self) {
+        if self.is_wanted
+            && let Err(e) = self.sandbox.delete()
+            && e.kind() != ErrorKind::NotFound
+        {
+            log::warn!("a sandbox is not deleted: {e}");
+        }
     }
 }

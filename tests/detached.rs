@@ -116,9 +116,9 @@ fn a_wait_and_a_stream_outlive_their_connections() {
         assert_eq!((status.code(), cuts), (Some(3), 1));
         assert!(out == (1..=20_000).flat_map(|n| format!("{n}\n").into_bytes()).collect::<Vec<_>>().repeat(6));
         assert_eq!(err, b"1\n2\n3\n4\n5\n6\n");
-        assert_eq!(position, Position { stdout: out.len() as u64, stderr: 12 });
+        assert_eq!(position, Position::new(out.len() as u64, 12));
         // From where one left off.
-        let (mut position, mut rest) = (Position { stdout: out.len() as u64 - 6, stderr: 10 }, Vec::new());
+        let (mut position, mut rest) = (Position::new(out.len() as u64 - 6, 10), Vec::new());
         let gather = |_, bytes: &[u8]| {
             rest.extend_from_slice(bytes);
             Ok(())

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sandbox::{Client, ErrorKind, Result, Sandbox};
+use sandbox::{Client, ErrorKind, Result, Sandbox, SessionCounts};
 use sshd::Server;
 use sshd::connection::Connection;
 
@@ -37,7 +37,7 @@ fn is_safe(client: &Client, sandbox: &Sandbox) -> bool {
         && is_refused(client.execute_command(sandbox.name(), "true"))
         && is_refused(client.list());
     let has_port = client.ssh_port("x") == sandbox_protocol::DEFAULT_PORT;
-    refused && sandbox.session_counts() == (0, 0) && sandbox.host_key().is_none() && has_port
+    refused && sandbox.session_counts() == SessionCounts::default() && sandbox.host_key().is_none() && has_port
 }
 
 #[test]

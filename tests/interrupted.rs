@@ -418,7 +418,7 @@ fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cu
     });
     drop(tracer);
     // What goes on then is done when its connection has gone.
-    let idle = || used.session_counts().0 + sandbox.session_counts().0;
+    let idle = || used.session_counts().idle + sandbox.session_counts().idle;
     await_that("the connections to go", || served_connections(&sandbox) <= idle());
     let mut wrong = String::new();
     for ((operation, place), (result, took)) in operations.iter().zip(&places).zip(results) {

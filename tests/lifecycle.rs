@@ -47,6 +47,29 @@ fn a_whole_life() {
 }
 
 #[test]
+fn a_guard_deletes_its_sandbox_unless_told_to_keep_it() {
+    let client = client();
+    let create = || client.create(&SandboxSpec::new()).unwrap().delete_on_drop();
+    let is_gone = |name: &str| client.get_sandbox_info(name).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    // In the middle of a panic, too.
+    let mut name = String::new();
+    let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let sandbox = create();
+        name = sandbox.name().to_owned();
+        assert!(!sandbox.execute("true").unwrap().status.success(), "this fails");
+    }));
+    assert!(unwound.is_err() && is_gone(&name));
+
+    let sandbox = create();
+    name = sandbox.name().to_owned();
+    sandbox.delete().unwrap();
+    assert!(is_gone(&name));
+
+    let kept = Guarded(create().keep());
+    assert!(kept.execute("true").unwrap().status.success());
+}
+
+#[test]
 fn a_name_is_taken_once() {
     let client = client();
     let name = format!("named-{}", unique());

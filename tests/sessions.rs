@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     Position, Scratch, await_that, beside, client, client_over, config, create, disconnect, kubectl, noise,
-    over_every_transport, position, transports,
+    over_every_transport, position, session_counts, transports,
 };
 use sandbox::{Client, Error, ErrorKind, OpenOptions, SandboxSpec, Transport};
 
@@ -85,20 +85,20 @@ fn sessions_are_used_again_and_limited() {
     for _ in 0..5 {
         sandbox.execute("true").unwrap();
     }
-    assert_eq!(sandbox.session_counts(), (1, 0));
+    assert_eq!(session_counts(&sandbox), (1, 0));
     std::thread::scope(|scope| {
         let commands: Vec<_> = (0..12).map(|_| scope.spawn(|| sandbox.execute(waiting_for("one")))).collect();
-        await_that("all sessions to be busy", || sandbox.session_counts() == (0, 3));
+        await_that("all sessions to be busy", || session_counts(&sandbox) == (0, 3));
         beside(&sandbox, "touch one");
         for command in commands {
             assert_eq!(command.join().unwrap().unwrap().stdout, b"done\n");
-            assert!(sandbox.session_counts().1 <= 3);
+            assert!(sandbox.session_counts().busy <= 3);
         }
     });
-    assert_eq!(sandbox.session_counts(), (3, 0));
+    assert_eq!(session_counts(&sandbox), (3, 0));
     let error = std::thread::scope(|scope| {
         let busy: Vec<_> = (0..3).map(|_| scope.spawn(|| sandbox.execute(waiting_for("two")))).collect();
-        await_that("all sessions to be busy", || sandbox.session_counts() == (0, 3));
+        await_that("all sessions to be busy", || session_counts(&sandbox) == (0, 3));
         let error = sandbox.shell("true").timeout(Duration::from_millis(200)).output().unwrap_err();
         beside(&sandbox, "touch two");
         busy.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
@@ -113,8 +113,8 @@ fn idle_sessions_are_closed_in_the_background() {
     let client = Client::new(config().idle_timeout(Duration::from_secs(3))).unwrap();
     let sandbox = create(&client);
     sandbox.execute("true").unwrap();
-    assert_eq!(sandbox.session_counts().0, 1);
-    await_that("the session to be closed", || sandbox.session_counts() == (0, 0));
+    assert_eq!(sandbox.session_counts().idle, 1);
+    await_that("the session to be closed", || session_counts(&sandbox) == (0, 0));
     // One that is busy is not idle, however long it takes.
     assert_eq!(sandbox.execute("sleep 6; echo still here").unwrap().stdout, b"still here\n");
 }
@@ -135,11 +135,11 @@ fn idle_sessions_that_died_are_replaced_before_anything_is_sent() {
     over_every_transport(|_, sandbox| {
         std::thread::scope(|scope| {
             let all: Vec<_> = (0..4).map(|_| scope.spawn(|| sandbox.execute(waiting_for("go")))).collect();
-            await_that("all to run", || sandbox.session_counts() == (0, 4));
+            await_that("all to run", || session_counts(&sandbox) == (0, 4));
             beside(sandbox, "touch go");
             all.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
         });
-        let idle = sandbox.session_counts().0;
+        let idle = sandbox.session_counts().idle;
         assert_eq!(idle, 4);
         disconnect(sandbox);
         for _ in 0..=idle {

@@ -38,6 +38,7 @@ pub struct Detached {
 
 /// How much of a detached command's output has been read, in bytes from its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Position {
     /// Bytes of the standard output.
     pub stdout: u64,
@@ -46,6 +47,11 @@ pub struct Position {
 }
 
 impl Position {
+    /// So many bytes of each stream have been read.
+    pub fn new(stdout: u64, stderr: u64) -> Self {
+        Self { stdout, stderr }
+    }
+
     fn of(&mut self, stream: OutputStream) -> &mut u64 {
         match stream {
             OutputStream::Stdout => &mut self.stdout,

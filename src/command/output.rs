@@ -19,7 +19,7 @@ pub struct Output {
     pub truncated: u64,
 }
 
-/// One of the two output streams.
+/// One of the two output streams. A process has no others, so this never gets more variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OutputStream {
     /// Standard output.

@@ -110,7 +110,7 @@ pub extern "C" fn sbx_detached_stream(
         let (detached, receive) = (require(detached, "detached")?, require(receive, "receive")?);
         let stdout = require(stdout_position, "stdout_position")?;
         let stderr = require(stderr_position, "stderr_position")?;
-        let mut position = Position { stdout: *stdout, stderr: *stderr };
+        let mut position = Position::new(*stdout, *stderr);
         let status = detached.detached.stream(&mut position, receiver(receive, userdata));
         (*stdout, *stderr) = (position.stdout, position.stderr);
         sbx_ending::write_handle(ending, status?);

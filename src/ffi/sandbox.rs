@@ -94,8 +94,8 @@ pub extern "C" fn sbx_sandbox_session_counts(
 ) {
     boundary::get(sandbox, (), |sandbox| {
         let counts = sandbox.sandbox.session_counts();
-        boundary::write_out(idle, counts.0);
-        boundary::write_out(busy, counts.1);
+        boundary::write_out(idle, counts.idle);
+        boundary::write_out(busy, counts.busy);
     });
 }
 

@@ -81,6 +81,12 @@ impl Drop for Guarded {
     }
 }
 
+/// Idle and busy SSH sessions.
+pub fn session_counts(sandbox: &Sandbox) -> (usize, usize) {
+    let counts = sandbox.session_counts();
+    (counts.idle, counts.busy)
+}
+
 pub fn create(client: &Client) -> Guarded {
     create_from(client, &SandboxSpec::new())
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sandbox::{
     Cause, Child, Client, Command, Config, Error, ErrorKind, OpenOptions, Output, OutputStream, Phase, Position,
-    Progress, Result, Sandbox, SandboxSpec, Stdin, Transport,
+    Progress, Result, Sandbox, SandboxSpec, SessionCounts, Stdin, Transport,
 };
 
 type Scenario = (&'static str, fn(&World));
@@ -604,7 +604,7 @@ fn threads(world: &World) {
                 for time in 0..10 {
                     let said = sandbox.execute(format!("echo {time} of {thread}")).unwrap().stdout;
                     assert_eq!(said, format!("{time} of {thread}\n").into_bytes());
-                    let (idle, busy) = sandbox.session_counts();
+                    let SessionCounts { idle, busy, .. } = sandbox.session_counts();
                     assert!(idle + busy <= 8, "{idle} idle and {busy} busy sessions");
                 }
             });

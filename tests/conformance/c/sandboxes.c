@@ -383,7 +383,7 @@ static void specs(void) {
 void settings(void) {
     char version[64];
     snprintf(version, sizeof version, "%d.%d.%d", SBX_VERSION_MAJOR, SBX_VERSION_MINOR, SBX_VERSION_PATCH);
-    CHECK(strcmp(sbx_version(), version) == 0 && sbx_version_number() == SBX_VERSION_NUMBER);
+    CHECK(strcmp(sbx_version(), version) == 0 && strcmp(version, SBX_VERSION_STRING) == 0 && sbx_version_number() == SBX_VERSION_NUMBER);
 
     sbx_config *config = new_config("");
     OK(sbx_config_set_namespace(config, "elsewhere", &err));
