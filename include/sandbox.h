@@ -55,7 +55,8 @@
  * close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
  * write into what is opened next.
  *
- * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
+ * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on. Only an sbx_log_fn
+ * runs on any thread, for as long as it is set.
  *
  * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
  * to something else is as undefined as everywhere in C.
@@ -429,36 +430,7 @@ typedef int32_t sbx_phase;
 #endif // __cplusplus
 
 /**
- * The way to a sandbox's SSH server, for sbx_config_set_transport().
- */
-enum sbx_transport
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Begins on the tunnel and moves to the Pod's address if that can be reached.
-     */
-    SBX_TRANSPORT_AUTO = 0,
-    /**
-     * Straight to the Pod's address. Works inside the cluster's network.
-     */
-    SBX_TRANSPORT_DIRECT = 1,
-    /**
-     * Through the API server's port-forward. Works wherever kubectl works.
-     */
-    SBX_TRANSPORT_TUNNEL = 2,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum sbx_transport sbx_transport;
-#else
-typedef int32_t sbx_transport;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
- * The levels of log lines, for sbx_config_set_log().
+ * The levels of log lines, for sbx_config_set_log() and sbx_log_set_handler().
  */
 enum sbx_log_level
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -495,6 +467,35 @@ enum sbx_log_level
 typedef enum sbx_log_level sbx_log_level;
 #else
 typedef int32_t sbx_log_level;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * The way to a sandbox's SSH server, for sbx_config_set_transport().
+ */
+enum sbx_transport
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Begins on the tunnel and moves to the Pod's address if that can be reached.
+     */
+    SBX_TRANSPORT_AUTO = 0,
+    /**
+     * Straight to the Pod's address. Works inside the cluster's network.
+     */
+    SBX_TRANSPORT_DIRECT = 1,
+    /**
+     * Through the API server's port-forward. Works wherever kubectl works.
+     */
+    SBX_TRANSPORT_TUNNEL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_transport sbx_transport;
+#else
+typedef int32_t sbx_transport;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
@@ -702,6 +703,18 @@ typedef int32_t (*sbx_output_fn)(void *userdata,
                                  sbx_stream stream,
                                  const uint8_t *data,
                                  size_t len);
+
+/**
+ * Takes a line of the library's log: how important it is, the part of the library that it is from, such as "sandbox::client", and what
+ * it says, without a line's end. The texts stay until it returns.
+ *
+ * It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not wait for calls
+ * of this library, nor throw, longjmp or end its thread. What its own calls of this library log is left out.
+ */
+typedef void (*sbx_log_fn)(void *userdata,
+                           sbx_log_level level,
+                           const char *target,
+                           const char *message);
 
 /**
  * Says whether something has happened that is to end the call of this library that the thread waits in: 0 to go on; after anything
@@ -1440,9 +1453,9 @@ sbx_status sbx_config_set_log(sbx_config *config,
 
 /**
  * Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
- * the library writes nothing.
+ * and sbx_log_set_handler() the library writes nothing.
  *
- * SBX_ERR_CONFIG if this was done before.
+ * SBX_ERR_CONFIG if this was done before, or a function is set that gets them.
  */
 SBX_NODISCARD
 sbx_status sbx_config_init_logging(const sbx_config *config,
@@ -2133,6 +2146,19 @@ const char *sbx_names_at(const sbx_names *names,
  * Frees a list of names.
  */
 void sbx_names_free(sbx_names *names);
+
+/**
+ * Hands the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its argument, for all clients of the
+ * process and for the rest of its life; NULL ends that. A function that was there is replaced: once this returns, it is not called any
+ * more, and what its userdata points to may go. Without this and sbx_config_init_logging() the library writes nothing.
+ *
+ * SBX_ERR_INVALID_ARGUMENT within such a function; SBX_ERR_TIMED_OUT if the one that is to be replaced does not return.
+ */
+SBX_NODISCARD
+sbx_status sbx_log_set_handler(int32_t level,
+                               sbx_log_fn receive,
+                               void *userdata,
+                               sbx_error **err);
 
 /**
  * Name of the sandbox and of its Pod.

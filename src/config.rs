@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::dotenv::Dotenv;
 use crate::error::{Error, ErrorKind, Result, stable_names};
 use crate::guest::Guest;
+use crate::logging::{LogLevel, log_to_stderr};
 
 const PREFIX: &str = "SANDBOX_";
 /// They choose a cluster, a program to log in with, or a key. A `.env` file may have come with somebody else's code, so it can't.
@@ -102,7 +103,7 @@ pub struct Config {
     pub(crate) transfer_timeout: Option<Duration>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) max_sessions: usize,
-    pub(crate) log: log::LevelFilter,
+    pub(crate) log: LogLevel,
     /// What there is to log about the `.env` file: a logger may come only after this configuration.
     pub(crate) notes: Vec<(log::Level, String)>,
 }
@@ -150,7 +151,9 @@ const SETTINGS: &[(&str, Apply)] = &[
     ("transfer_timeout", |c, v| seconds(v).map(|v| c.transfer_timeout = v)),
     ("idle_timeout", |c, v| seconds(v).map(|v| c.idle_timeout = v)),
     ("max_sessions", |c, v| sessions(v).map(|v| c.max_sessions = v)),
-    ("log", |c, v| level(v).map(|v| c.log = v)),
+    ("log", |c, v| {
+        v.to_ascii_lowercase().parse().map(|v| c.log = v).map_err(|_| "off, error, warn, info, debug or trace")
+    }),
 ];
 
 impl Default for Config {
@@ -174,7 +177,7 @@ impl Default for Config {
             transfer_timeout: Some(Duration::from_secs(3600)),
             idle_timeout: Some(Duration::from_secs(300)),
             max_sessions: 16,
-            log: log::LevelFilter::Warn,
+            log: LogLevel::Warn,
             notes: Vec::new(),
         }
     }
@@ -355,20 +358,18 @@ impl Config {
     }
 
     /// Level for [`Config::init_logging`].
-    pub fn log(mut self, level: log::LevelFilter) -> Self {
+    pub fn log(mut self, level: LogLevel) -> Self {
         self.log = level;
         self
     }
 
     /// Sends this library's log lines to standard error at the configured level, for programs that have no logger of their
-    /// own. Nothing else in the library installs a logger.
+    /// own. [`set_log_handler`](crate::set_log_handler) sends them elsewhere. Nothing else in the library installs a logger.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the process has a logger already.
     pub fn init_logging(&self) -> Result<()> {
-        env_logger::Builder::new().filter_module("sandbox", self.log).try_init().map_err(|_| {
-            Error::new(ErrorKind::Config, "this process has a logger already; it receives this library's lines")
-        })
+        log_to_stderr(self.log)
     }
 
     /// Checks what the typed setters took as it came.
@@ -425,10 +426,6 @@ pub(crate) fn label(value: &str) -> std::result::Result<String, &'static str> {
 
 fn sessions(value: &str) -> std::result::Result<usize, &'static str> {
     value.parse().ok().filter(|n| (1..=1000).contains(n)).ok_or(SESSIONS)
-}
-
-fn level(value: &str) -> std::result::Result<log::LevelFilter, &'static str> {
-    value.parse().map_err(|_| "off, error, warn, info, debug or trace")
 }
 
 fn seconds(value: &str) -> std::result::Result<Option<Duration>, &'static str> {

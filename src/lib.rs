@@ -44,7 +44,8 @@
 //! # Logging
 //!
 //! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each
-//! request and connection. No line has a key, a token, or what a command is given.
+//! request and connection. No line has a key, a token, or what a command is given. A program without a logger of its own calls
+//! [`Config::init_logging`] or [`set_log_handler`].
 //!
 //! # Features
 //!
@@ -76,6 +77,7 @@ mod fork;
 mod guest;
 mod interrupt;
 mod link;
+mod logging;
 mod registry;
 mod runtime;
 mod sandbox;
@@ -95,6 +97,7 @@ pub use exit_status::ExitStatus;
 pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Transfer, Transferred, TreeReport};
 pub use guest::Guest;
 pub use interrupt::interruptible;
+pub use logging::{LogHandler, LogLevel, LogLine, set_log_handler};
 pub use sandbox::{CreateTimings, DeleteOnDrop, Sandbox, SandboxInfo, SessionCounts};
 pub use spec::SandboxSpec;
 

@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 15] = [
+const FILES: [&str; 16] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -38,6 +38,7 @@ const FILES: [&str; 15] = [
     "transfer.rs",
     "info.rs",
     "thread.rs",
+    "logging.rs",
     "boundary.rs",
 ];
 

@@ -116,10 +116,15 @@ fn entry_of<'l>(layers: &'l [Vec<String>], path: &[String]) -> Option<(usize, &'
     all.filter(|(_, name)| begins(name)).max_by_key(|(_, name)| name.len())
 }
 
+/// Those of the crate's root.
+const PUBLIC_FUNCTIONS: [&str; 2] = ["interruptible", "set_log_handler"];
+
 /// What a path at the crate's root stands for: a module, or a public name.
 fn target(path: &[String]) -> Vec<String> {
     match path {
-        [first, ..] if first.starts_with(char::is_uppercase) || first == "interruptible" => vec!["lib".to_owned()],
+        [first, ..] if first.starts_with(char::is_uppercase) || PUBLIC_FUNCTIONS.contains(&first.as_str()) => {
+            vec!["lib".to_owned()]
+        }
         path => path.to_vec(),
     }
 }

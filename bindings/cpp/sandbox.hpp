@@ -51,6 +51,7 @@
 #include "sandbox/error.hpp"
 #include "sandbox/file.hpp"
 #include "sandbox/handle.hpp"
+#include "sandbox/logging.hpp"
 #include "sandbox/thread.hpp"
 #include "sandbox/types.hpp"
 #include "sandbox/values.hpp"

@@ -29,6 +29,7 @@ WORDS = {
     r"sbx_output_check\(\)": "check=True or check_returncode()",
     r"sbx_config_set_(\w+)\(\)": r"Config.\1",
     r"sbx_sandbox_open_file\(\)": "SandboxPath.open()",
+    r"sbx_log_set_handler\(\)": "set_log_handler()",
     r"sbx_file_seek\(\)": "SandboxFile.seek()",
     r"the function of sbx_thread_on_wait\(\)": "a signal handler",
     "NULL": "None",

@@ -79,7 +79,7 @@ pub(super) struct State {
 impl State {
     fn result(&self) -> Option<Result<ExitStatus>> {
         Some(match self.result.as_ref()? {
-            Ok(status) => Ok(status.clone()),
+            Ok(status) => Ok(*status),
             Err(e) => Err(e.again()),
         })
     }

@@ -47,7 +47,7 @@ mod tests {
     use std::fmt::{Debug, Display};
     use std::str::FromStr;
 
-    use crate::{Cause, Error, ErrorKind, Guest, Phase, Transport};
+    use crate::{Cause, Error, ErrorKind, Guest, LogLevel, Phase, Transport};
 
     /// Every name is read back as its own value, and is what `Debug` writes, with underscores.
     fn check<T: Copy + Debug + Display + PartialEq + FromStr<Err = Error>>(all: &[T]) {
@@ -66,6 +66,7 @@ mod tests {
         check(Phase::ALL);
         check(Transport::ALL);
         check(Guest::ALL);
+        check(LogLevel::ALL);
         assert_eq!(format!("{:>10}|", ErrorKind::Busy), "      busy|");
         let error = "a\nb".parse::<Transport>().unwrap_err();
         assert_eq!(error.to_string(), r"'a\nb' is no transport: one of auto, direct, tunnel");

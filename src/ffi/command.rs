@@ -416,7 +416,7 @@ impl sbx_output {
             return Ok(());
         }
         let (stdout, stderr) = (self.stdout.as_slice().to_vec(), self.stderr.as_slice().to_vec());
-        Output { status: self.ending.status.clone(), stdout, stderr, truncated: self.truncated }.check().map(drop)
+        Output { status: self.ending.status, stdout, stderr, truncated: self.truncated }.check().map(drop)
     }
 }
 

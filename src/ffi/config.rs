@@ -2,11 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use log::LevelFilter;
-
 use super::boundary::{self, Text, require};
 use super::error::{sbx_error, sbx_status};
-use crate::{Config, Result, Transport};
+use crate::{Config, LogLevel, Result, Transport};
 
 /// How a client reaches Kubernetes and its sandboxes, and how long it waits. Freed with sbx_config_free(); a client copies what
 /// it needs of it.
@@ -37,7 +35,7 @@ pub enum sbx_transport {
     SBX_TRANSPORT_TUNNEL = 2,
 }
 
-/// The levels of log lines, for sbx_config_set_log().
+/// The levels of log lines, for sbx_config_set_log() and sbx_log_set_handler().
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_log_level {
@@ -63,13 +61,13 @@ const TRANSPORTS: &[(i32, Transport)] = &[
 ];
 
 /// The log levels by number.
-const LEVELS: &[(i32, LevelFilter)] = &[
-    (sbx_log_level::SBX_LOG_OFF as i32, LevelFilter::Off),
-    (sbx_log_level::SBX_LOG_ERROR as i32, LevelFilter::Error),
-    (sbx_log_level::SBX_LOG_WARN as i32, LevelFilter::Warn),
-    (sbx_log_level::SBX_LOG_INFO as i32, LevelFilter::Info),
-    (sbx_log_level::SBX_LOG_DEBUG as i32, LevelFilter::Debug),
-    (sbx_log_level::SBX_LOG_TRACE as i32, LevelFilter::Trace),
+pub(super) const LEVELS: &[(i32, LogLevel)] = &[
+    (sbx_log_level::SBX_LOG_OFF as i32, LogLevel::Off),
+    (sbx_log_level::SBX_LOG_ERROR as i32, LogLevel::Error),
+    (sbx_log_level::SBX_LOG_WARN as i32, LogLevel::Warn),
+    (sbx_log_level::SBX_LOG_INFO as i32, LogLevel::Info),
+    (sbx_log_level::SBX_LOG_DEBUG as i32, LogLevel::Debug),
+    (sbx_log_level::SBX_LOG_TRACE as i32, LogLevel::Trace),
 ];
 
 /// Makes a configuration with the defaults, whatever the environment says. The caller frees it with sbx_config_free().
@@ -337,9 +335,9 @@ pub extern "C" fn sbx_config_set_log(
 }
 
 /// Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
-/// the library writes nothing.
+/// and sbx_log_set_handler() the library writes nothing.
 ///
-/// SBX_ERR_CONFIG if this was done before.
+/// SBX_ERR_CONFIG if this was done before, or a function is set that gets them.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_init_logging(
     config: Option<&sbx_config>,

@@ -52,7 +52,8 @@
 //! close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
 //! write into what is opened next.
 //!
-//! Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on.
+//! Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on. Only an sbx_log_fn
+//! runs on any thread, for as long as it is set.
 //!
 //! Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
 //! to something else is as undefined as everywhere in C.
@@ -76,6 +77,7 @@ mod open_file;
 
 mod files;
 mod info;
+mod logging;
 mod sandbox;
 mod spec;
 mod thread;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdio>
@@ -860,6 +861,20 @@ public:
                   "no-such-context"));
         CHECK(has(FAILS(invalid_argument_error, config.set_lifetime(-1s)), "lifetime"));
         FAILS(invalid_argument_error, spec.set_pod_template("[]"));
+        std::atomic<int> lines = 0, of_debug = 0;
+        sandbox::set_log_handler(sandbox::log_level::debug,
+                                 [&](sandbox::log_level level, std::string_view target, std::string_view message) {
+                                     lines++;
+                                     of_debug += level == sandbox::log_level::debug && !message.empty() &&
+                                                 target.substr(0, 9) == "sandbox::";
+                                 });
+        (void)client_.list();
+        CHECK(of_debug > 0);
+        FAILS(config_error, config.init_logging());
+        sandbox::set_log_handler(sandbox::log_level::off, nullptr);
+        lines = 0;
+        (void)client_.list();
+        CHECK(lines == 0);
         config.init_logging();
         FAILS(config_error, config.init_logging());
         CHECK(sandbox::version() == std::to_string(SBX_VERSION_MAJOR) + "." + std::to_string(SBX_VERSION_MINOR) + "." +

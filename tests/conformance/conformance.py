@@ -933,6 +933,16 @@ def settings() -> None:
         assert made.info().expires_at is None
     with fails(ErrorKind.CREATE, sandbox.SandboxCreationError):
         client.create(sandbox.SandboxSpec(runtime_class="no-such-class"))
+    lines: list[tuple[sandbox.LogLevel, str, str]] = []
+    sandbox.set_log_handler(sandbox.LogLevel.DEBUG, lambda *line: lines.append(line))
+    client.list()
+    assert any(level == sandbox.LogLevel.DEBUG and target.startswith("sandbox::") for level, target, _ in lines), lines
+    with fails(ErrorKind.CONFIG, sandbox.ConfigError):
+        whole.init_logging()
+    sandbox.set_log_handler(sandbox.LogLevel.OFF, None)
+    lines.clear()
+    client.list()
+    assert not lines, lines
     whole.init_logging()
     with fails(ErrorKind.CONFIG, sandbox.ConfigError):
         whole.init_logging()

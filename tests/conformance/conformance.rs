@@ -9,13 +9,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::{Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use sandbox::{
-    Cause, Child, Client, Command, Config, Error, ErrorKind, OpenOptions, Output, OutputStream, Phase, Position,
-    Progress, Result, Sandbox, SandboxSpec, SessionCounts, Stdin, Transport,
+    Cause, Child, Client, Command, Config, Error, ErrorKind, LogLevel, LogLine, OpenOptions, Output, OutputStream,
+    Phase, Position, Progress, Result, Sandbox, SandboxSpec, SessionCounts, Stdin, Transport, set_log_handler,
 };
 
 type Scenario = (&'static str, fn(&World));
@@ -673,7 +673,22 @@ fn fleet(world: &World) {
 fn settings(world: &World) {
     let other = config("other").namespace("elsewhere").image("image:1").ssh_user("somebody").ssh_port(2222);
     let other = other.connect_timeout(Duration::from_secs(20)).idle_timeout(None).transport(Transport::Tunnel);
-    let other = other.max_sessions(4).log(log::LevelFilter::Warn).set("command_timeout", "0.5").unwrap();
+    let other = other.max_sessions(4).log(LogLevel::Warn).set("command_timeout", "0.5").unwrap();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let kept = Arc::clone(&lines);
+    let keep = move |line: &LogLine<'_>| kept.lock().unwrap().push((line.level, line.target.to_owned()));
+    set_log_handler(LogLevel::Debug, Some(Box::new(keep))).unwrap();
+    world.client.list().unwrap();
+    let told = lines.lock().unwrap().clone();
+    assert!(
+        told.iter().any(|(level, target)| *level == LogLevel::Debug && target.starts_with("sandbox::")),
+        "{told:?}"
+    );
+    fails(ErrorKind::Config, "logger", other.init_logging());
+    set_log_handler(LogLevel::Off, None).unwrap();
+    lines.lock().unwrap().clear();
+    world.client.list().unwrap();
+    assert!(lines.lock().unwrap().is_empty());
     other.init_logging().unwrap();
     fails(ErrorKind::Config, "logger", other.init_logging());
     let elsewhere = Client::new(other).unwrap();

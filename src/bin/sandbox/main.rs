@@ -13,8 +13,7 @@ mod verbs;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use log::LevelFilter;
-use sandbox::{Client, Config, Result};
+use sandbox::{Client, Config, LogLevel, Result};
 
 use arguments::{Arguments, Connection, Verb};
 use output::Failure;
@@ -62,9 +61,9 @@ fn connect(connection: &Connection) -> Result<Client> {
     }
     config = match connection.verbose {
         0 => config,
-        1 => config.log(LevelFilter::Info),
-        2 => config.log(LevelFilter::Debug),
-        _ => config.log(LevelFilter::Trace),
+        1 => config.log(LogLevel::Info),
+        2 => config.log(LogLevel::Debug),
+        _ => config.log(LogLevel::Trace),
     };
     config.init_logging()?;
     Client::new(config)

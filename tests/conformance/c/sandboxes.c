@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 
 /* How many sandboxes are listed whose owner begins so, and which the last of them is. */
 static size_t listed(const char *whose, char name[64]) {
@@ -380,6 +381,36 @@ static void specs(void) {
     FAILS(SBX_ERR_INVALID_ARGUMENT, "spec is NULL", sbx_spec_new(NULL, &err));
 }
 
+/* How many lines have come; several threads may log at once. */
+struct lines {
+    pthread_mutex_t lock;
+    int all, of_debug;
+};
+
+static void take_line(void *userdata, sbx_log_level level, const char *target, const char *message) {
+    struct lines *lines = userdata;
+    pthread_mutex_lock(&lines->lock);
+    lines->all++;
+    lines->of_debug += level == SBX_LOG_DEBUG && strncmp(target, "sandbox::", 9) == 0 && *message != 0;
+    pthread_mutex_unlock(&lines->lock);
+}
+
+static void logging(const sbx_config *config) {
+    struct lines lines = {PTHREAD_MUTEX_INITIALIZER, 0, 0};
+    char name[64] = "";
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "99", sbx_log_set_handler(99, take_line, &lines, &err));
+    OK(sbx_log_set_handler(SBX_LOG_DEBUG, take_line, &lines, &err));
+    listed(owner, name);
+    pthread_mutex_lock(&lines.lock);
+    CHECK(lines.of_debug > 0);
+    pthread_mutex_unlock(&lines.lock);
+    FAILS(SBX_ERR_CONFIG, "logger", sbx_config_init_logging(config, &err));
+    OK(sbx_log_set_handler(SBX_LOG_OFF, NULL, NULL, &err));
+    int before = lines.all;
+    listed(owner, name);
+    CHECK(lines.all == before);
+}
+
 void settings(void) {
     char version[64];
     snprintf(version, sizeof version, "%d.%d.%d", SBX_VERSION_MAJOR, SBX_VERSION_MINOR, SBX_VERSION_PATCH);
@@ -404,6 +435,7 @@ void settings(void) {
     FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_config_set_image(config, NULL, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_config_set_lifetime(config, (double)NAN, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_config_set_lifetime(config, 1e300, &err));
+    logging(config);
     OK(sbx_config_init_logging(config, &err));
     FAILS(SBX_ERR_CONFIG, "logger", sbx_config_init_logging(config, &err));
     sbx_client *elsewhere = new_client(config);

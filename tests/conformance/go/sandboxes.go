@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -381,6 +382,21 @@ func settings(w *world) {
 	fails(err, sandbox.ErrInvalidArgument)
 	_, err = client.Create(w.ctx, &sandbox.Spec{Name: "Not A Name"})
 	check(strings.Contains(fails(err, sandbox.ErrInvalidArgument).Message, "Not A Name"), "%v", err)
+	var lines, ofDebug atomic.Int64
+	succeeds(sandbox.SetLogHandler(sandbox.LogDebug, func(level sandbox.LogLevel, target, message string) {
+		lines.Add(1)
+		if level == sandbox.LogDebug && strings.HasPrefix(target, "sandbox::") && message != "" {
+			ofDebug.Add(1)
+		}
+	}))
+	w.mine()
+	check(ofDebug.Load() > 0, "%d lines", lines.Load())
+	fails(config.InitLogging(), sandbox.ErrConfig)
+	fails(sandbox.SetLogHandler("loud", nil), sandbox.ErrInvalidArgument)
+	succeeds(sandbox.SetLogHandler(sandbox.LogOff, nil))
+	lines.Store(0)
+	w.mine()
+	equal(lines.Load(), int64(0))
 	succeeds(config.InitLogging())
 	fails(config.InitLogging(), sandbox.ErrConfig)
 }

@@ -60,6 +60,7 @@ from .errors import (
 )
 from .files import DirEntry, FileStat, SandboxFile, SandboxPath
 from .info import SandboxInfo
+from .log import LogHandler, set_log_handler
 from .machine import Machine, SessionCounts, Timings
 from .spec import SandboxSpec
 from .transfer import Note, OnProgress, Reader, Transferred, TreeReport, Writer
@@ -100,6 +101,7 @@ __all__ = [
     "HostKeyMismatchError",
     "InvalidArgumentError",
     "IsDirectoryError",
+    "LogHandler",
     "LogLevel",
     "Machine",
     "NameTooLongError",
@@ -142,4 +144,5 @@ __all__ = [
     "Verdict",
     "Writer",
     "__version__",
+    "set_log_handler",
 ]

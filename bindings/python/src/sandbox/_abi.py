@@ -189,21 +189,8 @@ class Phase(enum.IntEnum):
     TERMINATING = 5
 
 
-class Transport(enum.IntEnum):
-    """The way to a sandbox's SSH server, for Config.transport.
-
-    AUTO: Begins on the tunnel and moves to the Pod's address if that can be reached.
-    DIRECT: Straight to the Pod's address. Works inside the cluster's network.
-    TUNNEL: Through the API server's port-forward. Works wherever kubectl works.
-    """
-
-    AUTO = 0
-    DIRECT = 1
-    TUNNEL = 2
-
-
 class LogLevel(enum.IntEnum):
-    """The levels of log lines, for Config.log.
+    """The levels of log lines, for Config.log and set_log_handler().
 
     OFF: None at all.
     ERROR: What went wrong and could not be reported by a call.
@@ -219,6 +206,19 @@ class LogLevel(enum.IntEnum):
     INFO = 3
     DEBUG = 4
     TRACE = 5
+
+
+class Transport(enum.IntEnum):
+    """The way to a sandbox's SSH server, for Config.transport.
+
+    AUTO: Begins on the tunnel and moves to the Pod's address if that can be reached.
+    DIRECT: Straight to the Pod's address. Works inside the cluster's network.
+    TUNNEL: Through the API server's port-forward. Works wherever kubectl works.
+    """
+
+    AUTO = 0
+    DIRECT = 1
+    TUNNEL = 2
 
 
 class Open(enum.IntEnum):
@@ -254,6 +254,7 @@ class Seek(enum.IntEnum):
 
 
 sbx_output_fn = CFUNCTYPE(c_int32, c_void_p, c_int32, c_void_p, c_size_t)
+sbx_log_fn = CFUNCTYPE(None, c_void_p, c_int32, c_char_p, c_char_p)
 sbx_interrupted_fn = CFUNCTYPE(c_int32, c_void_p)
 sbx_progress_fn = CFUNCTYPE(c_int32, c_void_p, c_char_p, c_uint64, c_int64)
 sbx_read_fn = CFUNCTYPE(c_int64, c_void_p, c_void_p, c_size_t)
@@ -438,6 +439,7 @@ sbx_list_free: Callable[..., None] = _declared("sbx_list_free", None, c_void_p)
 sbx_names_count: Callable[..., int] = _declared("sbx_names_count", c_size_t, c_void_p)
 sbx_names_at: Callable[..., Optional[bytes]] = _declared("sbx_names_at", c_char_p, c_void_p, c_size_t)
 sbx_names_free: Callable[..., None] = _declared("sbx_names_free", None, c_void_p)
+sbx_log_set_handler: Callable[..., int] = _declared("sbx_log_set_handler", c_int32, c_int32, c_void_p, c_void_p, c_void_p)
 sbx_sandbox_name: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_name", c_char_p, c_void_p)
 sbx_sandbox_uid: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_uid", c_char_p, c_void_p)
 sbx_sandbox_ssh_port: Callable[..., int] = _declared("sbx_sandbox_ssh_port", c_uint16, c_void_p)
