@@ -18,6 +18,9 @@ BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN),$(basename $(notdir $(wildcard test
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
 COMMAND = --features cli
+# Each is built alone, to see that it needs no other.
+FEATURES = $(shell sed -n '/^\[features\]/,/^$$/s/^\([a-z][a-z-]*\) = .*/\1/p' Cargo.toml | grep -vx -e default -e kubernetes-1-34)
+MSRV = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 # Most tests wait for the sandbox most of the time.
 export RUST_TEST_THREADS = 4
 # One program each: the inside ones where Pod addresses answer, the outside ones where only the API server does.
@@ -40,7 +43,7 @@ PARTS = $(wildcard bindings/cpp/sandbox/*.hpp)
 BUILT = target/$(PROFILE)
 # Touched after each build: cargo does not always give the library a new time.
 BUILD_STAMP = $(BUILT)/libsandbox.stamp
-SOURCES = Cargo.toml Cargo.lock build.rs $(shell find src -type f)
+SOURCES = Cargo.toml Cargo.lock build.rs $(shell find src ciphers protocol -type f)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION = $(shell sed -n 's/.*soname,libsandbox\.so\.\([0-9]*\).*/\1/p' build.rs)
 # What a program takes beside libsandbox.a.
@@ -69,7 +72,7 @@ ifndef IS_TOGETHER
 endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
-	lint-rust lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
+	lint-rust lint-features lint-msrv lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image
 
 help: ## lists the commands
@@ -190,12 +193,23 @@ fmt: $(RUFF) ## formats the sources of all languages
 	gofmt -w $(GO_FILES)
 	$(RUFF) format
 
-lint: lint-rust lint-go lint-python docs-c ## checks formatting and lints of all languages
+lint: lint-rust lint-features lint-msrv lint-go lint-python docs-c ## checks formatting and lints of all languages
 
 lint-rust: tools
 	cargo fmt --check
 	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --lib
+
+# Without the default ones, and with the oldest Kubernetes that k8s-openapi knows, as a program may choose it.
+lint-features: fetch ## checks the library and the command with each feature alone
+	for feature in '' $(FEATURES); do \
+		cargo clippy --locked --lib --bins --no-default-features --features "k8s-openapi/earliest $$feature" -- -D warnings || exit 1; \
+	done
+
+# The oldest Rust that Cargo.toml allows; nothing is to be done where it is the one in use.
+lint-msrv: fetch
+	test "$$(rustc --version | cut -d' ' -f2)" = $(MSRV).0 || \
+		rustup run $(MSRV).0 cargo check --locked --workspace --all-targets --all-features --target-dir target/msrv
 
 # Vetting all of Kubernetes would take many minutes; the rest of it is one list for the compiler. The binding needs only the header for
 # it, no library that pkg-config finds.

@@ -62,7 +62,8 @@
  * to something else is as undefined as everywhere in C.
  *
  * Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it was
- * compiled with, with sbx_version_number(), which it runs with.
+ * compiled with, with sbx_version_number(), which it runs with. What has come since 0.1.0 says so; the files in symbols/ list what each
+ * version has.
  */
 
 #ifndef SANDBOX_H

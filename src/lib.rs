@@ -49,10 +49,16 @@
 //!
 //! # Features
 //!
-//! `cli`, which is off by default, builds the command `sandbox` (`cargo install --path . --features cli`) and brings what only that
-//! needs. It changes nothing in this library.
+//! | feature | default | |
+//! |---|---|---|
+//! | `kubernetes-1-34` | on | chooses the version of `k8s-openapi`, of which a program has exactly one. A program that has chosen another leaves this out: only fields that all versions have are used |
+//! | `serde` | off | `Serialize` for [`SandboxInfo`], [`Verdict`], [`TreeReport`] and the enums with stable names |
+//! | `fast-ciphers` | off | libssh2's ciphers by OpenSSL and a packet at a time, which takes a fraction of the processor's time in large transfers. It replaces them for all that uses libssh2 in the program, such as `git2`, and needs exactly one version of `libssh2-sys` |
+//! | `vendored` | off | OpenSSL and zlib are built and linked in; else the system's are used |
+//! | `cli` | off | the command `sandbox` (`cargo install --path . --features cli`), with `fast-ciphers` |
 //!
-//! `serde`, which is off by default, gives [`SandboxInfo`], [`Verdict`], [`TreeReport`] and the enums with stable names `Serialize`.
+//! `libsandbox.so`, `libsandbox.a` and the packages have `fast-ciphers` and `vendored`. The oldest Rust that builds this is the
+//! `rust-version` of Cargo.toml, which is at most the newest but two when a version is released.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

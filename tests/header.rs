@@ -46,8 +46,8 @@ fn sources() -> impl Iterator<Item = (&'static str, String)> {
     FILES.into_iter().map(|name| (name, read(Path::new("src/ffi").join(name))))
 }
 
-fn version_parts() -> Vec<u32> {
-    VERSION.split('.').map(|part| part.parse().unwrap()).collect()
+fn parts_of(version: &str) -> Vec<u32> {
+    version.split('.').map(|part| part.parse().unwrap()).collect()
 }
 
 /// The comment on top of mod.rs, as a C comment.
@@ -59,7 +59,7 @@ fn opening() -> String {
 }
 
 fn macros() -> String {
-    let [major, minor, patch] = version_parts()[..] else { panic!("{VERSION} has not three parts") };
+    let [major, minor, patch] = parts_of(VERSION)[..] else { panic!("{VERSION} has not three parts") };
     format!(
         "
 /** The version that this header belongs to: its first number, with which everything may change. */
@@ -95,7 +95,28 @@ fn generated() -> String {
     // cbindgen writes the renamed type as it stands, and pointers with the star at the name. What a type says of its values it
     // writes for C++ only, and for types that are no integers.
     let header = String::from_utf8(header).unwrap().replace("const char* ", "const char *");
-    header.replace("\nsbx_status sbx_", "\nSBX_NODISCARD\nsbx_status sbx_")
+    let header = header.replace("\nsbx_status sbx_", "\nSBX_NODISCARD\nsbx_status sbx_");
+    with_since(&header, &later(&symbols_in(&header)))
+}
+
+/// What came after the first version, of these symbols, each with the version that brought it.
+fn later(now: &BTreeSet<String>) -> Vec<(String, BTreeSet<String>)> {
+    let mut known = BTreeSet::new();
+    let mut versions: Vec<_> = versions()
+        .into_iter()
+        .filter(|version| version != VERSION)
+        .map(|version| {
+            let symbols = symbols_of(&version);
+            (version, symbols)
+        })
+        .collect();
+    versions.push((VERSION.to_owned(), now.clone()));
+    let news = versions.into_iter().map(|(version, symbols)| {
+        let new = symbols.difference(&known).cloned().collect();
+        known.extend(symbols);
+        (version, new)
+    });
+    news.skip(1).collect()
 }
 
 fn is_blessed() -> bool {
@@ -107,9 +128,54 @@ fn header() -> String {
     if is_blessed() { generated() } else { read("include/sandbox.h") }
 }
 
+/// The versions that `symbols/` tells of, the oldest first.
+fn versions() -> Vec<String> {
+    let files = files_below(root().join("symbols"), "txt").into_iter();
+    let mut versions: Vec<_> = files.map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+    versions.sort_by_key(|version| parts_of(version));
+    versions
+}
+
+/// What a version has: `sbx_client_new`, or `SBX_ERR_CONFIG 2`.
+fn symbols_of(version: &str) -> BTreeSet<String> {
+    read(Path::new("symbols").join(format!("{version}.txt"))).lines().map(str::to_owned).collect()
+}
+
+/// The functions, enumerators and their numbers in a header.
+fn symbols_in(header: &str) -> BTreeSet<String> {
+    let code = without_comments(header, "/*", "*/");
+    let numbers = code.lines().filter_map(|line| line.trim().trim_end_matches(',').split_once(" = "));
+    let numbers = numbers.filter(|(name, _)| name.starts_with("SBX_")).map(|(name, number)| format!("{name} {number}"));
+    functions_in(header).into_iter().chain(numbers).collect()
+}
+
+/// Has each comment say in which version its function or number came, but for those of the first one.
+fn with_since(header: &str, later: &[(String, BTreeSet<String>)]) -> String {
+    let mut lines: Vec<_> = header.lines().map(str::to_owned).collect();
+    for (version, symbols) in later {
+        for symbol in symbols {
+            let start = match symbol.split_once(' ') {
+                Some((name, number)) => format!("    {name} = {number},"),
+                None => format!("{symbol}("),
+            };
+            let found = lines.iter().position(|line| line.starts_with(&start) || line.contains(&format!(" {start}")));
+            let place = found.or_else(|| lines.iter().position(|line| line.contains(&format!("*{start}"))));
+            let end = lines[..place.unwrap()].iter().rposition(|line| line.trim() == "*/").unwrap();
+            let indent = lines[end].trim_end_matches("*/").to_owned();
+            lines.splice(end..end, [format!("{indent}*"), format!("{indent}* Since {version}.")]);
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
 /// The functions that the header declares.
 fn declared() -> BTreeSet<String> {
-    let header = header();
+    let names = functions_in(&header());
+    assert!(names.len() > 100, "only {} functions found", names.len());
+    names
+}
+
+fn functions_in(header: &str) -> BTreeSet<String> {
     let (mut names, mut in_comment) = (BTreeSet::new(), false);
     for line in header.lines() {
         in_comment |= line.trim_start().starts_with("/*");
@@ -122,7 +188,6 @@ fn declared() -> BTreeSet<String> {
         }
         in_comment &= !line.contains("*/");
     }
-    assert!(names.len() > 100, "only {} functions found", names.len());
     names
 }
 
@@ -158,6 +223,36 @@ fn the_library_exports_the_headers_functions_and_nothing_else() {
     assert_eq!(exported, declared());
 }
 
+/// Within one SONAME functions and numbers are only added. When it changes, `symbols/` begins anew.
+#[test]
+fn nothing_is_taken_away_that_a_version_had() {
+    let now = symbols_in(&header());
+    if is_blessed() {
+        let lines: String = now.iter().map(|symbol| format!("{symbol}\n")).collect();
+        fs::write(root().join(format!("symbols/{VERSION}.txt")), lines).unwrap();
+    }
+    let versions = versions();
+    assert_eq!(versions.last().map(String::as_str), Some(VERSION), "run: BLESS=1 cargo test --test header");
+    let news: Vec<_> = now.symmetric_difference(&symbols_of(VERSION)).cloned().collect();
+    assert!(news.is_empty(), "symbols/{VERSION}.txt is not current, run: BLESS=1 cargo test --test header: {news:#?}");
+    for version in versions {
+        let gone: Vec<_> = symbols_of(&version).difference(&now).cloned().collect();
+        assert!(gone.is_empty(), "{version} had these, so the SONAME has to change: {gone:#?}");
+    }
+}
+
+#[test]
+fn a_comment_says_since_when() {
+    let header = "/**\n * Old.\n */\nvoid sbx_old(void);\n/**\n * New.\n */\nconst char *sbx_new(int32_t a,\n    int b);\n\
+        enum sbx_e {\n    /**\n     * One.\n     */\n    SBX_ONE = 1,\n};\n";
+    let symbols = symbols_in(header);
+    assert_eq!(symbols.iter().map(String::as_str).collect::<Vec<_>>(), ["SBX_ONE 1", "sbx_new", "sbx_old"]);
+    let new = symbols.into_iter().filter(|symbol| symbol != "sbx_old").collect();
+    let expected = header.replace(" * New.\n", " * New.\n *\n * Since 1.2.0.\n");
+    let expected = expected.replace("     * One.\n", "     * One.\n     *\n     * Since 1.2.0.\n");
+    assert_eq!(with_since(header, &[("1.2.0".to_owned(), new)]), expected);
+}
+
 #[test]
 fn the_library_has_the_soname() {
     let dynamic = stdout(Command::new("readelf").args(["-d", "-W"]).arg(library()));
@@ -167,7 +262,7 @@ fn the_library_has_the_soname() {
 #[test]
 fn the_version_macros_match_the_crate() {
     let header = header();
-    for (name, part) in ["MAJOR", "MINOR", "PATCH"].iter().zip(version_parts()) {
+    for (name, part) in ["MAJOR", "MINOR", "PATCH"].iter().zip(parts_of(VERSION)) {
         assert!(header.contains(&format!("#define SBX_VERSION_{name} {part}\n")), "{name} is not {part}");
     }
 }

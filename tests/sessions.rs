@@ -135,7 +135,7 @@ fn idle_sessions_that_died_are_replaced_before_anything_is_sent() {
     over_every_transport(|_, sandbox| {
         std::thread::scope(|scope| {
             let all: Vec<_> = (0..4).map(|_| scope.spawn(|| sandbox.execute(waiting_for("go")))).collect();
-            await_that("all to run", || session_counts(&sandbox) == (0, 4));
+            await_that("all to run", || session_counts(sandbox) == (0, 4));
             beside(sandbox, "touch go");
             all.into_iter().for_each(|one| drop(one.join().unwrap().unwrap()));
         });

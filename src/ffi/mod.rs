@@ -59,7 +59,8 @@
 //! to something else is as undefined as everywhere in C.
 //!
 //! Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it was
-//! compiled with, with sbx_version_number(), which it runs with.
+//! compiled with, with sbx_version_number(), which it runs with. What has come since 0.1.0 says so; the files in symbols/ list what each
+//! version has.
 #![expect(unsafe_code, reason = "the C boundary: the exported names, and what boundary.rs does with C's pointers")]
 #![expect(unreachable_pub, reason = "cbindgen takes only what is pub, and Rust programs have no use for it")]
 #![expect(non_camel_case_types, reason = "types and enumerators have the names that C knows them by")]

@@ -1,6 +1,5 @@
 //! The SSH side: the only code that names ssh2 and libssh2. It runs on the caller's thread and is driven by deadlines.
 
-mod cipher;
 pub(crate) mod commands;
 mod frames;
 pub(crate) mod identity;

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
-use super::cipher;
 use super::frames::CommandChannel;
 use super::identity::{Identity, PublicKey};
 use super::raw::{self, Answer, Connection, Failure, Sftp};
@@ -27,8 +26,11 @@ pub(super) const TURN: Duration = Duration::from_millis(100);
 /// What an answer of the SFTP server takes beside names and contents, with its packets.
 const ANSWER: u64 = 512;
 
-/// Offered when the linked libssh2 does not use our cipher table: its other ciphers abort the process on a packet of an odd length.
+/// Offered when the linked libssh2 does not use the table of `sandbox-ciphers`: its other ciphers abort the process on a packet of an
+/// odd length.
 const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
+#[cfg(feature = "fast-ciphers")]
+const NO_CIPHER: &str = "this system's OpenSSL is allowed neither AES in Galois mode nor ChaCha20";
 
 /// What the session calls itself.
 const VERSION: &str = concat!("SSH-2.0-sandbox_", env!("CARGO_PKG_VERSION"));
@@ -62,10 +64,6 @@ impl Session {
     pub(crate) fn log_in(stream: Stream, login: &Login<'_>, deadline: Deadline) -> Result<Self> {
         let unusable = |e: io::Error| Error::new(ErrorKind::Connect, format!("the socket can't be used: {e}"));
         stream.prepare().map_err(unusable)?;
-        if cipher::names().is_empty() {
-            let message = "this system's OpenSSL is allowed neither AES in Galois mode nor ChaCha20";
-            return Err(Error::new(ErrorKind::Connect, message));
-        }
         let mut ssh = ssh2::Session::new().map_err(|e| connect_error("begin", e.into()))?;
         let connection = Connection::attach(&mut ssh, stream);
         ssh.set_blocking(false);
@@ -76,8 +74,11 @@ impl Session {
         prefer(ssh2::MethodType::HostKey, "ssh-ed25519")?;
         for direction in [ssh2::MethodType::CryptCs, ssh2::MethodType::CryptSc] {
             prefer(direction, SAFE_CIPHER)?;
-            if cipher::is_used() {
-                prefer(direction, cipher::names())?;
+            #[cfg(feature = "fast-ciphers")]
+            match sandbox_ciphers::names() {
+                "" => return Err(Error::new(ErrorKind::Connect, NO_CIPHER)),
+                names if sandbox_ciphers::is_used() => prefer(direction, names)?,
+                _ => {}
             }
         }
         let waiter = ssh.clone();

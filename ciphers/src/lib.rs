@@ -6,8 +6,10 @@
 //! One function, which tells libssh2 what ciphers there are, replaces that of its `crypt.c`. Linkers skip an archive member whose
 //! symbols are already defined; [`names`] references our definition, so it is pulled in before libssh2's. All ciphers of libssh2
 //! are here but `rijndael-cbc@lysator.liu.se`, another name of AES-CBC: for programs that use libssh2 themselves, and because a
-//! server can have one cipher go on with what another one has set up. Beside `raw` and one call of `close` this is the only unsafe
-//! code outside of `ffi`.
+//! server can have one cipher go on with what another one has set up.
+//!
+//! It is a crate of its own since it changes a whole program: what it replaces, it replaces for everything that uses libssh2 there, and
+//! it needs exactly one version of it. So libsandbox.so and the command have it, and a Rust program that asks for it.
 
 #![expect(unsafe_code, reason = "functions that C calls, under names that C knows")]
 
@@ -33,7 +35,7 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 ///
 /// Where processors have instructions for AES, its Galois mode is the faster one, for servers too: OpenSSH does Poly1305 in portable
 /// C. Large downloads had one and a half times the speed with it.
-pub(super) fn names() -> &'static str {
+pub fn names() -> &'static str {
     static NAMES: OnceLock<String> = OnceLock::new();
     // Keeps our definition alive, so that the linker sees it before libssh2's.
     std::hint::black_box(ssh2_crypt_methods as *const ());
@@ -49,7 +51,7 @@ pub(super) fn names() -> &'static str {
 }
 
 /// Whether libssh2 has asked for these ciphers, which it does when it is told what to offer. One from elsewhere does not.
-pub(super) fn is_used() -> bool {
+pub fn is_used() -> bool {
     IS_USED.load(Ordering::Relaxed)
 }
 
