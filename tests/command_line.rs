@@ -519,9 +519,19 @@ fn completions_and_help() {
     );
     assert_eq!(succeeded(Command::new("bash").arg("-c").arg(script).output().unwrap()), "renew reap\n");
     let help = |args: &[&str]| succeeded(Command::new(PROGRAM).args(args).arg("--help").output().unwrap());
-    let verbs = ["create", "run", "cp", "ls", "info", "rm", "renew", "reap", "completions"];
+    let verbs = ["create", "run", "cp", "ls", "info", "rm", "renew", "reap", "completions", "man"];
     for verb in verbs {
         assert!(help(&[]).contains(&format!("\n  {verb} ")) && help(&[verb]).contains("Usage: sandbox"), "{verb}");
+    }
+    let pages = Scratch::new();
+    let directory = pages.path("man");
+    let man = |directory: &Path| Command::new(PROGRAM).arg("man").arg(directory).output().unwrap();
+    assert_eq!(man(&directory).status.code(), Some(1), "there is no such directory");
+    fs::create_dir(&directory).unwrap();
+    succeeded(man(&directory));
+    for page in ["sandbox", "sandbox-run", "sandbox-guest-image"] {
+        let text = fs::read_to_string(directory.join(page).with_extension("1")).unwrap();
+        assert!(text.contains(&format!(".TH {page} 1")) && text.contains("kubeconfig"), "{page}: {text}");
     }
     assert!(help(&["run"]).contains("124") && help(&["cp"]).contains("NAME:PATH"));
     let version = succeeded(Command::new(PROGRAM).arg("--version").output().unwrap());

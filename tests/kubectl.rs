@@ -322,6 +322,13 @@ fn credentials(world: &World) -> Vec<Case> {
             })),
         )
         .file("home/ca.pem", world.pki.authority()),
+        home(
+            "an authority that this machine trusts",
+            "Bearer t",
+            cluster(json!({"server": format!("https://{ADDRESS}:{}", world.tls)})),
+        )
+        .file("home/ca.pem", world.pki.authority())
+        .with("SSL_CERT_FILE", "{dir}/home/ca.pem"),
         failing(
             "an authority that did not sign",
             "certificate",

@@ -44,7 +44,8 @@
 package sandbox
 
 /*
-#cgo pkg-config: sandbox
+#cgo !sandbox_static pkg-config: sandbox
+#cgo sandbox_static pkg-config: sandbox-static
 #include <sandbox.h>
 */
 import "C"

@@ -1,4 +1,7 @@
-"""Builds the wheel: the package with the library in it. `make wheel` calls it."""
+"""Builds the wheel: the package with the library in it.
+
+`make wheel` and `make dist` say which library that is; else, as from the source distribution, it is built with cargo.
+"""
 
 # mypy: ignore-errors
 # setuptools brings no types.
@@ -7,13 +10,25 @@ import os
 import pathlib
 import re
 import shutil
+import subprocess
 
 from setuptools import Distribution, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_py import build_py
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+HERE = pathlib.Path(__file__).resolve().parent
+# Beside this in the source distribution.
+ROOT = HERE / "sources" if (HERE / "sources").exists() else HERE.parent.parent
 BUILD = ROOT / "target" / "python"
+
+
+def built() -> pathlib.Path:
+    """The library, built here."""
+    if shutil.which("cargo") is None:
+        raise SystemExit("there is no wheel for this platform, and to build the library takes Rust (cargo), a C compiler, make and perl")
+    options = ["--release", "--locked", "--lib", "--features", "fast-ciphers,vendored"]
+    subprocess.run(["cargo", "build", *options, "--config", "profile.release.strip=true"], cwd=ROOT, check=True)
+    return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "libsandbox.so"
 
 
 class WithLibrary(build_py):
@@ -22,9 +37,7 @@ class WithLibrary(build_py):
     def run(self) -> None:
         """Builds the package."""
         super().run()
-        library = os.environ.get("SANDBOX_LIBRARY")
-        if not library:
-            raise SystemExit("SANDBOX_LIBRARY is not set: `make wheel` at the top builds the library and this wheel")
+        library = os.environ.get("SANDBOX_LIBRARY") or built()
         shutil.copyfile(library, pathlib.Path(self.build_lib) / "sandbox" / "libsandbox.so")
 
 

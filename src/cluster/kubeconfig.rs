@@ -114,7 +114,10 @@ impl Surroundings<'_> {
         let authority =
             material("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)?;
         let mut access = Access::new(server_url(cluster.server.as_deref().unwrap_or_default())?);
-        access.root_cert = authority.map(|pem| certificates(&pem)).transpose()?;
+        access.root_cert = match authority {
+            Some(pem) => Some(certificates(&pem)?),
+            None => system_authorities(),
+        };
         access.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
         access.tls_server_name = cluster.tls_server_name.clone().filter(|name| !name.is_empty());
         access.proxy_url = match cluster.proxy_url.as_deref().filter(|url| !url.is_empty()) {
@@ -272,6 +275,14 @@ fn certificates(pem: &[u8]) -> std::result::Result<Vec<Vec<u8>>, String> {
     let found = X509::stack_from_pem(pem)
         .and_then(|all| all.iter().map(|one| one.to_der()).collect::<std::result::Result<Vec<_>, _>>());
     found.ok().filter(|found| !found.is_empty()).ok_or_else(|| wrong.into())
+}
+
+/// The authorities that this machine trusts. The system's OpenSSL finds them itself; one that is built in does not know where they are.
+fn system_authorities() -> Option<Vec<Vec<u8>>> {
+    #[cfg(feature = "vendored")]
+    return certificates(&std::fs::read(openssl_probe::probe().cert_file?).ok()?).ok();
+    #[cfg(not(feature = "vendored"))]
+    None
 }
 
 /// Puts the client certificate with its key into the form that kube takes; false if there is none.

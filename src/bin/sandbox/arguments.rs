@@ -193,6 +193,12 @@ pub(crate) enum Verb {
         /// The shell that it is for
         shell: clap_complete::Shell,
     },
+
+    /// Write this command's manual pages, sandbox.1 and one for each verb
+    Man {
+        /// Where to, a directory that is there
+        directory: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]

@@ -41,6 +41,10 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
             clap_complete::generate(shell, &mut Arguments::command(), "sandbox", &mut script);
             output::bytes(&script)?;
         }
+        Verb::Man { directory } => {
+            let pages = clap_mangen::generate_to(Arguments::command(), &directory);
+            pages.map_err(|e| Failure::here(format!("pages in {} can't be written: {e}", directory.display())))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
