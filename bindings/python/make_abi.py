@@ -75,7 +75,7 @@ try:
     # CDLL lets go of the interpreter's lock during each call.
     _library = CDLL(str(pathlib.Path(__file__).with_name("libsandbox.so")))
 except OSError as error:
-    raise ImportError(f"{error}; the library in this package needs OpenSSL 3 (libssl3) and zlib (zlib1g)") from error
+    raise ImportError(f"the library in this package can't be loaded: {error}") from error
 
 
 def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
