@@ -38,8 +38,7 @@
 //! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child or in async
 //! code are refused with an error of their own kind.
 //!
-//! A program may end while calls of other threads or a [`Child`] are under way. Only if it has used OpenSSL without the `openssl`
-//! crate, before its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
+//! A program may end while calls of other threads or a [`Child`] are under way.
 //!
 //! # Logging
 //!
@@ -54,7 +53,7 @@
 //! | `kubernetes-1-34` | on | chooses the version of `k8s-openapi`, of which a program has exactly one. A program that has chosen another leaves this out: only fields that all versions have are used |
 //! | `serde` | off | `Serialize` for [`SandboxInfo`], [`Verdict`], [`TreeReport`] and the enums with stable names |
 //! | `fast-ciphers` | off | libssh2's ciphers by OpenSSL and a packet at a time, which takes a fraction of the processor's time in large transfers. It replaces them for all that uses libssh2 in the program, such as `git2`, and needs exactly one version of `libssh2-sys` |
-//! | `vendored` | off | OpenSSL and zlib are built and linked in; else the system's are used |
+//! | `vendored` | off | OpenSSL and zlib are built and linked in, which takes perl, make and minutes; else the system's are used. Then a program that uses OpenSSL without the `openssl` crate, before its first client, must not end while calls are under way: OpenSSL goes away first, and whoever is in it crashes |
 //! | `cli` | off | the command `sandbox` (`cargo install --path . --features cli`), with `fast-ciphers` |
 //!
 //! `libsandbox.so`, `libsandbox.a` and the packages have `fast-ciphers` and `vendored`. The oldest Rust that builds this is the

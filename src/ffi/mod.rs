@@ -45,8 +45,7 @@
 //! called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait() registers. Calls block; none must be
 //! made in a signal handler. In a child of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
 //!
-//! The end. A program may end while calls of other threads or an sbx_child are under way. Only if it has used OpenSSL itself, before
-//! its first client, they must have ended by then: OpenSSL goes away first, and whoever is in it crashes.
+//! The end. A program may end while calls of other threads or an sbx_child are under way.
 //!
 //! Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A program must
 //! close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
