@@ -14,6 +14,7 @@
 #![expect(unsafe_code, reason = "functions that C calls, under names that C knows")]
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_uint, c_void};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -22,6 +23,7 @@ use openssl::cipher_ctx::CipherCtx;
 use openssl::error::ErrorStack;
 use poly1305::Poly1305;
 use poly1305::universal_hash::KeyInit;
+use zeroize::Zeroizing;
 
 /// Size of the packet-length field of SSH.
 const LENGTH: usize = 4;
@@ -68,8 +70,8 @@ fn has_aes() -> bool {
 enum Keys {
     /// The length of a packet has a key of its own.
     ChaCha20Poly1305 {
-        payload: [u8; 32],
-        length: [u8; 32],
+        payload: Zeroizing<[u8; 32]>,
+        length: Zeroizing<[u8; 32]>,
         stream: CipherCtx,
     },
     AesGcm {
@@ -95,7 +97,7 @@ impl Keys {
             Kind::ChaCha20Poly1305 => {
                 context.encrypt_init(Some(Cipher::chacha20()), None, None)?;
                 let (payload, length) = secret.split_at(32);
-                let key = |bytes: &[u8]| std::array::from_fn(|at| bytes[at]);
+                let key = |bytes: &[u8]| Zeroizing::new(std::array::from_fn(|at| bytes[at]));
                 return Ok(Self::ChaCha20Poly1305 { payload: key(payload), length: key(length), stream: context });
             }
             Kind::AesGcm(cipher) => (cipher(), 12),
@@ -201,9 +203,9 @@ fn poly1305(
     sequence: c_uint,
     packet: &[u8],
 ) -> Result<[u8; TAG], ErrorStack> {
-    let mut key = [0; 32];
-    apply_key_stream(stream, payload, sequence, 0, &mut key)?;
-    Ok(Poly1305::new((&key).into()).compute_unpadded(packet).into())
+    let mut key = Zeroizing::new([0; 32]);
+    apply_key_stream(stream, payload, sequence, 0, &mut *key)?;
+    Ok(Poly1305::new((&*key).into()).compute_unpadded(packet).into())
 }
 
 /// The nonce of a packet: RFC 5647 counts packets in its last 8 bytes.
@@ -235,6 +237,15 @@ struct Method {
     free: Free,
     algorithm: *const c_void,
     kind: Kind,
+}
+
+/// A panic would end the process here.
+fn guarded(work: impl FnOnce() -> Result<(), c_int>, failed: c_int) -> c_int {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(())) => 0,
+        Ok(Err(number)) => number,
+        Err(_) => failed,
+    }
 }
 
 type Init = unsafe extern "C" fn(
@@ -355,13 +366,17 @@ unsafe extern "C" fn init(
     };
     let (start, secret) = (bytes(start, method.start), bytes(secret, method.secret));
     let encrypts = encrypts != 0;
-    let Ok(keys) = Keys::new(&method.kind, secret, start, encrypts) else { return libssh2_sys::LIBSSH2_ERROR_ALLOC };
-    // SAFETY: see above. `free` takes the state back.
-    unsafe {
-        *state = Box::into_raw(Box::new(State { keys, encrypts }));
-        (*free_start, *free_secret) = (1, 1);
-    }
-    0
+    let failed = libssh2_sys::LIBSSH2_ERROR_ALLOC;
+    let make = || {
+        let keys = Keys::new(&method.kind, secret, start, encrypts).map_err(|_| failed)?;
+        // SAFETY: see above. `free` takes the state back.
+        unsafe {
+            *state = Box::into_raw(Box::new(State { keys, encrypts }));
+            (*free_start, *free_secret) = (1, 1);
+        }
+        Ok(())
+    };
+    guarded(make, failed)
 }
 
 /// Tells the length of the packet that begins with `bytes`.
@@ -376,17 +391,17 @@ unsafe extern "C" fn get_length(
     packet_length: *mut c_uint,
     state: *mut *mut State,
 ) -> c_int {
+    let failed = libssh2_sys::LIBSSH2_ERROR_DECRYPT;
     if length < LENGTH {
-        return libssh2_sys::LIBSSH2_ERROR_DECRYPT;
+        return failed;
     }
     // SAFETY: see above; nobody else has the state.
-    unsafe {
-        match (**state).keys.length(sequence, bytes.cast::<[u8; LENGTH]>().read()) {
-            Some(found) => packet_length.write(found),
-            None => return libssh2_sys::LIBSSH2_ERROR_DECRYPT,
-        }
-    }
-    0
+    let tell = || unsafe {
+        let found = (**state).keys.length(sequence, bytes.cast::<[u8; LENGTH]>().read()).ok_or(failed)?;
+        packet_length.write(found);
+        Ok(())
+    };
+    guarded(tell, failed)
 }
 
 /// Encrypts `length` bytes, of which the first 4 are the packet's length, and puts a tag behind them; or checks and decrypts a packet
@@ -402,29 +417,28 @@ unsafe extern "C" fn crypt(
     state: *mut *mut State,
     _: c_int,
 ) -> c_int {
+    let failed = libssh2_sys::LIBSSH2_ERROR_DECRYPT;
     // SAFETY: see above; nobody else has the state, or the bytes.
-    unsafe {
+    let work = || unsafe {
         let State { keys, encrypts } = &mut **state;
         if let Keys::AesBlocks(_) = keys {
-            let done = keys.crypt_blocks(std::slice::from_raw_parts_mut(bytes, length));
-            return if done.is_ok() { 0 } else { libssh2_sys::LIBSSH2_ERROR_DECRYPT };
+            return keys.crypt_blocks(std::slice::from_raw_parts_mut(bytes, length)).map_err(|_| failed);
         }
         if *encrypts {
-            match keys.seal(sequence, std::slice::from_raw_parts_mut(bytes, length)) {
-                Ok(tag) => bytes.add(length).cast::<[u8; TAG]>().write(tag),
-                Err(_) => return libssh2_sys::LIBSSH2_ERROR_ENCRYPT,
-            }
-        } else {
-            let size = LENGTH + length;
-            let tag = bytes.add(size).cast::<[u8; TAG]>().read();
-            let packet = std::slice::from_raw_parts_mut(bytes, size);
-            if !matches!(keys.open(sequence, packet, &tag), Ok(true)) {
-                return libssh2_sys::LIBSSH2_ERROR_DECRYPT;
-            }
-            packet.copy_within(LENGTH.., 0);
+            let tag = keys.seal(sequence, std::slice::from_raw_parts_mut(bytes, length));
+            bytes.add(length).cast::<[u8; TAG]>().write(tag.map_err(|_| libssh2_sys::LIBSSH2_ERROR_ENCRYPT)?);
+            return Ok(());
         }
-    }
-    0
+        let size = LENGTH + length;
+        let tag = bytes.add(size).cast::<[u8; TAG]>().read();
+        let packet = std::slice::from_raw_parts_mut(bytes, size);
+        if !matches!(keys.open(sequence, packet, &tag), Ok(true)) {
+            return Err(failed);
+        }
+        packet.copy_within(LENGTH.., 0);
+        Ok(())
+    };
+    guarded(work, failed)
 }
 
 /// # Safety

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use openssl::pkey::{Id, PKey, Private};
+use secrecy::zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -16,8 +17,8 @@ const RIGHTS_OF_OTHERS: u32 = 0o077;
 
 /// The ed25519 key pair with which a client logs in.
 pub(crate) struct Identity {
-    /// The private key in PEM (PKCS#8), as libssh2 takes it.
-    private_pem: String,
+    /// The private key in PEM (PKCS#8), as libssh2 takes it. Memory that is given back has nothing of it.
+    private_pem: Zeroizing<String>,
     public: PublicKey,
 }
 
@@ -43,7 +44,7 @@ impl Identity {
                 format!("{place} has the mode {mode:04o}, so that others have a right to it; allowed is 0600 or less"),
             ));
         }
-        let mut pem = Vec::new();
+        let mut pem = Zeroizing::new(Vec::new());
         file.read_to_end(&mut pem).map_err(unreadable)?;
         // An empty passphrase keeps OpenSSL from asking for one at the terminal.
         let key = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|_| {
@@ -69,6 +70,7 @@ impl Identity {
             blob.extend(field);
         }
         let private_pem = String::from_utf8(pem).map_err(|e| unusable("the key can't be encoded", &e))?;
+        let private_pem = Zeroizing::new(private_pem);
         Ok(Self { private_pem, public: PublicKey::from_blob(&blob) })
     }
 
