@@ -775,7 +775,7 @@ fn a_command_that_is_refused() {
 /// Runs two commands, the second over the first one's session.
 const TWO_COMMANDS: Operation = |sandbox, _| {
     assert_eq!(sandbox.shell("one").arg(unique()).output()?.status.code(), Some(3));
-    assert_eq!(session_counts(&sandbox), (1, 0));
+    assert_eq!(session_counts(sandbox), (1, 0));
     Ok(sandbox.shell("two").arg(unique()).output()?.status.code())
 };
 
