@@ -1,45 +1,26 @@
 //! The entrance: create, attach, list, delete and reap sandboxes.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
-use futures_util::future::{Either, select};
-use sandbox_protocol::Request;
-
-use crate::cluster::{self, Phase, PodIdentity, PodSnapshot, Watch};
+use crate::cluster::{MemberState, Phase, PodSnapshot};
 use crate::command::Output;
-use crate::config::{self, Config, Transport};
+use crate::config::Config;
 use crate::context::Context;
-use crate::deadline::Deadline;
+use crate::creation::Creation;
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, ErrorKind, Result};
-use crate::guest::Guest;
 use crate::link::Link;
+use crate::pool::{Pool, PoolOptions};
 use crate::registry::Registry;
-use crate::sandbox::{CreateTimings, Sandbox, SandboxInfo};
+use crate::sandbox::{Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
-use crate::ssh::identity::PublicKey;
-use crate::ssh::session::{Login, Session};
-use crate::ssh::stream::Stream;
 use crate::text;
 
-/// The pauses before the guest is tried again. It answers some ten milliseconds after its container has started.
-const FIRST_LOGIN_RETRY: Duration = Duration::from_millis(15);
-const LAST_LOGIN_RETRY: Duration = Duration::from_secs(1);
-/// How long port-forward may fail before the guest is asked in another way.
-const ASK_BY_EXEC: Duration = Duration::from_millis(300);
-/// How long it may fail for good while the guest runs.
-const GIVE_UP_TUNNEL: Duration = Duration::from_secs(5);
 /// How long after its expiry a sandbox that still exists is deleted by somebody else.
 const REAP_MARGIN: Duration = Duration::from_secs(5);
-/// An expiry in the annotation that is no more than this too early is not corrected.
-const CLOSE_ENOUGH: Duration = Duration::from_secs(2);
-/// Time for deleting the Pod of a failed creation.
-const UNDO: Duration = Duration::from_secs(10);
 
 /// A connection to Kubernetes and everything that its sandboxes share: the login key, the cache of addresses, ports and host
 /// keys, and the SSH sessions.
@@ -124,9 +105,27 @@ impl Client {
     /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
     pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
         let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", text::nonce()));
-        Creation { ctx: &self.ctx, registry: &self.registry, spec, name: &name, began: Instant::now() }
-            .run()
-            .map_err(|e| e.during("create sandbox").on(&name))
+        Creation::new(&self.ctx, spec, &name).run(&self.registry).map_err(|e| e.during("create sandbox").on(&name))
+    }
+
+    /// The pool of this name, which gives sandboxes of this spec without the time that a creation takes; see [`Pool`]. Nothing is asked
+    /// of the API server here.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// use sandbox::{Claim, PoolOptions, SandboxSpec};
+    ///
+    /// // Somebody else fills it.
+    /// let pool = client.pool("graders", &SandboxSpec::new(), &PoolOptions::new())?;
+    /// let sandbox = pool.claim(&Claim::new())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if the name, the spec or the options can't be a pool's.
+    pub fn pool(&self, name: &str, spec: &SandboxSpec, options: &PoolOptions) -> Result<Pool> {
+        Pool::open(&self.ctx, &self.registry, name, spec, options).map_err(|e| e.during("open pool"))
     }
 
     /// A handle of a sandbox that exists, by name: from the cache without an API call, else with one. A sandbox of another
@@ -141,7 +140,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no sandbox has this name.
+    /// [`ErrorKind::NotFound`] if no sandbox has this name; [`ErrorKind::Conflict`] if it is a pool's and nobody has claimed it.
     pub fn attach(&self, name: &str) -> Result<Sandbox> {
         self.handle(name).map_err(|e| e.during("attach to sandbox").on(name))
     }
@@ -302,7 +301,8 @@ impl Client {
     /// Does `work` with the sandbox that has this name now: if the cache held one that is gone, and nothing was asked of that one,
     /// the work is done with its successor.
     fn by_name<T>(&self, name: &str, work: impl Fn(&Sandbox) -> Result<T>) -> Result<T> {
-        let was_cached = self.registry.find(name).is_some();
+        // The name of a member of a pool may have come to another one, which is somebody else's.
+        let was_cached = self.registry.find(name).is_some_and(|endpoint| !endpoint.is_of_a_pool());
         match work(&self.attach(name)?) {
             Err(e) if was_cached && e.kind() == ErrorKind::NotFound && self.registry.find(name).is_none() => {
                 work(&self.attach(name)?)
@@ -319,6 +319,12 @@ impl Client {
             }
             None => {
                 let snapshot = self.ctx.call_api(self.ctx.cluster.get(name))?;
+                if let Some(pool) = snapshot.membership.as_ref().filter(|member| member.state != MemberState::Claimed) {
+                    return Err(Error::new(
+                        ErrorKind::Conflict,
+                        format!("it is a member of the pool {:?} that nobody has claimed", pool.pool),
+                    ));
+                }
                 self.registry.insert(Endpoint::new(&self.ctx, &snapshot, false))?
             }
         };
@@ -329,242 +335,5 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("namespace", &self.namespace()).finish_non_exhaustive()
-    }
-}
-
-/// A new sandbox's first session.
-struct FirstLogin {
-    session: Session,
-    /// The Pod's address, if it came there.
-    address: Option<IpAddr>,
-}
-
-/// One call of [`Client::create`].
-struct Creation<'a> {
-    ctx: &'a Arc<Context>,
-    registry: &'a Arc<Registry>,
-    spec: &'a SandboxSpec,
-    name: &'a str,
-    began: Instant,
-}
-
-impl Creation<'_> {
-    fn run(&self) -> Result<Sandbox> {
-        let Self { ctx, spec, name, .. } = self;
-        let config = &ctx.config;
-        let deadline = Deadline::after(config.create_timeout);
-        let lifetime = spec.lifetime_or(config.lifetime);
-        let mut identity = PodIdentity {
-            name: (*name).to_owned(),
-            nonce: text::nonce(),
-            public_key: ctx.identity.public().as_str(),
-            lifetime,
-            expires_at: None,
-            hard_limit: spec.hard_limit_for(lifetime),
-            guest: Guest::Image,
-        };
-        // A spec that can't be used is refused before the API server is asked for anything.
-        cluster::pod(spec, config, &identity)?;
-        let names_image = spec.image.as_deref().is_some_and(|image| image != config::DEFAULT_IMAGE)
-            || config.image != config::DEFAULT_IMAGE;
-        let guest = config.guest.resolve(names_image, || ctx.call_api(ctx.cluster.has_image_volumes()))?;
-        identity.guest = guest;
-        identity.expires_at = lifetime
-            .map(|lifetime| ctx.call_api(async { cluster::after(ctx.cluster.now().await?, lifetime) }))
-            .transpose()?;
-        let manifest = cluster::pod(spec, config, &identity)?;
-        // From here on there may be a Pod, whatever the answer: the guard deletes it unless all goes well.
-        let mut undo = CreateGuard { ctx, name, nonce: &identity.nonce, armed: true };
-        // The image has no guest, or the cluster can't bring it in.
-        let advise = |e: Error| match e.verdict().and_then(|verdict| guest.advice(verdict, &config.guest_image)) {
-            Some(advice) => e.context(advice),
-            None => e,
-        };
-        let create = async {
-            let snapshot = ctx.cluster.create(&manifest).await?;
-            let watch = ctx.cluster.watch(&snapshot, spec.unschedulable_grace);
-            Ok((snapshot, watch))
-        };
-        let (snapshot, mut watch) =
-            ctx.runtime.block_on(deadline, "the API server to take the Pod", create).map_err(advise)?;
-        let accepted = self.began.elapsed();
-        let (login, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
-            ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
-            _ => advise(e),
-        })?;
-        let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed() };
-        let endpoint = Endpoint::new(ctx, &snapshot, true);
-        endpoint.add_session(login.session, deadline)?;
-        if let Some(address) = login.address {
-            endpoint.route().reach(address);
-        }
-        let link = Link::new(Arc::clone(&endpoint));
-        link.greet(deadline)?;
-        if config.transport == Transport::Direct {
-            let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
-            endpoint.route().learn_address(address);
-        }
-        self.finish_in_background(&link, watch, snapshot.expires_at)?;
-        // Last, so that a creation that fails leaves nothing behind.
-        let endpoint = self.registry.insert(endpoint)?;
-        undo.armed = false;
-        Ok(Sandbox::new(self.registry, Link::new(endpoint), Some(timings)))
-    }
-
-    /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
-    /// is the Pod's, and it works before the Pod's address is known.
-    ///
-    /// Some runtimes have a network of their own, into which Kubernetes's port-forward does not reach. Then the API server's `exec`
-    /// vouches for the host key, and the login goes to the Pod's address.
-    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(FirstLogin, Duration)> {
-        let ctx = self.ctx;
-        ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
-        let started = self.began.elapsed();
-        let mut pause = FIRST_LOGIN_RETRY;
-        let mut host_key = None;
-        loop {
-            match self.try_log_in(snapshot, watch, deadline) {
-                Ok(session) => return Ok((FirstLogin { session, address: None }, started)),
-                Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
-                    log::debug!("sandbox {} does not answer yet: {e}", self.name);
-                    let waited = self.began.elapsed().saturating_sub(started);
-                    if waited >= ASK_BY_EXEC && e.kind() == ErrorKind::Connect {
-                        match self.log_in_without_tunnel(snapshot, watch, &mut host_key, deadline) {
-                            Ok(login) => return Ok((login, started)),
-                            Err(why) if why.verdict().is_some() => return Err(why),
-                            Err(why) => log::debug!("nor without the tunnel: {why}"),
-                        }
-                        if host_key.is_some() && waited >= GIVE_UP_TUNNEL {
-                            let why = "the guest runs, but neither Kubernetes's port-forward, which has no way into the network of \
-                                       gVisor, nor a connection to the Pod's address reaches it (set SANDBOX_TRANSPORT=direct where \
-                                       Pod addresses can be reached)";
-                            return Err(e.context(why).with_kind(ErrorKind::Create).with_verdict(watch.last_state()));
-                        }
-                    }
-                    let wait = async {
-                        tokio::time::sleep(pause).await;
-                        Ok(())
-                    };
-                    ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, wait))?;
-                    pause = LAST_LOGIN_RETRY.min(pause * 3 / 2);
-                }
-                Err(e) => return Err(e),
-            }
-        }
-    }
-
-    fn try_log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
-        let ctx = self.ctx;
-        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, snapshot.ssh_port));
-        let stream = Stream::Tunnel(ctx.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
-        let deadline = deadline.within(ctx.config.connect_timeout);
-        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: None };
-        Session::log_in(stream, &login, deadline)
-    }
-
-    /// Logs in at the Pod's address, after asking the guest for its host key by `exec`; the key stays known for the next attempt.
-    fn log_in_without_tunnel(
-        &self,
-        snapshot: &PodSnapshot,
-        watch: &mut Watch,
-        host_key: &mut Option<PublicKey>,
-        deadline: Deadline,
-    ) -> Result<FirstLogin> {
-        let ctx = self.ctx;
-        let unreachable = |why| Error::new(ErrorKind::Connect, why);
-        let known = match host_key {
-            Some(known) => known,
-            None => {
-                let asked = ctx.cluster.host_key(self.name, &snapshot.guest, snapshot.ssh_port);
-                let line = ctx.runtime.block_on(deadline, "the API server", unless_failed(watch, asked))?;
-                host_key.insert(PublicKey::parse(&line).ok_or_else(|| unreachable("the host key can't be understood"))?)
-            }
-        };
-        if ctx.config.transport == Transport::Tunnel {
-            return Err(unreachable("the transport is set to the tunnel"));
-        }
-        let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
-        let stream = Stream::direct((address, snapshot.ssh_port).into(), deadline.within(LAST_LOGIN_RETRY))?;
-        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: Some(known) };
-        let session = Session::log_in(stream, &login, deadline.within(ctx.config.connect_timeout))?;
-        Ok(FirstLogin { session, address: Some(address) })
-    }
-
-    /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
-    /// `auto` tries the Pod's address as soon as it has one. The expiry there is corrected: the sandbox's time began with its start,
-    /// not with its creation.
-    fn finish_in_background(&self, link: &Link, mut watch: Watch, expires_at: Option<SystemTime>) -> Result<()> {
-        let endpoint = link.endpoint();
-        let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());
-        let host_key = endpoint.host_key().map(|key| key.to_string());
-        let remaining = link.remaining(&Request::Expiry)?;
-        let cluster = self.ctx.cluster.clone();
-        self.ctx.runtime.spawn_to_finish(async move {
-            let annotate = async {
-                cluster.annotate(&name, &uid, &[(cluster::HOST_KEY, host_key)]).await.map(drop)?;
-                let (Some(remaining), Some(known)) = (remaining, expires_at) else { return Ok(()) };
-                let expiry = cluster::after(cluster.now().await?, remaining)?;
-                if expiry <= known + CLOSE_ENOUGH {
-                    return Ok(());
-                }
-                // Somebody may have renewed it meanwhile.
-                let (known, expiry) = (cluster::time_text(known), cluster::time_text(expiry));
-                cluster.reannotate(&name, &uid, cluster::EXPIRES_AT, &known, &expiry).await
-            };
-            let annotated: Result<()> = annotate.await;
-            if let Err(e) = annotated {
-                log::warn!("an annotation of sandbox {name} is not up to date: {e}");
-            }
-        })?;
-        if self.ctx.config.transport != Transport::Auto {
-            return Ok(());
-        }
-        let route = Arc::clone(endpoint.route());
-        self.ctx.runtime.spawn(async move {
-            if let Ok(address) = watch.address().await {
-                route.probe(address).await;
-            }
-        })
-    }
-}
-
-/// Deletes the Pod of a creation that fails, in whatever way.
-struct CreateGuard<'a> {
-    ctx: &'a Context,
-    name: &'a str,
-    nonce: &'a str,
-    armed: bool,
-}
-
-impl Drop for CreateGuard<'_> {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        let undo = async {
-            match self.ctx.cluster.get(self.name).await {
-                // Only ours: a conflict means that the name belongs to somebody else's.
-                Ok(found) if found.nonce == self.nonce => self.ctx.cluster.delete_soon(self.name, &found.uid).await,
-                Ok(_) => Ok(()),
-                Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
-                Err(e) => Err(e),
-            }
-        };
-        let result: Result<()> =
-            self.ctx.runtime.block_on(Deadline::after(Some(UNDO)), "the deletion of the Pod", undo);
-        if let Err(e) = result {
-            log::warn!(
-                "the Pod of the failed sandbox {} could not be deleted and stays until it expires: {e}",
-                self.name
-            );
-        }
-    }
-}
-
-/// The work's result, or the cause if the Pod fails first.
-async fn unless_failed<T>(watch: &mut Watch, work: impl Future<Output = Result<T>>) -> Result<T> {
-    match select(pin!(work), pin!(watch.failed())).await {
-        Either::Left((result, _)) => result,
-        Either::Right((failure, _)) => Err(failure),
     }
 }

@@ -31,6 +31,7 @@ pub(crate) struct Endpoint {
     name: String,
     uid: String,
     created_at: Option<SystemTime>,
+    is_of_a_pool: bool,
     user: String,
     /// The guest's file in the sandbox.
     guest: String,
@@ -75,6 +76,11 @@ impl Route {
         }
     }
 
+    /// Whether the Pod has answered at its address.
+    pub(crate) fn is_direct(&self) -> bool {
+        self.state.lock().is_ok_and(|state| matches!(state.direct, Direct::Reachable))
+    }
+
     /// The Pod has answered at its address.
     pub(crate) fn reach(&self, address: IpAddr) {
         self.learn_address(address);
@@ -110,6 +116,7 @@ impl Endpoint {
             name: snapshot.name.clone(),
             uid: snapshot.uid.clone(),
             created_at: snapshot.created_at,
+            is_of_a_pool: snapshot.membership.is_some(),
             user: snapshot.ssh_user.clone(),
             guest: snapshot.guest.clone(),
             port: snapshot.ssh_port,
@@ -140,6 +147,11 @@ impl Endpoint {
     /// In whole seconds, by the clock of the API server.
     pub(crate) fn created_at(&self) -> Option<SystemTime> {
         self.created_at
+    }
+
+    /// Whether it was made for a pool, which chose its name.
+    pub(crate) fn is_of_a_pool(&self) -> bool {
+        self.is_of_a_pool
     }
 
     pub(crate) fn port(&self) -> u16 {

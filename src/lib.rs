@@ -70,6 +70,7 @@ mod cluster;
 mod command;
 mod config;
 mod context;
+mod creation;
 mod deadline;
 mod dotenv;
 mod endpoint;
@@ -83,6 +84,7 @@ mod guest;
 mod interrupt;
 mod link;
 mod logging;
+mod pool;
 mod registry;
 mod runtime;
 mod sandbox;
@@ -103,7 +105,8 @@ pub use files::{DirEntry, File, Files, Metadata, Note, OpenOptions, Progress, Tr
 pub use guest::Guest;
 pub use interrupt::interruptible;
 pub use logging::{LogHandler, LogLevel, LogLine, set_log_handler};
-pub use sandbox::{CreateTimings, DeleteOnDrop, Sandbox, SandboxInfo, SessionCounts};
+pub use pool::{Claim, Filled, OnMiss, Pool, PoolCounters, PoolOptions, PoolStatus};
+pub use sandbox::{CreateTimings, DeleteOnDrop, Origin, Sandbox, SandboxInfo, SessionCounts};
 pub use spec::SandboxSpec;
 
 /// What may be used and handed over between threads is a part of the API.
@@ -115,6 +118,8 @@ const _: () = {
     is_shared::<SandboxSpec>();
     is_shared::<Sandbox>();
     is_shared::<DeleteOnDrop>();
+    is_shared::<Pool>();
+    is_shared::<Claim>();
     is_shared::<Command>();
     is_shared::<Child>();
     is_shared::<ChildStdin>();

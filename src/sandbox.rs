@@ -14,7 +14,7 @@ use crate::cluster::{self, Phase, PodSnapshot};
 use crate::command::{Command, Detached, Output};
 use crate::context::API_TIMEOUT;
 use crate::deadline::Deadline;
-use crate::error::{Error, ErrorKind, Result, Verdict};
+use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::files::Files;
 use crate::link::Link;
 use crate::registry::Registry;
@@ -41,16 +41,18 @@ pub struct Sandbox {
     _registry: Arc<Registry>,
 }
 
-/// How long each phase of a creation took, counted from the call.
+/// How long each phase of a creation, or of a [claim](crate::Pool::claim), took, counted from the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CreateTimings {
-    /// The API server had stored the Pod.
+    /// The API server had stored the Pod, or given the member of a pool to this client.
     pub accepted: Duration,
     /// The container was known to have started.
     pub started: Duration,
     /// The SSH login had succeeded: the sandbox takes commands.
     pub logged_in: Duration,
+    /// Where the sandbox comes from.
+    pub origin: Origin,
 }
 
 /// How many SSH sessions a client has to one sandbox; see [`Sandbox::session_counts`].
@@ -62,6 +64,27 @@ pub struct SessionCounts {
     /// In use by an operation, an open file or a running command.
     pub busy: usize,
 }
+
+/// Where a sandbox comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// It was created by [`Client::create`](crate::Client::create).
+    Created,
+    /// A pool had it ready.
+    Pool,
+    /// The pool was empty, and its next member was waited for.
+    PoolWait,
+    /// The pool was empty, and it was created instead.
+    PoolMiss,
+}
+
+stable_names!(Origin, "origin of a sandbox", {
+    Created => "created",
+    Pool => "pool",
+    PoolWait => "pool_wait",
+    PoolMiss => "pool_miss",
+});
 
 /// What Kubernetes says about a sandbox at one moment.
 #[derive(Clone, Debug)]
@@ -127,6 +150,10 @@ impl Sandbox {
         Self { link, timings, _registry: Arc::clone(registry) }
     }
 
+    pub(crate) fn link(&self) -> &Link {
+        &self.link
+    }
+
     /// Name of the sandbox and of its Pod.
     pub fn name(&self) -> &str {
         self.link.name()
@@ -147,7 +174,7 @@ impl Sandbox {
         self.link.endpoint().host_key().map(|key| key.to_string())
     }
 
-    /// How long the creation took by phase; `None` if this handle was attached.
+    /// How long the creation or the claim took by phase, and which it was; `None` if this handle was attached.
     pub fn timings(&self) -> Option<CreateTimings> {
         self.timings
     }

@@ -53,6 +53,8 @@ pub(crate) fn snapshot(name: &str, uid: &str) -> PodSnapshot {
         expires_at: None,
         labels: BTreeMap::new(),
         verdict: None,
+        login_key: None,
+        membership: None,
     }
 }
 

@@ -1,10 +1,11 @@
 //! What commands find around them: variables, directories, users. Taken from the image once, when the guest starts, and kept in its
-//! memory, so that nothing that runs later can change it.
+//! memory, so that nothing that runs later can change it. Clients may set further variables.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
@@ -93,9 +94,9 @@ fn read(path: &str) -> Vec<u8> {
 }
 
 /// What the guest found when it started.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Environment {
-    variables: Variables,
+    variables: RwLock<Variables>,
     directory: PathBuf,
     home: PathBuf,
     temporary: Option<PathBuf>,
@@ -126,7 +127,16 @@ impl Environment {
             set(&mut variables, b"TMPDIR", temporary.as_os_str().as_bytes());
         }
         let shell = shell(account.as_ref().map(|account| account.shell.as_slice()));
+        let variables = RwLock::new(variables);
         Self { variables, directory, home, temporary, shell, account, login: login.to_vec() }
+    }
+
+    /// Sets variables for all commands that start from now on.
+    pub(crate) fn give<'a>(&self, additions: impl IntoIterator<Item = (&'a [u8], &'a [u8])>) {
+        let mut variables = self.variables.write().unwrap_or_else(PoisonError::into_inner);
+        for (name, value) in additions {
+            set(&mut variables, name, value);
+        }
     }
 
     /// The directory that commands begin in: the image's working directory.
@@ -168,7 +178,10 @@ impl Environment {
         clear: bool,
         additions: impl IntoIterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Variables {
-        let mut variables = if clear { Vec::new() } else { self.variables.clone() };
+        let mut variables = match clear {
+            true => Vec::new(),
+            false => self.variables.read().unwrap_or_else(PoisonError::into_inner).clone(),
+        };
         for (name, value) in additions {
             set(&mut variables, name, value);
         }

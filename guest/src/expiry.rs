@@ -70,6 +70,12 @@ impl Expiry {
         Ok(protocol::Expiry { limited, ..times.at(now) })
     }
 
+    /// Sets a hard limit, counted from now, unless there is one. The expiry stays until it is renewed.
+    pub(crate) fn limit(&self, hard_limit: Duration) {
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.hard = times.hard.or_else(|| now().checked_add(hard_limit));
+    }
+
     /// How long it is until the expiry.
     pub(crate) fn remaining(&self) -> protocol::Expiry {
         self.times.lock().unwrap_or_else(PoisonError::into_inner).at(now())
@@ -155,6 +161,17 @@ mod tests {
         let renewed = expiry.renew(None, false).unwrap();
         assert!(renewed.limited && is_about(renewed.remaining_ms, 2 * HOUR), "{renewed:?}");
         assert!(is_about(Expiry::new(None, Some(HOUR)).unwrap().remaining().remaining_ms, HOUR));
+    }
+
+    #[test]
+    fn a_hard_limit_is_set_once() {
+        let expiry = Expiry::new(Some(HOUR), None).unwrap();
+        expiry.limit(2 * HOUR);
+        expiry.limit(5 * HOUR);
+        let renewed = expiry.renew(None, true).unwrap();
+        assert!(renewed.limited && is_about(renewed.remaining_ms, 2 * HOUR), "{renewed:?}");
+        expiry.limit(Duration::ZERO);
+        assert!(is_about(expiry.remaining().hard_remaining_ms, 2 * HOUR));
     }
 
     #[test]

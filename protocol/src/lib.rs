@@ -17,8 +17,8 @@ pub use frame::{
     Decoder, FrameError, FrameKind, HEADER_LENGTH, MAX_CONTROL_PAYLOAD, Piece, Resize, STDIN_WINDOW, header,
 };
 pub use request::{
-    DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, Input, Limit, Output,
-    Renew, Request, Run, SignalCommand, Stream, Terminal, User,
+    Claim, DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, Input, Limit,
+    Output, Renew, Request, Run, SignalCommand, Stream, Terminal, User,
 };
 pub use response::{
     Cause, CommandInfo, DetachedInfo, Digest, Ended, Expiry, Failure, FailureKind, Followed, Hello, NeverRan, Promises,

@@ -14,6 +14,8 @@ pub enum Request {
     Run(Run),
     /// Moves the expiry: `Expiry`.
     Renew(Renew),
+    /// Gives a sandbox that was made in advance what its user wants of it: `Expiry`. Doing it twice does no harm.
+    Claim(Claim),
     /// When the sandbox expires: `Expiry`.
     Expiry,
     /// The commands that run: `Commands`.
@@ -182,6 +184,21 @@ pub struct Renew {
     /// Lets this bring the expiry nearer. Otherwise an expiry that is later already stays.
     #[serde(skip_serializing_if = "is_false")]
     pub shorten: bool,
+}
+
+/// Gives a sandbox that was made in advance what its user wants of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Claim {
+    /// Variables for all commands that start from now on, over those of the guest's own environment.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<(Bytes, Bytes)>,
+    /// Milliseconds from now to live; earlier than before is possible too. Absent: as long as the hard limit allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<u64>,
+    /// Milliseconds from now that no renewal exceeds. A hard limit that there is already stays. Absent: no new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hard_limit_ms: Option<u64>,
 }
 
 /// A signal to a command by its number.

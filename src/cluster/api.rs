@@ -148,14 +148,14 @@ impl Failure {
         self.status().map(|status| status.code)
     }
 
-    fn retry_after(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused(status, told) => told.or((status.code == 429).then_some(Duration::from_secs(1))),
             _ => None,
         }
     }
 
-    fn may_pass(&self) -> bool {
+    pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Silent => true,
             Self::Lost(e) if login_error(e).is_some() => false,

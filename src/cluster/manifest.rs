@@ -5,14 +5,19 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use openssl::sha::sha256;
 use serde_json::{Map, Value, json};
 
-use super::names::{CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
-use super::pod::time_text;
+use super::names::{
+    CONTAINER, EXPIRES_AT, MANAGED_BY, MANAGER, NONCE, OWNER, POOL, POOL_SINCE, POOL_SPEC, POOL_STATE, POOL_UNTIL,
+    SSH_PORT, SSH_USER,
+};
+use super::pod::{Membership, time_text};
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::{self, Guest};
 use crate::spec::SandboxSpec;
+use crate::text::hex;
 
 /// Prefix of the labels and annotations that are ours.
 const OURS: &str = "sandbox/";
@@ -24,6 +29,8 @@ const USER_ID: u32 = 1000;
 #[derive(Debug)]
 pub(crate) struct PodIdentity<'a> {
     pub(crate) name: String,
+    /// Whose it is.
+    pub(crate) owner: &'a str,
     /// Tells a create that is repeated from one of somebody else.
     pub(crate) nonce: String,
     /// One line in OpenSSH's form.
@@ -35,6 +42,8 @@ pub(crate) struct PodIdentity<'a> {
     pub(crate) hard_limit: Option<Duration>,
     /// How the guest gets in, resolved.
     pub(crate) guest: Guest,
+    /// The pool that it is made for.
+    pub(crate) membership: Option<Membership>,
 }
 
 /// A Pod that can be created.
@@ -57,6 +66,26 @@ pub(crate) fn pod(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_
     Ok(Manifest { name: identity.name.clone(), nonce: identity.nonce.clone(), pod })
 }
 
+/// Stands for what the Pods of `spec` are made of: those of two specs with the same one can't be told apart.
+pub(crate) fn fingerprint(spec: &SandboxSpec, config: &Config, guest: Guest) -> Result<String> {
+    const DIGITS: usize = 10;
+    let identity = PodIdentity {
+        name: "a".to_owned(),
+        owner: "",
+        nonce: String::new(),
+        public_key: "",
+        lifetime: None,
+        expires_at: None,
+        hard_limit: None,
+        guest,
+        membership: None,
+    };
+    let pod = pod(spec, config, &identity)?.pod;
+    let mut digits = hex(&sha256(pod.to_string().as_bytes()));
+    digits.truncate(DIGITS);
+    Ok(digits)
+}
+
 fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidArgument, message)
 }
@@ -71,7 +100,21 @@ fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
             identity.name
         )));
     }
-    for (name, value) in &spec.env {
+    check_env(&spec.env)?;
+    check_keys(spec.labels.keys().chain(spec.annotations.keys()))
+}
+
+/// Labels and annotations of the caller's must not be ours.
+pub(crate) fn check_keys<'a>(mut keys: impl Iterator<Item = &'a String>) -> Result<()> {
+    match keys.find(|key| is_reserved(key)) {
+        Some(key) => Err(invalid(format!("the label or annotation {key:?} is set by this library"))),
+        None => Ok(()),
+    }
+}
+
+/// Whether these can be environment variables.
+pub(crate) fn check_env(env: &BTreeMap<String, String>) -> Result<()> {
+    for (name, value) in env {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(invalid(format!("{name:?} can't be the name of an environment variable")));
         }
@@ -79,10 +122,7 @@ fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
             return Err(invalid(format!("the environment variable {name} has a NUL in its value")));
         }
     }
-    match spec.labels.keys().chain(spec.annotations.keys()).find(|key| is_reserved(key)) {
-        Some(key) => Err(invalid(format!("the label or annotation {key:?} is set by this library"))),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 fn is_reserved(key: &str) -> bool {
@@ -200,7 +240,10 @@ fn merge(target: &mut Value, patch: Value) {
 /// Sets what makes the Pod one of ours, whatever the template says.
 fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
     let expiry = identity.expires_at.map(time_text);
+    let membership = identity.membership.as_ref();
     let annotations = [
+        (POOL_SINCE, membership.and_then(|membership| membership.since).map(time_text)),
+        (POOL_UNTIL, membership.and_then(|membership| membership.until).map(time_text)),
         (NONCE, Some(identity.nonce.clone())),
         (EXPIRES_AT, expiry),
         (SSH_USER, Some(config.ssh_user.clone())),
@@ -232,7 +275,15 @@ fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Resul
     let labels = metadata.entry("labels").or_insert_with(|| json!({}));
     let labels = object(labels, "metadata.labels")?;
     labels.insert(MANAGED_BY.into(), json!(MANAGER));
-    labels.insert(OWNER.into(), json!(config.owner));
+    labels.insert(OWNER.into(), json!(identity.owner));
+    labels.retain(|key, _| !key.starts_with(POOL));
+    if let Some(Membership { pool, state, spec, .. }) = membership {
+        labels.extend([
+            (POOL.to_owned(), json!(pool)),
+            (POOL_STATE.to_owned(), json!(state.as_str())),
+            (POOL_SPEC.to_owned(), json!(spec)),
+        ]);
+    }
     let given = metadata.entry("annotations").or_insert_with(|| json!({}));
     let given = object(given, "metadata.annotations")?;
     given.retain(|key, _| !is_reserved(key));
@@ -324,12 +375,14 @@ mod tests {
     fn identity() -> PodIdentity<'static> {
         PodIdentity {
             name: "box".into(),
+            owner: "default",
             nonce: "n1".into(),
             public_key: "ssh-ed25519 AAAA",
             lifetime: Some(Duration::from_secs(60)),
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             hard_limit: Some(Duration::from_millis(1500)),
             guest: Guest::Image,
+            membership: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod connect;
 mod kubeconfig;
 mod login;
 mod manifest;
+mod members;
 mod names;
 mod pod;
 mod proxy;
@@ -38,9 +39,11 @@ use crate::config::Config;
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
+pub(crate) use self::manifest::{check_env, check_keys, fingerprint};
+pub(crate) use self::members::{Claiming, Followed, MemberState};
 pub(crate) use self::names::{EXPIRES_AT, HOST_KEY};
 pub use self::pod::Phase;
-pub(crate) use self::pod::{PodSnapshot, after, time_text};
+pub(crate) use self::pod::{Membership, PodSnapshot, after, time_text, whole_second};
 pub(crate) use self::watch::Watch;
 
 /// Retry budget of a request while the API server can't answer.
@@ -80,7 +83,8 @@ impl Cluster {
         self.api.requests_sent()
     }
 
-    /// Creates the Pod, once: if an answer is lost, the nonce tells whether the one that is there is ours.
+    /// Creates the Pod, once: if an answer is lost, the nonce tells whether the one that is there is ours. [`ErrorKind::Conflict`] says that
+    /// it is not.
     pub(crate) async fn create(&self, manifest: &Manifest) -> Result<PodSnapshot> {
         let body = serde_json::to_vec(&manifest.pod).unwrap_or_default();
         // Strict: a misspelt field of a template is an error and not ignored.
@@ -94,10 +98,11 @@ impl Cluster {
                 Ok(PodSnapshot::of(&pod))
             }
             Err(failure) if failure.code() == Some(409) => {
-                let error = self.api.error(failure);
+                let conflict = self.api.error(failure);
                 match self.get(&manifest.name).await {
                     Ok(snapshot) if snapshot.nonce == manifest.nonce => Ok(snapshot),
-                    _ => Err(error),
+                    Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+                    _ => Err(conflict),
                 }
             }
             Err(failure) => Err(self.create_error(failure)),
@@ -137,7 +142,12 @@ impl Cluster {
 
     /// All sandboxes of the namespace, whoever owns them.
     pub(crate) async fn list(&self) -> Result<Vec<PodSnapshot>> {
-        let all = ListParams::default().labels(&format!("{}={}", names::MANAGED_BY, names::MANAGER)).limit(PAGE);
+        self.select(&format!("{}={}", names::MANAGED_BY, names::MANAGER)).await.map(|(found, _)| found)
+    }
+
+    /// The Pods with these labels, and the version of the list.
+    async fn select(&self, selector: &str) -> Result<(Vec<PodSnapshot>, String)> {
+        let all = ListParams::default().labels(selector).limit(PAGE);
         let mut found = Vec::new();
         let mut page = all.clone();
         loop {
@@ -155,7 +165,7 @@ impl Cluster {
             found.extend(list.items.iter().map(PodSnapshot::of));
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = all.clone().continue_token(&token),
-                None => return Ok(found),
+                None => return Ok((found, list.metadata.resource_version.unwrap_or_default())),
             }
         }
     }
@@ -184,17 +194,13 @@ impl Cluster {
 
     /// Gives the annotation another value, unless it no longer has the one that is known.
     pub(crate) async fn reannotate(&self, name: &str, uid: &str, key: &str, known: &str, value: &str) -> Result<()> {
-        let path = format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
-        let patch = json!([
-            {"op": "test", "path": "/metadata/uid", "value": uid},
-            {"op": "test", "path": path, "value": known},
-            {"op": "replace", "path": path, "value": value},
-        ]);
-        let request = HttpRequest::patch(format!("{}/{name}", self.pods_url()))
-            .header(http::header::CONTENT_TYPE, "application/json-patch+json")
-            .body(patch.to_string().into_bytes())
-            .map_err(|e| Error::new(ErrorKind::InvalidArgument, e.to_string()))?;
-        match self.api.send::<Pod>(&request, REQUEST_RETRY_BUDGET).await {
+        let path = format!("/metadata/annotations/{}", members::escaped(key));
+        let patch = [
+            json!({"op": "test", "path": "/metadata/uid", "value": uid}),
+            json!({"op": "test", "path": path, "value": known}),
+            json!({"op": "replace", "path": path, "value": value}),
+        ];
+        match self.json_patch(name, &patch, REQUEST_RETRY_BUDGET).await {
             Ok(_) => Ok(()),
             // A test failed, or there is nothing any more.
             Err(failure) if matches!(failure.code(), Some(422 | 404)) => Ok(()),
@@ -503,12 +509,14 @@ mod tests {
     fn manifest(config: &Config) -> Manifest {
         let identity = PodIdentity {
             name: "box".into(),
+            owner: "default",
             nonce: "mine".into(),
             public_key: "k",
             lifetime: None,
             expires_at: None,
             hard_limit: None,
             guest: Guest::Image,
+            membership: None,
         };
         super::pod(&SandboxSpec::new(), config, &identity).unwrap()
     }

@@ -8,5 +8,16 @@ pub(crate) const EXPIRES_AT: &str = "sandbox/expires-at";
 pub(crate) const HOST_KEY: &str = "sandbox/host-key";
 pub(crate) const SSH_USER: &str = "sandbox/ssh-user";
 pub(crate) const SSH_PORT: &str = "sandbox/ssh-port";
+/// The pool that a Pod was made for; also after it was claimed.
+pub(crate) const POOL: &str = "sandbox/pool";
+pub(crate) const POOL_STATE: &str = "sandbox/pool-state";
+/// Stands for the spec that a member was made from.
+pub(crate) const POOL_SPEC: &str = "sandbox/pool-spec";
+/// When the one who made a member began to fill the pool.
+pub(crate) const POOL_SINCE: &str = "sandbox/pool-since";
+/// When a member that is still not ready has been given up.
+pub(crate) const POOL_UNTIL: &str = "sandbox/pool-until";
+/// Tells a claim that is repeated from one of somebody else.
+pub(crate) const CLAIM: &str = "sandbox/claim";
 /// Name of the container that is the sandbox.
 pub(crate) const CONTAINER: &str = "sandbox";

@@ -6,7 +6,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use k8s_openapi::api::core::v1::Pod;
 
-use super::names::{CONTAINER, EXPIRES_AT, HOST_KEY, MANAGED_BY, MANAGER, NONCE, OWNER, SSH_PORT, SSH_USER};
+use super::members::MemberState;
+use super::names::{
+    CLAIM, CONTAINER, EXPIRES_AT, HOST_KEY, MANAGED_BY, MANAGER, NONCE, OWNER, POOL, POOL_SINCE, POOL_SPEC, POOL_STATE,
+    POOL_UNTIL, SSH_PORT, SSH_USER,
+};
 use super::verdict::{self, PodHealth};
 use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::guest;
@@ -63,6 +67,45 @@ pub(crate) struct PodSnapshot {
     pub(crate) labels: BTreeMap<String, String>,
     /// What the Pod's status alone says about why it stopped or can't start.
     pub(crate) verdict: Option<Verdict>,
+    /// The login key that it was made with, in OpenSSH's form.
+    pub(crate) login_key: Option<String>,
+    /// If it was made for a pool.
+    pub(crate) membership: Option<Membership>,
+}
+
+/// What a Pod says about the pool that it was made for.
+#[derive(Clone, Debug)]
+pub(crate) struct Membership {
+    pub(crate) pool: String,
+    pub(crate) state: MemberState,
+    /// Stands for the spec.
+    pub(crate) spec: String,
+    /// When the one who made it began to fill the pool.
+    pub(crate) since: Option<SystemTime>,
+    /// When it has been given up if it is not ready.
+    pub(crate) until: Option<SystemTime>,
+    /// By which claim it was taken.
+    pub(crate) claim: String,
+    pub(crate) started_at: Option<SystemTime>,
+    pub(crate) active_deadline: Option<u64>,
+    /// Since when it runs on a node that Kubernetes does not hear from.
+    pub(crate) lost_since: Option<SystemTime>,
+}
+
+impl Default for Membership {
+    fn default() -> Self {
+        Self {
+            pool: String::new(),
+            state: MemberState::Filling,
+            spec: String::new(),
+            since: None,
+            until: None,
+            claim: String::new(),
+            started_at: None,
+            active_deadline: None,
+            lost_since: None,
+        }
+    }
 }
 
 impl PodSnapshot {
@@ -98,8 +141,38 @@ impl PodSnapshot {
                 PodHealth::Ok => None,
                 PodHealth::Waiting(verdict) | PodHealth::Terminal(verdict) => Some(verdict),
             },
+            login_key: container.and_then(|container| {
+                let words = container.command.as_ref()?;
+                words.iter().skip_while(|word| *word != "--key").nth(1).cloned()
+            }),
+            membership: membership(pod),
         }
     }
+
+    pub(crate) fn member_state(&self) -> Option<MemberState> {
+        self.membership.as_ref().map(|membership| membership.state)
+    }
+}
+
+fn membership(pod: &Pod) -> Option<Membership> {
+    let label = |name: &str| pod.metadata.labels.as_ref()?.get(name);
+    let annotation = |name: &str| pod.metadata.annotations.as_ref()?.get(name);
+    let status = pod.status.as_ref();
+    Some(Membership {
+        pool: label(POOL)?.clone(),
+        state: MemberState::parse(label(POOL_STATE)?)?,
+        spec: label(POOL_SPEC).cloned().unwrap_or_default(),
+        since: annotation(POOL_SINCE).and_then(|text| time(text)),
+        until: annotation(POOL_UNTIL).and_then(|text| time(text)),
+        claim: annotation(CLAIM).cloned().unwrap_or_default(),
+        started_at: status.and_then(|status| status.start_time.as_ref()).map(|time| time.0.into()),
+        active_deadline: pod
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.active_deadline_seconds)
+            .and_then(|seconds| u64::try_from(seconds).ok()),
+        lost_since: verdict::lost_since(pod),
+    })
 }
 
 /// Whether this library made it.

@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Event, Pod, PodCondition, PodStatus,
 };
 
+use std::time::SystemTime;
+
 use sandbox_protocol::ExitCode;
 
 use super::names::CONTAINER;
@@ -96,6 +98,13 @@ pub(super) fn runs(pod: &Pod) -> bool {
 pub(super) fn is_sound(pod: &Pod) -> bool {
     let unready = |condition: &&PodCondition| condition.type_ == "Ready" && condition.status != "True";
     runs(pod) && pod.status.as_ref().is_some_and(|status| status.conditions.iter().flatten().find(unready).is_none())
+}
+
+/// Since when it runs on a node that Kubernetes does not hear from.
+pub(super) fn lost_since(pod: &Pod) -> Option<SystemTime> {
+    let unready = |condition: &&PodCondition| condition.type_ == "Ready" && condition.status != "True";
+    let condition = pod.status.as_ref()?.conditions.iter().flatten().find(unready).filter(|_| runs(pod))?;
+    condition.last_transition_time.as_ref().map(|time| time.0.into())
 }
 
 /// Where the Pod stands when nothing is wrong with it: its phase, and what it waits for.

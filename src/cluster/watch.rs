@@ -21,9 +21,9 @@ use super::verdict::{self, EventClass, PodHealth, create_error};
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 /// The API server ends a watch after this time, and it is started anew.
-const SERVER_TIMEOUT_S: u32 = 240;
+pub(super) const SERVER_TIMEOUT_S: u32 = 240;
 /// A stream on which nothing came for this time is dead.
-const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(SERVER_TIMEOUT_S as u64 + 15);
+pub(super) const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(SERVER_TIMEOUT_S as u64 + 15);
 /// A pull that fails for a reason that may pass fails for good at this attempt.
 const PULL_ATTEMPTS: i32 = 2;
 
@@ -368,7 +368,7 @@ async fn pods(
     open(api, Pod::url_path(&(), Some(&api.namespace)), &params, version).await
 }
 
-async fn open<T: Clone + DeserializeOwned>(
+pub(super) async fn open<T: Clone + DeserializeOwned>(
     api: &Api,
     url: String,
     params: &WatchParams,

@@ -24,6 +24,8 @@ pub enum ErrorKind {
     Closed,
     /// No such sandbox: it was never there, or is gone. A file that is not there is [`ErrorKind::FileNotFound`].
     NotFound,
+    /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+    PoolEmpty,
     /// No detached command has this key. The sandbox is there.
     DetachedNotFound,
     /// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the
@@ -92,6 +94,7 @@ stable_names!(ErrorKind, "kind of error", {
     Forked => "forked",
     Closed => "closed",
     NotFound => "not_found",
+    PoolEmpty => "pool_empty",
     DetachedNotFound => "detached_not_found",
     Conflict => "conflict",
     PermissionDenied => "permission_denied",

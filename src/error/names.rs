@@ -47,7 +47,7 @@ mod tests {
     use std::fmt::{Debug, Display};
     use std::str::FromStr;
 
-    use crate::{Cause, Error, ErrorKind, Guest, LogLevel, Phase, Transport};
+    use crate::{Cause, Error, ErrorKind, Guest, LogLevel, OnMiss, Origin, Phase, Transport};
 
     /// Every name is read back as its own value, and is what `Debug` writes, with underscores.
     fn check<T: Copy + Debug + Display + PartialEq + FromStr<Err = Error>>(all: &[T]) {
@@ -67,6 +67,8 @@ mod tests {
         check(Transport::ALL);
         check(Guest::ALL);
         check(LogLevel::ALL);
+        check(Origin::ALL);
+        check(OnMiss::ALL);
         assert_eq!(format!("{:>10}|", ErrorKind::Busy), "      busy|");
         let error = "a\nb".parse::<Transport>().unwrap_err();
         assert_eq!(error.to_string(), r"'a\nb' is no transport: one of auto, direct, tunnel");

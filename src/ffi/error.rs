@@ -42,6 +42,8 @@ pub enum sbx_status {
     SBX_ERR_STORAGE_FULL = 24,
     /// No detached command has this key. The sandbox is there.
     SBX_ERR_DETACHED_NOT_FOUND = 25,
+    /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+    SBX_ERR_POOL_EMPTY = 26,
 
     /// No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
     SBX_ERR_FILE_NOT_FOUND = 30,
@@ -100,8 +102,8 @@ use sbx_status::{
     SBX_ERR_DETACHED_NOT_FOUND, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_DISCONNECTED, SBX_ERR_FILE_EXISTS,
     SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FORKED, SBX_ERR_HOST_KEY_MISMATCH, SBX_ERR_INVALID_ARGUMENT,
     SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NAME_TOO_LONG, SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_NOT_FOUND, SBX_ERR_OUTCOME_UNKNOWN,
-    SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_QUOTA, SBX_ERR_READ_ONLY, SBX_ERR_STORAGE_FULL,
-    SBX_ERR_TIMED_OUT, SBX_ERR_TRANSFER, SBX_ERR_UNAVAILABLE, SBX_OK,
+    SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_POOL_EMPTY, SBX_ERR_QUOTA, SBX_ERR_READ_ONLY,
+    SBX_ERR_STORAGE_FULL, SBX_ERR_TIMED_OUT, SBX_ERR_TRANSFER, SBX_ERR_UNAVAILABLE, SBX_OK,
 };
 
 impl From<ErrorKind> for sbx_status {
@@ -118,6 +120,7 @@ impl From<ErrorKind> for sbx_status {
             ErrorKind::Quota => SBX_ERR_QUOTA,
             ErrorKind::StorageFull => SBX_ERR_STORAGE_FULL,
             ErrorKind::DetachedNotFound => SBX_ERR_DETACHED_NOT_FOUND,
+            ErrorKind::PoolEmpty => SBX_ERR_POOL_EMPTY,
             ErrorKind::FileNotFound => SBX_ERR_FILE_NOT_FOUND,
             ErrorKind::FileExists => SBX_ERR_FILE_EXISTS,
             ErrorKind::IsADirectory => SBX_ERR_IS_A_DIRECTORY,
@@ -158,6 +161,7 @@ const STATUSES: &[(sbx_status, &CStr)] = &[
     (SBX_ERR_QUOTA, c"SBX_ERR_QUOTA"),
     (SBX_ERR_STORAGE_FULL, c"SBX_ERR_STORAGE_FULL"),
     (SBX_ERR_DETACHED_NOT_FOUND, c"SBX_ERR_DETACHED_NOT_FOUND"),
+    (SBX_ERR_POOL_EMPTY, c"SBX_ERR_POOL_EMPTY"),
     (SBX_ERR_FILE_NOT_FOUND, c"SBX_ERR_FILE_NOT_FOUND"),
     (SBX_ERR_FILE_EXISTS, c"SBX_ERR_FILE_EXISTS"),
     (SBX_ERR_IS_A_DIRECTORY, c"SBX_ERR_IS_A_DIRECTORY"),

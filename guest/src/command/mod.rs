@@ -10,14 +10,15 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use sandbox_protocol::{
-    Decoder, Failure, FailureKind, FrameKind, Hello, MAX_CONTROL_PAYLOAD, PROTOCOL, Piece, Request, Resize, Response,
-    signal_number,
+    Claim, Decoder, Failure, FailureKind, FrameKind, Hello, MAX_CONTROL_PAYLOAD, PROTOCOL, Piece, Request, Resize,
+    Response, signal_number,
 };
 
 use crate::detached::Entry;
 use crate::expiry::{milliseconds, now};
 use crate::log::log;
 use crate::process::Whom;
+use crate::server::Shared;
 use crate::server::channel::{Channel, Context, Link, Slots};
 use crate::sftp::Digest;
 use detached::{Follow, Upload};
@@ -148,13 +149,8 @@ impl CommandChannel {
                 Ok(command) => return Ok(Active::Run(Box::new(command))),
                 Err(response) => return Err(response),
             },
-            Request::Renew(renew) => {
-                let lifetime = renew.lifetime_ms.map(Duration::from_millis);
-                match shared.expiry.renew(lifetime, renew.shorten) {
-                    Ok(expiry) => Response::Expiry(expiry),
-                    Err(e) => failure(FailureKind::Other, format!("the timer: {e}")),
-                }
-            }
+            Request::Renew(renew) => self::renew(shared, renew.lifetime_ms, renew.shorten),
+            Request::Claim(claim) => self::claim(shared, &claim),
             Request::Expiry => Response::Expiry(shared.expiry.remaining()),
             Request::List => Response::Commands { commands: shared.owners.list(&shared.spawner) },
             Request::Signal(to) => {
@@ -211,6 +207,25 @@ impl CommandChannel {
         };
         Err(Box::new(response))
     }
+}
+
+fn renew(shared: &Shared, lifetime_ms: Option<u64>, shorten: bool) -> Response {
+    match shared.expiry.renew(lifetime_ms.map(Duration::from_millis), shorten) {
+        Ok(expiry) => Response::Expiry(expiry),
+        Err(e) => failure(FailureKind::Other, format!("the timer: {e}")),
+    }
+}
+
+fn claim(shared: &Shared, claim: &Claim) -> Response {
+    let is_name = |name: &[u8]| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
+    if let Some((name, _)) = claim.env.iter().find(|(name, value)| !is_name(&name.0) || value.0.contains(&0)) {
+        return failure(FailureKind::Invalid, format!("the variable {name:?} can't be set"));
+    }
+    shared.environment.give(claim.env.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+    if let Some(limit) = claim.hard_limit_ms {
+        shared.expiry.limit(Duration::from_millis(limit));
+    }
+    renew(shared, claim.lifetime_ms, true)
 }
 
 fn hello(context: &Context) -> Hello {

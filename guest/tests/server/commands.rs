@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use sandbox_protocol::{
-    Bytes, Cause, FailureKind, FrameKind, Input, Limit, Output, Renew, Request, Resize, Response, Run, STDIN_WINDOW,
-    SignalCommand, Stage, Status, Terminal, User, header,
+    Bytes, Cause, Claim, FailureKind, FrameKind, Input, Limit, Output, Renew, Request, Resize, Response, Run,
+    STDIN_WINDOW, SignalCommand, Stage, Status, Terminal, User, header,
 };
 
 use crate::client::{Answer, Client, connect, run, shell};
@@ -32,6 +32,39 @@ fn one_after_another() {
     client.request(&Request::Run(run(&["cat"])));
     assert_eq!(other.shell("exit 3").code(), 3);
     assert_eq!(client.receive(Answer::default()).code(), 0);
+}
+
+#[test]
+fn a_claim_gives_variables_a_lifetime_and_a_limit() {
+    let guest = Guest::start();
+    let mut client = Client::new(&guest);
+    let claim = |env: &[(&str, &str)], lifetime_ms, hard_limit_ms| {
+        let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Request::Claim(Claim { env, lifetime_ms, hard_limit_ms })
+    };
+    // Each is made twice, as after a lost connection.
+    for _ in 0..2 {
+        let request = claim(&[("TASK", "7"), ("MARK", "mine")], Some(600_000), Some(900_000));
+        let Some(Response::Expiry(expiry)) = client.ask(&request).response else { panic!("no expiry") };
+        assert!(expiry.remaining_ms.is_some_and(|left| (500_000..=600_000).contains(&left)), "{expiry:?}");
+        assert!(expiry.hard_remaining_ms.is_some_and(|left| (800_000..=900_000).contains(&left)), "{expiry:?}");
+    }
+    // For other connections too; a command's own win.
+    let mut other = Client::new(&guest);
+    assert_eq!(other.shell("echo $TASK $MARK").text(), "7 mine\n");
+    let answer = other.run(Run { env: vec![("TASK".into(), "8".into())], ..run(&["/bin/sh", "-c", "echo $TASK"]) });
+    assert_eq!(answer.text(), "8\n");
+    let answer = other.run(Run { clear_env: true, ..run(&["/usr/bin/env"]) });
+    assert_eq!(answer.text(), "");
+    // A claim that can't be does nothing.
+    for name in ["", "A=B", "A\0B"] {
+        let answer = client.ask(&claim(&[("LATER", "1"), (name, "x")], Some(1), None));
+        assert!(
+            matches!(&answer.response, Some(Response::Failed(why)) if why.kind == FailureKind::Invalid),
+            "{name:?}"
+        );
+    }
+    assert_eq!(client.shell("echo ${LATER:-unset}").text(), "unset\n");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use jiff::{Span, SpanRelativeTo};
+use sandbox::OnMiss;
 
 /// Disposable Linux machines on your own Kubernetes
 ///
@@ -40,7 +41,8 @@ Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a
 
 Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
 
-JSON: create and info print an object, ls a list of such, rm and reap a list of names; times are as in \
+JSON: create, pool claim and info print an object, ls a list of such, rm and reap a list of names, the other verbs of pool an \
+object with counts; times are as in \
 2026-01-31T23:59:59Z, and null is what is not known or does not exist. A failure has its kind, message and verdict as \
 the library has them.
 
@@ -53,6 +55,19 @@ other.
 Examples:
   sandbox create --image registry.example/tools:3 --env STAGE=test --memory 2Gi
   sandbox create --name box --lifetime 8h --json";
+
+const AFTER_FILL_HELP: &str = "\
+With SANDBOX_SSH_KEY set to the same key here and where sandboxes are claimed, claiming takes one API call; else it takes the \
+right to execute commands in Pods. The lifetime counts from the claim on.
+
+Examples:
+  sandbox pool fill graders --size 20 --image registry.example/tools:3
+  sandbox pool fill graders --size 20 --watch";
+
+const AFTER_CLAIM_HELP: &str = "\
+Examples:
+  name=$(sandbox pool claim graders --image registry.example/tools:3 --claim-env TASK=17)
+  sandbox pool claim graders --on-miss wait --claim-file task.json=/tmp/task.json --json";
 
 const AFTER_RUN_HELP: &str = "\
 Options come before the command; -- may stand before it.
@@ -176,6 +191,10 @@ pub(crate) enum Verb {
         lifetime: Duration,
     },
 
+    /// Keep sandboxes ready before they are wanted, and take one
+    #[command(subcommand)]
+    Pool(PoolVerb),
+
     /// Delete all sandboxes of the namespace that have expired, whoever owns them, and print their names
     Reap,
 
@@ -201,12 +220,111 @@ pub(crate) enum Verb {
     },
 }
 
+/// Pools are known by name; what one has is in the cluster, so fill and claim may run on different machines.
+#[derive(Subcommand, Debug)]
+pub(crate) enum PoolVerb {
+    /// Make what a pool lacks, and retire what has ended, is too old or was made from an older spec
+    #[command(after_long_help = AFTER_FILL_HELP)]
+    Fill(PoolFill),
+
+    /// Take a sandbox that is ready, and print its name
+    ///
+    /// It was made from the options that the pool was filled with, so those are to be given here too.
+    #[command(after_long_help = AFTER_CLAIM_HELP)]
+    Claim(PoolClaim),
+
+    /// Tell what there is of a pool
+    Status {
+        /// Name of the pool
+        pool: String,
+
+        #[command(flatten)]
+        spec: Spec,
+    },
+
+    /// Delete the sandboxes of a pool that nobody has claimed
+    Drain {
+        /// Name of the pool
+        pool: String,
+    },
+
+    /// Delete the sandboxes of a pool that nobody has claimed, and wait until they are gone
+    Rm {
+        /// Name of the pool
+        pool: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PoolFill {
+    /// Name of the pool: at most 36 lower-case letters, digits and -
+    pub(crate) pool: String,
+
+    /// How many sandboxes to keep ready
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    pub(crate) size: usize,
+
+    /// Time after which one that nobody has claimed is replaced, such as 30m
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h")]
+    pub(crate) idle_lifetime: Duration,
+
+    /// How many are made at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 4)]
+    pub(crate) creates_at_once: usize,
+
+    /// How many are begun in a second
+    #[arg(long, value_name = "NUMBER", default_value_t = 10.0)]
+    pub(crate) creates_per_second: f64,
+
+    /// Keep at it until interrupted
+    #[arg(long)]
+    pub(crate) watch: bool,
+
+    #[command(flatten)]
+    pub(crate) spec: Spec,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct PoolClaim {
+    /// Name of the pool
+    pub(crate) pool: String,
+
+    /// What to do if nothing is ready: create a sandbox, wait until there is one, or fail
+    #[arg(long, value_name = "create|wait|fail", default_value = "create")]
+    pub(crate) on_miss: OnMiss,
+
+    /// Environment variable for all that runs in it from now on; NAME alone takes its value from here
+    #[arg(long, value_name = "NAME[=VALUE]", value_parser = OsStringValueParser::new().try_map(variable))]
+    pub(crate) claim_env: Vec<(OsString, OsString)>,
+
+    /// Kubernetes label of its Pod from now on
+    #[arg(long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) claim_label: Vec<(String, String)>,
+
+    /// Whose it is from now on [default: SANDBOX_OWNER]
+    #[arg(long)]
+    pub(crate) claim_owner: Option<String>,
+
+    /// Local file to write into it first
+    #[arg(long, value_name = "LOCAL=PATH", value_parser = setting)]
+    pub(crate) claim_file: Vec<(String, String)>,
+
+    #[command(flatten)]
+    pub(crate) spec: Spec,
+}
+
 #[derive(Args, Debug)]
 pub(crate) struct Create {
     /// Name of the sandbox [default: sandbox- and 16 random hexadecimal digits]
     #[arg(long)]
     pub(crate) name: Option<String>,
 
+    #[command(flatten)]
+    pub(crate) spec: Spec,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Spec {
     /// Image to run [default: SANDBOX_IMAGE]
     #[arg(long)]
     pub(crate) image: Option<String>,

@@ -1,5 +1,6 @@
 //! The verbs that take one call of the library or two.
 
+use std::ffi::OsString;
 use std::fs;
 use std::process::ExitCode;
 use std::thread;
@@ -8,25 +9,28 @@ use std::time::{Duration, SystemTime};
 use sandbox::{Client, ErrorKind, SandboxInfo, SandboxSpec};
 use serde_json::{Value, json};
 
-use crate::arguments::Create;
+use crate::arguments::{Create, Spec};
 use crate::output::{self, Failure, plain};
 
 /// How many sandboxes are deleted at once.
 const AT_ONCE: usize = 16;
 
 pub(crate) fn create(client: &Client, create: Create, is_json: bool) -> Result<(), Failure> {
-    let sandbox = client.create(&spec(create)?)?;
+    let mut spec = spec(create.spec)?;
+    if let Some(name) = create.name {
+        spec = spec.name(name);
+    }
+    let sandbox = client.create(&spec)?;
     match is_json {
         true => output::line(as_json(&sandbox.info()?)),
         false => output::line(sandbox.name()),
     }
 }
 
-fn spec(create: Create) -> Result<SandboxSpec, Failure> {
+pub(crate) fn spec(create: Spec) -> Result<SandboxSpec, Failure> {
     let mut spec = SandboxSpec::new();
     type Set = fn(SandboxSpec, String) -> SandboxSpec;
-    let texts: [(Option<String>, Set); 6] = [
-        (create.name, SandboxSpec::name),
+    let texts: [(Option<String>, Set); 5] = [
         (create.image, SandboxSpec::image),
         (create.cpu, SandboxSpec::cpu),
         (create.memory, SandboxSpec::memory),
@@ -38,10 +42,8 @@ fn spec(create: Create) -> Result<SandboxSpec, Failure> {
             spec = set(spec, text);
         }
     }
-    for (name, value) in create.env {
-        let (Ok(name), Ok(value)) = (name.into_string(), value.into_string()) else {
-            return Err(Failure::here("--env: the environment of a sandbox is UTF-8"));
-        };
+    for variable in create.env {
+        let (name, value) = text_variable(variable)?;
         spec = spec.env(name, value);
     }
     for (name, value) in create.label {
@@ -58,6 +60,14 @@ fn spec(create: Create) -> Result<SandboxSpec, Failure> {
         spec = spec.pod_template(&json)?;
     }
     Ok(spec)
+}
+
+/// A variable for all of a sandbox.
+pub(crate) fn text_variable((name, value): (OsString, OsString)) -> Result<(String, String), Failure> {
+    match (name.into_string(), value.into_string()) {
+        (Ok(name), Ok(value)) => Ok((name, value)),
+        _ => Err(Failure::here("the environment of a sandbox is UTF-8")),
+    }
 }
 
 pub(crate) fn list(client: &Client, owner: Option<&str>, is_quiet: bool, is_json: bool) -> Result<(), Failure> {
@@ -157,7 +167,7 @@ pub(crate) fn reap(client: &Client, is_json: bool) -> Result<(), Failure> {
     }
 }
 
-fn as_json(info: &SandboxInfo) -> Value {
+pub(crate) fn as_json(info: &SandboxInfo) -> Value {
     json!({
         "name": info.name,
         "namespace": info.namespace,
