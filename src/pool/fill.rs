@@ -85,6 +85,7 @@ fn random() -> f64 {
 #[derive(Debug)]
 struct Done {
     slot: usize,
+    began: Instant,
     result: Result<()>,
 }
 
@@ -118,10 +119,11 @@ impl Crew {
         let (shared, sender, stop) = (Arc::clone(&self.shared), self.sender.clone(), Arc::clone(&self.stop));
         let spec = self.shared.spec.clone().unschedulable_grace(self.grace);
         let work = move || {
+            let began = Instant::now();
             let result = interruptible(move || stop.load(Ordering::Relaxed), || shared.create(slot, &spec));
             // The client must not be kept by the one who is told.
             drop(shared);
-            let _ = sender.send(Done { slot: slot.number, result });
+            let _ = sender.send(Done { slot: slot.number, began, result });
         };
         let thread = std::thread::Builder::new().name("sandbox-create".into()).spawn(work).map_err(no_thread)?;
         self.threads.insert(slot.number, thread);
@@ -146,7 +148,8 @@ impl Crew {
             Ok(()) => {
                 count(&shared.counts.created);
                 shared.pace.lock().succeeded();
-                shared.known.lock()?.held = None;
+                // One that began before the last failure says nothing.
+                shared.known.lock()?.held.take_if(|(_, since)| done.began > *since);
                 Ok(true)
             }
             // Somebody else makes it.
@@ -154,7 +157,7 @@ impl Crew {
             Err(e) => {
                 if e.kind() != ErrorKind::Cancelled {
                     shared.pace.lock().failed();
-                    shared.known.lock()?.held = Some(e.to_string());
+                    shared.known.lock()?.held = Some((e.to_string(), Instant::now()));
                     log::warn!("pool {}: {e}", shared.name);
                 }
                 Err(e)

@@ -157,8 +157,8 @@ struct Shared {
 struct Known {
     fingerprint: Option<Arc<str>>,
     since: Option<SystemTime>,
-    /// Why the last creation failed.
-    held: Option<String>,
+    /// Why the last creation failed, and when.
+    held: Option<(String, Instant)>,
     /// Whether Pods answer at their addresses, and when that was tried.
     is_direct: Option<(bool, Instant)>,
 }
@@ -358,7 +358,7 @@ impl Shared {
         let oldest = pods.iter().filter(can_be_claimed).filter_map(|pod| pod.created_at).min();
         let waiting = members(&pods).filter(|(_, member)| member.state == MemberState::Filling);
         let full = waiting.filter_map(|(pod, _)| pod.verdict.as_ref().map(ToString::to_string)).next();
-        let held = full.or(self.known.lock()?.held.clone());
+        let held = full.or_else(|| Some(self.known.lock().ok()?.held.as_ref()?.0.clone()));
         Ok(PoolStatus { ready, filling, claimed, ending, foreign, oldest, held })
     }
 

@@ -35,7 +35,7 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::Info { name } => verbs::info(&client()?, &name, json)?,
         Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),
         Verb::Renew { name, lifetime } => verbs::renew(&client()?, &name, lifetime, json)?,
-        Verb::Pool(verb) => pool::pool(&client()?, verb, json)?,
+        Verb::Pool(verb) => return pool::pool(&client()?, verb, json),
         Verb::Reap => verbs::reap(&client()?, json)?,
         Verb::GuestImage(arguments) => guest_image::guest_image(&arguments)?,
         Verb::Completions { shell } => {

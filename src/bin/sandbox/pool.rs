@@ -1,6 +1,7 @@
 //! The verbs of warm pools.
 
 use std::fs;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
@@ -9,42 +10,52 @@ use serde_json::json;
 
 use crate::arguments::{PoolClaim, PoolFill, PoolVerb, Spec};
 use crate::output::{self, Failure, plain};
+use crate::signals::Interruption;
 use crate::verbs::{as_json, spec, text_variable};
 
-pub(crate) fn pool(client: &Client, verb: PoolVerb, is_json: bool) -> Result<(), Failure> {
+/// How often a command that goes on looks whether it is to end.
+const LOOK_FOR_SIGNALS: Duration = Duration::from_millis(100);
+
+pub(crate) fn pool(client: &Client, verb: PoolVerb, is_json: bool) -> Result<ExitCode, Failure> {
     match verb {
-        PoolVerb::Fill(arguments) => fill(client, arguments, is_json),
+        PoolVerb::Fill(arguments) => return fill(client, arguments, is_json),
         PoolVerb::Claim(arguments) => claim(client, arguments, is_json),
         PoolVerb::Status { pool, spec } => status(client, &pool, spec, is_json),
         // These look at all specs.
         PoolVerb::Drain { pool } => deleted(is_json, any(client, &pool)?.drain()?),
         PoolVerb::Rm { pool } => deleted(is_json, any(client, &pool)?.remove()?),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn any(client: &Client, pool: &str) -> sandbox::Result<Pool> {
     client.pool(pool, &SandboxSpec::new(), &PoolOptions::new())
 }
 
-fn fill(client: &Client, arguments: PoolFill, is_json: bool) -> Result<(), Failure> {
+fn fill(client: &Client, arguments: PoolFill, is_json: bool) -> Result<ExitCode, Failure> {
     let options = PoolOptions::new()
         .size(arguments.size)
         .idle_lifetime(arguments.idle_lifetime)
         .creates_at_once(arguments.creates_at_once)
         .creates_per_second(arguments.creates_per_second)
         .keep_filled(arguments.watch);
+    let interruption = arguments.watch.then(Interruption::listen).transpose();
+    let interruption = interruption.map_err(|e| Failure::here(e.to_string()))?;
     let pool = client.pool(&arguments.pool, &spec(arguments.spec)?, &options)?;
-    if arguments.watch {
-        // What a signal leaves half made, the next one to fill the pool replaces.
-        loop {
-            thread::sleep(Duration::from_secs(3600));
+    if let Some(interruption) = interruption {
+        while !interruption.has_come() {
+            thread::sleep(LOOK_FOR_SIGNALS);
         }
+        // What is half made goes with it.
+        drop(pool);
+        return Ok(ExitCode::from(interruption.code()));
     }
     let filled = pool.fill()?;
     match is_json {
         true => output::line(json!({ "created": filled.created, "retired": filled.retired })),
         false => output::line(format_args!("{} created, {} retired", filled.created, filled.retired)),
-    }
+    }?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn claim(client: &Client, arguments: PoolClaim, is_json: bool) -> Result<(), Failure> {
