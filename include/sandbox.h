@@ -155,6 +155,10 @@ enum sbx_status
      */
     SBX_ERR_DETACHED_NOT_FOUND = 25,
     /**
+     * The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+     */
+    SBX_ERR_POOL_EMPTY = 26,
+    /**
      * No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
      */
     SBX_ERR_FILE_NOT_FOUND = 30,
@@ -471,6 +475,43 @@ typedef int32_t sbx_log_level;
 #endif // __cplusplus
 
 /**
+ * Where a sandbox comes from. A later version may have more of them.
+ */
+enum sbx_origin
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It was there before: sbx_client_attach().
+     */
+    SBX_ORIGIN_ATTACHED = 0,
+    /**
+     * It was created by sbx_client_create().
+     */
+    SBX_ORIGIN_CREATED = 1,
+    /**
+     * A pool had it ready.
+     */
+    SBX_ORIGIN_POOL = 2,
+    /**
+     * The pool was empty, and its next sandbox was waited for.
+     */
+    SBX_ORIGIN_POOL_WAIT = 3,
+    /**
+     * The pool was empty, and it was created instead.
+     */
+    SBX_ORIGIN_POOL_MISS = 4,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_origin sbx_origin;
+#else
+typedef int32_t sbx_origin;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The way to a sandbox's SSH server, for sbx_config_set_transport().
  */
 enum sbx_transport
@@ -570,6 +611,80 @@ typedef int32_t sbx_seek;
 #endif // __cplusplus
 
 /**
+ * What a claim does if the pool has nothing ready, for sbx_claim_set_on_miss().
+ */
+enum sbx_on_miss
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Creates a sandbox, as sbx_client_create() does.
+     */
+    SBX_ON_MISS_CREATE = 0,
+    /**
+     * Waits until the pool has one, up to the setting "create_timeout".
+     */
+    SBX_ON_MISS_WAIT = 1,
+    /**
+     * Fails at once with SBX_ERR_POOL_EMPTY.
+     */
+    SBX_ON_MISS_FAIL = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_on_miss sbx_on_miss;
+#else
+typedef int32_t sbx_on_miss;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
+ * What sbx_pool_counter() counts.
+ */
+enum sbx_pool_counter_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Claims that got what was ready at once.
+     */
+    SBX_POOL_HITS = 0,
+    /**
+     * Claims that found nothing ready.
+     */
+    SBX_POOL_MISSES = 1,
+    /**
+     * Attempts to take a sandbox that somebody else took first, or that had ended.
+     */
+    SBX_POOL_CONFLICTS = 2,
+    /**
+     * Claims that wait for a sandbox now.
+     */
+    SBX_POOL_WAITING = 3,
+    /**
+     * Sandboxes that were taken, could not be reached, and were deleted.
+     */
+    SBX_POOL_BAD = 4,
+    /**
+     * Sandboxes that this handle has made for the pool.
+     */
+    SBX_POOL_CREATED = 5,
+    /**
+     * Sandboxes whose deletion it has requested.
+     */
+    SBX_POOL_RETIRED = 6,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_pool_counter_kind sbx_pool_counter_kind;
+#else
+typedef int32_t sbx_pool_counter_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
  */
 typedef struct sbx_bytes sbx_bytes;
@@ -580,6 +695,12 @@ typedef struct sbx_bytes sbx_bytes;
  * sbx_child_free(), which does not end the command.
  */
 typedef struct sbx_child sbx_child;
+
+/**
+ * What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as often as wanted.
+ * Freed with sbx_claim_free(). What is handed in is copied.
+ */
+typedef struct sbx_claim sbx_claim;
 
 /**
  * A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
@@ -658,6 +779,25 @@ typedef struct sbx_names sbx_names;
  * What a command wrote and how it ended. Freed with sbx_output_free(). May be read from several threads.
  */
 typedef struct sbx_output sbx_output;
+
+/**
+ * So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster: any number
+ * of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the others do not
+ * find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the background; the
+ * sandboxes stay.
+ */
+typedef struct sbx_pool sbx_pool;
+
+/**
+ * How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted. Who only claims
+ * needs none. Freed with sbx_pool_options_free().
+ */
+typedef struct sbx_pool_options sbx_pool_options;
+
+/**
+ * What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from several threads.
+ */
+typedef struct sbx_pool_state sbx_pool_state;
 
 /**
  * A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with sbx_sandbox_free(), which
@@ -2161,6 +2301,264 @@ sbx_status sbx_log_set_handler(int32_t level,
                                sbx_error **err);
 
 /**
+ * Makes options with the defaults: 4 sandboxes, an idle lifetime of one hour, filled by sbx_pool_fill() only. The caller frees them with
+ * sbx_pool_options_free().
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_options_new(sbx_pool_options **options,
+                                sbx_error **err);
+
+/**
+ * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes effect as
+ * sandboxes are claimed or age. Default: 4.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_options_set_size(sbx_pool_options *options,
+                                     size_t size,
+                                     sbx_error **err);
+
+/**
+ * How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its end. Default: 3600.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_options_set_idle_lifetime(sbx_pool_options *options,
+                                              double seconds,
+                                              sbx_error **err);
+
+/**
+ * How many sandboxes the handle makes at the same time, 1 to 256. Default: 4.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_options_set_creates_at_once(sbx_pool_options *options,
+                                                size_t creates,
+                                                sbx_error **err);
+
+/**
+ * How many sandboxes the handle begins to make in a second, more than 0. Default: 10.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_options_set_creates_per_second(sbx_pool_options *options,
+                                                   double creates,
+                                                   sbx_error **err);
+
+/**
+ * Whether the pool is kept filled by a thread of its own for as long as the handle lives. Default: false, only sbx_pool_fill() fills it.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_options_set_keep_filled(sbx_pool_options *options,
+                                            bool keep,
+                                            sbx_error **err);
+
+/**
+ * Frees options.
+ */
+void sbx_pool_options_free(sbx_pool_options *options);
+
+/**
+ * Makes a claim for a sandbox as the pool's spec has it. The caller frees it with sbx_claim_free().
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_new(sbx_claim **claim,
+                         sbx_error **err);
+
+/**
+ * An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the spec.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_set_env(sbx_claim *claim,
+                             const char *name,
+                             const char *value,
+                             sbx_error **err);
+
+/**
+ * A Kubernetes label on the Pod.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_set_label(sbx_claim *claim,
+                               const char *name,
+                               const char *value,
+                               sbx_error **err);
+
+/**
+ * A Kubernetes annotation on the Pod.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_set_annotation(sbx_claim *claim,
+                                    const char *name,
+                                    const char *value,
+                                    sbx_error **err);
+
+/**
+ * Seconds until the sandbox expires, from the claim on; a negative number for never. Default: that of the pool's spec, else the
+ * configured one.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_set_lifetime(sbx_claim *claim,
+                                  double seconds,
+                                  sbx_error **err);
+
+/**
+ * Whose the sandbox is from now on. Default: the configured owner of the client that claims.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_set_owner(sbx_claim *claim,
+                               const char *owner,
+                               sbx_error **err);
+
+/**
+ * A file to write before the sandbox is handed out, with `len` bytes at `data`, which may be NULL if `len` is 0.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_add_file(sbx_claim *claim,
+                              const char *remote,
+                              const uint8_t *data,
+                              size_t len,
+                              sbx_error **err);
+
+/**
+ * What to do if nothing is ready: an sbx_on_miss. Default: SBX_ON_MISS_CREATE.
+ */
+SBX_NODISCARD
+sbx_status sbx_claim_set_on_miss(sbx_claim *claim,
+                                 int32_t on_miss,
+                                 sbx_error **err);
+
+/**
+ * Frees a claim.
+ */
+void sbx_claim_free(sbx_claim *claim);
+
+/**
+ * Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and `options` may be
+ * NULL for the defaults. The caller frees it with sbx_pool_free().
+ *
+ * SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the
+ * options can't be a pool's.
+ */
+SBX_NODISCARD
+sbx_status sbx_client_pool(const sbx_client *client,
+                           const char *name,
+                           const sbx_spec *spec,
+                           const sbx_pool_options *options,
+                           sbx_pool **pool,
+                           sbx_error **err);
+
+/**
+ * The name of the pool.
+ */
+const char *sbx_pool_name(const sbx_pool *pool);
+
+/**
+ * Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that is done.
+ * Puts into `*created` and `*retired`, which may be NULL, how many it was.
+ *
+ * The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills the pool from
+ * a newer spec.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_fill(const sbx_pool *pool,
+                         size_t *created,
+                         size_t *retired,
+                         sbx_error **err);
+
+/**
+ * Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says which it
+ * was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
+ * sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+ *
+ * SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with another key and
+ * this client may not execute commands in Pods; else as sbx_client_create() and sbx_sandbox_write_file().
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_claim(const sbx_pool *pool,
+                          const sbx_claim *claim,
+                          sbx_sandbox **sandbox,
+                          sbx_error **err);
+
+/**
+ * Tells what there is of the pool now: one API call. The caller frees the answer with sbx_pool_state_free().
+ *
+ * SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_status(const sbx_pool *pool,
+                           sbx_pool_state **state,
+                           sbx_error **err);
+
+/**
+ * A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that stands for none.
+ */
+uint64_t sbx_pool_counter(const sbx_pool *pool,
+                          int32_t kind);
+
+/**
+ * Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be NULL, how
+ * many. This handle does not fill the pool any more in the background; who else does will fill it again.
+ *
+ * The first error of the API server; what could be deleted is deleted all the same.
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_drain(const sbx_pool *pool,
+                          size_t *deleted,
+                          sbx_error **err);
+
+/**
+ * The same as sbx_pool_drain(), and waits until the sandboxes are gone. Those that were claimed stay.
+ *
+ * SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as sbx_pool_drain().
+ */
+SBX_NODISCARD
+sbx_status sbx_pool_remove(const sbx_pool *pool,
+                           size_t *deleted,
+                           sbx_error **err);
+
+/**
+ * Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a moment.
+ */
+void sbx_pool_free(sbx_pool *pool);
+
+/**
+ * Sandboxes that can be claimed; 0 for NULL, as in the next ones.
+ */
+size_t sbx_pool_state_ready(const sbx_pool_state *state);
+
+/**
+ * Sandboxes that are being made.
+ */
+size_t sbx_pool_state_filling(const sbx_pool_state *state);
+
+/**
+ * Sandboxes that were claimed and still exist.
+ */
+size_t sbx_pool_state_claimed(const sbx_pool_state *state);
+
+/**
+ * Sandboxes that have ended or are being deleted, and were not claimed.
+ */
+size_t sbx_pool_state_ending(const sbx_pool_state *state);
+
+/**
+ * Sandboxes of other specs, not claimed.
+ */
+size_t sbx_pool_state_foreign(const sbx_pool_state *state);
+
+/**
+ * True, and when the oldest one that can be claimed was made, if there is one. `time` may be NULL.
+ */
+bool sbx_pool_state_oldest(const sbx_pool_state *state,
+                           int64_t *time);
+
+/**
+ * Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to hinder it.
+ */
+const char *sbx_pool_state_held(const sbx_pool_state *state);
+
+/**
+ * Frees what sbx_pool_status() gave out.
+ */
+void sbx_pool_state_free(sbx_pool_state *state);
+
+/**
  * Name of the sandbox and of its Pod.
  */
 const char *sbx_sandbox_name(const sbx_sandbox *sandbox);
@@ -2182,13 +2580,18 @@ const char *sbx_sandbox_host_key(const sbx_sandbox *sandbox);
 
 /**
  * True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
- * sbx_client_create(): until the API server had stored the Pod, until the container had started, and until the SSH login had
- * succeeded. Each of the three may be NULL.
+ * sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until the container had
+ * started, and until the SSH login had succeeded. Each of the three may be NULL.
  */
 bool sbx_sandbox_timings(const sbx_sandbox *sandbox,
                          double *accepted,
                          double *started,
                          double *logged_in);
+
+/**
+ * Where the sandbox of this handle comes from; SBX_ORIGIN_ATTACHED for NULL.
+ */
+sbx_origin sbx_sandbox_origin(const sbx_sandbox *sandbox);
 
 /**
  * How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL; nothing is

@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -37,6 +37,7 @@ const FILES: [&str; 16] = [
     "open_file.rs",
     "transfer.rs",
     "info.rs",
+    "pool.rs",
     "thread.rs",
     "logging.rs",
     "boundary.rs",

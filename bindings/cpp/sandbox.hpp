@@ -52,6 +52,7 @@
 #include "sandbox/file.hpp"
 #include "sandbox/handle.hpp"
 #include "sandbox/logging.hpp"
+#include "sandbox/pool.hpp"
 #include "sandbox/thread.hpp"
 #include "sandbox/types.hpp"
 #include "sandbox/values.hpp"

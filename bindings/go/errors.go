@@ -45,6 +45,8 @@ const (
 	ErrStorageFull Kind = C.SBX_ERR_STORAGE_FULL
 	// No detached command has this key. The sandbox is there.
 	ErrDetachedNotFound Kind = C.SBX_ERR_DETACHED_NOT_FOUND
+	// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+	ErrPoolEmpty Kind = C.SBX_ERR_POOL_EMPTY
 	// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones. Matches
 	// fs.ErrNotExist and syscall.ENOENT.
 	ErrFileNotFound Kind = C.SBX_ERR_FILE_NOT_FOUND

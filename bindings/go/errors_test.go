@@ -15,7 +15,7 @@ import (
 
 var kinds = []Kind{
 	ErrInvalidArgument, ErrConfig, ErrAsyncContext, ErrForked, ErrClosed, ErrNotFound, ErrConflict, ErrPermissionDenied, ErrQuota,
-	ErrStorageFull, ErrDetachedNotFound, ErrFileNotFound, ErrFileExists, ErrIsADirectory, ErrNotADirectory, ErrDirectoryNotEmpty,
+	ErrStorageFull, ErrDetachedNotFound, ErrPoolEmpty, ErrFileNotFound, ErrFileExists, ErrIsADirectory, ErrNotADirectory, ErrDirectoryNotEmpty,
 	ErrReadOnly, ErrBusy, ErrNameTooLong, ErrUnavailable, ErrConnect, ErrAuthentication, ErrHostKeyMismatch, ErrDisconnected, ErrTimedOut, ErrCreate,
 	ErrDelete, ErrCommand, ErrCommandFailed, ErrOutcomeUnknown, ErrTransfer, ErrCancelled, ErrPanic,
 }

@@ -59,7 +59,7 @@ func (s *Sandbox) HostKey() string {
 
 // Timings say how long each phase of a creation took, counted from the call.
 type Timings struct {
-	// Until the API server had stored the Pod.
+	// Until the API server had stored the Pod, or given the sandbox of a pool to this client.
 	Accepted time.Duration
 	// Until the container had started.
 	Started time.Duration
@@ -67,7 +67,29 @@ type Timings struct {
 	LoggedIn time.Duration
 }
 
-// Timings are there if this handle came from [Client.Create] and was not closed.
+// An Origin is where a sandbox comes from. A later version of the library may have more of them.
+type Origin int32
+
+// The origins of sandboxes.
+const (
+	// It was there before: [Client.Attach].
+	OriginAttached Origin = C.SBX_ORIGIN_ATTACHED
+	// It was created by [Client.Create].
+	OriginCreated Origin = C.SBX_ORIGIN_CREATED
+	// A pool had it ready.
+	OriginPool Origin = C.SBX_ORIGIN_POOL
+	// The pool was empty, and its next sandbox was waited for.
+	OriginPoolWait Origin = C.SBX_ORIGIN_POOL_WAIT
+	// The pool was empty, and it was created instead.
+	OriginPoolMiss Origin = C.SBX_ORIGIN_POOL_MISS
+)
+
+// Origin is where the sandbox of this handle comes from; [OriginAttached] after Close.
+func (s *Sandbox) Origin() Origin {
+	return get(s.handle, func(sandbox *C.sbx_sandbox) Origin { return Origin(C.sbx_sandbox_origin(sandbox)) })
+}
+
+// Timings are there if this handle came from [Client.Create] or [Pool.Claim] and was not closed.
 func (s *Sandbox) Timings() (timings Timings, ok bool) {
 	ok = get(s.handle, func(sandbox *C.sbx_sandbox) bool {
 		var accepted, started, loggedIn C.double

@@ -22,6 +22,9 @@ ENUMS = {
     "sbx_log_level": ("LogLevel", "SBX_LOG_"),
     "sbx_open": ("Open", "SBX_OPEN_"),
     "sbx_seek": ("Seek", "SBX_SEEK_"),
+    "sbx_origin": ("Origin", "SBX_ORIGIN_"),
+    "sbx_on_miss": ("OnMiss", "SBX_ON_MISS_"),
+    "sbx_pool_counter_kind": ("PoolCounter", "SBX_POOL_"),
 }
 # What Python calls what comments speak of.
 WORDS = {
@@ -31,6 +34,9 @@ WORDS = {
     r"sbx_sandbox_open_file\(\)": "SandboxPath.open()",
     r"sbx_log_set_handler\(\)": "set_log_handler()",
     r"sbx_file_seek\(\)": "SandboxFile.seek()",
+    r"sbx_client_(\w+)\(\)": r"Client.\1()",
+    r"sbx_claim_set_on_miss\(\)": "Pool.claim()",
+    r"sbx_pool_counter\(\)": "Pool.counters",
     r"the function of sbx_thread_on_wait\(\)": "a signal handler",
     "NULL": "None",
 }

@@ -21,6 +21,12 @@ pub struct sbx_client {
     max_sessions: usize,
 }
 
+impl sbx_client {
+    pub(super) fn get(&self) -> &Client {
+        &self.client
+    }
+}
+
 /// Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
 /// frees it with sbx_client_free().
 ///

@@ -78,6 +78,7 @@ mod open_file;
 mod files;
 mod info;
 mod logging;
+mod pool;
 mod sandbox;
 mod spec;
 mod thread;

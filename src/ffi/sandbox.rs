@@ -9,7 +9,7 @@ use super::command::{sbx_command, sbx_output};
 use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
 use super::info::sbx_info;
-use crate::Sandbox;
+use crate::{Origin, Sandbox};
 
 /// A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with sbx_sandbox_free(), which
 /// does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It keeps what it needs of its client
@@ -64,8 +64,8 @@ pub extern "C" fn sbx_sandbox_host_key(sandbox: Option<&sbx_sandbox>) -> *const 
 }
 
 /// True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
-/// sbx_client_create(): until the API server had stored the Pod, until the container had started, and until the SSH login had
-/// succeeded. Each of the three may be NULL.
+/// sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until the container had
+/// started, and until the SSH login had succeeded. Each of the three may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_timings(
     sandbox: Option<&sbx_sandbox>,
@@ -81,6 +81,36 @@ pub extern "C" fn sbx_sandbox_timings(
         boundary::write_out(started, timings.started.as_secs_f64());
         boundary::write_out(logged_in, timings.logged_in.as_secs_f64());
         true
+    })
+}
+
+/// Where a sandbox comes from. A later version may have more of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum sbx_origin {
+    /// It was there before: sbx_client_attach().
+    SBX_ORIGIN_ATTACHED = 0,
+    /// It was created by sbx_client_create().
+    SBX_ORIGIN_CREATED = 1,
+    /// A pool had it ready.
+    SBX_ORIGIN_POOL = 2,
+    /// The pool was empty, and its next sandbox was waited for.
+    SBX_ORIGIN_POOL_WAIT = 3,
+    /// The pool was empty, and it was created instead.
+    SBX_ORIGIN_POOL_MISS = 4,
+}
+
+/// Where the sandbox of this handle comes from; SBX_ORIGIN_ATTACHED for NULL.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_origin(sandbox: Option<&sbx_sandbox>) -> sbx_origin {
+    boundary::get(sandbox, sbx_origin::SBX_ORIGIN_ATTACHED, |sandbox| {
+        match sandbox.sandbox.timings().map(|timings| timings.origin) {
+            None => sbx_origin::SBX_ORIGIN_ATTACHED,
+            Some(Origin::Created) => sbx_origin::SBX_ORIGIN_CREATED,
+            Some(Origin::Pool) => sbx_origin::SBX_ORIGIN_POOL,
+            Some(Origin::PoolWait) => sbx_origin::SBX_ORIGIN_POOL_WAIT,
+            Some(Origin::PoolMiss) => sbx_origin::SBX_ORIGIN_POOL_MISS,
+        }
     })
 }
 

@@ -38,7 +38,12 @@ public:
     /// The SSH server's host key as it is pinned, as OpenSSH writes it; none before the first connection.
     std::optional<std::string> host_key() const { return detail::some_text(sbx_sandbox_host_key(native_handle())); }
 
-    /// How long each phase of the creation took, if this object came from client::create().
+    /// Where the sandbox comes from.
+    ::sandbox::origin origin() const {
+        return static_cast<::sandbox::origin>(sbx_sandbox_origin(native_handle()));
+    }
+
+    /// How long each phase of the creation took, if this object came from client::create() or pool::take().
     std::optional<creation_timings> timings() const {
         double accepted = 0, started = 0, logged_in = 0;
         if (!sbx_sandbox_timings(native_handle(), &accepted, &started, &logged_in))

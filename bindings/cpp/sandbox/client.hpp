@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "box.hpp"
+#include "pool.hpp"
 
 namespace [[gnu::visibility("default")]] sandbox {
 
@@ -278,6 +279,14 @@ public:
     /// create_error with the cluster's verdict; quota_error; conflict_error if the name is taken; timed_out_error with
     /// the last known state; permission_denied_error and unavailable_error from the API server.
     [[nodiscard]] box create(const spec &what) const { return created(what.native_handle()); }
+
+    /// The pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. invalid_argument_error if the
+    /// name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the options can't be a pool's.
+    [[nodiscard]] ::sandbox::pool pool(std::string_view name, const spec &what = spec(),
+                                       const pool_options &options = pool_options()) const {
+        return ::sandbox::pool(detail::make(sbx_client_pool, native_handle(), detail::c_text(name, "name").get(),
+                                            what.native_handle(), options.native_handle()));
+    }
 
     /// Makes a handle of the sandbox of this name, from the cache without an API call, else with one. not_found_error
     /// if there is none.

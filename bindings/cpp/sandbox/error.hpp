@@ -166,6 +166,8 @@ using quota_error = error_of<error_kind::quota>;
 using storage_full_error = error_of<error_kind::storage_full>;
 /// error_kind::detached_not_found
 using detached_not_found_error = error_of<error_kind::detached_not_found>;
+/// error_kind::pool_empty
+using pool_empty_error = error_of<error_kind::pool_empty>;
 /// error_kind::file_not_found
 using file_not_found_error = error_of<error_kind::file_not_found>;
 /// error_kind::file_exists

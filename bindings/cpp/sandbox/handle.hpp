@@ -132,7 +132,8 @@ template <error_kind... Kinds> [[noreturn]] void throw_as(std::shared_ptr<const 
 [[noreturn]] inline void fail(sbx_error *told) {
     using k = error_kind;
     throw_as<k::invalid_argument, k::config, k::async_context, k::forked, k::closed, k::not_found, k::conflict,
-             k::permission_denied, k::quota, k::storage_full, k::detached_not_found, k::file_not_found, k::file_exists,
+             k::permission_denied, k::quota, k::storage_full, k::detached_not_found, k::pool_empty,
+             k::file_not_found, k::file_exists,
              k::is_a_directory, k::not_a_directory, k::directory_not_empty, k::read_only, k::busy, k::name_too_long,
              k::unavailable, k::connect, k::authentication,
              k::host_key_mismatch, k::disconnected, k::timed_out, k::create, k::delete_failed, k::command,
@@ -152,6 +153,7 @@ void call(sbx_status (*function)(Parameters...), Arguments... arguments) {
 template <class T> constexpr void (*free_of)(T *) = nullptr;
 template <> inline constexpr auto free_of<sbx_bytes> = sbx_bytes_free;
 template <> inline constexpr auto free_of<sbx_child> = sbx_child_free;
+template <> inline constexpr auto free_of<sbx_claim> = sbx_claim_free;
 template <> inline constexpr auto free_of<sbx_client> = sbx_client_free;
 template <> inline constexpr auto free_of<sbx_command> = sbx_command_free;
 template <> inline constexpr auto free_of<sbx_config> = sbx_config_free;
@@ -164,6 +166,9 @@ template <> inline constexpr auto free_of<sbx_list> = sbx_list_free;
 template <> inline constexpr auto free_of<sbx_metadata> = sbx_metadata_free;
 template <> inline constexpr auto free_of<sbx_names> = sbx_names_free;
 template <> inline constexpr auto free_of<sbx_output> = sbx_output_free;
+template <> inline constexpr auto free_of<sbx_pool> = sbx_pool_free;
+template <> inline constexpr auto free_of<sbx_pool_options> = sbx_pool_options_free;
+template <> inline constexpr auto free_of<sbx_pool_state> = sbx_pool_state_free;
 template <> inline constexpr auto free_of<sbx_sandbox> = sbx_sandbox_free;
 template <> inline constexpr auto free_of<sbx_spec> = sbx_spec_free;
 template <> inline constexpr auto free_of<sbx_transfer> = sbx_transfer_free;

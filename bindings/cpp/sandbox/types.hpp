@@ -46,6 +46,8 @@ enum class error_kind : std::int32_t {
     storage_full = SBX_ERR_STORAGE_FULL,
     /// No detached command has this key. The sandbox is there.
     detached_not_found = SBX_ERR_DETACHED_NOT_FOUND,
+    /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+    pool_empty = SBX_ERR_POOL_EMPTY,
     /// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones.
     file_not_found = SBX_ERR_FILE_NOT_FOUND,
     /// A file or directory of that name exists already.
@@ -138,6 +140,30 @@ enum class phase : std::int32_t {
     failed = SBX_PHASE_FAILED,
     /// It is being deleted.
     terminating = SBX_PHASE_TERMINATING,
+};
+
+/// Where a sandbox comes from. A later version of the library may have more of them.
+enum class origin : std::int32_t {
+    /// It was there before: client::attach().
+    attached = SBX_ORIGIN_ATTACHED,
+    /// It was created by client::create().
+    created = SBX_ORIGIN_CREATED,
+    /// A pool had it ready.
+    pool = SBX_ORIGIN_POOL,
+    /// The pool was empty, and its next sandbox was waited for.
+    pool_wait = SBX_ORIGIN_POOL_WAIT,
+    /// The pool was empty, and it was created instead.
+    pool_miss = SBX_ORIGIN_POOL_MISS,
+};
+
+/// What a claim does if the pool has nothing ready.
+enum class on_miss : std::int32_t {
+    /// Creates a sandbox, as client::create() does.
+    create = SBX_ON_MISS_CREATE,
+    /// Waits until the pool has one, up to the setting "create_timeout".
+    wait = SBX_ON_MISS_WAIT,
+    /// Fails at once with a pool_empty_error.
+    fail = SBX_ON_MISS_FAIL,
 };
 
 /// The two output streams of a command.

@@ -257,6 +257,50 @@ struct creation_timings {
     seconds logged_in{};
 };
 
+/// What pool::fill() has done.
+struct filled {
+    /// Sandboxes that it has made.
+    std::size_t created = 0;
+    /// Sandboxes whose deletion it has requested: they had ended, were too old, or of another spec.
+    std::size_t retired = 0;
+};
+
+/// What there is of a pool at one moment.
+struct pool_status {
+    /// Sandboxes that can be claimed.
+    std::size_t ready = 0;
+    /// Sandboxes that are being made.
+    std::size_t filling = 0;
+    /// Sandboxes that were claimed and still exist.
+    std::size_t claimed = 0;
+    /// Sandboxes that have ended or are being deleted, and were not claimed.
+    std::size_t ending = 0;
+    /// Sandboxes of other specs, not claimed.
+    std::size_t foreign = 0;
+    /// When the oldest one that can be claimed was made.
+    std::optional<time_point> oldest;
+    /// Why the pool is not filled, as far as the Pods and this object's own attempts tell.
+    std::optional<std::string> held;
+};
+
+/// Counts of a pool object's work since it was made.
+struct pool_counters {
+    /// Claims that got what was ready at once.
+    std::uint64_t hits = 0;
+    /// Claims that found nothing ready.
+    std::uint64_t misses = 0;
+    /// Attempts to take a sandbox that somebody else took first, or that had ended.
+    std::uint64_t conflicts = 0;
+    /// Claims that wait for a sandbox now.
+    std::uint64_t waiting = 0;
+    /// Sandboxes that were taken, could not be reached, and were deleted.
+    std::uint64_t bad = 0;
+    /// Sandboxes that this object has made for the pool.
+    std::uint64_t created = 0;
+    /// Sandboxes whose deletion it has requested.
+    std::uint64_t retired = 0;
+};
+
 /// SSH sessions of a client to a sandbox at one moment.
 struct session_counts {
     /// Those that wait for work.

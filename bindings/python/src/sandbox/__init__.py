@@ -13,7 +13,7 @@ Durations are seconds; math.inf is without a limit, and None is what the configu
 """
 
 from . import _abi
-from ._abi import Cause, ErrorKind, FileKind, LogLevel, Phase, Stream, Transport
+from ._abi import Cause, ErrorKind, FileKind, LogLevel, OnMiss, Origin, Phase, Stream, Transport
 from .child import Child
 from .client import Client, Sandbox
 from .command import DEVNULL, PIPE, STDOUT, CommandOptions, CompletedCommand, OnOutput, RunOptions, Terminal
@@ -46,6 +46,7 @@ from .errors import (
     OutcomeUnknownError,
     PanicError,
     PermissionDeniedError,
+    PoolEmptyError,
     QuotaError,
     ReadOnlyError,
     SandboxCreationError,
@@ -62,6 +63,7 @@ from .files import DirEntry, FileStat, SandboxFile, SandboxPath
 from .info import SandboxInfo
 from .log import LogHandler, set_log_handler
 from .machine import Machine, SessionCounts, Timings
+from .pool import Filled, Pool, PoolCounters, PoolStatus
 from .spec import SandboxSpec
 from .transfer import Note, OnProgress, Reader, Transferred, TreeReport, Writer
 
@@ -97,6 +99,7 @@ __all__ = [
     "FileKind",
     "FileStat",
     "FileTransferError",
+    "Filled",
     "ForkedError",
     "HostKeyMismatchError",
     "InvalidArgumentError",
@@ -109,13 +112,19 @@ __all__ = [
     "NotDirectoryError",
     "NotFoundError",
     "Note",
+    "OnMiss",
     "OnOutput",
     "OnProgress",
     "OperationCancelledError",
+    "Origin",
     "OutcomeUnknownError",
     "PanicError",
     "PermissionDeniedError",
     "Phase",
+    "Pool",
+    "PoolCounters",
+    "PoolEmptyError",
+    "PoolStatus",
     "Position",
     "QuotaError",
     "ReadOnlyError",

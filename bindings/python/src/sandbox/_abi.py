@@ -47,6 +47,7 @@ class ErrorKind(enum.IntEnum):
     QUOTA: A quota of the namespace, or the API server's limit of requests, is used up.
     STORAGE_FULL: A disk is full, its quota used up, or the file as large as it may be.
     DETACHED_NOT_FOUND: No detached command has this key. The sandbox is there.
+    POOL_EMPTY: The pool has no sandbox ready, and the claim was neither to wait nor to create one.
     FILE_NOT_FOUND: No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
     FILE_EXISTS: A file or directory of that name exists already.
     IS_A_DIRECTORY: It is a directory, and the operation is for files.
@@ -83,6 +84,7 @@ class ErrorKind(enum.IntEnum):
     QUOTA = 23
     STORAGE_FULL = 24
     DETACHED_NOT_FOUND = 25
+    POOL_EMPTY = 26
     FILE_NOT_FOUND = 30
     FILE_EXISTS = 31
     IS_A_DIRECTORY = 32
@@ -208,6 +210,23 @@ class LogLevel(enum.IntEnum):
     TRACE = 5
 
 
+class Origin(enum.IntEnum):
+    """Where a sandbox comes from. A later version may have more of them.
+
+    ATTACHED: It was there before: Client.attach().
+    CREATED: It was created by Client.create().
+    POOL: A pool had it ready.
+    POOL_WAIT: The pool was empty, and its next sandbox was waited for.
+    POOL_MISS: The pool was empty, and it was created instead.
+    """
+
+    ATTACHED = 0
+    CREATED = 1
+    POOL = 2
+    POOL_WAIT = 3
+    POOL_MISS = 4
+
+
 class Transport(enum.IntEnum):
     """The way to a sandbox's SSH server, for Config.transport.
 
@@ -251,6 +270,40 @@ class Seek(enum.IntEnum):
     START = 0
     CURRENT = 1
     END = 2
+
+
+class OnMiss(enum.IntEnum):
+    """What a claim does if the pool has nothing ready, for Pool.claim().
+
+    CREATE: Creates a sandbox, as Client.create() does.
+    WAIT: Waits until the pool has one, up to the setting "create_timeout".
+    FAIL: Fails at once with POOL_EMPTY.
+    """
+
+    CREATE = 0
+    WAIT = 1
+    FAIL = 2
+
+
+class PoolCounter(enum.IntEnum):
+    """What Pool.counters counts.
+
+    HITS: Claims that got what was ready at once.
+    MISSES: Claims that found nothing ready.
+    CONFLICTS: Attempts to take a sandbox that somebody else took first, or that had ended.
+    WAITING: Claims that wait for a sandbox now.
+    BAD: Sandboxes that were taken, could not be reached, and were deleted.
+    CREATED: Sandboxes that this handle has made for the pool.
+    RETIRED: Sandboxes whose deletion it has requested.
+    """
+
+    HITS = 0
+    MISSES = 1
+    CONFLICTS = 2
+    WAITING = 3
+    BAD = 4
+    CREATED = 5
+    RETIRED = 6
 
 
 sbx_output_fn = CFUNCTYPE(c_int32, c_void_p, c_int32, c_void_p, c_size_t)
@@ -440,11 +493,45 @@ sbx_names_count: Callable[..., int] = _declared("sbx_names_count", c_size_t, c_v
 sbx_names_at: Callable[..., Optional[bytes]] = _declared("sbx_names_at", c_char_p, c_void_p, c_size_t)
 sbx_names_free: Callable[..., None] = _declared("sbx_names_free", None, c_void_p)
 sbx_log_set_handler: Callable[..., int] = _declared("sbx_log_set_handler", c_int32, c_int32, c_void_p, c_void_p, c_void_p)
+sbx_pool_options_new: Callable[..., int] = _declared("sbx_pool_options_new", c_int32, c_void_p, c_void_p)
+sbx_pool_options_set_size: Callable[..., int] = _declared("sbx_pool_options_set_size", c_int32, c_void_p, c_size_t, c_void_p)
+sbx_pool_options_set_idle_lifetime: Callable[..., int] = _declared("sbx_pool_options_set_idle_lifetime", c_int32, c_void_p, c_double, c_void_p)
+sbx_pool_options_set_creates_at_once: Callable[..., int] = _declared("sbx_pool_options_set_creates_at_once", c_int32, c_void_p, c_size_t, c_void_p)
+sbx_pool_options_set_creates_per_second: Callable[..., int] = _declared("sbx_pool_options_set_creates_per_second", c_int32, c_void_p, c_double, c_void_p)
+sbx_pool_options_set_keep_filled: Callable[..., int] = _declared("sbx_pool_options_set_keep_filled", c_int32, c_void_p, c_bool, c_void_p)
+sbx_pool_options_free: Callable[..., None] = _declared("sbx_pool_options_free", None, c_void_p)
+sbx_claim_new: Callable[..., int] = _declared("sbx_claim_new", c_int32, c_void_p, c_void_p)
+sbx_claim_set_env: Callable[..., int] = _declared("sbx_claim_set_env", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_claim_set_label: Callable[..., int] = _declared("sbx_claim_set_label", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_claim_set_annotation: Callable[..., int] = _declared("sbx_claim_set_annotation", c_int32, c_void_p, c_char_p, c_char_p, c_void_p)
+sbx_claim_set_lifetime: Callable[..., int] = _declared("sbx_claim_set_lifetime", c_int32, c_void_p, c_double, c_void_p)
+sbx_claim_set_owner: Callable[..., int] = _declared("sbx_claim_set_owner", c_int32, c_void_p, c_char_p, c_void_p)
+sbx_claim_add_file: Callable[..., int] = _declared("sbx_claim_add_file", c_int32, c_void_p, c_char_p, c_char_p, c_size_t, c_void_p)
+sbx_claim_set_on_miss: Callable[..., int] = _declared("sbx_claim_set_on_miss", c_int32, c_void_p, c_int32, c_void_p)
+sbx_claim_free: Callable[..., None] = _declared("sbx_claim_free", None, c_void_p)
+sbx_client_pool: Callable[..., int] = _declared("sbx_client_pool", c_int32, c_void_p, c_char_p, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_pool_name: Callable[..., Optional[bytes]] = _declared("sbx_pool_name", c_char_p, c_void_p)
+sbx_pool_fill: Callable[..., int] = _declared("sbx_pool_fill", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_pool_claim: Callable[..., int] = _declared("sbx_pool_claim", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_pool_status: Callable[..., int] = _declared("sbx_pool_status", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_pool_counter: Callable[..., int] = _declared("sbx_pool_counter", c_uint64, c_void_p, c_int32)
+sbx_pool_drain: Callable[..., int] = _declared("sbx_pool_drain", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_pool_remove: Callable[..., int] = _declared("sbx_pool_remove", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_pool_free: Callable[..., None] = _declared("sbx_pool_free", None, c_void_p)
+sbx_pool_state_ready: Callable[..., int] = _declared("sbx_pool_state_ready", c_size_t, c_void_p)
+sbx_pool_state_filling: Callable[..., int] = _declared("sbx_pool_state_filling", c_size_t, c_void_p)
+sbx_pool_state_claimed: Callable[..., int] = _declared("sbx_pool_state_claimed", c_size_t, c_void_p)
+sbx_pool_state_ending: Callable[..., int] = _declared("sbx_pool_state_ending", c_size_t, c_void_p)
+sbx_pool_state_foreign: Callable[..., int] = _declared("sbx_pool_state_foreign", c_size_t, c_void_p)
+sbx_pool_state_oldest: Callable[..., bool] = _declared("sbx_pool_state_oldest", c_bool, c_void_p, c_void_p)
+sbx_pool_state_held: Callable[..., Optional[bytes]] = _declared("sbx_pool_state_held", c_char_p, c_void_p)
+sbx_pool_state_free: Callable[..., None] = _declared("sbx_pool_state_free", None, c_void_p)
 sbx_sandbox_name: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_name", c_char_p, c_void_p)
 sbx_sandbox_uid: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_uid", c_char_p, c_void_p)
 sbx_sandbox_ssh_port: Callable[..., int] = _declared("sbx_sandbox_ssh_port", c_uint16, c_void_p)
 sbx_sandbox_host_key: Callable[..., Optional[bytes]] = _declared("sbx_sandbox_host_key", c_char_p, c_void_p)
 sbx_sandbox_timings: Callable[..., bool] = _declared("sbx_sandbox_timings", c_bool, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_sandbox_origin: Callable[..., int] = _declared("sbx_sandbox_origin", c_int32, c_void_p)
 sbx_sandbox_session_counts: Callable[..., None] = _declared("sbx_sandbox_session_counts", None, c_void_p, c_void_p, c_void_p)
 sbx_sandbox_info: Callable[..., int] = _declared("sbx_sandbox_info", c_int32, c_void_p, c_void_p, c_void_p)
 sbx_sandbox_execute: Callable[..., int] = _declared("sbx_sandbox_execute", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)

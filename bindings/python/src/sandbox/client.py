@@ -5,12 +5,13 @@ from ctypes import byref, c_uint64
 from typing import Callable, Optional
 
 from . import _abi as abi
-from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make
+from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, ranged, seconds
 from .command import CompletedCommand, completed
 from .config import Config
 from .errors import CommandExecutionError, FileTransferError, SandboxCreationError, SandboxDeletionError
 from .info import SandboxInfo, told
 from .machine import Machine
+from .pool import Pool
 from .spec import SandboxSpec
 
 # In the class, `list` is a method.
@@ -75,6 +76,42 @@ class Client(Closable):
         """
         work = (abi.sbx_client_attach, abi.sbx_sandbox_free, self._open(), encoded(name))
         return Machine(interruptible(make, *work), is_own=False)
+
+    def pool(
+        self,
+        name: str,
+        spec: Optional[SandboxSpec] = None,
+        *,
+        size: int = 4,
+        idle_lifetime: float = 3600,
+        creates_at_once: int = 4,
+        creates_per_second: float = 10,
+        keep_filled: bool = False,
+    ) -> Pool:
+        """The pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. Only filling
+        needs the other arguments.
+
+        size: how many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size
+            holds; a smaller one takes effect as sandboxes are claimed or age.
+        idle_lifetime: how many seconds a sandbox waits to be claimed before it is replaced; at least 10.
+        creates_at_once: how many sandboxes the pool makes at the same time, 1 to 256.
+        creates_per_second: how many it begins to make in a second, more than 0.
+        keep_filled: keep it filled from a thread of its own until close().
+
+        InvalidArgumentError if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
+        name, or another argument can't be a pool's.
+        """
+        options = make(abi.sbx_pool_options_new, abi.sbx_pool_options_free)
+        for function, argument in (
+            (abi.sbx_pool_options_set_size, ranged(size, 1 << 32)),
+            (abi.sbx_pool_options_set_idle_lifetime, seconds(idle_lifetime)),
+            (abi.sbx_pool_options_set_creates_at_once, ranged(creates_at_once, 1 << 32)),
+            (abi.sbx_pool_options_set_creates_per_second, creates_per_second),
+            (abi.sbx_pool_options_set_keep_filled, keep_filled),
+        ):
+            call(function, options, argument)
+        given = (self._open(), encoded(name), spec and spec._handle(), options)
+        return Pool(make(abi.sbx_client_pool, abi.sbx_pool_free, *given))
 
     def list(self) -> Infos:
         """All sandboxes in the namespace, whoever owns them, in no particular order."""

@@ -105,6 +105,10 @@ class DetachedNotFoundError(NotFoundError):
     """No detached command has this key. The sandbox is there."""
 
 
+class PoolEmptyError(SandboxError, LookupError):
+    """The pool has no sandbox ready, and the claim was neither to wait nor to create one."""
+
+
 class ConflictError(SandboxError):
     """A sandbox of that name exists, or the key of a detached command is in use, or somebody else changed the same
     object.
@@ -228,6 +232,7 @@ _CLASSES: "dict[ErrorKind, type[SandboxError]]" = {
     ErrorKind.CLOSED: ClosedError,
     ErrorKind.NOT_FOUND: SandboxNotFoundError,
     ErrorKind.DETACHED_NOT_FOUND: DetachedNotFoundError,
+    ErrorKind.POOL_EMPTY: PoolEmptyError,
     ErrorKind.CONFLICT: ConflictError,
     ErrorKind.PERMISSION_DENIED: PermissionDeniedError,
     ErrorKind.QUOTA: QuotaError,
@@ -263,6 +268,7 @@ _ALONE = {
     ErrorKind.FORKED,
     ErrorKind.CLOSED,
     ErrorKind.NOT_FOUND,
+    ErrorKind.POOL_EMPTY,
     ErrorKind.CONNECT,
     ErrorKind.AUTHENTICATION,
     ErrorKind.HOST_KEY_MISMATCH,

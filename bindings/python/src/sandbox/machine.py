@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any, Literal, Optional, Union, overload
 
 from . import _abi as abi
+from ._abi import Origin
 from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, seconds
 from ._types import ReadableBuffer, Unpack
 from .child import Child
@@ -22,16 +23,18 @@ from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Wri
 
 @dataclass(frozen=True)
 class Timings:
-    """How long each phase of a creation took, in seconds from the call.
+    """How long each phase of a creation, or of a claim, took, in seconds from the call.
 
-    accepted: until the API server had stored the Pod.
+    accepted: until the API server had stored the Pod, or given the sandbox of a pool to this client.
     started: until the container had started.
     logged_in: until the SSH login had succeeded.
+    origin: where the sandbox comes from.
     """
 
     accepted: float
     started: float
     logged_in: float
+    origin: Origin
 
 
 @dataclass(frozen=True)
@@ -103,10 +106,14 @@ class Machine(Closable):
 
     @property
     def timings(self) -> Optional[Timings]:
-        """How long each phase of the creation took; None unless this came from Client.create()."""
+        """How long each phase of the creation or the claim took; None unless this came from Client.create() or
+        Pool.claim().
+        """
         places = c_double(), c_double(), c_double()
-        is_known = abi.sbx_sandbox_timings(self._open(), *(byref(place) for place in places))
-        return Timings(*(place.value for place in places)) if is_known else None
+        handle = self._open()
+        is_known = abi.sbx_sandbox_timings(handle, *(byref(place) for place in places))
+        origin = Origin(abi.sbx_sandbox_origin(handle))
+        return Timings(*(place.value for place in places), origin=origin) if is_known else None
 
     @property
     def session_counts(self) -> SessionCounts:
