@@ -781,10 +781,10 @@ typedef struct sbx_names sbx_names;
 typedef struct sbx_output sbx_output;
 
 /**
- * So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster: any number
- * of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the others do not
- * find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the background; the
- * sandboxes stay.
+ * So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster:
+ * any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the
+ * others do not find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the
+ * background; the sandboxes stay.
  */
 typedef struct sbx_pool sbx_pool;
 
@@ -2309,8 +2309,8 @@ sbx_status sbx_pool_options_new(sbx_pool_options **options,
                                 sbx_error **err);
 
 /**
- * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes effect as
- * sandboxes are claimed or age. Default: 4.
+ * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes
+ * effect as sandboxes are claimed or age. Default: 4.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_set_size(sbx_pool_options *options,
@@ -2429,8 +2429,8 @@ sbx_status sbx_claim_set_on_miss(sbx_claim *claim,
 void sbx_claim_free(sbx_claim *claim);
 
 /**
- * Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and `options` may be
- * NULL for the defaults. The caller frees it with sbx_pool_free().
+ * Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and
+ * `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
  *
  * SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the
  * options can't be a pool's.
@@ -2462,8 +2462,8 @@ sbx_status sbx_pool_fill(const sbx_pool *pool,
                          sbx_error **err);
 
 /**
- * Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says which it
- * was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
+ * Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says
+ * which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
  * sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
  *
  * SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with another key and
@@ -2492,8 +2492,8 @@ uint64_t sbx_pool_counter(const sbx_pool *pool,
                           int32_t kind);
 
 /**
- * Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be NULL, how
- * many. This handle does not fill the pool any more in the background; who else does will fill it again.
+ * Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be
+ * NULL, how many. This handle does not fill the pool any more in the background; who else does will fill it again.
  *
  * The first error of the API server; what could be deleted is deleted all the same.
  */

@@ -196,9 +196,9 @@ func (p *Pool) Fill(ctx context.Context) (Filled, error) {
 	}, nil)
 }
 
-// Claim takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; [Sandbox.Origin] says
-// which it was. The claim may be nil for the defaults. A claim that fails leaves nothing, and neither does one whose context is done before it
-// has returned.
+// Claim takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; [Sandbox.Origin]
+// says which it was. The claim may be nil for the defaults. A claim that fails leaves nothing, and neither does one whose context
+// is done before it has returned.
 //
 // [ErrPoolEmpty] and [ErrTimedOut] by [OnMiss]; [ErrPermissionDenied] if the sandboxes were made with another key and this client may
 // not execute commands in Pods; else as [Client.Create] and [Sandbox.WriteFile].

@@ -20,10 +20,10 @@ pub struct sbx_pool_options(PoolOptions);
 #[derive(Debug)]
 pub struct sbx_claim(Claim);
 
-/// So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster: any number
-/// of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the others do not
-/// find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the background; the
-/// sandboxes stay.
+/// So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster:
+/// any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the
+/// others do not find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the
+/// background; the sandboxes stay.
 #[derive(Debug)]
 pub struct sbx_pool {
     pool: Pool,
@@ -95,8 +95,8 @@ impl sbx_pool_options {
     }
 }
 
-/// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes effect as
-/// sandboxes are claimed or age. Default: 4.
+/// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes
+/// effect as sandboxes are claimed or age. Default: 4.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_set_size(
     options: Option<&mut sbx_pool_options>,
@@ -299,8 +299,8 @@ pub extern "C" fn sbx_claim_free(claim: Option<Box<sbx_claim>>) {
     boundary::free(claim);
 }
 
-/// Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and `options` may be
-/// NULL for the defaults. The caller frees it with sbx_pool_free().
+/// Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and
+/// `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
 ///
 /// SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the
 /// options can't be a pool's.
@@ -350,8 +350,8 @@ pub extern "C" fn sbx_pool_fill(
     })
 }
 
-/// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says which it
-/// was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
+/// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says
+/// which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
 /// sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
 ///
 /// SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with another key and
@@ -410,8 +410,8 @@ pub extern "C" fn sbx_pool_counter(pool: Option<&sbx_pool>, kind: i32) -> u64 {
     })
 }
 
-/// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be NULL, how
-/// many. This handle does not fill the pool any more in the background; who else does will fill it again.
+/// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be
+/// NULL, how many. This handle does not fill the pool any more in the background; who else does will fill it again.
 ///
 /// The first error of the API server; what could be deleted is deleted all the same.
 #[unsafe(no_mangle)]

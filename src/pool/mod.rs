@@ -46,9 +46,9 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 /// - **Nothing is left behind**: what a killed process has left half made is replaced by the others, a sandbox that nobody claims
 ///   stops by itself after its idle lifetime, and [`Client::reap`](crate::Client::reap) deletes what is left of it.
 ///
-/// A sandbox knows the login key of the client that made it. With the same `ssh_key`, claiming it takes a single API call beside looking
-/// for what is there; a client with another key needs the right to execute commands in Pods and about a tenth of a second more. Who has made a
-/// sandbox can log in to it also after somebody else has claimed it.
+/// A sandbox knows the login key of the client that made it. With the same `ssh_key`, claiming it takes a single API call beside
+/// looking for what is there; a client with another key needs the right to execute commands in Pods and about a tenth of a second
+/// more. Who has made a sandbox can log in to it also after somebody else has claimed it.
 ///
 /// Two specs under one name are taken for an old and a new one: that of the handle that began to fill later holds, and what was made
 /// from the other one is replaced.
@@ -248,8 +248,8 @@ impl Pool {
         PoolCounters { hits, misses, conflicts, waiting, bad, created, retired }
     }
 
-    /// Deletes all sandboxes of the pool that nobody has claimed, those of other specs too, and returns how many. Their end is not waited for.
-    /// This handle does not fill the pool any more in the background; who else does will fill it again.
+    /// Deletes all sandboxes of the pool that nobody has claimed, those of other specs too, and returns how many. Their end is not
+    /// waited for. This handle does not fill the pool any more in the background; who else does will fill it again.
     ///
     /// # Errors
     /// The first error of the API server; what could be deleted is deleted all the same.

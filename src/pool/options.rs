@@ -35,8 +35,8 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes effect
-    /// as sandboxes are claimed or age. Default: 4.
+    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one
+    /// takes effect as sandboxes are claimed or age. Default: 4.
     pub fn size(mut self, size: usize) -> Self {
         self.size = size;
         self

@@ -136,8 +136,8 @@ public:
     /// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; box::origin() says
     /// which it was. A claim that fails leaves nothing.
     ///
-    /// pool_empty_error and timed_out_error by on_miss; permission_denied_error if the sandboxes were made with another key and this client
-    /// may not execute commands in Pods; else as client::create() and box::write_file().
+    /// pool_empty_error and timed_out_error by on_miss; permission_denied_error if the sandboxes were made with another key and
+    /// this client may not execute commands in Pods; else as client::create() and box::write_file().
     [[nodiscard]] box take(const claim &what) const { return taken(what.native_handle()); }
 
     /// What there is of the pool now: one API call.

@@ -32,6 +32,7 @@ static const struct {
     {"fork", forks},
     {"callback", callback},
     {"fleet", fleet},
+    {"pool", pool},
     {"settings", settings},
     {"end", end},
 };

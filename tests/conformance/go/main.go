@@ -24,7 +24,8 @@ var scenarios = []struct {
 	{"life", life}, {"by-name", byName}, {"run", run}, {"streams", streams}, {"exit-status", exitStatus}, {"timeout", timeout},
 	{"cancel", cancel}, {"terminal", terminal}, {"detached", detached}, {"bytes", allBytes}, {"large", large}, {"files", files},
 	{"transfers", transfers}, {"trees", trees}, {"errors", failures}, {"file-errors", fileErrors},
-	{"use-after-close", useAfterClose}, {"threads", threads}, {"fork", fork}, {"callback", callback}, {"fleet", fleet}, {"settings", settings}, {"end", end},
+	{"use-after-close", useAfterClose}, {"threads", threads}, {"fork", fork}, {"callback", callback}, {"fleet", fleet},
+	{"pool", pool}, {"settings", settings}, {"end", end},
 }
 
 // What all scenarios share: one client, and one sandbox that life creates.

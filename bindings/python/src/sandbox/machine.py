@@ -112,8 +112,9 @@ class Machine(Closable):
         places = c_double(), c_double(), c_double()
         handle = self._open()
         is_known = abi.sbx_sandbox_timings(handle, *(byref(place) for place in places))
+        accepted, started, logged_in = (place.value for place in places)
         origin = Origin(abi.sbx_sandbox_origin(handle))
-        return Timings(*(place.value for place in places), origin=origin) if is_known else None
+        return Timings(accepted, started, logged_in, origin) if is_known else None
 
     @property
     def session_counts(self) -> SessionCounts:
