@@ -487,7 +487,8 @@ mod tests {
         reader.read_exact(&mut vec![0; length]).unwrap();
         if let Some((code, body)) = answer {
             let body = body.to_string();
-            let head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\nconnection: close\r\n", body.len());
+            let date = "date: Fri, 02 Jan 2026 04:04:05 GMT\r\n";
+            let head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\nconnection: close\r\n{date}", body.len());
             write!(stream, "{head}retry-after: 0\r\n\r\n{body}").unwrap();
         }
         request.trim_end_matches(" HTTP/1.1\r\n").to_owned()
@@ -539,6 +540,76 @@ mod tests {
             let post = "POST /api/v1/namespaces/ns/pods?fieldValidation=Strict";
             assert_eq!(server.join().unwrap(), [post, post, post, "GET /api/v1/namespaces/ns/pods/box"]);
         }
+    }
+
+    fn member_of(state: &str, claim: &str) -> Value {
+        let mut pod = pod_of("u", "n");
+        for (name, value) in [(names::POOL, "p"), (names::POOL_STATE, state), (names::POOL_SPEC, "0123")] {
+            pod["metadata"]["labels"][name] = json!(value);
+        }
+        pod["metadata"]["annotations"][names::CLAIM] = json!(claim);
+        pod["status"] = json!({"phase": "Running", "startTime": "2026-01-02T03:04:05Z"});
+        pod
+    }
+
+    #[test]
+    fn a_claim_whose_answer_is_lost_is_settled_by_a_look() {
+        let version = || Some((200, json!({"major": "1", "minor": "34", "gitVersion": ""})));
+        let failed_test = || Some((422, json!({"reason": "Invalid", "details": {}, "message": "the server rejected"})));
+        let invalid =
+            Some((422, json!({"reason": "Invalid", "details": {"kind": "Pod"}, "message": "labels: Invalid"})));
+        let won = || Some((200, member_of("claimed", "mine")));
+        // (what the API server does after it has told the time, how often it is asked, what comes of it)
+        let cases: [(Vec<Answer>, std::result::Result<bool, ErrorKind>); 8] = [
+            (vec![won()], Ok(true)),
+            (vec![failed_test()], Ok(false)),
+            (vec![Some((404, json!({"message": "gone"})))], Ok(false)),
+            // The first attempt was it.
+            (vec![None, failed_test(), won()], Ok(true)),
+            (vec![None, failed_test(), Some((200, member_of("claimed", "another's")))], Ok(false)),
+            // It never arrived.
+            (vec![None, won()], Ok(true)),
+            // Refused before anything was done, so somebody else was first.
+            (vec![Some((429, json!({"message": "slowly"}))), failed_test()], Ok(false)),
+            (vec![invalid], Err(ErrorKind::InvalidArgument)),
+        ];
+        for (number, (script, expected)) in cases.into_iter().enumerate() {
+            let asked = script.len();
+            let (config, server) = api_server([vec![version()], script].concat());
+            let member = PodSnapshot::of(&serde_json::from_value(member_of("ready", "")).unwrap());
+            let claimed = run(&config, async |cluster| {
+                let claiming = Claiming {
+                    id: "mine",
+                    owner: "me",
+                    labels: vec![],
+                    annotations: vec![],
+                    expires_at: None,
+                    hard_limit: Some(Duration::from_secs(60)),
+                };
+                cluster.claim(&member, &claiming).await
+            });
+            assert_eq!(claimed.map(|found| found.is_some()).map_err(|e| e.kind()), expected, "case {number}");
+            assert_eq!(server.join().unwrap().len(), 1 + asked, "case {number}");
+        }
+    }
+
+    #[test]
+    fn a_claimed_pod_that_has_ended_is_deleted_and_not_handed_out() {
+        let mut ended = member_of("claimed", "mine");
+        ended["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
+        let version = Some((200, json!({"major": "1", "minor": "34", "gitVersion": ""})));
+        let (config, server) = api_server(vec![version, Some((200, ended.clone())), Some((200, ended))]);
+        let member = PodSnapshot::of(&serde_json::from_value(member_of("ready", "")).unwrap());
+        let claiming = Claiming {
+            id: "mine",
+            owner: "me",
+            labels: vec![],
+            annotations: vec![],
+            expires_at: None,
+            hard_limit: None,
+        };
+        assert!(run(&config, async |cluster| cluster.claim(&member, &claiming).await).unwrap().is_none());
+        assert!(server.join().unwrap()[2].starts_with("DELETE "));
     }
 
     #[test]
