@@ -15,6 +15,7 @@ use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
+use crate::ssh::ports::{Connection, Held, Ports, Way};
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
 
@@ -44,6 +45,7 @@ pub(crate) struct Endpoint {
     /// Held by the thread that makes the sandbox know it.
     authorizing: Mutex<()>,
     pool: Arc<Pool>,
+    ports: Ports,
 }
 
 /// The way to a sandbox. Background tasks hold this and not the endpoint: they must not keep the runtime that they run on.
@@ -125,6 +127,7 @@ impl Endpoint {
             ended: ForkMutex::new(None),
             authorizing: Mutex::default(),
             pool: Pool::new(ctx.config.max_sessions, ctx.config.idle_timeout),
+            ports: Ports::new(ctx.config.idle_timeout),
         })
     }
 
@@ -170,6 +173,9 @@ impl Endpoint {
     /// [`ErrorKind::Closed`].
     pub(crate) fn close(&self) {
         self.pool.close();
+        if let Err(closed) = self.pool.check_open() {
+            self.ports.close(&closed);
+        }
     }
 
     /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
@@ -178,6 +184,9 @@ impl Endpoint {
             ended.get_or_insert_with(|| verdict.clone());
         }
         self.pool.close();
+        if let Err(ended) = self.pool.check_open() {
+            self.ports.close(&self.with_end(ended));
+        }
     }
 
     /// The error of a closed endpoint, which says why the sandbox has ended if it has.
@@ -213,6 +222,28 @@ impl Endpoint {
         self.ctx.check_caller()?;
         self.pool.check_open().map_err(|e| self.with_end(e))?;
         self.connect(deadline)
+    }
+
+    /// The connections into the sandbox.
+    pub(crate) fn ports(&self) -> &Ports {
+        &self.ports
+    }
+
+    /// Has a connection made to something in the sandbox; see [`Ports::connect`].
+    pub(crate) fn connect_to(&self, connection: Connection, deadline: Deadline) -> Result<bool> {
+        self.ctx.check_caller()?;
+        self.ports.connect(connection, self.way(deadline))
+    }
+
+    /// Holds a session for connections.
+    pub(crate) fn hold_for_ports(&self, deadline: Deadline) -> Result<Held> {
+        self.ctx.check_caller()?;
+        self.ports.hold(self.way(deadline))
+    }
+
+    fn way(&self, deadline: Deadline) -> Way<impl Fn() -> Result<(Session, Arc<Context>)>> {
+        let is_direct = self.reachable(self.ctx.config.transport).is_some();
+        Way { deadline, is_direct, log_in: move || Ok((self.new_session(deadline)?, Arc::clone(&self.ctx))) }
     }
 
     /// Puts the session of a first login into the pool and pins its host key.

@@ -258,7 +258,11 @@ impl Error {
         let has_ended = self.verdict().is_some_and(|verdict| verdict.cause.is_final());
         let may_pass = matches!(
             self.0.kind,
-            ErrorKind::Unavailable | ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::Quota
+            ErrorKind::Unavailable
+                | ErrorKind::Connect
+                | ErrorKind::Disconnected
+                | ErrorKind::Quota
+                | ErrorKind::Refused
         );
         may_pass && !has_ended
     }

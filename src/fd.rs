@@ -45,9 +45,24 @@ impl<'a> Awaited<'a> {
     }
 }
 
+/// How a descriptor was found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub(crate) to_read: bool,
+    pub(crate) to_write: bool,
+    /// The peer takes and sends nothing more.
+    pub(crate) is_hung_up: bool,
+    pub(crate) has_failed: bool,
+}
+
 /// Waits at most `milliseconds` for one of the descriptors, and says whether one is ready. One that has failed counts as ready:
 /// the next call on it reports the error. A signal ends the wait early.
 pub(crate) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
+    poll_each(awaited, milliseconds).iter().any(|ready| *ready != Readiness::default())
+}
+
+/// As [`poll`], and says how each of them is.
+pub(crate) fn poll_each(awaited: &[Awaited<'_>], milliseconds: u32) -> Vec<Readiness> {
     let events = |one: &Awaited<'_>| {
         let read = if one.to_read { PollFlags::IN } else { PollFlags::empty() };
         let write = if one.to_write { PollFlags::OUT } else { PollFlags::empty() };
@@ -56,15 +71,19 @@ pub(crate) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
     let mut entries: Vec<_> = awaited.iter().map(|one| PollFd::from_borrowed_fd(one.descriptor, events(one))).collect();
     let timeout =
         Timespec { tv_sec: i64::from(milliseconds / 1000), tv_nsec: i64::from(milliseconds % 1000) * 1_000_000 };
-    match rustix::event::poll(&mut entries, Some(&timeout)) {
-        Ok(ready) => ready > 0,
-        Err(e) => {
-            if e == rustix::io::Errno::INTR {
-                interrupt::note_eintr();
-            }
-            false
-        }
+    if rustix::event::poll(&mut entries, Some(&timeout)) == Err(rustix::io::Errno::INTR) {
+        interrupt::note_eintr();
     }
+    let readiness = |entry: &PollFd<'_>| {
+        let found = entry.revents();
+        Readiness {
+            to_read: found.contains(PollFlags::IN),
+            to_write: found.contains(PollFlags::OUT),
+            is_hung_up: found.contains(PollFlags::HUP),
+            has_failed: found.intersects(PollFlags::ERR | PollFlags::NVAL),
+        }
+    };
+    entries.iter().map(readiness).collect()
 }
 
 /// Bytes that have arrived, copied into `buffer` without being taken; 0 once the peer has closed.

@@ -85,6 +85,7 @@ mod interrupt;
 mod link;
 mod logging;
 mod pool;
+mod ports;
 mod registry;
 mod runtime;
 mod sandbox;
@@ -106,6 +107,7 @@ pub use guest::Guest;
 pub use interrupt::interruptible;
 pub use logging::{LogHandler, LogLevel, LogLine, set_log_handler};
 pub use pool::{Claim, Filled, OnMiss, Pool, PoolCounters, PoolOptions, PoolStatus};
+pub use ports::{Forward, Local, Target};
 pub use sandbox::{CreateTimings, DeleteOnDrop, Origin, Sandbox, SandboxInfo, SessionCounts};
 pub use spec::SandboxSpec;
 
@@ -118,6 +120,7 @@ const _: () = {
     is_shared::<SandboxSpec>();
     is_shared::<Sandbox>();
     is_shared::<DeleteOnDrop>();
+    is_shared::<Forward>();
     is_shared::<Pool>();
     is_shared::<Claim>();
     is_shared::<Command>();

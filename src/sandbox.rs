@@ -1,7 +1,7 @@
 //! The handle of one sandbox.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpStream};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +17,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::files::Files;
 use crate::link::Link;
+use crate::ports::{self, Forward, Local, Target};
 use crate::registry::Registry;
 
 /// A running sandbox: a Pod with an SSH server, ready for commands and files.
@@ -285,6 +286,62 @@ impl Sandbox {
     /// As [`Files::download`].
     pub fn download_file(&self, remote: impl AsRef<Path>, local: impl AsRef<Path>) -> Result<u64> {
         self.files().download(remote, local)
+    }
+
+    /// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it. What listens there need not be reachable
+    /// from anywhere else.
+    ///
+    /// The stream is an ordinary socket of this machine whose bytes go through an SSH session that all connections into the sandbox
+    /// share: encrypted, to the machine with the pinned host key, and over the tunnel where that is the way. Each side can end its half by
+    /// itself. A connection that breaks on the way, or in the sandbox, is an error of the stream
+    /// ([`ConnectionReset`](std::io::ErrorKind::ConnectionReset)) and no end. The stream outlives this handle and the client.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
+    /// use std::io::{Read, Write};
+    ///
+    /// let mut stream = sandbox.connect(8080)?;
+    /// stream.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    /// let mut page = Vec::new();
+    /// stream.read_to_end(&mut page)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if nothing listens there, [`ErrorKind::FileNotFound`] and [`ErrorKind::PermissionDenied`] of a Unix socket,
+    /// [`ErrorKind::TimedOut`] after the client's time to connect; and those of a connection.
+    pub fn connect(&self, target: impl Into<Target>) -> Result<TcpStream> {
+        self.link.call("connect to port", || ports::connect(&self.link, &target.into()))
+    }
+
+    /// Listens on this machine, and connects each connection to a port of the sandbox or a Unix socket in it, as [`Sandbox::connect`]
+    /// does, until what this returns is closed or dropped or the Pod has ended. Whether anything listens in the sandbox shows with the
+    /// first connection; [`Sandbox::wait_for_port`] waits for that.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// sandbox.wait_for_port(8080, std::time::Duration::from_secs(30))?;
+    /// let forward = sandbox.forward(0, 8080)?;
+    /// println!("http://{}/", forward.local());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::Busy`] if the local port or file is in use, [`ErrorKind::PermissionDenied`] if it may not be used; and those of a
+    /// connection to the sandbox.
+    pub fn forward(&self, local: impl Into<Local>, target: impl Into<Target>) -> Result<Forward> {
+        self.link.call("forward port", || Forward::start(self.link.clone(), &local.into(), target.into()))
+    }
+
+    /// Waits in the sandbox until something listens on a port or a Unix socket; no time means for ever. What listens there is not
+    /// connected to for that.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] if nothing listens there in time; and those of a connection.
+    pub fn wait_for_port(&self, target: impl Into<Target>, timeout: impl Into<Option<Duration>>) -> Result<()> {
+        self.link.call("wait for port", || ports::wait_for_port(&self.link, &target.into(), timeout.into()))
     }
 
     /// Asks Kubernetes about the sandbox: one API call.

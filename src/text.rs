@@ -27,6 +27,11 @@ pub(crate) fn shown(said: &str) -> String {
     shown
 }
 
+/// What a sandbox's error number means.
+pub(crate) fn errno(number: i32) -> String {
+    std::io::Error::from_raw_os_error(number).to_string()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,6 +9,7 @@ mod frame;
 mod request;
 mod response;
 mod signal;
+mod target;
 
 pub use bytes::Bytes;
 pub use control::{Authorized, ControlAnswer, ControlRequest, control_socket};
@@ -18,13 +19,14 @@ pub use frame::{
 };
 pub use request::{
     Claim, DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, Input, Limit,
-    Output, Renew, Request, Run, SignalCommand, Stream, Terminal, User,
+    Output, Renew, Request, Run, SignalCommand, Stream, Terminal, User, WaitForPort,
 };
 pub use response::{
     Cause, CommandInfo, DetachedInfo, Digest, Ended, Expiry, Failure, FailureKind, Followed, Hello, NeverRan, Promises,
     Response, Stage, Started, Status, StreamInfo, Usage,
 };
 pub use signal::{signal_name, signal_number};
+pub use target::{CONNECT_CHANNEL, Target};
 
 pub mod sftp;
 pub mod tar;

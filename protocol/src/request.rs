@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Bytes;
+use crate::{Bytes, Target};
 
 /// A request; in JSON an object whose field `op` names it, such as `{"op": "run", "argv": ["true"]}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,6 +45,8 @@ pub enum Request {
     Digests,
     /// What the sandbox uses: `Usage`.
     Usage,
+    /// Waits until something takes connections: `Done`, or `Failed` once the time is over.
+    WaitForPort(WaitForPort),
     /// A request of a later protocol: the answer is `Failed`.
     #[serde(other)]
     Unknown,
@@ -295,6 +297,16 @@ pub struct DetachedSignal {
     /// To all descendants of the command instead of its process group.
     #[serde(skip_serializing_if = "is_false")]
     pub all: bool,
+}
+
+/// Waits until something listens. No connection is made for that, as far as the kernel tells who listens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitForPort {
+    /// On what.
+    pub target: Target,
+    /// Milliseconds to wait at most. Absent: for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_ms: Option<u64>,
 }
 
 // Serde wants a reference.

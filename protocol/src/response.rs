@@ -344,6 +344,8 @@ pub enum FailureKind {
     Limit,
     /// The client cancelled it.
     Cancelled,
+    /// The time that the request gave was over.
+    TimedOut,
     /// Something else in the sandbox.
     #[default]
     #[serde(other)]

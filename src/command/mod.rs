@@ -434,9 +434,11 @@ fn failed(failure: &Failure) -> Error {
         FailureKind::Conflict => ErrorKind::Conflict,
         FailureKind::Invalid => ErrorKind::InvalidArgument,
         // Nobody here has cancelled it, or that would be the error.
-        FailureKind::Cancelled | FailureKind::Unsupported | FailureKind::Limit | FailureKind::Other => {
-            ErrorKind::Command
-        }
+        FailureKind::Cancelled
+        | FailureKind::Unsupported
+        | FailureKind::Limit
+        | FailureKind::TimedOut
+        | FailureKind::Other => ErrorKind::Command,
     };
     Error::new(kind, text::shown(&failure.message)).with_errno(failure.errno.unwrap_or(0))
 }

@@ -49,10 +49,12 @@ pub enum ErrorKind {
     DirectoryNotEmpty,
     /// The file system is read-only.
     ReadOnly,
-    /// The file is in use: it is executed, a mount point, or being written by another download.
+    /// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
     Busy,
     /// A name is longer than its file system allows, or a path longer than 4095 bytes.
     NameTooLong,
+    /// Nothing in the sandbox listens on the port or the socket.
+    Refused,
     /// The API server can't be reached or can't answer now. Trying later may help.
     Unavailable,
     /// No connection to the sandbox's SSH server could be made.
@@ -108,6 +110,7 @@ stable_names!(ErrorKind, "kind of error", {
     ReadOnly => "read_only",
     Busy => "busy",
     NameTooLong => "name_too_long",
+    Refused => "refused",
     Unavailable => "unavailable",
     Connect => "connect",
     Authentication => "authentication",
@@ -125,7 +128,7 @@ stable_names!(ErrorKind, "kind of error", {
 });
 
 /// The first number of a kind is the one that stands for it.
-const NUMBERS: [(i32, ErrorKind); 14] = [
+const NUMBERS: [(i32, ErrorKind); 16] = [
     (libc::ENOSPC, ErrorKind::StorageFull),
     (libc::EDQUOT, ErrorKind::StorageFull),
     (libc::EFBIG, ErrorKind::StorageFull),
@@ -137,13 +140,15 @@ const NUMBERS: [(i32, ErrorKind); 14] = [
     (libc::EROFS, ErrorKind::ReadOnly),
     (libc::EBUSY, ErrorKind::Busy),
     (libc::ETXTBSY, ErrorKind::Busy),
+    (libc::EADDRINUSE, ErrorKind::Busy),
     (libc::ENAMETOOLONG, ErrorKind::NameTooLong),
+    (libc::ECONNREFUSED, ErrorKind::Refused),
     (libc::EACCES, ErrorKind::PermissionDenied),
     (libc::EPERM, ErrorKind::PermissionDenied),
 ];
 
 impl ErrorKind {
-    /// The kind of a failed system call on a file.
+    /// The kind of a failed system call on a file or a socket.
     pub(crate) fn of_file(errno: i32) -> Self {
         NUMBERS.iter().find(|(number, _)| *number == errno).map_or(Self::Transfer, |(_, kind)| *kind)
     }
@@ -184,12 +189,14 @@ mod tests {
             (libc::EBUSY, ErrorKind::Busy, io::ErrorKind::ResourceBusy),
             (libc::ENAMETOOLONG, ErrorKind::NameTooLong, io::ErrorKind::InvalidFilename),
             (libc::ENOSPC, ErrorKind::StorageFull, io::ErrorKind::StorageFull),
+            (libc::ECONNREFUSED, ErrorKind::Refused, io::ErrorKind::ConnectionRefused),
         ] {
             assert_eq!((ErrorKind::of_file(number), kind.number(), kind.as_io()), (kind, Some(number), io_kind));
         }
         for (number, kind) in [
             (libc::EDQUOT, ErrorKind::StorageFull),
             (libc::ETXTBSY, ErrorKind::Busy),
+            (libc::EADDRINUSE, ErrorKind::Busy),
             (libc::EACCES, ErrorKind::PermissionDenied),
             (libc::EPERM, ErrorKind::PermissionDenied),
             (libc::EXDEV, ErrorKind::Transfer),

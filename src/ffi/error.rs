@@ -57,7 +57,7 @@ pub enum sbx_status {
     SBX_ERR_DIRECTORY_NOT_EMPTY = 34,
     /// The file system is read-only.
     SBX_ERR_READ_ONLY = 35,
-    /// The file is in use: it is executed, a mount point, or being written by another download.
+    /// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
     SBX_ERR_BUSY = 36,
     /// A name is longer than its file system allows, or a path longer than 4095 bytes.
     SBX_ERR_NAME_TOO_LONG = 37,
@@ -74,6 +74,8 @@ pub enum sbx_status {
     SBX_ERR_DISCONNECTED = 44,
     /// The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
     SBX_ERR_TIMED_OUT = 45,
+    /// Nothing in the sandbox listens on the port or the socket.
+    SBX_ERR_REFUSED = 46,
 
     /// The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
     SBX_ERR_CREATE = 60,
@@ -102,7 +104,7 @@ use sbx_status::{
     SBX_ERR_DETACHED_NOT_FOUND, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_DISCONNECTED, SBX_ERR_FILE_EXISTS,
     SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FORKED, SBX_ERR_HOST_KEY_MISMATCH, SBX_ERR_INVALID_ARGUMENT,
     SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NAME_TOO_LONG, SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_NOT_FOUND, SBX_ERR_OUTCOME_UNKNOWN,
-    SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_POOL_EMPTY, SBX_ERR_QUOTA, SBX_ERR_READ_ONLY,
+    SBX_ERR_PANIC, SBX_ERR_PERMISSION_DENIED, SBX_ERR_POOL_EMPTY, SBX_ERR_QUOTA, SBX_ERR_READ_ONLY, SBX_ERR_REFUSED,
     SBX_ERR_STORAGE_FULL, SBX_ERR_TIMED_OUT, SBX_ERR_TRANSFER, SBX_ERR_UNAVAILABLE, SBX_OK,
 };
 
@@ -135,6 +137,7 @@ impl From<ErrorKind> for sbx_status {
             ErrorKind::HostKeyMismatch => SBX_ERR_HOST_KEY_MISMATCH,
             ErrorKind::Disconnected => SBX_ERR_DISCONNECTED,
             ErrorKind::TimedOut => SBX_ERR_TIMED_OUT,
+            ErrorKind::Refused => SBX_ERR_REFUSED,
             ErrorKind::Create => SBX_ERR_CREATE,
             ErrorKind::Delete => SBX_ERR_DELETE,
             ErrorKind::Command => SBX_ERR_COMMAND,
@@ -176,6 +179,7 @@ const STATUSES: &[(sbx_status, &CStr)] = &[
     (SBX_ERR_HOST_KEY_MISMATCH, c"SBX_ERR_HOST_KEY_MISMATCH"),
     (SBX_ERR_DISCONNECTED, c"SBX_ERR_DISCONNECTED"),
     (SBX_ERR_TIMED_OUT, c"SBX_ERR_TIMED_OUT"),
+    (SBX_ERR_REFUSED, c"SBX_ERR_REFUSED"),
     (SBX_ERR_CREATE, c"SBX_ERR_CREATE"),
     (SBX_ERR_DELETE, c"SBX_ERR_DELETE"),
     (SBX_ERR_COMMAND, c"SBX_ERR_COMMAND"),

@@ -120,7 +120,7 @@ fn open(session: &Session, deadline: Deadline) -> Result<CommandChannel> {
     };
     let began = Instant::now();
     let channel = session
-        .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, window))
+        .drive(deadline, "an SSH channel", |ssh| Channel::open(ssh, "session", &[], window))
         .map_err(|stop| refused(stop, "the SSH server opens no more channels"))?;
     session.took_round_trip(began.elapsed());
     session

@@ -4,6 +4,7 @@ pub(crate) mod commands;
 mod frames;
 pub(crate) mod identity;
 pub(crate) mod pool;
+pub(crate) mod ports;
 mod raw;
 pub(crate) mod session;
 pub(crate) mod sftp;

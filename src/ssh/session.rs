@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::raw::{self, Answer, Connection, Failure, Sftp};
 use super::stream::Stream;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
-use crate::fd::{self, Awaited};
+use crate::fd::{self, Awaited, Readiness};
 
 /// The longest single wait for the socket; the loops around it look at the deadline again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -242,6 +242,31 @@ impl Session {
         found
     }
 
+    /// As [`Session::attempt`], for what needs the session itself.
+    pub(super) fn attempt_on<T>(
+        &self,
+        deadline: Deadline,
+        waiting_for: &str,
+        mut step: impl FnMut(&ssh2::Session) -> Answer<T>,
+    ) -> std::result::Result<Option<T>, DriveError> {
+        self.attempt(deadline, waiting_for, || step(&self.ssh))
+    }
+
+    /// A channel was opened with this window; see [`Session::credit`].
+    pub(super) fn add_window(&self, bytes: u32) {
+        self.connection.add_window(bytes);
+    }
+
+    /// Such a channel was freed.
+    pub(super) fn remove_window(&self, bytes: u32) {
+        self.connection.remove_window(bytes);
+    }
+
+    /// What ends the connection from another thread, by `shutdown`.
+    pub(super) fn socket(&self) -> io::Result<OwnedFd> {
+        self.connection.stream().as_fd().try_clone_to_owned()
+    }
+
     /// Grows with everything that libssh2 takes off the socket. Whichever call it made for that keeps what is meant for another one,
     /// and nobody must wait for the socket then.
     pub(super) fn arrivals(&self) -> u64 {
@@ -258,6 +283,15 @@ impl Session {
         let to_write = !self.connection.flush();
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write };
         fd::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
+    }
+
+    /// As [`Session::wait_for_traffic`], and says how each of the others is.
+    pub(super) fn wait_for_each(&self, others: &[Awaited<'_>], deadline: Deadline) -> Vec<Readiness> {
+        let to_write = !self.connection.flush();
+        let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write };
+        let mut ready = fd::poll_each(&[others, &[server]].concat(), deadline.remaining_ms(LONGEST_WAIT));
+        ready.pop();
+        ready
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod detached;
 mod frames;
+mod port;
 mod run;
 mod usage;
 
@@ -23,6 +24,7 @@ use crate::server::channel::{Channel, Context, Link, Slots};
 use crate::sftp::Digest;
 use detached::{Follow, Upload};
 use frames::Outbox;
+use port::PortWait;
 use run::Command;
 
 /// What the channel works at.
@@ -38,6 +40,7 @@ enum Active {
     Wait(Arc<Entry>, Option<Instant>),
     Follow(Box<Follow>),
     Kill(Arc<Entry>, u64),
+    Port(PortWait),
     Digests,
 }
 
@@ -120,6 +123,7 @@ impl CommandChannel {
                 let response = Response::Detached(Box::new(entry.info(false)));
                 self.finish(&response);
             }
+            Active::Port(_) => self.finish(&failure(FailureKind::Cancelled, "nothing listened yet")),
             Active::Upload(_) => {
                 self.finish(&failure(FailureKind::Cancelled, "the command was not started"));
             }
@@ -197,6 +201,7 @@ impl CommandChannel {
             }
             Request::Digests => return Ok(Active::Digests),
             Request::Usage => Response::Usage(usage::usage(shared)),
+            Request::WaitForPort(wait) => return Ok(Active::Port(PortWait::new(wait))),
             Request::Unknown => failure(
                 FailureKind::Unsupported,
                 format!(
@@ -301,6 +306,7 @@ impl Channel for CommandChannel {
         match &self.active {
             Active::Run(command) => command.register(room, slots),
             Active::Wait(_, until) => slots.until(*until),
+            Active::Port(wait) => slots.until(Some(wait.next())),
             Active::Follow(follow) if room > sandbox_protocol::HEADER_LENGTH && follow.has_more() => slots.at_once(),
             _ => {}
         }
@@ -328,6 +334,7 @@ impl Channel for CommandChannel {
                 let is_over = entry.has_ended() || until.is_some_and(|until| until <= Instant::now());
                 is_over.then(|| Response::Detached(Box::new(entry.info(false))))
             }
+            Active::Port(wait) => wait.progress(),
             Active::Follow(follow) if self.outbox.is_empty() => follow.progress(link),
             Active::Kill(entry, number) => {
                 entry.is_killed(*number).then(|| Response::Detached(Box::new(entry.info(false))))

@@ -324,11 +324,15 @@ impl Session<'_> {
                     OpenKind::DirectStreamlocal { path } => {
                         SocketChannel::to_path(path).map(|channel| Slot::Used(Box::new(channel)))
                     }
+                    OpenKind::Connect { target } => {
+                        SocketChannel::to_target(target).map(|channel| Slot::Used(Box::new(channel)))
+                    }
                 };
+                // The other ones are accepted once they are connected.
+                let is_accepted = matches!(kind, OpenKind::Session | OpenKind::Connect { .. });
                 match slot {
                     Some(slot) => {
-                        // The others are accepted once they are connected.
-                        if matches!(slot, Slot::New(_)) {
+                        if is_accepted {
                             self.connection.accept_open(id);
                         }
                         self.channels.insert(id, slot);

@@ -117,6 +117,11 @@ pub enum OpenKind<'a> {
         /// The socket's path.
         path: &'a [u8],
     },
+    /// A connection from here for the library.
+    Connect {
+        /// The JSON of a target.
+        target: &'a [u8],
+    },
 }
 
 /// A request in a channel.

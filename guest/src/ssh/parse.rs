@@ -82,6 +82,7 @@ pub(super) fn open(payload: &[u8]) -> Result<Open<'_>, Malformed> {
             originator_port: reader.u32()?,
         }),
         b"direct-streamlocal@openssh.com" => Some(OpenKind::DirectStreamlocal { path: reader.string()? }),
+        b"connect@sandbox" => Some(OpenKind::Connect { target: reader.string()? }),
         _ => None,
     };
     Ok(Open { peer, window, max_packet, kind })

@@ -5,9 +5,9 @@ use std::ptr::{self, NonNull};
 
 use libssh2_sys as sys;
 
-use super::{Answer, check, check_length, last_failure, locked, short};
+use super::{Answer, Failure, check, check_length, last_failure, locked, short};
 
-/// An SSH channel. It is never closed: its session frees it at its own end.
+/// An SSH channel. Dropping it does not close it: its session frees it at its own end, if [`Channel::free`] did not before.
 pub(in crate::ssh) struct Channel {
     session: ssh2::Session,
     channel: NonNull<sys::LIBSSH2_CHANNEL>,
@@ -19,13 +19,16 @@ unsafe impl Send for Channel {}
 
 #[expect(unsafe_code, reason = "calls into libssh2")]
 impl Channel {
-    pub(in crate::ssh) fn open(session: &ssh2::Session, window: u32) -> Answer<Self> {
-        const KIND: &[u8] = b"session";
+    /// Opens a channel of a kind, with the message that belongs to the kind.
+    pub(in crate::ssh) fn open(session: &ssh2::Session, kind: &str, message: &[u8], window: u32) -> Answer<Self> {
         const PACKET: c_uint = 32768;
+        let (kind_length, length) = (short(kind.len())?, short(message.len())?);
+        let (kind, message) = (kind.as_ptr().cast(), if length == 0 { ptr::null() } else { message.as_ptr().cast() });
         locked(session, |raw| {
-            // SAFETY: the session is locked and alive; KIND outlives the call; no message is given.
+            // SAFETY: the session is locked and alive; kind and message are as long as said and outlive the call. libssh2 does not keep
+            // the message: while it can't be sent to its end, the same call is made again.
             let channel =
-                unsafe { sys::libssh2_channel_open_ex(raw, KIND.as_ptr().cast(), 7, window, PACKET, ptr::null(), 0) };
+                unsafe { sys::libssh2_channel_open_ex(raw, kind, kind_length, window, PACKET, message, length) };
             let Some(channel) = NonNull::new(channel) else { return Err(last_failure(raw)) };
             // By default, the data of other streams would be kept until somebody asks for it. None is expected, so it may as well be
             // read like the rest.
@@ -78,6 +81,28 @@ impl Channel {
         self.with(|session, channel| unsafe {
             check_length(session, sys::libssh2_channel_write_ex(channel, 0, bytes.as_ptr().cast(), bytes.len()))
         })
+    }
+}
+
+#[expect(unsafe_code, reason = "calls into libssh2")]
+impl Channel {
+    /// Says that no more data comes.
+    pub(in crate::ssh) fn end(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_send_eof(channel)) })
+    }
+
+    /// Fails with "again" while the server has not closed the channel, of which all data has been read.
+    pub(in crate::ssh) fn is_closed(&self) -> Answer<()> {
+        // SAFETY: see `with`.
+        self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_wait_closed(channel)) })
+    }
+
+    /// Closes the channel, and forgets it when the server has done so too. Until then it fails with "again" and gives the channel back.
+    pub(in crate::ssh) fn free(self) -> std::result::Result<(), (Self, Failure)> {
+        // SAFETY: see `with`. Once this succeeds, the channel is gone and so is this handle.
+        let freed = self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_free(channel)) });
+        freed.map_err(|failure| (self, failure))
     }
 }
 

@@ -55,6 +55,8 @@ struct View {
     is_counting: bool,
     /// Unsolicited bytes that are still tolerated; at 0 the connection is closed.
     unsolicited_budget: u64,
+    /// The most that it can be.
+    largest_budget: u64,
 }
 
 /// libssh2 queues packets that nobody waits for, of SFTP and of SSH itself, and scans the queue on every packet: unsolicited data
@@ -117,6 +119,7 @@ impl Connection {
             sftp_wait_until: None,
             is_counting: false,
             unsolicited_budget: UNSOLICITED_BUDGET,
+            largest_budget: UNSOLICITED_BUDGET,
         };
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
@@ -181,7 +184,25 @@ impl Connection {
     pub(in crate::ssh) fn credit(&self, bytes: u64) {
         let mut view = self.view.lock();
         if view.unsolicited_budget > 0 {
-            view.unsolicited_budget = view.unsolicited_budget.saturating_add(bytes).min(UNSOLICITED_BUDGET);
+            view.unsolicited_budget = view.unsolicited_budget.saturating_add(bytes).min(view.largest_budget);
+        }
+    }
+
+    /// A channel was opened whose window may be full of what nobody reads yet.
+    pub(in crate::ssh) fn add_window(&self, bytes: u32) {
+        let mut view = self.view.lock();
+        view.largest_budget += u64::from(bytes);
+        if view.unsolicited_budget > 0 {
+            view.unsolicited_budget += u64::from(bytes);
+        }
+    }
+
+    /// Such a channel was freed with all that had come for it.
+    pub(in crate::ssh) fn remove_window(&self, bytes: u32) {
+        let mut view = self.view.lock();
+        view.largest_budget -= u64::from(bytes);
+        if view.unsolicited_budget > 0 {
+            view.unsolicited_budget = (view.unsolicited_budget + u64::from(bytes)).min(view.largest_budget);
         }
     }
 

@@ -129,6 +129,10 @@ fn kinds_of_channels() {
     local.bytes(b"\0\0\0\x02/s\0\0\0\0\0\0\0\0");
     pair.send(&local);
     assert_eq!(pair.event(), "Open { id: 2, kind: DirectStreamlocal { path: [47, 115] } }");
+    let mut connect = open_message(b"connect@sandbox", 7, 10, 20);
+    connect.bytes(b"\0\0\0\x02{}");
+    pair.send(&connect);
+    assert_eq!(pair.event(), "Open { id: 3, kind: Connect { target: [123, 125] } }");
     pair.server.refuse_open(1, OpenFailure::ConnectFailed, "no way");
     let refused = pair.receive().remove(0);
     assert_eq!(refused, b"\x5c\0\0\0\x05\0\0\0\x02\0\0\0\x06no way\0\0\0\0");
@@ -136,15 +140,15 @@ fn kinds_of_channels() {
     assert_eq!(pair.no_event()[0][..9], *b"\x5c\0\0\0\x07\0\0\0\x03");
     // No number is used again.
     pair.send(&open_message(b"session", 8, 10, 20));
-    assert_eq!(pair.event(), "Open { id: 3, kind: Session }");
-    pair.server.accept_open(3);
-    let mut accepted = channel_message(message::CHANNEL_OPEN_CONFIRMATION, 8, |payload| payload.u32(3));
+    assert_eq!(pair.event(), "Open { id: 4, kind: Session }");
+    pair.server.accept_open(4);
+    let mut accepted = channel_message(message::CHANNEL_OPEN_CONFIRMATION, 8, |payload| payload.u32(4));
     accepted.u32(WINDOW);
     accepted.u32(256 << 10);
     assert_eq!(pair.receive(), [accepted]);
     // Only once, and not what is not asked for.
-    pair.server.accept_open(3);
-    pair.server.refuse_open(3, OpenFailure::ConnectFailed, "late");
+    pair.server.accept_open(4);
+    pair.server.refuse_open(4, OpenFailure::ConnectFailed, "late");
     pair.server.accept_open(9);
     assert!(pair.receive().is_empty());
 }
