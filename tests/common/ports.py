@@ -80,7 +80,8 @@ def main():
     local.bind("echo.sock")
     listeners += [(six, echo), (local, echo)]
     for listener, handle in listeners:
-        listener.listen(4)
+        # With a full queue a TCP connection is broken after some seconds; one to a Unix socket waits.
+        listener.listen(4 if listener is local else 128)
         threading.Thread(target=serve, args=(listener, handle), daemon=True).start()
     sys.stdin.read()
     threading.Event().wait()
