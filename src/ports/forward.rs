@@ -324,7 +324,7 @@ impl Worker {
             Err(e) => {
                 self.held = None;
                 let error = link.report(e, "forward port");
-                if link.endpoint().is_closed() {
+                if link.endpoint().is_closed() || error.kind() == ErrorKind::NotFound {
                     return Err(error);
                 }
                 log::info!("forward {}: {error}", self.shared.local);
