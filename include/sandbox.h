@@ -183,7 +183,7 @@ enum sbx_status
      */
     SBX_ERR_READ_ONLY = 35,
     /**
-     * The file is in use: it is executed, a mount point, or being written by another download.
+     * The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
      */
     SBX_ERR_BUSY = 36,
     /**
@@ -214,6 +214,10 @@ enum sbx_status
      * The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
      */
     SBX_ERR_TIMED_OUT = 45,
+    /**
+     * Nothing in the sandbox listens on the port or the socket.
+     */
+    SBX_ERR_REFUSED = 46,
     /**
      * The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
      */
@@ -752,6 +756,14 @@ typedef struct sbx_error sbx_error;
  * sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
  */
 typedef struct sbx_file sbx_file;
+
+/**
+ * A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread of its own
+ * until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its connections. Its connections
+ * end with it. A lost session breaks the connections of that moment, and is replaced. It may be used from several threads. Freed with
+ * sbx_forward_free().
+ */
+typedef struct sbx_forward sbx_forward;
 
 /**
  * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list. May be read
@@ -1796,6 +1808,53 @@ const uint8_t *sbx_error_stderr(const sbx_error *error,
 void sbx_error_free(sbx_error *error);
 
 /**
+ * Where it listens, such as "127.0.0.1:8080" with the port that the system has chosen for 0, or a path.
+ */
+const char *sbx_forward_local(const sbx_forward *forward);
+
+/**
+ * The local port; 0 for a Unix socket and for NULL.
+ */
+uint16_t sbx_forward_port(const sbx_forward *forward);
+
+/**
+ * Connections that there are at this moment; 0 for NULL.
+ */
+size_t sbx_forward_connections(const sbx_forward *forward);
+
+/**
+ * Whether it still listens; false for NULL.
+ */
+bool sbx_forward_is_open(const sbx_forward *forward);
+
+/**
+ * True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the sandbox. What
+ * somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free(); `failure` may be NULL.
+ */
+bool sbx_forward_last_failure(const sbx_forward *forward,
+                              sbx_error **failure);
+
+/**
+ * Waits until it has ended. SBX_OK if another thread has closed it.
+ *
+ * Else the reason: SBX_ERR_NOT_FOUND, SBX_ERR_CLOSED or SBX_ERR_DISCONNECTED with the verdict where there is one, because the Pod is
+ * gone or its sandbox was deleted.
+ */
+SBX_NODISCARD
+sbx_status sbx_forward_wait(const sbx_forward *forward,
+                            sbx_error **err);
+
+/**
+ * Stops listening and breaks the connections that there are. Once more does no harm.
+ */
+void sbx_forward_close(const sbx_forward *forward);
+
+/**
+ * Closes and frees it. No other thread may use it.
+ */
+void sbx_forward_free(sbx_forward *forward);
+
+/**
  * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
  * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file();
  * SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
@@ -2651,6 +2710,51 @@ sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
                                 const char *key,
                                 sbx_detached **detached,
                                 sbx_error **err);
+
+/**
+ * Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such as "8080", or a
+ * path with a slash. What listens there need not be reachable from anywhere else.
+ *
+ * `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with close(). Its bytes go
+ * through an SSH session that all connections into the sandbox share. Each side can end its half by itself, with shutdown(). A
+ * connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the data. The socket outlives the handles.
+ *
+ * SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket; SBX_ERR_TIMED_OUT
+ * after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_connect(const sbx_sandbox *sandbox,
+                               const char *target,
+                               int32_t *fd,
+                               sbx_error **err);
+
+/**
+ * Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as sbx_sandbox_connect() does
+ * and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT such as "0.0.0.0:8080", or a path with a slash,
+ * of which the file must not exist; port 0 is one that the system chooses. Whether anything listens in the sandbox shows with the first
+ * connection; sbx_sandbox_wait_for_port() waits for that. The caller frees it with sbx_forward_free().
+ *
+ * SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT and its like if
+ * the sandbox can't be reached.
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_forward(const sbx_sandbox *sandbox,
+                               const char *local,
+                               const char *target,
+                               sbx_forward **forward,
+                               sbx_error **err);
+
+/**
+ * Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for ever. `target`
+ * is as for sbx_sandbox_connect(). What listens there is not connected to for that.
+ *
+ * SBX_ERR_TIMED_OUT if nothing listens there in time; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_wait_for_port(const sbx_sandbox *sandbox,
+                                     const char *target,
+                                     double seconds,
+                                     sbx_error **err);
 
 /**
  * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec

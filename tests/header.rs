@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 17] = [
+const FILES: [&str; 18] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -33,6 +33,7 @@ const FILES: [&str; 17] = [
     "command.rs",
     "child.rs",
     "detached.rs",
+    "forward.rs",
     "files.rs",
     "open_file.rs",
     "transfer.rs",

@@ -12,12 +12,13 @@ use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::path::Path;
 use std::ptr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::error::{sbx_error, sbx_status};
 use super::thread;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Local, Result, Target};
 
 #[cfg(not(panic = "unwind"))]
 compile_error!("the C ABI turns panics into errors, which needs panic = \"unwind\"");
@@ -157,6 +158,22 @@ impl Text {
     pub(super) fn utf8(&self, name: &str) -> Result<&str> {
         self.bytes(name)?.to_str().ok_or_else(|| invalid(format!("{name} is not UTF-8")))
     }
+
+    /// Something that takes connections in a sandbox. A path need not be UTF-8.
+    pub(super) fn target(&self, name: &str) -> Result<Target> {
+        let text = self.bytes(name)?;
+        if is_path(text) { Ok(Path::new(text).into()) } else { self.utf8(name)?.parse() }
+    }
+
+    /// Where to listen on this machine.
+    pub(super) fn local(&self, name: &str) -> Result<Local> {
+        let text = self.bytes(name)?;
+        if is_path(text) { Ok(Path::new(text).into()) } else { self.utf8(name)?.parse() }
+    }
+}
+
+fn is_path(text: &OsStr) -> bool {
+    text.as_bytes().contains(&b'/')
 }
 
 /// Bytes from C.
@@ -275,7 +292,7 @@ mod tests {
     use std::panic::panic_any;
 
     use super::super::{
-        child, client, command, config, detached, error, files, info, open_file, sandbox, spec, transfer,
+        child, client, command, config, detached, error, files, forward, info, open_file, sandbox, spec, transfer,
     };
     use super::*;
 
@@ -457,6 +474,7 @@ mod tests {
         shared::<command::sbx_command>();
         shared::<child::sbx_child>();
         shared::<detached::sbx_detached>();
+        shared::<forward::sbx_forward>();
         shared::<command::sbx_output>();
         shared::<command::sbx_ending>();
         shared::<info::sbx_info>();

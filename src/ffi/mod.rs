@@ -73,6 +73,7 @@ mod detached;
 mod error;
 
 // The header has the files in this order.
+mod forward;
 mod open_file;
 
 mod files;

@@ -2,12 +2,14 @@
 
 use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
+use std::os::fd::IntoRawFd;
 use std::sync::OnceLock;
 
 use super::boundary::{self, Text, require};
 use super::command::{sbx_command, sbx_output};
 use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
+use super::forward::sbx_forward;
 use super::info::sbx_info;
 use crate::{Origin, Sandbox};
 
@@ -206,6 +208,68 @@ pub extern "C" fn sbx_sandbox_detached(
         let (sandbox, key) = (require(sandbox, "sandbox")?, key.utf8("key")?);
         let place = require(detached, "detached")?;
         sandbox.sandbox.detached(key).map(|detached| boundary::write_handle(place, sbx_detached::new(detached)))
+    })
+}
+
+/// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such as "8080", or a
+/// path with a slash. What listens there need not be reachable from anywhere else.
+///
+/// `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with close(). Its bytes go
+/// through an SSH session that all connections into the sandbox share. Each side can end its half by itself, with shutdown(). A
+/// connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the data. The socket outlives the handles.
+///
+/// SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket; SBX_ERR_TIMED_OUT
+/// after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_connect(
+    sandbox: Option<&sbx_sandbox>,
+    target: Text,
+    fd: Option<&mut MaybeUninit<i32>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, target) = (require(sandbox, "sandbox")?, target.target("target")?);
+        let place = require(fd, "fd")?;
+        sandbox.sandbox.connect(target).map(|stream| boundary::write_out(Some(place), stream.into_raw_fd()))
+    })
+}
+
+/// Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as sbx_sandbox_connect() does
+/// and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT such as "0.0.0.0:8080", or a path with a slash,
+/// of which the file must not exist; port 0 is one that the system chooses. Whether anything listens in the sandbox shows with the first
+/// connection; sbx_sandbox_wait_for_port() waits for that. The caller frees it with sbx_forward_free().
+///
+/// SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT and its like if
+/// the sandbox can't be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_forward(
+    sandbox: Option<&sbx_sandbox>,
+    local: Text,
+    target: Text,
+    forward: Option<&mut MaybeUninit<*mut sbx_forward>>,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, target) = (require(sandbox, "sandbox")?, target.target("target")?);
+        let (local, place) = (local.local("local")?, require(forward, "forward")?);
+        sandbox.sandbox.forward(local, target).map(|forward| boundary::write_handle(place, sbx_forward::new(forward)))
+    })
+}
+
+/// Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for ever. `target`
+/// is as for sbx_sandbox_connect(). What listens there is not connected to for that.
+///
+/// SBX_ERR_TIMED_OUT if nothing listens there in time; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_sandbox_wait_for_port(
+    sandbox: Option<&sbx_sandbox>,
+    target: Text,
+    seconds: f64,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let (sandbox, target) = (require(sandbox, "sandbox")?, target.target("target")?);
+        sandbox.sandbox.wait_for_port(target, boundary::optional_seconds(seconds, "seconds")?)
     })
 }
 
