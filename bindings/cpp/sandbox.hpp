@@ -50,6 +50,7 @@
 #include "sandbox/command.hpp"
 #include "sandbox/error.hpp"
 #include "sandbox/file.hpp"
+#include "sandbox/forward.hpp"
 #include "sandbox/handle.hpp"
 #include "sandbox/logging.hpp"
 #include "sandbox/pool.hpp"

@@ -65,7 +65,7 @@ const (
 	// The file system is read-only. Matches
 	// syscall.EROFS.
 	ErrReadOnly Kind = C.SBX_ERR_READ_ONLY
-	// The file is in use: it is executed, a mount point, or being written by another download. Matches
+	// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is. Matches
 	// syscall.EBUSY.
 	ErrBusy Kind = C.SBX_ERR_BUSY
 	// A name is longer than its file system allows, or a path longer than 4095 bytes. Matches
@@ -83,6 +83,9 @@ const (
 	ErrDisconnected Kind = C.SBX_ERR_DISCONNECTED
 	// The operation's time ran out. A command was killed, and the error has its output so far. Matches os.ErrDeadlineExceeded.
 	ErrTimedOut Kind = C.SBX_ERR_TIMED_OUT
+	// Nothing in the sandbox listens on the port or the socket. Matches
+	// syscall.ECONNREFUSED.
+	ErrRefused Kind = C.SBX_ERR_REFUSED
 	// The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
 	ErrCreate Kind = C.SBX_ERR_CREATE
 	// The sandbox could not be deleted, or its end could not be confirmed.
@@ -133,6 +136,7 @@ var numbers = map[Kind]syscall.Errno{
 	ErrReadOnly:          syscall.EROFS,
 	ErrBusy:              syscall.EBUSY,
 	ErrNameTooLong:       syscall.ENAMETOOLONG,
+	ErrRefused:           syscall.ECONNREFUSED,
 }
 
 // Is matches the kind with Go's own errors for the same.

@@ -17,7 +17,7 @@ var kinds = []Kind{
 	ErrInvalidArgument, ErrConfig, ErrAsyncContext, ErrForked, ErrClosed, ErrNotFound, ErrConflict, ErrPermissionDenied, ErrQuota,
 	ErrStorageFull, ErrDetachedNotFound, ErrPoolEmpty, ErrFileNotFound, ErrFileExists, ErrIsADirectory, ErrNotADirectory, ErrDirectoryNotEmpty,
 	ErrReadOnly, ErrBusy, ErrNameTooLong, ErrUnavailable, ErrConnect, ErrAuthentication, ErrHostKeyMismatch, ErrDisconnected, ErrTimedOut, ErrCreate,
-	ErrDelete, ErrCommand, ErrCommandFailed, ErrOutcomeUnknown, ErrTransfer, ErrCancelled, ErrPanic,
+	ErrRefused, ErrDelete, ErrCommand, ErrCommandFailed, ErrOutcomeUnknown, ErrTransfer, ErrCancelled, ErrPanic,
 }
 
 func TestKindsAreThoseOfTheLibrary(t *testing.T) {
@@ -42,7 +42,7 @@ func TestKindsMatchTheirOwnAndNothingElse(t *testing.T) {
 		ErrStorageFull: syscall.ENOSPC, ErrFileNotFound: fs.ErrNotExist, ErrFileExists: syscall.EEXIST,
 		ErrIsADirectory: syscall.EISDIR, ErrNotADirectory: syscall.ENOTDIR, ErrDirectoryNotEmpty: syscall.ENOTEMPTY,
 		ErrReadOnly: syscall.EROFS, ErrBusy: syscall.EBUSY, ErrNameTooLong: syscall.ENAMETOOLONG,
-		ErrTimedOut: os.ErrDeadlineExceeded,
+		ErrRefused: syscall.ECONNREFUSED, ErrTimedOut: os.ErrDeadlineExceeded,
 	}
 	for _, kind := range kinds {
 		err := error(&Error{Kind: kind})

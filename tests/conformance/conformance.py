@@ -14,6 +14,7 @@ import pathlib
 import pickle
 import secrets
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -325,6 +326,70 @@ def detached() -> None:
             one.poll()
     with fails(ErrorKind.INVALID_ARGUMENT, ValueError):
         machine.detached("no key!")
+
+
+#: Answers with what it got, backwards.
+REVERSER = """
+import socketserver as s, threading as t
+class H(s.StreamRequestHandler):
+    def handle(self): self.wfile.write(self.rfile.read()[::-1])
+u = s.ThreadingUnixStreamServer('/tmp/reverser', H)
+t.Thread(target=u.serve_forever, daemon=True).start()
+s.ThreadingTCPServer(('127.0.0.1', 7300), H).serve_forever()
+"""
+
+
+def reversed_by(connection: socket.socket) -> None:
+    with connection:
+        connection.sendall(b"desserts")
+        connection.shutdown(socket.SHUT_WR)
+        with connection.makefile("rb") as answer:
+            assert answer.read() == b"stressed"
+
+
+@scenario
+def ports() -> None:
+    with fails(ErrorKind.TIMED_OUT, TimeoutError):
+        machine.wait_for_port(7300, 0.05)
+    with fails(ErrorKind.REFUSED, sandbox.RefusedError, ConnectionRefusedError) as seen:
+        machine.connect(7300)
+    assert seen[0].errno == errno.ECONNREFUSED and seen[0].sandbox == machine.name
+    server = machine.detach(["python3", "-c", REVERSER], key=f"reverser-{RUN}")
+    machine.wait_for_port(7300, 60)
+    machine.wait_for_port(pathlib.PurePosixPath("/tmp/reverser"))
+    reversed_by(machine.connect(7300))
+    reversed_by(machine.connect("/tmp/reverser"))
+    with fails(ErrorKind.FILE_NOT_FOUND, FileNotFoundError):
+        machine.connect("/no/such/socket")
+    with machine.forward(7300) as forward:
+        address = ("127.0.0.1", forward.port)
+        assert forward.local == f"127.0.0.1:{forward.port}"
+        reversed_by(socket.create_connection(address))
+        with socket.create_connection(address):
+            reversed_by(socket.create_connection(address))
+            assert forward.is_open and forward.connections >= 1 and forward.last_failure is None
+        with fails(ErrorKind.BUSY, OSError):
+            machine.forward(7300, local=forward.port)
+        with machine.forward(7301) as to_nobody, socket.create_connection(("127.0.0.1", to_nobody.port)) as refused:
+            try:
+                refused.recv(1)
+            except ConnectionResetError:
+                pass
+            else:
+                raise AssertionError("a connection to nobody")
+            assert isinstance(to_nobody.last_failure, ConnectionRefusedError)
+        ended = threading.Thread(target=forward.wait)
+        ended.start()
+    ended.join()
+    assert forward.closed and not forward.is_open
+    try:
+        socket.create_connection(address).close()
+    except ConnectionRefusedError:
+        pass
+    else:
+        raise AssertionError("a closed forward listens")
+    server.kill()
+    server.remove()
 
 
 @scenario

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::panic::{self, AssertUnwindSafe};
@@ -14,9 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use sandbox::{
-    Cause, Child, Claim, Client, Command, Config, Error, ErrorKind, LogLevel, LogLine, OnMiss, OpenOptions, Origin,
-    Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox, SandboxSpec, SessionCounts, Stdin,
-    Transport, set_log_handler,
+    Cause, Child, Claim, Client, Command, Config, Error, ErrorKind, Local, LogLevel, LogLine, OnMiss, OpenOptions,
+    Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox, SandboxSpec, SessionCounts,
+    Stdin, Target, Transport, set_log_handler,
 };
 
 type Scenario = (&'static str, fn(&World));
@@ -31,6 +32,7 @@ const SCENARIOS: [Scenario; 24] = [
     ("cancel", cancel),
     ("terminal", terminal),
     ("detached", detached),
+    ("ports", ports),
     ("bytes", bytes),
     ("large", large),
     ("files", files),
@@ -333,6 +335,52 @@ fn detached(world: &World) {
     assert_eq!(signalled.wait(Duration::from_secs(60)).unwrap().signal(), Some("TERM"));
     signalled.remove().unwrap();
     fails(ErrorKind::DetachedNotFound, "signalled", signalled.wait(millis(100)));
+}
+
+/// Answers with what it got, backwards.
+const REVERSER: &str = "import socketserver as s, threading as t
+class H(s.StreamRequestHandler):
+    def handle(self): self.wfile.write(self.rfile.read()[::-1])
+u = s.ThreadingUnixStreamServer('/tmp/reverser', H)
+t.Thread(target=u.serve_forever, daemon=True).start()
+s.ThreadingTCPServer(('127.0.0.1', 7300), H).serve_forever()
+";
+
+fn is_reversed(mut stream: TcpStream) {
+    stream.write_all(b"desserts").unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    assert_eq!(answer, b"stressed");
+}
+
+fn ports(world: &World) {
+    let (sandbox, minute) = (world.sandbox(), Duration::from_secs(60));
+    fails(ErrorKind::TimedOut, "port 7300", sandbox.wait_for_port(7300, millis(50)));
+    fails(ErrorKind::Refused, "port 7300", sandbox.connect(7300));
+    let server = sandbox.command("python3").args(["-c", REVERSER]).detach("reverser").unwrap();
+    sandbox.wait_for_port(7300, minute).unwrap();
+    sandbox.wait_for_port(Path::new("/tmp/reverser"), minute).unwrap();
+    is_reversed(sandbox.connect(7300).unwrap());
+    is_reversed(sandbox.connect(Path::new("/tmp/reverser")).unwrap());
+
+    let forward = sandbox.forward(0, 7300).unwrap();
+    let address = ("127.0.0.1", forward.port());
+    assert_eq!(forward.local().to_string(), format!("127.0.0.1:{}", forward.port()));
+    let open = TcpStream::connect(address).unwrap();
+    is_reversed(TcpStream::connect(address).unwrap());
+    assert!(forward.is_open() && forward.connections() >= 1 && forward.last_failure().is_none());
+    let to_nobody = sandbox.forward("127.0.0.1:0".parse::<Local>().unwrap(), Target::Port(7301)).unwrap();
+    let mut refused = TcpStream::connect(("127.0.0.1", to_nobody.port())).unwrap();
+    assert_eq!(refused.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(to_nobody.last_failure().unwrap().kind(), ErrorKind::Refused);
+    fails(ErrorKind::Busy, "127.0.0.1", sandbox.forward(forward.port(), 7300));
+    forward.close();
+    forward.wait().unwrap();
+    assert!(!forward.is_open() && TcpStream::connect(address).is_err());
+    drop(open);
+    server.kill().unwrap();
+    server.remove().unwrap();
 }
 
 fn bytes(world: &World) {

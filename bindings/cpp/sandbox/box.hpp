@@ -16,6 +16,7 @@
 
 #include "command.hpp"
 #include "file.hpp"
+#include "forward.hpp"
 
 namespace [[gnu::visibility("default")]] sandbox {
 
@@ -85,6 +86,54 @@ public:
     [[nodiscard]] ::sandbox::detached detached(std::string_view key) const {
         return ::sandbox::detached(
             detail::make(sbx_sandbox_detached, native_handle(), detail::c_text(key, "key").get()));
+    }
+
+    /// Connects to a TCP port of the sandbox's own loopback addresses. What listens there need not be reachable from
+    /// anywhere else.
+    ///
+    /// This gives an ordinary TCP socket of this machine, whose bytes go through an SSH session that all connections
+    /// into the sandbox share. Each side can end its half by itself, with shutdown(). A connection that breaks on the
+    /// way or in the sandbox is ECONNRESET, and no end of the data. The socket outlives the handles.
+    ///
+    /// refused_error if nothing listens there; timed_out_error after the client's time to connect; ssh_error if the
+    /// sandbox can't be reached.
+    [[nodiscard]] descriptor connect(std::uint16_t port) const { return connect(std::to_string(port)); }
+
+    /// The same for a port as text or for a Unix socket in the sandbox, a path with a slash, of which
+    /// file_not_found_error and permission_denied_error are too.
+    [[nodiscard]] descriptor connect(std::string_view target) const {
+        int fd = -1;
+        detail::call(sbx_sandbox_connect, native_handle(), detail::c_text(target, "target").get(), &fd);
+        return descriptor(fd);
+    }
+
+    /// Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
+    /// connect() does. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT, or a path with a slash, of which
+    /// the file must not exist; port 0 is one that the system chooses. Whether anything listens in the sandbox shows
+    /// with the first connection; wait_for_port() waits for that. busy_error if the local port or file is in use;
+    /// permission_denied_error if it may not be used.
+    [[nodiscard]] ::sandbox::forward forward(std::string_view local, std::string_view target) const {
+        return ::sandbox::forward(detail::make(sbx_sandbox_forward, native_handle(),
+                                               detail::c_text(local, "local").get(),
+                                               detail::c_text(target, "target").get()));
+    }
+
+    /// The same for ports.
+    [[nodiscard]] ::sandbox::forward forward(std::uint16_t local, std::uint16_t target) const {
+        return forward(std::to_string(local), std::to_string(target));
+    }
+
+    /// Waits in the sandbox until something listens on a port, at most for `timeout`; by default for ever. What listens
+    /// there is not connected to for that. timed_out_error if nothing does in time; ssh_error if the sandbox can't be
+    /// reached.
+    void wait_for_port(std::uint16_t port, std::optional<seconds> timeout = std::nullopt) const {
+        wait_for_port(std::to_string(port), timeout);
+    }
+
+    /// The same for a port as text, or a Unix socket, a path with a slash.
+    void wait_for_port(std::string_view target, std::optional<seconds> timeout = std::nullopt) const {
+        detail::call(sbx_sandbox_wait_for_port, native_handle(), detail::c_text(target, "target").get(),
+                     detail::optional_seconds(timeout, "timeout"));
     }
 
     /// Lets the sandbox live for `lifetime` from now, at least a second; earlier than before is possible too. The hard

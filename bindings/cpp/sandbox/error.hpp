@@ -196,6 +196,8 @@ using host_key_mismatch_error = error_of<error_kind::host_key_mismatch>;
 using disconnected_error = error_of<error_kind::disconnected>;
 /// error_kind::timed_out
 using timed_out_error = error_of<error_kind::timed_out>;
+/// error_kind::refused
+using refused_error = error_of<error_kind::refused>;
 /// error_kind::create
 using create_error = error_of<error_kind::create>;
 /// error_kind::delete_failed

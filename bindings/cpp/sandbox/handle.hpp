@@ -158,6 +158,7 @@ template <> inline constexpr auto free_of<sbx_client> = sbx_client_free;
 template <> inline constexpr auto free_of<sbx_command> = sbx_command_free;
 template <> inline constexpr auto free_of<sbx_config> = sbx_config_free;
 template <> inline constexpr auto free_of<sbx_detached> = sbx_detached_free;
+template <> inline constexpr auto free_of<sbx_forward> = sbx_forward_free;
 template <> inline constexpr auto free_of<sbx_ending> = sbx_ending_free;
 template <> inline constexpr auto free_of<sbx_entries> = sbx_entries_free;
 template <> inline constexpr auto free_of<sbx_file> = sbx_file_free;

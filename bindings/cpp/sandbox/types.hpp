@@ -60,7 +60,7 @@ enum class error_kind : std::int32_t {
     directory_not_empty = SBX_ERR_DIRECTORY_NOT_EMPTY,
     /// The file system is read-only.
     read_only = SBX_ERR_READ_ONLY,
-    /// The file is in use: it is executed, a mount point, or being written by another download.
+    /// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
     busy = SBX_ERR_BUSY,
     /// A name is longer than its file system allows, or a path longer than 4095 bytes.
     name_too_long = SBX_ERR_NAME_TOO_LONG,
@@ -76,6 +76,8 @@ enum class error_kind : std::int32_t {
     disconnected = SBX_ERR_DISCONNECTED,
     /// The operation's time ran out. A command was killed, and the error has its output so far.
     timed_out = SBX_ERR_TIMED_OUT,
+    /// Nothing in the sandbox listens on the port or the socket.
+    refused = SBX_ERR_REFUSED,
     /// The sandbox could not be created; the verdict has the cluster's reason.
     create = SBX_ERR_CREATE,
     /// The sandbox could not be deleted, or its end could not be confirmed.

@@ -20,6 +20,7 @@ static const struct {
     {"cancel", cancel},
     {"terminal", terminal},
     {"detached", detached},
+    {"ports", ports},
     {"bytes", bytes},
     {"large", large},
     {"files", files},

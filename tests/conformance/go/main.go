@@ -22,7 +22,7 @@ var scenarios = []struct {
 	run  func(*world)
 }{
 	{"life", life}, {"by-name", byName}, {"run", run}, {"streams", streams}, {"exit-status", exitStatus}, {"timeout", timeout},
-	{"cancel", cancel}, {"terminal", terminal}, {"detached", detached}, {"bytes", allBytes}, {"large", large}, {"files", files},
+	{"cancel", cancel}, {"terminal", terminal}, {"detached", detached}, {"ports", ports}, {"bytes", allBytes}, {"large", large}, {"files", files},
 	{"transfers", transfers}, {"trees", trees}, {"errors", failures}, {"file-errors", fileErrors},
 	{"use-after-close", useAfterClose}, {"threads", threads}, {"fork", fork}, {"callback", callback}, {"fleet", fleet},
 	{"pool", pool}, {"settings", settings}, {"end", end},

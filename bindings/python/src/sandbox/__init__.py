@@ -49,6 +49,7 @@ from .errors import (
     PoolEmptyError,
     QuotaError,
     ReadOnlyError,
+    RefusedError,
     SandboxCreationError,
     SandboxDeletionError,
     SandboxError,
@@ -60,6 +61,7 @@ from .errors import (
     Verdict,
 )
 from .files import DirEntry, FileStat, SandboxFile, SandboxPath
+from .forward import Forward
 from .info import SandboxInfo
 from .log import LogHandler, set_log_handler
 from .machine import Machine, SessionCounts, Timings
@@ -101,6 +103,7 @@ __all__ = [
     "FileTransferError",
     "Filled",
     "ForkedError",
+    "Forward",
     "HostKeyMismatchError",
     "InvalidArgumentError",
     "IsDirectoryError",
@@ -129,6 +132,7 @@ __all__ = [
     "QuotaError",
     "ReadOnlyError",
     "Reader",
+    "RefusedError",
     "RunOptions",
     "SSHConnectionError",
     "Sandbox",

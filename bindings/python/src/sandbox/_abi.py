@@ -54,7 +54,7 @@ class ErrorKind(enum.IntEnum):
     NOT_A_DIRECTORY: It is not a directory, or something on the way to it is not.
     DIRECTORY_NOT_EMPTY: The directory is not empty.
     READ_ONLY: The file system is read-only.
-    BUSY: The file is in use: it is executed, a mount point, or being written by another download.
+    BUSY: The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
     NAME_TOO_LONG: A name is longer than its file system allows, or a path longer than 4095 bytes.
     UNAVAILABLE: The API server can't be reached or can't answer now. Trying later may help.
     CONNECT: No connection to the sandbox's SSH server could be made.
@@ -62,6 +62,7 @@ class ErrorKind(enum.IntEnum):
     HOST_KEY_MISMATCH: The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
     DISCONNECTED: A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
     TIMED_OUT: The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+    REFUSED: Nothing in the sandbox listens on the port or the socket.
     CREATE: The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
     DELETE: The sandbox could not be deleted, or its end could not be confirmed.
     COMMAND: The command could not be started: it did not run.
@@ -99,6 +100,7 @@ class ErrorKind(enum.IntEnum):
     HOST_KEY_MISMATCH = 43
     DISCONNECTED = 44
     TIMED_OUT = 45
+    REFUSED = 46
     CREATE = 60
     DELETE = 61
     COMMAND = 62
@@ -424,6 +426,14 @@ sbx_error_verdict_message: Callable[..., Optional[bytes]] = _declared("sbx_error
 sbx_error_stdout: Callable[..., Optional[int]] = _declared("sbx_error_stdout", c_void_p, c_void_p, c_void_p)
 sbx_error_stderr: Callable[..., Optional[int]] = _declared("sbx_error_stderr", c_void_p, c_void_p, c_void_p)
 sbx_error_free: Callable[..., None] = _declared("sbx_error_free", None, c_void_p)
+sbx_forward_local: Callable[..., Optional[bytes]] = _declared("sbx_forward_local", c_char_p, c_void_p)
+sbx_forward_port: Callable[..., int] = _declared("sbx_forward_port", c_uint16, c_void_p)
+sbx_forward_connections: Callable[..., int] = _declared("sbx_forward_connections", c_size_t, c_void_p)
+sbx_forward_is_open: Callable[..., bool] = _declared("sbx_forward_is_open", c_bool, c_void_p)
+sbx_forward_last_failure: Callable[..., bool] = _declared("sbx_forward_last_failure", c_bool, c_void_p, c_void_p)
+sbx_forward_wait: Callable[..., int] = _declared("sbx_forward_wait", c_int32, c_void_p, c_void_p)
+sbx_forward_close: Callable[..., None] = _declared("sbx_forward_close", None, c_void_p)
+sbx_forward_free: Callable[..., None] = _declared("sbx_forward_free", None, c_void_p)
 sbx_sandbox_open_file: Callable[..., int] = _declared("sbx_sandbox_open_file", c_int32, c_void_p, c_char_p, c_int32, c_uint32, c_void_p, c_void_p)
 sbx_file_read: Callable[..., int] = _declared("sbx_file_read", c_int32, c_void_p, c_void_p, c_size_t, c_void_p, c_void_p)
 sbx_file_write: Callable[..., int] = _declared("sbx_file_write", c_int32, c_void_p, c_char_p, c_size_t, c_void_p)
@@ -538,6 +548,9 @@ sbx_sandbox_execute: Callable[..., int] = _declared("sbx_sandbox_execute", c_int
 sbx_sandbox_command: Callable[..., int] = _declared("sbx_sandbox_command", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
 sbx_sandbox_shell: Callable[..., int] = _declared("sbx_sandbox_shell", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
 sbx_sandbox_detached: Callable[..., int] = _declared("sbx_sandbox_detached", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_connect: Callable[..., int] = _declared("sbx_sandbox_connect", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_forward: Callable[..., int] = _declared("sbx_sandbox_forward", c_int32, c_void_p, c_char_p, c_char_p, c_void_p, c_void_p)
+sbx_sandbox_wait_for_port: Callable[..., int] = _declared("sbx_sandbox_wait_for_port", c_int32, c_void_p, c_char_p, c_double, c_void_p)
 sbx_sandbox_renew: Callable[..., int] = _declared("sbx_sandbox_renew", c_int32, c_void_p, c_double, c_void_p, c_void_p)
 sbx_sandbox_delete: Callable[..., int] = _declared("sbx_sandbox_delete", c_int32, c_void_p, c_void_p)
 sbx_sandbox_shutdown: Callable[..., int] = _declared("sbx_sandbox_shutdown", c_int32, c_void_p, c_void_p)

@@ -151,6 +151,10 @@ class DisconnectedError(SSHConnectionError):
     """A connection was lost before anything was asked of the sandbox, or where asking again is harmless."""
 
 
+class RefusedError(SandboxError, ConnectionRefusedError):
+    """Nothing in the sandbox listens on the port or the socket."""
+
+
 class TimedOutError(SandboxError, TimeoutError):
     """The time ran out. A command was killed then, and the exception has its output so far."""
 
@@ -209,7 +213,7 @@ class ReadOnlyError(FileTransferError, OSError):
 
 
 class BusyError(FileTransferError, OSError):
-    """The file is in use: it is executed, a mount point, or being written by another download."""
+    """The file is in use: it is executed, a mount point, or being written by another download. Or a local port is."""
 
 
 class NameTooLongError(FileTransferError, OSError):
@@ -251,6 +255,7 @@ _CLASSES: "dict[ErrorKind, type[SandboxError]]" = {
     ErrorKind.HOST_KEY_MISMATCH: HostKeyMismatchError,
     ErrorKind.DISCONNECTED: DisconnectedError,
     ErrorKind.TIMED_OUT: TimedOutError,
+    ErrorKind.REFUSED: RefusedError,
     ErrorKind.CREATE: SandboxCreationError,
     ErrorKind.DELETE: SandboxDeletionError,
     ErrorKind.COMMAND: CommandExecutionError,

@@ -1,6 +1,9 @@
 """A sandbox that runs."""
 
-from ctypes import byref, c_double, c_int64, c_size_t
+import math
+import os
+import socket
+from ctypes import byref, c_double, c_int, c_int64, c_size_t
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,6 +19,7 @@ from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, Completed
 from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError, SandboxError, beside
 from .files import SandboxPath
+from .forward import Forward
 from .info import SandboxInfo, point, told
 from .running import Plan
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
@@ -47,6 +51,11 @@ class SessionCounts:
 
     idle: int
     busy: int
+
+
+def named(place: "Union[int, Text]") -> Text:
+    """A port or a path as text."""
+    return str(place) if isinstance(place, int) else place
 
 
 class Machine(Closable):
@@ -354,6 +363,50 @@ class Machine(Closable):
         """
         free = abi.sbx_detached_free
         return Detached(make(abi.sbx_sandbox_detached, free, self._open(), encoded(key), subject=CommandExecutionError))
+
+    # Ports.
+
+    def connect(self, target: "Union[int, Text]") -> socket.socket:
+        """Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it, by a path with a
+        slash. What listens there need not be reachable from anywhere else.
+
+        This gives an ordinary TCP socket of this machine, whose bytes go through an SSH session that all connections
+        into the sandbox share. Each side can end its half by itself, with shutdown(). A connection that breaks on the
+        way or in the sandbox is a ConnectionResetError of the socket. The socket outlives this object.
+
+        RefusedError, a ConnectionRefusedError, if nothing listens there; FileNotFoundError and PermissionError of a
+        Unix socket; TimedOutError after the client's time to connect; SSHConnectionError if the sandbox can't be
+        reached.
+        """
+        place = c_int(-1)
+        try:
+            interruptible(call, abi.sbx_sandbox_connect, self._open(), encoded(named(target)), byref(place))
+            connected, place.value = socket.socket(fileno=place.value), -1
+            return connected
+        finally:
+            # An exception of a signal handler came between the call and its result.
+            if place.value >= 0:
+                os.close(place.value)
+
+    def forward(self, target: "Union[int, Text]", local: "Union[int, Text]" = 0) -> Forward:
+        """Listens on this machine, and connects each connection to a port of the sandbox or a Unix socket in it, as
+        connect() does.
+
+        local: a port of 127.0.0.1, "ADDRESS:PORT", or a path with a slash, of which the file must not exist; port 0 is
+        one that the system chooses.
+
+        Whether anything listens in the sandbox shows with the first connection; wait_for_port() waits for that.
+        BusyError if the local port or file is in use, PermissionError if it may not be used.
+        """
+        names = (encoded(named(local)), encoded(named(target)))
+        return Forward(interruptible(make, abi.sbx_sandbox_forward, abi.sbx_forward_free, self._open(), *names))
+
+    def wait_for_port(self, target: "Union[int, Text]", timeout: Optional[float] = None) -> None:
+        """Waits in the sandbox until something listens on a port or a Unix socket. What listens there is not connected
+        to for that. TimedOutError if nothing does within `timeout` seconds; None is for ever.
+        """
+        limit = seconds(math.inf if timeout is None else timeout)
+        interruptible(call, abi.sbx_sandbox_wait_for_port, self._open(), encoded(named(target)), limit)
 
     # Files.
 
