@@ -29,7 +29,7 @@ const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 /// | `image` | image of new sandboxes | `localhost/sandbox:dev` |
 /// | `ssh_user` | user name for SSH | `sandbox` |
 /// | `ssh_port` | port of the SSH server, 1 to 65535; one below 1024 takes a sysctl in the Pod | 2222 |
-/// | `ssh_key` | path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for its owner alone | a new key in memory for each client |
+/// | `ssh_key` | path of an unencrypted ed25519 private key, as `ssh-keygen` writes it or in PEM (PKCS#8) form, for its owner alone | a new key in memory for each client |
 /// | `guest` | how the guest, the main process of a sandbox, gets into its Pod: `image`, `volume`, `copy` or `auto`, see [`Guest`] | `auto` |
 /// | `guest_image` | the image that has it, for `volume` and `copy` | `localhost/sandbox-guest:dev` |
 /// | `transport` | `direct` (Pod address), `tunnel` (through the API server), or `auto` | `auto` |

@@ -29,7 +29,7 @@ impl Identity {
         Self::from_key(&key)
     }
 
-    /// The user's own key, from an unencrypted PEM file.
+    /// The user's own key, from an unencrypted file.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let place = format!("ssh_key {}", path.display());
         let unreadable =
@@ -47,9 +47,13 @@ impl Identity {
         let mut pem = Zeroizing::new(Vec::new());
         file.read_to_end(&mut pem).map_err(unreadable)?;
         // An empty passphrase keeps OpenSSL from asking for one at the terminal.
-        let key = PKey::private_key_from_pem_passphrase(&pem, b"").map_err(|_| {
-            let allowed = "an unencrypted ed25519 key in PEM (PKCS#8) form; \
-                           `openssl genpkey -algorithm ed25519 -out FILE` makes one";
+        let key = match from_openssh(&pem) {
+            Some(key) => Ok(key),
+            None => PKey::private_key_from_pem_passphrase(&pem, b""),
+        };
+        let key = key.map_err(|_| {
+            let allowed = "an unencrypted ed25519 key in OpenSSH's or PEM (PKCS#8) form; \
+                           `ssh-keygen -t ed25519 -N '' -f FILE` or `openssl genpkey -algorithm ed25519 -out FILE` makes one";
             Error::new(ErrorKind::Config, format!("{place} is not what is allowed: {allowed}"))
         })?;
         if key.id() != Id::ED25519 {
@@ -88,6 +92,33 @@ impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Identity").field(&self.public).finish()
     }
+}
+
+/// An unencrypted ed25519 key as `ssh-keygen` writes it (OpenSSH's PROTOCOL.key); `None` for anything else.
+fn from_openssh(file: &[u8]) -> Option<PKey<Private>> {
+    let text = std::str::from_utf8(file).ok()?.trim().strip_prefix("-----BEGIN OPENSSH PRIVATE KEY-----")?;
+    let encoded: String = text.strip_suffix("-----END OPENSSH PRIVATE KEY-----")?.split_whitespace().collect();
+    let blob = openssl::base64::decode_block(&encoded).ok()?;
+    let mut rest = blob.strip_prefix(b"openssh-key-v1\0")?;
+    let [cipher, derivation, _options] = [field(&mut rest)?, field(&mut rest)?, field(&mut rest)?];
+    let (count, mut rest) = rest.split_at_checked(4)?;
+    if (cipher, derivation, count) != (b"none", b"none", &[0, 0, 0, 1]) {
+        return None;
+    }
+    let _public = field(&mut rest)?;
+    // Two numbers that are the same, which shows that a passphrase is the right one.
+    let mut private = field(&mut rest)?.get(8..)?;
+    let [algorithm, _public, pair] = [field(&mut private)?, field(&mut private)?, field(&mut private)?];
+    let seed = pair.get(..32).filter(|_| algorithm == ED25519.as_bytes())?;
+    PKey::private_key_from_raw_bytes(seed, Id::ED25519).ok()
+}
+
+/// The next string of SSH's encoding.
+fn field<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (length, after) = rest.split_at_checked(4)?;
+    let (field, after) = after.split_at_checked(u32::from_be_bytes(length.try_into().ok()?) as usize)?;
+    *rest = after;
+    Some(field)
 }
 
 fn unusable(what: &str, cause: &dyn fmt::Display) -> Error {
@@ -150,6 +181,35 @@ mod tests {
         assert!(text.starts_with("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"), "{text}");
         assert_eq!(PublicKey::parse(&text).as_ref(), Some(identity.public()));
         assert_eq!(PublicKey::parse("ssh-rsa AAAA"), None);
+    }
+
+    #[test]
+    fn reads_keys_as_openssh_writes_them() {
+        let file = std::env::temp_dir().join(format!("sandbox-openssh-{}", std::process::id()));
+        let make = |kind: &str, passphrase: &str| {
+            let _ = std::fs::remove_file(&file);
+            let mut keygen = std::process::Command::new("ssh-keygen");
+            keygen.args(["-q", "-t", kind, "-C", "a comment", "-N", passphrase, "-f"]).arg(&file);
+            assert!(keygen.status().unwrap().success());
+            (Identity::read(&file), std::fs::read_to_string(file.with_extension("pub")).unwrap())
+        };
+        let (identity, line) = make("ed25519", "");
+        assert_eq!(line.trim_end(), format!("{} a comment", identity.unwrap().public()));
+        for (kind, passphrase) in [("ed25519", "a secret"), ("ecdsa", "")] {
+            assert_eq!(make(kind, passphrase).0.unwrap_err().kind(), ErrorKind::Config, "{kind}");
+        }
+        // One that is cut anywhere is none.
+        make("ed25519", "").0.unwrap();
+        let whole = std::fs::read(&file).unwrap();
+        for length in 0..whole.len() - 40 {
+            assert!(
+                from_openssh(&[&whole[..length], b"\n-----END OPENSSH PRIVATE KEY-----"].concat()).is_none(),
+                "{length}"
+            );
+        }
+        for ending in ["", "pub"] {
+            std::fs::remove_file(file.with_extension(ending)).unwrap();
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
 use jiff::{Span, SpanRelativeTo};
-use sandbox::OnMiss;
+use sandbox::{Local, OnMiss, Target};
 
 /// Disposable Linux machines on your own Kubernetes
 ///
@@ -102,6 +102,38 @@ Examples:
   sandbox cp box:project/out results
   sandbox cp --resume box:/data/model.bin .";
 
+const AFTER_FORWARD_HELP: &str = "\
+PORT is a port of the sandbox's own loopback addresses, or the path of a Unix socket in it. LOCAL is a port of 127.0.0.1, \
+ADDRESS:PORT, or the path of a Unix socket; left out it is the same port, and 0 is one that the system chooses. What \
+listens need not be there yet. With -v each connection is told.
+
+Examples:
+  sandbox forward box 8080
+  sandbox forward box 9000:8080 0.0.0.0:5432:5432
+  sandbox forward box 2375:/var/run/docker.sock";
+
+const AFTER_SSH_HELP: &str = "\
+All that follows the name is ssh's: its options, then a command line for the sandbox's shell. The host key is that of the \
+sandbox, whatever known_hosts says. The key to log in with is that of the setting ssh_key, else ~/.ssh/sandbox_ed25519, \
+which is made if it is not there.
+
+Exit status: that of ssh, which is that of the command, or 255.
+
+Examples:
+  sandbox ssh box
+  sandbox ssh box 'ls | wc -l'
+  sandbox ssh box -N -D 1080";
+
+const AFTER_SSH_CONFIG_HELP: &str = "\
+The options of this call for the connection to Kubernetes become part of what is printed. With --write nothing of the \
+user's own is changed but one line, which is shown before. The key is as for sandbox ssh.
+
+Examples:
+  sandbox ssh-config --write
+  rsync -a project box.sandbox:
+  scp box.sandbox:report.html .
+  git clone box.sandbox:project";
+
 const AFTER_GUEST_IMAGE_HELP: &str = "\
 Examples:
   sandbox guest-image guest.tar
@@ -151,6 +183,42 @@ pub(crate) enum Verb {
     /// Copy files and directories into or out of a sandbox
     #[command(after_long_help = AFTER_COPY_HELP)]
     Cp(Copy),
+
+    /// Make ports of a sandbox ports of this machine, until Ctrl-C or the end of the sandbox
+    #[command(after_long_help = AFTER_FORWARD_HELP)]
+    Forward(Forward),
+
+    /// Log in to a sandbox with OpenSSH's ssh, or run a command line through it
+    #[command(after_long_help = AFTER_SSH_HELP)]
+    Ssh(Ssh),
+
+    /// Print what OpenSSH's configuration needs, so that ssh, scp, sftp, rsync and git reach NAME.sandbox
+    #[command(after_long_help = AFTER_SSH_CONFIG_HELP)]
+    SshConfig {
+        /// Write it to ~/.ssh/sandbox.conf, and include that in ~/.ssh/config
+        #[arg(long)]
+        write: bool,
+    },
+
+    /// Connect standard input and output to the SSH server of a sandbox: OpenSSH's ProxyCommand
+    #[command(hide = true)]
+    SshProxy {
+        /// Name of the sandbox, with or without .sandbox behind it
+        host: String,
+    },
+
+    /// Print the host key of a sandbox: OpenSSH's KnownHostsCommand
+    #[command(hide = true)]
+    SshHostKey {
+        /// Name of the sandbox, with or without .sandbox behind it
+        host: String,
+
+        /// The name that ssh looks for
+        searched: String,
+
+        /// What ssh asks for: the key of a HOSTNAME, or the ORDER of algorithms
+        purpose: String,
+    },
 
     /// List the sandboxes of the namespace
     #[command(visible_alias = "list")]
@@ -424,6 +492,26 @@ pub(crate) struct Copy {
 }
 
 #[derive(Args, Debug)]
+pub(crate) struct Forward {
+    /// Name of the sandbox
+    pub(crate) name: String,
+
+    /// What to forward
+    #[arg(required = true, value_name = "[LOCAL:]PORT", value_parser = port)]
+    pub(crate) ports: Vec<(Local, Target)>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Ssh {
+    /// Name of the sandbox
+    pub(crate) name: String,
+
+    /// Options of ssh, and a command line for the sandbox's shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub(crate) arguments: Vec<OsString>,
+}
+
+#[derive(Args, Debug)]
 pub(crate) struct GuestImage {
     /// Where to write it; - is standard output
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
@@ -458,6 +546,21 @@ fn duration(text: &str) -> Result<Duration, &'static str> {
     parsed.filter(|duration| !duration.is_zero()).ok_or(ALLOWED)
 }
 
+/// What to forward, and where from: the same port of this machine if that is left out.
+fn port(text: &str) -> Result<(Local, Target), sandbox::Error> {
+    let (local, target) = match text.rsplit_once(':') {
+        Some((local, target)) => (Some(local), target.parse()?),
+        None => (None, text.parse()?),
+    };
+    let local = match (local, &target) {
+        (Some(""), _) => Local::from(0),
+        (Some(local), _) => local.parse()?,
+        (None, Target::Port(port)) => Local::from(*port),
+        (None, _) => Local::from(0),
+    };
+    Ok((local, target))
+}
+
 fn setting(text: &str) -> Result<(String, String), &'static str> {
     let (name, value) = text.split_once('=').ok_or("it has no '='")?;
     Ok((name.into(), value.into()))
@@ -486,6 +589,26 @@ mod tests {
             assert!(duration(text).is_err(), "{text}");
         }
         assert_eq!((limit("none"), limit("1m")), (Ok(Limit(None)), Ok(Limit(Some(Duration::from_secs(60))))));
+    }
+
+    #[test]
+    fn ports_are_as_people_write_them() {
+        for (text, local, target) in [
+            ("8080", "127.0.0.1:8080", "8080"),
+            ("9000:8080", "127.0.0.1:9000", "8080"),
+            (":8080", "127.0.0.1:0", "8080"),
+            ("0.0.0.0:9000:8080", "0.0.0.0:9000", "8080"),
+            ("[::1]:9000:8080", "[::1]:9000", "8080"),
+            ("localhost:9000:8080", "127.0.0.1:9000", "8080"),
+            ("/run/a.sock", "127.0.0.1:0", "/run/a.sock"),
+            ("/tmp/b.sock:/run/a.sock", "/tmp/b.sock", "/run/a.sock"),
+        ] {
+            let (found, to) = port(text).unwrap();
+            assert_eq!((&*found.to_string(), &*to.to_string()), (local, target), "{text}");
+        }
+        for text in ["", "http", "0", "8080:", "70000:80", "example.com:80:80", "80:"] {
+            assert!(port(text).is_err(), "{text}");
+        }
     }
 
     #[test]

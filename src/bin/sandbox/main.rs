@@ -2,11 +2,13 @@
 
 mod arguments;
 mod copy;
+mod forward;
 mod guest_image;
 mod output;
 mod pool;
 mod run;
 mod signals;
+mod ssh;
 mod stream;
 mod terminal;
 mod verbs;
@@ -31,6 +33,11 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::Create(create) => verbs::create(&client()?, create, json)?,
         Verb::Run(run) => return run::run(&client().map_err(run::failed)?, &run),
         Verb::Cp(copy) => copy::copy(&client()?, &copy, json)?,
+        Verb::Forward(ports) => return forward::forward(&client()?, &ports, json),
+        Verb::Ssh(arguments) => return ssh::ssh(&connection, &arguments),
+        Verb::SshConfig { write } => ssh::config(&connection, write)?,
+        Verb::SshProxy { host } => ssh::proxy(&client()?, &host)?,
+        Verb::SshHostKey { host, searched, purpose } => ssh::host_key(client, &host, &searched, &purpose)?,
         Verb::Ls { owner, quiet } => verbs::list(&client()?, owner.as_deref(), quiet, json)?,
         Verb::Info { name } => verbs::info(&client()?, &name, json)?,
         Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),
