@@ -22,7 +22,7 @@ use sandbox::{
 
 type Scenario = (&'static str, fn(&World));
 
-const SCENARIOS: [Scenario; 24] = [
+const SCENARIOS: [Scenario; 25] = [
     ("life", life),
     ("by-name", by_name),
     ("run", run),
