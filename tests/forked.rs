@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sandbox::{Client, ErrorKind, Result, Sandbox, SessionCounts};
+use sandbox::{Claim, Client, ErrorKind, Pool, PoolOptions, Result, Sandbox, SandboxSpec, SessionCounts};
 use sshd::Server;
 use sshd::connection::Connection;
 
@@ -30,14 +30,25 @@ fn is_refused<T>(result: Result<T>) -> bool {
 }
 
 /// What a child must get through. All of it is refused, or answers without a lock.
-fn is_safe(client: &Client, sandbox: &Sandbox) -> bool {
+fn is_safe(client: &Client, sandbox: &Sandbox, pool: &Pool) -> bool {
+    let has_no_pool = is_refused(pool.fill())
+        && is_refused(pool.claim(&Claim::new()))
+        && is_refused(pool.status())
+        && is_refused(pool.drain())
+        && is_refused(pool.remove())
+        && is_refused(client.pool("other", &SandboxSpec::new(), &PoolOptions::new()));
+
     let refused = is_refused(sandbox.execute("true"))
         && is_refused(sandbox.files().read("file"))
         && is_refused(client.attach(sandbox.name()))
         && is_refused(client.execute_command(sandbox.name(), "true"))
         && is_refused(client.list());
     let has_port = client.ssh_port("x") == sandbox_protocol::DEFAULT_PORT;
-    refused && sandbox.session_counts() == SessionCounts::default() && sandbox.host_key().is_none() && has_port
+    has_no_pool
+        && refused
+        && sandbox.session_counts() == SessionCounts::default()
+        && sandbox.host_key().is_none()
+        && has_port
 }
 
 #[test]
@@ -63,13 +74,16 @@ fn a_forked_child_hangs_in_no_lock() {
                 drop((sandbox.session_counts(), sandbox.host_key(), client.ssh_port(&name), client.attach(&name)));
             }
         });
+        // One of its threads looks at the pool all the time.
+        let options = PoolOptions::new().keep_filled(true);
+        let pool = client.pool("forked", &SandboxSpec::new(), &options).unwrap();
         let _end = End(&is_over);
         let (mut forks, began) = (0, Instant::now());
         while forks < 300 || commands.load(Ordering::Relaxed) < 100 {
             assert!(began.elapsed() < Duration::from_secs(120), "{forks} forks, {commands:?} commands");
-            let copies = (client.clone(), client.attach(&name).unwrap());
+            let copies = (client.clone(), client.attach(&name).unwrap(), pool.clone());
             let status = fork(move || {
-                let safe = is_safe(&copies.0, &copies.1);
+                let safe = is_safe(&copies.0, &copies.1, &copies.2);
                 drop(copies);
                 safe
             });

@@ -205,7 +205,6 @@ impl Shared {
 
     /// One round.
     pub(super) fn fill(self: &Arc<Self>) -> Result<Filled> {
-        self.ctx.check_caller()?;
         let fingerprint = self.fingerprint()?;
         let wanted = self.wanted(&fingerprint)?;
         let mut filled = Filled::default();

@@ -70,7 +70,7 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 pub struct Pool {
     shared: Arc<Shared>,
     /// The thread that keeps it filled.
-    filler: Arc<Mutex<Option<Filler>>>,
+    filler: Arc<ForkMutex<Option<Filler>>>,
 }
 
 /// What a [`Pool::fill`] has done.
@@ -186,7 +186,7 @@ impl Pool {
             pace: Mutex::new(Pace::new(options)),
         });
         let filler = options.keep_filled.then(|| Filler::start(&shared)).transpose()?;
-        Ok(Self { shared, filler: Arc::new(Mutex::new(filler)) })
+        Ok(Self { shared, filler: Arc::new(ForkMutex::new(filler)) })
     }
 
     /// The name of the pool.
@@ -254,8 +254,10 @@ impl Pool {
     /// # Errors
     /// The first error of the API server; what could be deleted is deleted all the same.
     pub fn drain(&self) -> Result<usize> {
-        self.stop_filling();
-        self.shared.drain().map(|(drained, _)| drained).map_err(|e| self.report(e, "drain pool"))
+        self.stop_filling()
+            .and_then(|()| self.shared.drain())
+            .map(|(drained, _)| drained)
+            .map_err(|e| self.report(e, "drain pool"))
     }
 
     /// [`Pool::drain`], which waits until the sandboxes are gone. Those that were claimed stay.
@@ -263,13 +265,15 @@ impl Pool {
     /// # Errors
     /// [`ErrorKind::Conflict`] if they don't go within a minute, because somebody fills the pool for one, else as of [`Pool::drain`].
     pub fn remove(&self) -> Result<usize> {
-        self.stop_filling();
-        self.shared.remove().map_err(|e| self.report(e, "remove pool"))
+        self.stop_filling().and_then(|()| self.shared.remove()).map_err(|e| self.report(e, "remove pool"))
     }
 
-    fn stop_filling(&self) {
-        let filler = self.filler.lock().take();
+    fn stop_filling(&self) -> Result<()> {
+        self.shared.ctx.check_caller()?;
+        // Its end is waited for without the lock.
+        let filler = self.filler.lock()?.take();
         drop(filler);
+        Ok(())
     }
 
     fn report(&self, e: Error, operation: &'static str) -> Error {
