@@ -134,6 +134,53 @@ fn a_life_in_verbs() {
 }
 
 #[test]
+fn a_pool_in_verbs() {
+    let pool = format!("verbs-{}", unique());
+    let spec = ["--env", "STAGE=test"];
+    let verb = |words: &[&str]| {
+        let words = [&["--json", "pool"], words, &spec].concat();
+        words.into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let output = run(verb(&["claim", &pool, "--on-miss", "fail"]));
+    assert_eq!(output.status.code(), Some(1));
+    let failure: Value = serde_json::from_slice(&output.stderr).unwrap();
+    assert_eq!(failure["kind"], "pool_empty", "{failure}");
+
+    let filled = json(run(verb(&["fill", &pool, "--size", "2", "--idle-lifetime", "10m", "--creates-at-once", "2"])));
+    assert_eq!(filled, serde_json::json!({ "created": 2, "retired": 0 }));
+    let status = json(run(verb(&["status", &pool])));
+    assert_eq!((&status["ready"], &status["held"]), (&2.into(), &Value::Null), "{status}");
+    assert!(status["oldest"].is_string());
+
+    let scratch = Scratch::new();
+    let local = scratch.path("task");
+    fs::write(&local, "a task").unwrap();
+    let file = format!("{}=/tmp/task", local.display());
+    let claim = ["claim", &pool, "--claim-env", "TASK=17", "--claim-label", "a=b", "--claim-owner", "me"];
+    let claim = [&claim[..], &["--claim-file", &file, "--lifetime", "5m"]].concat();
+    let info = json(run(verb(&claim)));
+    let name = info["name"].as_str().unwrap();
+    assert_eq!((&info["origin"], &info["owner"], &info["labels"]["a"]), (&"pool".into(), &"me".into(), &"b".into()));
+    let line = "echo $STAGE $TASK; cat /tmp/task";
+    assert_eq!(succeeded(run(["run", name, "sh", "-c", line])), "test 17\na task");
+    succeeded(run(["rm", name]));
+    let table = succeeded(run(["pool", "status", &pool, "--env", "STAGE=test"]));
+    assert!(table.lines().any(|line| line.split_whitespace().eq(["Ready:", "1"])), "{table}");
+
+    // One that goes on, until it is told to end.
+    let mut keeper = command(["pool", "fill", &pool, "--size", "3", "--watch", "--env", "STAGE=test"]).spawn().unwrap();
+    await_that("the pool to be full", || json(run(verb(&["status", &pool])))["ready"] == 3);
+    signal(&keeper, Signal::TERM);
+    assert_eq!(keeper.wait().unwrap().code(), Some(128 + 15));
+
+    // Whatever they were made from.
+    assert_eq!(succeeded(run(["pool", "drain", &pool])), "3 deleted\n");
+    let removed = json(run(["--json", "pool", "rm", &pool]));
+    assert!(removed["deleted"].is_u64(), "{removed}");
+    assert_eq!(json(run(verb(&["status", &pool])))["ending"], 0);
+}
+
+#[test]
 fn what_expired_is_reaped_and_named() {
     let client = client();
     let sandbox = create(&client);

@@ -394,6 +394,49 @@ fn a_killed_claimer_leaves_a_sandbox_that_expires() {
 }
 
 #[test]
+fn whoever_is_killed_whenever_nothing_is_given_twice_or_left() {
+    const SIZE: usize = 3;
+    let guarded = Guarded::new();
+    let client = client();
+    let size = SIZE.to_string();
+    let words = ["--set", "create_timeout=8", "pool", "fill", &guarded.0, "--size", &size, "--watch"];
+    let (mut fillers, mut claimed) = (vec![start(&words), start(&words)], Vec::new());
+    // Those who claim wait for what the fillers make, which are killed in the middle of it again and again.
+    let pool = guarded.open(&client, &PoolOptions::new());
+    thread::scope(|scope| {
+        let claims: Vec<_> = (0..3)
+            .map(|_| {
+                let claim = Claim::new().on_miss(OnMiss::Wait);
+                let pool = &pool;
+                scope.spawn(move || (0..4).map(|_| pool.claim(&claim).unwrap()).collect::<Vec<_>>())
+            })
+            .collect();
+        for pause in [900, 150, 1300, 400, 700, 1100, 250, 600] {
+            thread::sleep(Duration::from_millis(pause));
+            kill(fillers.remove(0));
+            fillers.push(start(&words));
+        }
+        claimed.extend(claims.into_iter().flat_map(|claim| claim.join().unwrap()));
+    });
+    let uids: HashSet<_> = claimed.iter().map(Sandbox::uid).collect();
+    assert_eq!((claimed.len(), uids.len()), (12, 12));
+    for sandbox in &claimed {
+        assert!(sandbox.execute("true").unwrap().status.success());
+    }
+    // Nothing half made stays, and no more than there should be.
+    await_that("the pool to be as it should", || {
+        guarded.pods("ready").len() == SIZE && guarded.pods("filling").is_empty()
+    });
+    fillers.into_iter().for_each(kill);
+    assert_eq!(guarded.pods("claimed").len(), 12);
+    // Each of them ends without anybody.
+    let expiring = "go-template={{range .items}}{{index .metadata.annotations \"sandbox/expires-at\"}} {{end}}";
+    let selector = format!("sandbox/pool={}", guarded.0);
+    let expiries = kubectl(&["get", "pods", "-l", &selector, "-o", expiring]);
+    assert!(expiries.split_whitespace().all(|expiry| expiry.parse::<u64>().is_ok()), "{expiries}");
+}
+
+#[test]
 fn a_full_cluster_is_waited_for_and_told() {
     let namespace = Namespace::new("pool");
     let client = Client::new(config().namespace(namespace.name())).unwrap();
