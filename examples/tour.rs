@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sandbox::{Client, OutputStream, Result, SandboxSpec};
+use sandbox::{Claim, Client, OnMiss, OutputStream, PoolOptions, Result, SandboxSpec};
 
 fn main() -> Result<()> {
     let client = Client::from_env()?;
@@ -41,6 +41,13 @@ fn main() -> Result<()> {
     let info = client.get_sandbox_info(name)?;
     println!("{:?} on {:?} at {:?}, expires {:?}", info.phase, info.node, info.pod_ip, info.expires_at);
     println!("{} sandboxes here, {} reaped", client.list()?.len(), client.reap()?.len());
+
+    let pool = client.pool("tour", &SandboxSpec::new(), &PoolOptions::new().size(1))?;
+    println!("{} made for a pool", pool.fill()?.created);
+    let claimed = pool.claim(&Claim::new().on_miss(OnMiss::Fail))?;
+    println!("claimed: {}", claimed.execute("echo here")?.stdout_text().trim_end());
+    claimed.delete()?;
+    pool.remove()?;
 
     client.shutdown_sandbox(name)?;
     println!("deleted {name}");

@@ -170,6 +170,7 @@ impl<'a> Creation<'a> {
                 advise(e)
             })?;
         let accepted = self.began.elapsed();
+        let _lease = snapshot.membership.is_some().then(|| ctx.cluster.keep_lease(&snapshot));
         let (login, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
             _ => advise(e),

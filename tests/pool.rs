@@ -346,8 +346,7 @@ fn two_specs_are_told_apart_and_the_later_one_holds() {
 fn a_killed_filler_leaves_nothing_that_the_others_do_not_find() {
     let guarded = Guarded::new();
     // It is killed as soon as its Pods are there, long before they are ready.
-    let fill =
-        start(&["--set", "create_timeout=8", "pool", "fill", &guarded.0, "--size", "3", "--creates-at-once", "3"]);
+    let fill = start(&["pool", "fill", &guarded.0, "--size", "3", "--creates-at-once", "3"]);
     await_that("a Pod of it", || !guarded.all_pods().is_empty());
     kill(fill);
     let left = guarded.all_pods();
@@ -399,7 +398,7 @@ fn whoever_is_killed_whenever_nothing_is_given_twice_or_left() {
     let guarded = Guarded::new();
     let client = client();
     let size = SIZE.to_string();
-    let words = ["--set", "create_timeout=8", "pool", "fill", &guarded.0, "--size", &size, "--watch"];
+    let words = ["pool", "fill", &guarded.0, "--size", &size, "--watch"];
     let (mut fillers, mut claimed) = (vec![start(&words), start(&words)], Vec::new());
     // Those who claim wait for what the fillers make, which are killed in the middle of it again and again.
     let pool = guarded.open(&client, &PoolOptions::new());
@@ -469,6 +468,12 @@ fn a_full_cluster_is_waited_for_and_told() {
     let asked = client.stats().api_requests - before;
     assert!(asked <= 5, "{asked} requests in 5 s");
     assert_eq!(keeper.status().unwrap().filling, 1);
+    // The others leave it alone for as long as somebody says that he is at it.
+    let path = "jsonpath={.items[*].metadata.annotations.sandbox/pool-until}";
+    let until = || namespace.kubectl(&["get", "pods", "-l", "sandbox/pool=huge", "-o", path]);
+    let first = until();
+    assert!(first.parse::<u64>().is_ok(), "{first}");
+    await_that("that to be said again", || until().parse::<u64>().is_ok_and(|later| later > first.parse().unwrap()));
     // What is half made goes with the handle.
     drop(keeper);
     await_that("it to go", || pool.status().unwrap().filling == 0);

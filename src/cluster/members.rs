@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::api::{Api, Backoff, Failure};
 use super::names::{CLAIM, EXPIRES_AT, HOST_KEY, OWNER, POOL, POOL_SPEC, POOL_STATE, POOL_UNTIL};
-use super::pod::{Membership, PodSnapshot, time_text};
+use super::pod::{Membership, PodSnapshot, after, time_text};
 use super::watch::{SERVER_TIMEOUT_S, WATCH_IDLE_TIMEOUT, open};
 use super::{Cluster, Phase, REQUEST_RETRY_BUDGET};
 use crate::error::{Error, ErrorKind, Result};
@@ -50,6 +50,10 @@ impl MemberState {
     }
 }
 
+/// How long others leave a member alone that is not ready, unless its maker says again that it is at it.
+const LEASE: Duration = Duration::from_secs(30);
+const RENEW_LEASE: Duration = Duration::from_secs(10);
+
 /// What a claim changes about a Pod.
 #[derive(Debug)]
 pub(crate) struct Claiming<'a> {
@@ -77,6 +81,36 @@ impl Cluster {
         let mut tasks = JoinSet::new();
         tasks.spawn_on(task.run(), &self.runtime);
         Followed { pods, changes, _tasks: tasks }
+    }
+
+    /// When a member that is begun now has been given up, unless that is renewed.
+    pub(crate) async fn lease_end(&self) -> Result<SystemTime> {
+        after(self.now().await?, LEASE)
+    }
+
+    /// Tells the others from time to time that a member is being made, in a background task that ends when what this returns is dropped.
+    pub(crate) fn keep_lease(&self, member: &PodSnapshot) -> JoinSet<()> {
+        let (cluster, name, uid) = (self.clone(), member.name.clone(), member.uid.clone());
+        let mut until = member.membership.as_ref().and_then(|membership| membership.until);
+        let mut tasks = JoinSet::new();
+        let renewals = async move {
+            while let Some(known) = until {
+                sleep(RENEW_LEASE).await;
+                let renewed = async {
+                    let later = cluster.lease_end().await?;
+                    let (known, later_text) = (time_text(known), time_text(later));
+                    cluster.reannotate(&name, &uid, POOL_UNTIL, &known, &later_text).await?;
+                    Ok(later)
+                };
+                let renewed: Result<SystemTime> = renewed.await;
+                match renewed {
+                    Ok(later) => until = Some(later),
+                    Err(e) => log::debug!("the pool's other fillers don't know that {name} is being made: {e}"),
+                }
+            }
+        };
+        tasks.spawn_on(renewals, &self.runtime);
+        tasks
     }
 
     /// Lets a member be claimed; false if somebody has given it up.

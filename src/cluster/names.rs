@@ -15,7 +15,7 @@ pub(crate) const POOL_STATE: &str = "sandbox/pool-state";
 pub(crate) const POOL_SPEC: &str = "sandbox/pool-spec";
 /// When the one who made a member began to fill the pool.
 pub(crate) const POOL_SINCE: &str = "sandbox/pool-since";
-/// When a member that is still not ready has been given up.
+/// When a member that is still not ready has been given up, unless its maker moves that.
 pub(crate) const POOL_UNTIL: &str = "sandbox/pool-until";
 /// Tells a claim that is repeated from one of somebody else.
 pub(crate) const CLAIM: &str = "sandbox/claim";

@@ -82,7 +82,7 @@ pub(crate) struct Membership {
     pub(crate) spec: String,
     /// When the one who made it began to fill the pool.
     pub(crate) since: Option<SystemTime>,
-    /// When it has been given up if it is not ready.
+    /// When it has been given up if it is not ready, unless its maker moves that.
     pub(crate) until: Option<SystemTime>,
     /// By which claim it was taken.
     pub(crate) claim: String,

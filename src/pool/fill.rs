@@ -13,7 +13,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::options::PoolOptions;
 use super::plan::{Plan, Slot};
 use super::{Filled, Shared, count};
-use crate::cluster::{self, Followed, MemberState, Membership, PodSnapshot};
+use crate::cluster::{Followed, MemberState, Membership, PodSnapshot};
 use crate::creation::Creation;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
@@ -22,8 +22,6 @@ use crate::spec::SandboxSpec;
 
 /// Time for a member to be ready if the configuration sets no limit.
 const CREATE_TIMEOUT: Duration = Duration::from_secs(300);
-/// How much later others take it that a member won't be ready any more.
-const GIVEN_UP: Duration = Duration::from_secs(5);
 /// Pauses after a creation that failed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -196,7 +194,7 @@ impl Shared {
             state: MemberState::Filling,
             spec: fingerprint.to_string(),
             since: Some(wanted.since),
-            until: Some(cluster::after(self.now()?, timeout + GIVEN_UP)?),
+            until: Some(self.ctx.call_api(self.ctx.cluster.lease_end())?),
             ..Membership::default()
         };
         let creation = Creation::new(&self.ctx, spec, &name).until(Deadline::after(Some(timeout)));
