@@ -310,10 +310,10 @@ fn forward_tells_its_ports_and_each_connection() {
     echoes(stream);
     echoes(UnixStream::connect(&socket).unwrap());
     assert!(TcpStream::connect(&nobody).unwrap().read(&mut [0]).is_err());
-    kill_process(Pid::from_child(&forward), Signal::INT).unwrap();
+    kill_process(Pid::from_child(&forward), Signal::TERM).unwrap();
     let said = forward.wait_with_output().unwrap();
     let told = String::from_utf8(said.stderr).unwrap();
-    assert_eq!(said.status.code(), Some(130), "{told}");
+    assert_eq!(said.status.code(), Some(143), "{told}");
     assert!(told.contains(&format!("connection from {from} is there")), "{told}");
     assert!(told.contains("refused"), "{told}");
     assert!(!socket.exists() && TcpStream::connect(&echo).is_err());

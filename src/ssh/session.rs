@@ -285,13 +285,22 @@ impl Session {
         fd::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
     }
 
-    /// As [`Session::wait_for_traffic`], and says how each of the others is.
-    pub(super) fn wait_for_each(&self, others: &[Awaited<'_>], deadline: Deadline) -> Vec<Readiness> {
+    /// As [`Session::wait_for_traffic`], if `to_read` for something that arrives too, and says whether something did and how each of the
+    /// others is.
+    pub(super) fn wait_for_each(
+        &self,
+        others: &[Awaited<'_>],
+        to_read: bool,
+        deadline: Deadline,
+    ) -> (bool, Vec<Readiness>) {
         let to_write = !self.connection.flush();
-        let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write };
-        let mut ready = fd::poll_each(&[others, &[server]].concat(), deadline.remaining_ms(LONGEST_WAIT));
-        ready.pop();
-        ready
+        let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read, to_write };
+        // One that is hung up would end each wait at once.
+        let server = if to_read || to_write { &[server][..] } else { &[] };
+        let mut ready = fd::poll_each(&[others, server].concat(), deadline.remaining_ms(LONGEST_WAIT));
+        let has_come =
+            ready.drain(others.len()..).any(|server| server.to_read || server.is_hung_up || server.has_failed);
+        (has_come, ready)
     }
 }
 

@@ -136,7 +136,7 @@ template <error_kind... Kinds> [[noreturn]] void throw_as(std::shared_ptr<const 
              k::file_not_found, k::file_exists,
              k::is_a_directory, k::not_a_directory, k::directory_not_empty, k::read_only, k::busy, k::name_too_long,
              k::unavailable, k::connect, k::authentication,
-             k::host_key_mismatch, k::disconnected, k::timed_out, k::create, k::delete_failed, k::command,
+             k::host_key_mismatch, k::disconnected, k::timed_out, k::refused, k::create, k::delete_failed, k::command,
              k::command_failed, k::outcome_unknown, k::transfer, k::cancelled, k::panic>(
         std::shared_ptr<const sbx_error>(told, sbx_error_free));
 }

@@ -192,6 +192,17 @@ impl Connection {
         }
     }
 
+    /// Takes in what has arrived on the session, for whichever connection it is. False if this one can't: libssh2 looks at nothing more on
+    /// behalf of a channel that the guest has closed.
+    pub(super) fn take_in(&self, session: &Session) -> std::result::Result<bool, DriveError> {
+        let Some(channel) = &self.channel else { return Ok(self.stage == Stage::Opening) };
+        let forever = Deadline::after(None);
+        if session.attempt(forever, "the sandbox", || channel.take_in())?.is_none() {
+            return Ok(true);
+        }
+        Ok(session.attempt(forever, "the sandbox", || channel.is_closed())?.is_none())
+    }
+
     /// Moves what there is to move. True if anything was.
     pub(super) fn advance(&mut self, session: &Session) -> std::result::Result<bool, DriveError> {
         if self.is_cancelled.load(Ordering::Acquire) {

@@ -225,6 +225,7 @@ impl Worker {
         }
         let arrivals = self.session.arrivals();
         let mut has_moved = self.open()?;
+        let is_listening = self.take_in()?;
         for connection in &mut self.connections {
             has_moved |= connection.advance(&self.session)?;
         }
@@ -234,8 +235,19 @@ impl Worker {
         if has_moved || self.session.arrivals() != arrivals {
             return Ok(true);
         }
-        self.wait();
+        self.wait(is_listening)?;
         Ok(true)
+    }
+
+    /// Takes in what has arrived: otherwise it would wait for somebody who has no room for what he got before, and end each wait at once.
+    /// False if nobody can.
+    fn take_in(&self) -> std::result::Result<bool, DriveError> {
+        for connection in &self.connections {
+            if connection.take_in(&self.session)? {
+                return Ok(true);
+            }
+        }
+        Ok(!self.closing.is_empty())
     }
 
     /// Takes over new connections. False if it is to end.
@@ -303,7 +315,7 @@ impl Worker {
         Ok(())
     }
 
-    fn wait(&mut self) {
+    fn wait(&mut self, is_listening: bool) -> std::result::Result<(), DriveError> {
         let is_expecting = self.connections.iter().any(Connection::is_expecting);
         let idle_left = self.idle_timeout.filter(|_| self.connections.is_empty());
         let idle_left = idle_left.map(|timeout| timeout.saturating_sub(self.idle_since.elapsed()));
@@ -311,9 +323,18 @@ impl Worker {
         let bell = Awaited::to_read(self.lane.bell.as_fd());
         let places = (0..).zip(&self.connections).filter_map(|(at, one)| Some((at, one.awaited()?)));
         let (places, awaited): (Vec<usize>, Vec<_>) = places.unzip();
-        let ready = self.session.wait_for_each(&[&[bell], &awaited[..]].concat(), deadline);
+        // Without a channel, nothing comes but the end.
+        let has_none = self.connections.is_empty() && self.closing.is_empty();
+        let others = [&[bell], &awaited[..]].concat();
+        let (has_come, ready) = self.session.wait_for_each(&others, is_listening || has_none, deadline);
         for (place, ready) in places.into_iter().zip(&ready[1..]) {
             self.connections[place].note(*ready);
+        }
+        match has_come && has_none {
+            true => {
+                Err(DriveError::Ended(Error::new(ErrorKind::Disconnected, "the sandbox has closed the connection")))
+            }
+            false => Ok(()),
         }
     }
 }
