@@ -17,6 +17,7 @@
 //! - [`Client`] creates, attaches to, lists, deletes and reaps sandboxes, and offers the operations by name.
 //! - [`SandboxSpec`] says what to create: image, environment, limits, lifetime, or any field of the Pod.
 //! - [`Sandbox`] is the handle: [`Command`]s after `std::process`, [`Files`] after `std::fs`, information, renewal, deletion.
+//! - [`Sandbox::connect`] and [`Sandbox::forward`] reach what listens in a sandbox: a [`Target`].
 //! - [`interruptible`] ends calls from within, such as at Ctrl-C.
 //! - [`Error`] has an [`ErrorKind`] to branch on, and a [`Verdict`] where Kubernetes knows the cause.
 //!
@@ -31,6 +32,7 @@
 //! - **A download stays where it was sent**, whatever the sandbox sends: no name or link leads out of the target.
 //! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.
 //! - **The other side is the right one.** The host key is learned over the authenticated API server and pinned.
+//! - **A connection that broke is no end of its data**, on either side; a [`Forward`] ends with its Pod.
 //! - **Nothing is left behind for ever**: a sandbox that nobody renews stops by itself, and [`Client::reap`] deletes it.
 //!
 //! # Threads, forks, async
@@ -42,9 +44,9 @@
 //!
 //! # Logging
 //!
-//! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go, `debug` for each
-//! request and connection. No line has a key, a token, or what a command is given. A program without a logger of its own calls
-//! [`Config::init_logging`] or [`set_log_handler`].
+//! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go and connections of a
+//! [`Forward`], `debug` for each request and connection. No line has a key, a token, or what a command is given. A program
+//! without a logger of its own calls [`Config::init_logging`] or [`set_log_handler`].
 //!
 //! # Features
 //!
