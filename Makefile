@@ -104,7 +104,7 @@ ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
-	test-outside test-packages test-cluster build-tests build-asan bench fmt lint \
+	test-outside test-packages old-system test-cluster build-tests build-asan bench fmt lint \
 	lint-rust lint-features lint-msrv lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image dist
 
@@ -230,6 +230,8 @@ $(SDIST): $(PYTHON_SOURCES) $(SOURCES) $(RUFF)
 	echo graft sources >$(DIST)/sdist/MANIFEST.in
 	cd $(DIST)/sdist && $(abspath $(TOOLS))/bin/python -c 'from setuptools import build_meta; build_meta.build_sdist("$(abspath $(@D))")'
 	$(TOOLS)/bin/twine check --strict $@
+
+old-system: $(OLD_SYSTEM)
 
 # As root. A system that is older than any that this is built on, with compilers and another OpenSSL.
 $(OLD_SYSTEM): | tools

@@ -24,7 +24,17 @@ C_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
 def prepare() -> None:
     """Builds the compiled sides and the virtual environment; quick if all is there."""
-    build = ["cargo", "build", "--release", "--lib", "--features", "fast-ciphers", "--bench", "compare", "--message-format=json"]
+    build = [
+        "cargo",
+        "build",
+        "--release",
+        "--lib",
+        "--features",
+        "fast-ciphers",
+        "--bench",
+        "compare",
+    ]
+    build.append("--message-format=json")
     built = subprocess.run(build, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     artifacts = (json.loads(line) for line in built.stdout.splitlines())
     programs = [a["executable"] for a in artifacts if a.get("target", {}).get("name") == "compare"]

@@ -70,6 +70,16 @@ fn programs_outside_build_with_pkg_config_and_cmake_shared_and_static() {
         assert_eq!(pkg_config(&first, &["--modversion", module]), [env!("CARGO_PKG_VERSION")]);
     }
 
+    // Go asks pkg-config.
+    for (tags, is_shared) in [("", true), ("sandbox_static", false)] {
+        let mut go = Command::new("go");
+        go.current_dir(root().join("examples")).env("GOTOOLCHAIN", "local").env("GOPROXY", "off");
+        go.env("PKG_CONFIG_PATH", first.join("lib/pkgconfig")).args(["build", "-tags", tags, "-o"]).arg(&program);
+        succeeded(go.arg("quickstart.go"));
+        assert_eq!(loads(&program), is_shared);
+        says_its_sandbox(&program, &first);
+    }
+
     // CMake's files find their place themselves, so the prefix can be moved.
     fs::rename(&first, &prefix).unwrap();
     let build = place.join("build");

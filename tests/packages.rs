@@ -1,7 +1,8 @@
-//! What `make dist` makes is all that a stranger needs: each package is installed and used in a clean system that is older than the one
-//! it was built on, and has another OpenSSL.
+//! What `make dist` makes is all that a stranger needs: each package is installed and used in a clean system that is
+//! older than the one it was built on, and has another OpenSSL.
 //!
-//! Run it where the cluster is reached, after `make dist`: `tests/cluster/cluster.py run -- cargo test --test packages`.
+//! Run it where the cluster is reached, after `make dist old-system`:
+//! `tests/cluster/cluster.py run -- cargo test --test packages`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod toolchain;

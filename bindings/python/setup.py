@@ -25,7 +25,9 @@ BUILD = ROOT / "target" / "python"
 def built() -> pathlib.Path:
     """The library, built here."""
     if shutil.which("cargo") is None:
-        raise SystemExit("there is no wheel for this platform, and to build the library takes Rust (cargo), a C compiler, make and perl")
+        raise SystemExit(
+            "there is no wheel for this platform; building takes Rust (cargo), a C compiler, make and perl"
+        )
     options = ["--release", "--locked", "--lib", "--features", "fast-ciphers,vendored"]
     subprocess.run(["cargo", "build", *options, "--config", "profile.release.strip=true"], cwd=ROOT, check=True)
     return pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "libsandbox.so"

@@ -1,4 +1,4 @@
-/* A program with an OpenSSL of its own: neither is touched by the other, also not at the end, while calls are under way. */
+/* A program with an OpenSSL of its own: neither is touched by the other, also not at the end, while calls run. */
 
 #define _POSIX_C_SOURCE 200809L
 
