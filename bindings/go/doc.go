@@ -44,8 +44,6 @@
 package sandbox
 
 /*
-#cgo !sandbox_static pkg-config: sandbox
-#cgo sandbox_static pkg-config: sandbox-static
 #include <sandbox.h>
 */
 import "C"

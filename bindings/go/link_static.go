@@ -1,0 +1,6 @@
+//go:build sandbox_static
+
+package sandbox
+
+// #cgo pkg-config: sandbox-static
+import "C"
