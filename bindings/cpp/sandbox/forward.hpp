@@ -25,8 +25,10 @@ public:
     /// Takes over an open descriptor; -1 is none.
     explicit descriptor(int fd) noexcept : fd_(fd) {}
 
+    /// Takes the descriptor of the other, which has none then.
     descriptor(descriptor &&other) noexcept : fd_(other.release()) {}
 
+    /// Closes its own and takes that of the other.
     descriptor &operator=(descriptor &&other) noexcept {
         descriptor(std::move(other)).swap(*this);
         return *this;
