@@ -930,8 +930,7 @@ def fleet() -> None:
 @scenario
 def pool() -> None:
     name = f"pool-{RUN}"
-    options: dict[str, float] = {"idle_lifetime": 600, "creates_per_second": 20}
-    filler = client.pool(name, size=2, creates_at_once=2, **options)
+    filler = client.pool(name, size=2, idle_lifetime=600, creates_at_once=2, creates_per_second=20)
     assert filler.name == name and filler.status().ready == 0
     with fails(ErrorKind.POOL_EMPTY, sandbox.PoolEmptyError, LookupError):
         filler.claim(on_miss=sandbox.OnMiss.FAIL)
@@ -971,7 +970,7 @@ def pool() -> None:
     waiter = threading.Thread(target=lambda: waited.append(claiming.claim(on_miss=sandbox.OnMiss.WAIT)))
     waiter.start()
     until(lambda: claiming.counters.waiting == 1, "the claim does not wait")
-    keeper = client.pool(name, size=1, keep_filled=True, **options)
+    keeper = client.pool(name, size=1, keep_filled=True)
     waiter.join()
     assert waited[0].timings and waited[0].timings.origin is sandbox.Origin.POOL_WAIT
     waited[0].delete()
