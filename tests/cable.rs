@@ -3,6 +3,9 @@
 
 mod common;
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{
@@ -128,4 +131,38 @@ fn a_cable_pulled_while_files_move_names_them_and_leaves_what_was_there() {
     assert_eq!((std::fs::read(scratch.path("back")).unwrap(), scratch.names().len()), (b"old".to_vec(), 2));
     assert_eq!(files.upload(&local, "file").unwrap(), 64 << 20);
     assert_eq!(files.download_dir("tree", scratch.path("new")).unwrap().files, 1);
+}
+
+#[test]
+fn a_pulled_cable_breaks_connections_and_a_forward_goes_on_after_it() {
+    let config = config().transport(Transport::Direct).connect_timeout(Duration::from_secs(10));
+    let client = Client::new(config).unwrap();
+    let sandbox = create(&client);
+    sandbox.files().write("ports.py", include_str!("common/ports.py")).unwrap();
+    sandbox.command("python3").arg("ports.py").detach("ports").unwrap();
+    sandbox.wait_for_port(Path::new("/home/sandbox/echo.sock"), Duration::from_secs(60)).unwrap();
+    let forward = sandbox.forward(0, 7001).unwrap();
+    let at = (Ipv4Addr::LOCALHOST, forward.port());
+    let mut streams = [sandbox.connect(7001).unwrap(), TcpStream::connect(at).unwrap()];
+    for stream in &mut streams {
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    }
+    let cable = Cable::of(&sandbox);
+    cable.pull();
+    let began = Instant::now();
+    for mut stream in streams {
+        stream.write_all(b"into nothing").unwrap();
+        assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
+    let error = sandbox.connect(7001).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert!(forward.is_open() && forward.last_failure().is_some());
+    cable.plug_in();
+    await_that("the forward to go on", || {
+        let mut stream = TcpStream::connect(at).unwrap();
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).is_ok()
+    });
 }
