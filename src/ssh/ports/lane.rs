@@ -225,10 +225,10 @@ impl Worker {
         }
         let arrivals = self.session.arrivals();
         let mut has_moved = self.open()?;
-        let is_listening = self.take_in()?;
         for connection in &mut self.connections {
             has_moved |= connection.advance(&self.session)?;
         }
+        let is_listening = self.take_in()?;
         has_moved |= self.finish();
         self.free_channels()?;
         // What one call took off the socket may be for a channel that was looked at before.
