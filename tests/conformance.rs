@@ -41,15 +41,16 @@ fn scenarios() -> Vec<&'static str> {
     names
 }
 
+/// The sources of a language's program; Python's others are found by the first one.
 fn sources(language: Language) -> Vec<PathBuf> {
-    let programs = root().join("tests/conformance");
+    let (program, ending) = (root().join("tests/conformance").join(language.name()), language.ending());
     match language {
-        Language::C => {
-            let files = fs::read_dir(programs.join("c")).unwrap().map(|entry| entry.unwrap().path());
-            files.filter(|path| path.extension().is_some_and(|ending| ending == "c")).collect()
+        Language::C | Language::Cpp => {
+            let files = fs::read_dir(program).unwrap().map(|entry| entry.unwrap().path());
+            files.filter(|path| path.extension().is_some_and(|found| found == ending)).collect()
         }
-        Language::Go => vec![programs.join("go")],
-        _ => vec![programs.join(format!("conformance.{}", language.ending()))],
+        Language::Go => vec![program],
+        Language::Rust | Language::Python => vec![program.join(format!("main.{ending}"))],
     }
 }
 

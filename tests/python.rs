@@ -33,7 +33,7 @@ fn the_wheel_has_no_other_package_and_its_types_are_complete() {
     let found = succeeded(Command::new(PLACE.python()).args(["-m", "pip", "list", "--format", "freeze"]));
     let known = ["pip", "setuptools", concat!("sandbox==", env!("CARGO_PKG_VERSION"))];
     assert!(found.lines().all(|line| known.iter().any(|known| line.starts_with(known))), "{found}");
-    let programs = ["examples/quickstart.py", "examples/asyncio_run.py", "tests/conformance/conformance.py"];
+    let programs = ["examples/quickstart.py", "examples/asyncio_run.py", "tests/conformance/python/main.py"];
     let mut mypy = Command::new(root().join("target/tools/bin/mypy"));
     mypy.arg("--strict").arg("--cache-dir").arg(PLACE.path("mypy")).arg("--python-executable").arg(PLACE.python());
     succeeded(mypy.args(programs.map(|program| root().join(program))));

@@ -23,6 +23,17 @@ pub enum Language {
 pub const LANGUAGES: [Language; 5] = [Language::Rust, Language::C, Language::Cpp, Language::Go, Language::Python];
 
 impl Language {
+    /// As directories are named.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rust => "rust",
+            Self::C => "c",
+            Self::Cpp => "cpp",
+            Self::Go => "go",
+            Self::Python => "python",
+        }
+    }
+
     /// What its files end with.
     pub fn ending(self) -> &'static str {
         match self {

@@ -189,3 +189,53 @@ func trees(w *world) {
 	_, err = w.box.DownloadDir(w.ctx, "/tmp/uploaded", w.path("few"), &sandbox.TransferOptions{MaxEntries: 2})
 	fails(err, sandbox.ErrTransfer)
 }
+
+func fileErrors(w *world) {
+	succeeds(w.box.MkdirAll(w.ctx, "errors/dir", 0o777))
+	succeeds(w.box.WriteFile(w.ctx, "errors/file", []byte("x"), 0o644))
+	_, err := w.box.Shell(w.ctx, `cp "$(command -v sleep)" errors/program`).Output()
+	succeeds(err)
+	running := w.box.Command(w.ctx, "./errors/program", "6792")
+	succeeds(running.Start())
+	await("the program runs", func() bool { return w.runs("./errors/program 6792") })
+	local := filepath.Join(w.directory, "plain")
+	succeeds(os.WriteFile(local, []byte("x"), 0o644))
+
+	for _, c := range []struct {
+		kind   sandbox.Kind
+		number syscall.Errno
+		call   func() error
+	}{
+		{sandbox.ErrFileNotFound, syscall.ENOENT, func() error { _, err := w.box.ReadFile(w.ctx, "/no/such/file"); return err }},
+		{sandbox.ErrFileExists, syscall.EEXIST, func() error { return w.box.Mkdir(w.ctx, "/tmp", 0o755) }},
+		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { _, err := w.box.ReadFile(w.ctx, "/tmp"); return err }},
+		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { return w.box.WriteFile(w.ctx, "errors/dir", nil, 0o644) }},
+		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error { _, err := w.box.ReadDir(w.ctx, "errors/file"); return err }},
+		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error { _, err := w.box.Stat(w.ctx, "errors/file/x"); return err }},
+		{sandbox.ErrDirectoryNotEmpty, syscall.ENOTEMPTY, func() error { return w.box.Remove(w.ctx, "errors") }},
+		{sandbox.ErrReadOnly, syscall.EROFS, func() error { return w.box.Mkdir(w.ctx, "/sys/x", 0o755) }},
+		{sandbox.ErrBusy, syscall.ETXTBSY, func() error { return w.box.AppendFile(w.ctx, "errors/program", []byte("x")) }},
+		{sandbox.ErrNameTooLong, syscall.ENAMETOOLONG, func() error { return w.box.Mkdir(w.ctx, strings.Repeat("n", 256), 0o755) }},
+		{sandbox.ErrTransfer, syscall.EXDEV, func() error { return w.box.Rename(w.ctx, "errors/file", "/dev/shm/file") }},
+		{sandbox.ErrFileNotFound, syscall.ENOENT, func() error { _, err := w.box.UploadFile(w.ctx, "nor-here", "x"); return err }},
+		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { _, err := w.box.UploadFile(w.ctx, w.directory, "x"); return err }},
+		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error {
+			_, err := w.box.DownloadFile(w.ctx, "errors/file", filepath.Join(local, "below"))
+			return err
+		}},
+	} {
+		e := fails(c.call(), c.kind, c.number)
+		check(e.Errno == c.number && e.Sandbox == w.unique && e.Op != "", "%+v", e)
+		// As a file of this machine.
+		for _, standard := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission} {
+			check(errors.Is(e, standard) == errors.Is(c.number, standard), "%v: %v", e, standard)
+		}
+	}
+	exists, err := w.box.Exists(w.ctx, "errors/file/x")
+	check(err == nil && !exists, "%v", err)
+	_, err = w.box.Command(w.ctx, "no-such-program").Output()
+	fails(err, sandbox.ErrCommand, syscall.ENOENT, fs.ErrNotExist)
+	succeeds(running.Process.Kill())
+	check(running.Wait() != nil, "a killed program succeeded")
+	succeeds(w.box.RemoveAll(w.ctx, "errors"))
+}

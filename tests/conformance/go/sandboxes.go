@@ -3,17 +3,13 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
-	"crypto/rand"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -144,56 +140,6 @@ func failures(w *world) {
 	check(errors.Is(sandbox.ErrStorageFull, syscall.ENOSPC), "a full disk is no ENOSPC")
 }
 
-func fileErrors(w *world) {
-	succeeds(w.box.MkdirAll(w.ctx, "errors/dir", 0o777))
-	succeeds(w.box.WriteFile(w.ctx, "errors/file", []byte("x"), 0o644))
-	_, err := w.box.Shell(w.ctx, `cp "$(command -v sleep)" errors/program`).Output()
-	succeeds(err)
-	running := w.box.Command(w.ctx, "./errors/program", "6792")
-	succeeds(running.Start())
-	await("the program runs", func() bool { return w.runs("./errors/program 6792") })
-	local := filepath.Join(w.directory, "plain")
-	succeeds(os.WriteFile(local, []byte("x"), 0o644))
-
-	for _, c := range []struct {
-		kind   sandbox.Kind
-		number syscall.Errno
-		call   func() error
-	}{
-		{sandbox.ErrFileNotFound, syscall.ENOENT, func() error { _, err := w.box.ReadFile(w.ctx, "/no/such/file"); return err }},
-		{sandbox.ErrFileExists, syscall.EEXIST, func() error { return w.box.Mkdir(w.ctx, "/tmp", 0o755) }},
-		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { _, err := w.box.ReadFile(w.ctx, "/tmp"); return err }},
-		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { return w.box.WriteFile(w.ctx, "errors/dir", nil, 0o644) }},
-		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error { _, err := w.box.ReadDir(w.ctx, "errors/file"); return err }},
-		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error { _, err := w.box.Stat(w.ctx, "errors/file/x"); return err }},
-		{sandbox.ErrDirectoryNotEmpty, syscall.ENOTEMPTY, func() error { return w.box.Remove(w.ctx, "errors") }},
-		{sandbox.ErrReadOnly, syscall.EROFS, func() error { return w.box.Mkdir(w.ctx, "/sys/x", 0o755) }},
-		{sandbox.ErrBusy, syscall.ETXTBSY, func() error { return w.box.AppendFile(w.ctx, "errors/program", []byte("x")) }},
-		{sandbox.ErrNameTooLong, syscall.ENAMETOOLONG, func() error { return w.box.Mkdir(w.ctx, strings.Repeat("n", 256), 0o755) }},
-		{sandbox.ErrTransfer, syscall.EXDEV, func() error { return w.box.Rename(w.ctx, "errors/file", "/dev/shm/file") }},
-		{sandbox.ErrFileNotFound, syscall.ENOENT, func() error { _, err := w.box.UploadFile(w.ctx, "nor-here", "x"); return err }},
-		{sandbox.ErrIsADirectory, syscall.EISDIR, func() error { _, err := w.box.UploadFile(w.ctx, w.directory, "x"); return err }},
-		{sandbox.ErrNotADirectory, syscall.ENOTDIR, func() error {
-			_, err := w.box.DownloadFile(w.ctx, "errors/file", filepath.Join(local, "below"))
-			return err
-		}},
-	} {
-		e := fails(c.call(), c.kind, c.number)
-		check(e.Errno == c.number && e.Sandbox == w.unique && e.Op != "", "%+v", e)
-		// As a file of this machine.
-		for _, standard := range []error{fs.ErrNotExist, fs.ErrExist, fs.ErrPermission} {
-			check(errors.Is(e, standard) == errors.Is(c.number, standard), "%v: %v", e, standard)
-		}
-	}
-	exists, err := w.box.Exists(w.ctx, "errors/file/x")
-	check(err == nil && !exists, "%v", err)
-	_, err = w.box.Command(w.ctx, "no-such-program").Output()
-	fails(err, sandbox.ErrCommand, syscall.ENOENT, fs.ErrNotExist)
-	succeeds(running.Process.Kill())
-	check(running.Wait() != nil, "a killed program succeeded")
-	succeeds(w.box.RemoveAll(w.ctx, "errors"))
-}
-
 func useAfterClose(w *world) {
 	client, err := sandbox.NewClient(w.config())
 	succeeds(err)
@@ -234,43 +180,6 @@ func useAfterClose(w *world) {
 	_, err = deleted.Execute(w.ctx, "true")
 	fails(err, os.ErrClosed)
 	fails(deleted.Delete(w.ctx), os.ErrClosed)
-}
-
-func threads(w *world) {
-	client, err := sandbox.NewClient(w.config())
-	succeeds(err)
-	defer client.Close()
-	box, err := client.Attach(w.ctx, w.unique)
-	succeeds(err)
-	defer box.Close()
-	var all sync.WaitGroup
-	wrong := make(chan string, 80)
-	for range 8 {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			for range 10 {
-				text := rand.Text()
-				output, err := box.Command(w.ctx, "echo", text).Output()
-				if err != nil || string(output) != text+"\n" {
-					wrong <- string(output)
-				}
-			}
-		}()
-	}
-	all.Wait()
-	equal(len(wrong), 0)
-	idle, busy := box.SessionCounts()
-	check(idle >= 1 && idle <= 8 && busy == 0, "%d idle and %d busy sessions", idle, busy)
-}
-
-// Go does not fork: another program inherits no connection.
-func fork(w *world) {
-	w.sh("true")
-	listing, err := exec.Command("ls", "-l", "/proc/self/fd").CombinedOutput()
-	succeeds(err)
-	check(!strings.Contains(string(listing), "socket:"), "%s", listing)
-	equal(w.sh("echo on"), "on\n")
 }
 
 // The Pod tells its command what it is made of.
@@ -332,100 +241,6 @@ func fleet(w *world) {
 	for _, box := range boxes[1:] {
 		succeeds(box.Delete(w.ctx))
 	}
-}
-
-func pool(w *world) {
-	name := "pool-" + w.unique
-	options := sandbox.PoolOptions{Size: 2, IdleLifetime: 10 * time.Minute, CreatesAtOnce: 2, CreatesPerSecond: 20}
-	filler, err := w.client.Pool(name, nil, &options)
-	succeeds(err)
-	defer filler.Close()
-	equal(filler.Name(), name)
-	orFail := &sandbox.Claim{OnMiss: sandbox.OnMissFail}
-	_, err = filler.Claim(w.ctx, orFail)
-	fails(err, sandbox.ErrPoolEmpty)
-	instead, err := filler.Claim(w.ctx, nil)
-	succeeds(err)
-	equal(instead.Origin(), sandbox.OriginPoolMiss)
-	succeeds(instead.Delete(w.ctx))
-	filled, err := filler.Fill(w.ctx)
-	succeeds(err)
-	equal(filled, sandbox.Filled{Created: 2})
-	filled, err = filler.Fill(w.ctx)
-	succeeds(err)
-	equal(filled, sandbox.Filled{})
-
-	config := w.config()
-	config.Owner += "-other"
-	other, err := sandbox.NewClient(config)
-	succeeds(err)
-	defer other.Close()
-	claiming, err := other.Pool(name, nil, nil)
-	succeeds(err)
-	defer claiming.Close()
-	claimed, err := claiming.Claim(w.ctx, &sandbox.Claim{
-		Env: map[string]string{"TASK": "17"}, Labels: map[string]string{"of": "a-pool"}, Annotations: map[string]string{"note": "a note"},
-		Lifetime: 5 * time.Minute, Owner: w.unique + "-claimed", Files: map[string][]byte{"/tmp/task": []byte("a task")},
-		OnMiss: sandbox.OnMissFail,
-	})
-	succeeds(err)
-	equal(claimed.Origin(), sandbox.OriginPool)
-	_, isKnown := claimed.Timings()
-	check(isKnown, "no timings")
-	output, err := claimed.Execute(w.ctx, "echo $TASK; cat /tmp/task")
-	succeeds(err)
-	equal(string(output.Stdout), "17\na task")
-	info, err := claimed.Info(w.ctx)
-	succeeds(err)
-	equal(info.Labels["of"], "a-pool")
-	equal(info.Owner, w.unique+"-claimed")
-	left := time.Until(info.ExpiresAt)
-	check(left > 4*time.Minute && left < 6*time.Minute, "%v", left)
-	status, err := filler.Status(w.ctx)
-	succeeds(err)
-	check(!status.Oldest.IsZero(), "no oldest one")
-	status.Oldest = time.Time{}
-	equal(*status, sandbox.PoolStatus{Ready: 1, Claimed: 1})
-
-	_, err = w.client.Pool(name, &sandbox.Spec{Name: "a"}, nil)
-	fails(err, sandbox.ErrInvalidArgument)
-	_, err = w.client.Pool(name, nil, &sandbox.PoolOptions{Size: 1_000_000})
-	fails(err, sandbox.ErrInvalidArgument)
-
-	drained, err := filler.Drain(w.ctx)
-	succeeds(err)
-	equal(drained, 1)
-	type answer struct {
-		box *sandbox.Sandbox
-		err error
-	}
-	answers := make(chan answer)
-	go func() {
-		box, err := claiming.Claim(w.ctx, &sandbox.Claim{OnMiss: sandbox.OnMissWait})
-		answers <- answer{box, err}
-	}()
-	await("the claim waits", func() bool { return claiming.Counters().Waiting == 1 })
-	options.Size, options.KeepFilled = 1, true
-	keeper, err := w.client.Pool(name, nil, &options)
-	succeeds(err)
-	waited := <-answers
-	succeeds(waited.err)
-	equal(waited.box.Origin(), sandbox.OriginPoolWait)
-	succeeds(waited.box.Delete(w.ctx))
-	counters := claiming.Counters()
-	counters.Conflicts = 0
-	equal(counters, sandbox.PoolCounters{Hits: 1, Misses: 1})
-	equal(filler.Counters().Created, 2)
-	equal(filler.Counters().Retired, 1)
-	_, err = keeper.Remove(w.ctx)
-	succeeds(err)
-	succeeds(keeper.Close())
-	_, err = keeper.Fill(w.ctx)
-	fails(err, sandbox.ErrClosed)
-	output, err = claimed.Execute(w.ctx, "true")
-	succeeds(err)
-	succeeds(output.Check())
-	succeeds(claimed.Delete(w.ctx))
 }
 
 func settings(w *world) {
