@@ -1,5 +1,5 @@
-//! Gives `libsandbox.so` its SONAME, refuses a libssh2 that is not the one built in, and tells the command which guest to take in.
-//! Writes nothing into the tree.
+//! Gives `libsandbox.so` its SONAME, refuses a libssh2 that is not the one built in, and tells the command which guest
+//! to take in. Writes nothing into the tree.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -15,7 +15,8 @@ fn main() {
     take_in_guest();
 }
 
-/// The program that SANDBOX_GUEST_PROGRAM names becomes a part of the command `sandbox`, which can write its image then.
+/// The program that SANDBOX_GUEST_PROGRAM names becomes a part of the command `sandbox`, which can write its image
+/// then.
 fn take_in_guest() {
     println!("cargo:rustc-check-cfg=cfg(embeds_guest)");
     println!("cargo:rerun-if-env-changed=SANDBOX_GUEST_PROGRAM");

@@ -1,6 +1,8 @@
-//! What each way of the guest into a Pod costs at the start: from the call to the first command's end, the ways in turns.
+//! What each way of the guest into a Pod costs at the start: from the call to the first command's end, the ways in
+//! turns.
 //!
-//! `SANDBOX_IMAGE` is an image that has the guest, `PLAIN_IMAGE` any other; the first argument is the number of rounds, 12 if none.
+//! `SANDBOX_IMAGE` is an image that has the guest, `PLAIN_IMAGE` any other; the first argument is the number of rounds,
+//! 12 if none.
 
 use std::time::{Duration, Instant};
 

@@ -25,44 +25,47 @@
  *
  * What holds for all functions:
  *
- * Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else `*err` is
- * always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so free one before the
- * next call. Other results are written on success only and left as they were on failure. A handle's place must not be NULL
- * unless its function says so; a number's may be, but for the `len` of sbx_child_read_stdout() and its like, and the positions of
- * sbx_detached_stream(). Nothing is read from a place but from those positions. Places must not overlap.
+ * Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else
+ * `*err` is always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so
+ * free one before the next call. Other results are written on success only and left as they were on failure. A
+ * handle's place must not be NULL unless its function says so; a number's may be, but for the `len` of
+ * sbx_child_read_stdout() and its like, and the positions of sbx_detached_stream(). Nothing is read from a place but
+ * from those positions. Places must not overlap.
  *
- * Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL does
- * nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a function
- * returns are borrowed from its first argument: they stay until that is freed, are never freed themselves, and have a NUL
- * behind them, but for sbx_transferred_sha256(). What is handed in is copied, or used only during the call.
+ * Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL
+ * does nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a
+ * function returns are borrowed from its first argument: they stay until that is freed, are never freed themselves,
+ * and have a NUL behind them, but for sbx_transferred_sha256(). What is handed in is copied, or used only during the
+ * call.
  *
- * NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not UTF-8.
- * Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself. Functions
- * without a status answer a NULL handle with NULL, 0 or false.
+ * NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not
+ * UTF-8. Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself.
+ * Functions without a status answer a NULL handle with NULL, 0 or false.
  *
- * Units. Durations are seconds as a double. Where something may be without a limit, a negative number says so. Points in time
- * are seconds since 1970 as an int64_t.
+ * Units. Durations are seconds as a double. Where something may be without a limit, a negative number says so. Points
+ * in time are seconds since 1970 as an int64_t.
  *
- * Threads. A function that takes its handle as const may be called with the same handle from several threads at once; one that
- * does not needs the handle to itself. A handle may be freed in another thread than it was made in. No function needs to be
- * called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait() registers. Calls block; none must be
- * made in a signal handler. In a child of fork() that does not exec, handles of the parent answer SBX_ERR_FORKED.
+ * Threads. A function that takes its handle as const may be called with the same handle from several threads at once;
+ * one that does not needs the handle to itself. A handle may be freed in another thread than it was made in. No
+ * function needs to be called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait()
+ * registers. Calls block; none must be made in a signal handler. In a child of fork() that does not exec, handles of
+ * the parent answer SBX_ERR_FORKED.
  *
  * The end. A program may end while calls of other threads or an sbx_child are under way.
  *
- * Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A program must
- * close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds taken: calls would hang, or
- * write into what is opened next.
+ * Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A
+ * program must close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds
+ * taken: calls would hang, or write into what is opened next.
  *
- * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on. Only an sbx_log_fn
- * runs on any thread, for as long as it is set.
+ * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on. Only
+ * an sbx_log_fn runs on any thread, for as long as it is set.
  *
- * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a pointer
- * to something else is as undefined as everywhere in C.
+ * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a
+ * pointer to something else is as undefined as everywhere in C.
  *
- * Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it was
- * compiled with, with sbx_version_number(), which it runs with. What has come since 0.1.0 says so; the files in symbols/ list what each
- * version has.
+ * Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it
+ * was compiled with, with sbx_version_number(), which it runs with. What has come since 0.1.0 says so; the files in
+ * symbols/ list what each version has.
  */
 
 #ifndef SANDBOX_H
@@ -134,8 +137,8 @@ enum sbx_status
      */
     SBX_ERR_NOT_FOUND = 20,
     /**
-     * A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object
-     * at the same time.
+     * A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the
+     * same object at the same time.
      */
     SBX_ERR_CONFLICT = 21,
     /**
@@ -159,7 +162,8 @@ enum sbx_status
      */
     SBX_ERR_POOL_EMPTY = 26,
     /**
-     * No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
+     * No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next
+     * ones.
      */
     SBX_ERR_FILE_NOT_FOUND = 30,
     /**
@@ -235,13 +239,13 @@ enum sbx_status
      */
     SBX_ERR_COMMAND_FAILED = 63,
     /**
-     * The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
-     * happened, in part or whole. It is never asked twice.
+     * The connection was lost after a command was requested, or a change of a file that is not to be made twice: it
+     * may have happened, in part or whole. It is never asked twice.
      */
     SBX_ERR_OUTCOME_UNKNOWN = 64,
     /**
-     * A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The
-     * target of a transfer is as it was before.
+     * A file could not be moved, or something else could not be done to it, for a reason that has no status of its
+     * own. The target of a transfer is as it was before.
      */
     SBX_ERR_TRANSFER = 65,
     /**
@@ -689,48 +693,52 @@ typedef int32_t sbx_pool_counter_kind;
 #endif // __cplusplus
 
 /**
- * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+ * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from
+ * several threads.
  */
 typedef struct sbx_bytes sbx_bytes;
 
 /**
- * A command that runs, made by sbx_command_spawn(). May be used from several threads at once: one writes, two read, one waits.
- * As with a process of this machine, a command whose output nobody reads stops when the buffers are full. Freed with
- * sbx_child_free(), which does not end the command.
+ * A command that runs, made by sbx_command_spawn(). May be used from several threads at once: one writes, two read,
+ * one waits. As with a process of this machine, a command whose output nobody reads stops when the buffers are full.
+ * Freed with sbx_child_free(), which does not end the command.
  */
 typedef struct sbx_child sbx_child;
 
 /**
- * What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as often as wanted.
- * Freed with sbx_claim_free(). What is handed in is copied.
+ * What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as
+ * often as wanted. Freed with sbx_claim_free(). What is handed in is copied.
  */
 typedef struct sbx_claim sbx_claim;
 
 /**
- * A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
- * sbx_client_free().
+ * A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed
+ * with sbx_client_free().
  */
 typedef struct sbx_client sbx_client;
 
 /**
- * A command to run in a sandbox, made by sbx_sandbox_command() or sbx_sandbox_shell() and freed with sbx_command_free().
+ * A command to run in a sandbox, made by sbx_sandbox_command() or sbx_sandbox_shell() and freed with
+ * sbx_command_free().
  *
- * It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may be run
- * again and again, from several threads too; each run is a new process. A run happens at most once: when the connection is lost
- * after the command was requested, the status is SBX_ERR_OUTCOME_UNKNOWN. It keeps what it needs of its sandbox alive.
+ * It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may
+ * be run again and again, from several threads too; each run is a new process. A run happens at most once: when the
+ * connection is lost after the command was requested, the status is SBX_ERR_OUTCOME_UNKNOWN. It keeps what it needs of
+ * its sandbox alive.
  */
 typedef struct sbx_command sbx_command;
 
 /**
- * How a client reaches Kubernetes and its sandboxes, and how long it waits. Freed with sbx_config_free(); a client copies what
- * it needs of it.
+ * How a client reaches Kubernetes and its sandboxes, and how long it waits. Freed with sbx_config_free(); a client
+ * copies what it needs of it.
  */
 typedef struct sbx_config sbx_config;
 
 /**
  * A command that runs in the sandbox whether anybody is connected or not, made by sbx_command_detach() or
- * sbx_sandbox_detached(). Its output and its status stay in the sandbox until sbx_detached_remove(). It may be used from several
- * threads, and from other processes under its key. Freed with sbx_detached_free(), which does nothing to the command.
+ * sbx_sandbox_detached(). Its output and its status stay in the sandbox until sbx_detached_remove(). It may be used
+ * from several threads, and from other processes under its key. Freed with sbx_detached_free(), which does nothing to
+ * the command.
  */
 typedef struct sbx_detached sbx_detached;
 
@@ -751,23 +759,23 @@ typedef struct sbx_entries sbx_entries;
 typedef struct sbx_error sbx_error;
 
 /**
- * An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed. May be used
- * from several threads; their calls take turns. After a lost connection or a timeout it can only be freed. Freed with
- * sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
+ * An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed.
+ * May be used from several threads; their calls take turns. After a lost connection or a timeout it can only be freed.
+ * Freed with sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
  */
 typedef struct sbx_file sbx_file;
 
 /**
- * A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread of its own
- * until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its connections. Its connections
- * end with it. A lost session breaks the connections of that moment, and is replaced. It may be used from several threads. Freed with
- * sbx_forward_free().
+ * A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread
+ * of its own until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its
+ * connections. Its connections end with it. A lost session breaks the connections of that moment, and is replaced. It
+ * may be used from several threads. Freed with sbx_forward_free().
  */
 typedef struct sbx_forward sbx_forward;
 
 /**
- * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list. May be read
- * from several threads.
+ * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list.
+ * May be read from several threads.
  */
 typedef struct sbx_info sbx_info;
 
@@ -777,8 +785,8 @@ typedef struct sbx_info sbx_info;
 typedef struct sbx_list sbx_list;
 
 /**
- * What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from several
- * threads.
+ * What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from
+ * several threads.
  */
 typedef struct sbx_metadata sbx_metadata;
 
@@ -793,28 +801,29 @@ typedef struct sbx_names sbx_names;
 typedef struct sbx_output sbx_output;
 
 /**
- * So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster:
- * any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the
- * others do not find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the
- * background; the sandboxes stay.
+ * So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the
+ * cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process
+ * leaves nothing that the others do not find. May be used from several threads at once. Freed with sbx_pool_free(),
+ * which ends what it does in the background; the sandboxes stay.
  */
 typedef struct sbx_pool sbx_pool;
 
 /**
- * How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted. Who only claims
- * needs none. Freed with sbx_pool_options_free().
+ * How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted.
+ * Who only claims needs none. Freed with sbx_pool_options_free().
  */
 typedef struct sbx_pool_options sbx_pool_options;
 
 /**
- * What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from several threads.
+ * What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from
+ * several threads.
  */
 typedef struct sbx_pool_state sbx_pool_state;
 
 /**
- * A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with sbx_sandbox_free(), which
- * does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It keeps what it needs of its client
- * alive.
+ * A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with
+ * sbx_sandbox_free(), which does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It
+ * keeps what it needs of its client alive.
  */
 typedef struct sbx_sandbox sbx_sandbox;
 
@@ -826,11 +835,11 @@ typedef struct sbx_sandbox sbx_sandbox;
 typedef struct sbx_spec sbx_spec;
 
 /**
- * Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used again and
- * again, from several threads too. It keeps what it needs of its sandbox alive.
+ * Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used
+ * again and again, from several threads too. It keeps what it needs of its sandbox alive.
  *
- * By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server acknowledges
- * every write.
+ * By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server
+ * acknowledges every write.
  */
 typedef struct sbx_transfer sbx_transfer;
 
@@ -845,11 +854,11 @@ typedef struct sbx_transferred sbx_transferred;
 typedef struct sbx_tree_report sbx_tree_report;
 
 /**
- * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a
- * NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
+ * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`,
+ * without a NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
  *
- * It is called on the thread that made the call, and only during it. It may call this library, also for the same sandbox, but must
- * not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
+ * It is called on the thread that made the call, and only during it. It may call this library, also for the same
+ * sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
  */
 typedef int32_t (*sbx_output_fn)(void *userdata,
                                  sbx_stream stream,
@@ -857,11 +866,12 @@ typedef int32_t (*sbx_output_fn)(void *userdata,
                                  size_t len);
 
 /**
- * Takes a line of the library's log: how important it is, the part of the library that it is from, such as "sandbox::client", and what
- * it says, without a line's end. The texts stay until it returns.
+ * Takes a line of the library's log: how important it is, the part of the library that it is from, such as
+ * "sandbox::client", and what it says, without a line's end. The texts stay until it returns.
  *
- * It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not wait for calls
- * of this library, nor throw, longjmp or end its thread. What its own calls of this library log is left out.
+ * It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
+ * wait for calls of this library, nor throw, longjmp or end its thread. What its own calls of this library log is left
+ * out.
  */
 typedef void (*sbx_log_fn)(void *userdata,
                            sbx_log_level level,
@@ -869,22 +879,25 @@ typedef void (*sbx_log_fn)(void *userdata,
                            const char *message);
 
 /**
- * Says whether something has happened that is to end the call of this library that the thread waits in: 0 to go on; after anything
- * else the call fails with SBX_ERR_CANCELLED, and until it has returned nothing is asked any more.
+ * Says whether something has happened that is to end the call of this library that the thread waits in: 0 to go on;
+ * after anything else the call fails with SBX_ERR_CANCELLED, and until it has returned nothing is asked any more.
  *
- * It is called on the thread that waits, and is no signal handler: it may do what a function may. It may call this library, but
- * must not change or free the objects whose call it is in; calls that it makes are not asked about, unless it registers a
- * function for them with sbx_thread_on_wait(), which counts until it returns. It must not throw, longjmp or end its thread.
+ * It is called on the thread that waits, and is no signal handler: it may do what a function may. It may call this
+ * library, but must not change or free the objects whose call it is in; calls that it makes are not asked about,
+ * unless it registers a function for them with sbx_thread_on_wait(), which counts until it returns. It must not throw,
+ * longjmp or end its thread.
  */
 typedef int32_t (*sbx_interrupted_fn)(void *userdata);
 
 /**
- * Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is the file
- * that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files of a tree, of
- * `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
+ * Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is
+ * the file that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files
+ * of a tree, of `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with
+ * SBX_ERR_CANCELLED.
  *
- * It is called on the thread that called the function it was given to, and only during that call. It may call this library, also
- * for the same sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
+ * It is called on the thread that called the function it was given to, and only during that call. It may call this
+ * library, also for the same sandbox, but must not change or free the object whose call it is in. It must not throw,
+ * longjmp or end its thread.
  */
 typedef int32_t (*sbx_progress_fn)(void *userdata,
                                    const char *path,
@@ -892,16 +905,17 @@ typedef int32_t (*sbx_progress_fn)(void *userdata,
                                    int64_t total);
 
 /**
- * Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number to end the
- * transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_progress_fn.
+ * Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number
+ * to end the transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as
+ * sbx_progress_fn.
  */
 typedef int64_t (*sbx_read_fn)(void *userdata,
                                uint8_t *buffer,
                                size_t capacity);
 
 /**
- * Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
- * Otherwise as sbx_progress_fn.
+ * Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with
+ * SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
  */
 typedef int32_t (*sbx_write_fn)(void *userdata,
                                 const uint8_t *data,
@@ -943,8 +957,9 @@ sbx_status sbx_child_write_stdin(const sbx_child *child,
 void sbx_child_close_stdin(const sbx_child *child);
 
 /**
- * Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
- * end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says so.
+ * Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came:
+ * 0 at the end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says
+ * so.
  *
  * SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
  */
@@ -966,8 +981,8 @@ sbx_status sbx_child_read_stderr(const sbx_child *child,
                                  sbx_error **err);
 
 /**
- * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not wait; a read
- * of another thread finds the end.
+ * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not
+ * wait; a read of another thread finds the end.
  */
 void sbx_child_close_stdout(const sbx_child *child);
 
@@ -977,8 +992,8 @@ void sbx_child_close_stdout(const sbx_child *child);
 void sbx_child_close_stderr(const sbx_child *child);
 
 /**
- * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
- * sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
+ * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees
+ * `*ending` with sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_child_wait(const sbx_child *child,
@@ -986,9 +1001,9 @@ sbx_status sbx_child_wait(const sbx_child *child,
                           sbx_error **err);
 
 /**
- * Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees `*output` with
- * sbx_output_free(). It has what nobody read before, and of each stream at most the command's output limit. Both streams are closed
- * afterwards. Fails as sbx_command_output().
+ * Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees
+ * `*output` with sbx_output_free(). It has what nobody read before, and of each stream at most the command's output
+ * limit. Both streams are closed afterwards. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_child_wait_with_output(const sbx_child *child,
@@ -996,8 +1011,8 @@ sbx_status sbx_child_wait_with_output(const sbx_child *child,
                                       sbx_error **err);
 
 /**
- * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
- * with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
+ * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
+ * frees that with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_child_try_wait(const sbx_child *child,
@@ -1006,7 +1021,8 @@ sbx_status sbx_child_try_wait(const sbx_child *child,
                               sbx_error **err);
 
 /**
- * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended needs none.
+ * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended
+ * needs none.
  *
  * SBX_ERR_FORKED in a forked child, and no other error.
  */
@@ -1037,8 +1053,8 @@ void sbx_child_resize(const sbx_child *child,
 void sbx_child_free(sbx_child *child);
 
 /**
- * Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
- * frees it with sbx_client_free().
+ * Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The
+ * caller frees it with sbx_client_free().
  *
  * SBX_ERR_CONFIG if a setting is not allowed, or no way to authenticate was found.
  */
@@ -1053,7 +1069,8 @@ sbx_status sbx_client_new(const sbx_config *config,
 const char *sbx_client_namespace(const sbx_client *client);
 
 /**
- * How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0 for NULL.
+ * How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0
+ * for NULL.
  */
 size_t sbx_client_max_sessions(const sbx_client *client);
 
@@ -1063,11 +1080,12 @@ size_t sbx_client_max_sessions(const sbx_client *client);
 uint64_t sbx_client_api_requests(const sbx_client *client);
 
 /**
- * Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to start is
- * deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+ * Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to
+ * start is deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with
+ * sbx_sandbox_delete().
  *
- * SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT with the
- * last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+ * SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT
+ * with the last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
  */
 SBX_NODISCARD
 sbx_status sbx_client_create(const sbx_client *client,
@@ -1076,8 +1094,8 @@ sbx_status sbx_client_create(const sbx_client *client,
                              sbx_error **err);
 
 /**
- * Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it with
- * sbx_sandbox_free().
+ * Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it
+ * with sbx_sandbox_free().
  *
  * SBX_ERR_NOT_FOUND if there is none.
  */
@@ -1099,8 +1117,8 @@ sbx_status sbx_client_list(const sbx_client *client,
                            sbx_error **err);
 
 /**
- * Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
- * names are freed by the caller with sbx_names_free(); `names` may be NULL.
+ * Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods.
+ * Their names are freed by the caller with sbx_names_free(); `names` may be NULL.
  *
  * Fails as sbx_client_list(), with the first error; what could be deleted is deleted all the same.
  */
@@ -1128,8 +1146,8 @@ sbx_status sbx_client_shutdown_sandbox(const sbx_client *client,
                                        sbx_error **err);
 
 /**
- * Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
- * caller frees the output with sbx_output_free().
+ * Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8
+ * here. The caller frees the output with sbx_output_free().
  */
 SBX_NODISCARD
 sbx_status sbx_client_execute_command(const sbx_client *client,
@@ -1179,13 +1197,15 @@ uint16_t sbx_client_ssh_port(const sbx_client *client,
                              const char *name);
 
 /**
- * Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
- * The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds for what they do.
+ * Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are
+ * closed. The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds
+ * for what they do.
  */
 void sbx_client_free(sbx_client *client);
 
 /**
- * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
+ * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2,
+ * …
  */
 SBX_NODISCARD
 sbx_status sbx_command_add_arg(sbx_command *command,
@@ -1193,8 +1213,8 @@ sbx_status sbx_command_add_arg(sbx_command *command,
                                sbx_error **err);
 
 /**
- * Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if `len`
- * is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
+ * Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if
+ * `len` is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
  */
 SBX_NODISCARD
 sbx_status sbx_command_add_arg_bytes(sbx_command *command,
@@ -1220,8 +1240,8 @@ sbx_status sbx_command_set_current_dir(sbx_command *command,
                                        sbx_error **err);
 
 /**
- * Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another user than its
- * own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
+ * Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another
+ * user than its own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_user(sbx_command *command,
@@ -1229,8 +1249,8 @@ sbx_status sbx_command_set_user(sbx_command *command,
                                 sbx_error **err);
 
 /**
- * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
- * Default: no input.
+ * Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if
+ * `len` is 0. Default: no input.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_stdin(sbx_command *command,
@@ -1239,9 +1259,9 @@ sbx_status sbx_command_set_stdin(sbx_command *command,
                                  sbx_error **err);
 
 /**
- * Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to its end.
- * The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller may close its own at
- * once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+ * Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to
+ * its end. The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller
+ * may close its own at once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_stdin_fd(sbx_command *command,
@@ -1279,8 +1299,8 @@ sbx_status sbx_command_set_timeout(sbx_command *command,
                                    sbx_error **err);
 
 /**
- * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
- * standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+ * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams
+ * come as standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_terminal(sbx_command *command,
@@ -1290,8 +1310,8 @@ sbx_status sbx_command_set_terminal(sbx_command *command,
                                     sbx_error **err);
 
 /**
- * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
- * MiB.
+ * Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest.
+ * Default: 256 MiB.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_output_limit(sbx_command *command,
@@ -1299,12 +1319,12 @@ sbx_status sbx_command_set_output_limit(sbx_command *command,
                                         sbx_error **err);
 
 /**
- * Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit code is
- * no error; see sbx_output_check().
+ * Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit
+ * code is no error; see sbx_output_check().
  *
- * SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so far);
- * SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the sandbox can't
- * be reached.
+ * SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so
+ * far); SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the
+ * sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_command_output(const sbx_command *command,
@@ -1312,8 +1332,8 @@ sbx_status sbx_command_output(const sbx_command *command,
                               sbx_error **err);
 
 /**
- * Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending` may be
- * NULL. Fails as sbx_command_output().
+ * Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending`
+ * may be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_command_status(const sbx_command *command,
@@ -1321,8 +1341,8 @@ sbx_status sbx_command_status(const sbx_command *command,
                               sbx_error **err);
 
 /**
- * Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The caller
- * frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ * Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The
+ * caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
  */
@@ -1344,12 +1364,13 @@ sbx_status sbx_command_spawn(const sbx_command *command,
                              sbx_error **err);
 
 /**
- * Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process, by
- * its key. It starts at most once per key: where the key is known already, this gives the command that has it, running or ended.
- * The caller frees `*detached` with sbx_detached_free().
+ * Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any
+ * process, by its key. It starts at most once per key: where the key is known already, this gives the command that has
+ * it, running or ended. The caller frees `*detached` with sbx_detached_free().
  *
- * A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output goes to files in
- * the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own counts, not the configured one.
+ * A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output
+ * goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own
+ * counts, not the configured one.
  *
  * SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
  * sbx_command_output().
@@ -1403,8 +1424,8 @@ bool sbx_output_exit_code(const sbx_output *output,
 const char *sbx_output_signal(const sbx_output *output);
 
 /**
- * The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
- * be NULL. NULL and 0 only for NULL.
+ * The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them.
+ * `len` may be NULL. NULL and 0 only for NULL.
  */
 const uint8_t *sbx_output_stdout(const sbx_output *output,
                                  size_t *len);
@@ -1421,8 +1442,8 @@ const uint8_t *sbx_output_stderr(const sbx_output *output,
 uint64_t sbx_output_truncated(const sbx_output *output);
 
 /**
- * SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last line of the
- * standard error, and the error has both streams.
+ * SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last
+ * line of the standard error, and the error has both streams.
  */
 SBX_NODISCARD
 sbx_status sbx_output_check(const sbx_output *output,
@@ -1441,11 +1462,11 @@ sbx_status sbx_config_new(sbx_config **config,
                           sbx_error **err);
 
 /**
- * Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above
- * it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
+ * Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory
+ * or above it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
  *
- * A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused
- * there, and what another user may have written is ignored.
+ * A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
+ * refused there, and what another user may have written is ignored.
  *
  * SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
  */
@@ -1454,10 +1475,11 @@ sbx_status sbx_config_from_env(sbx_config **config,
                                sbx_error **err);
 
 /**
- * Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The names are
- * those of the sbx_config_set_ functions.
+ * Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The
+ * names are those of the sbx_config_set_ functions.
  *
- * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what is.
+ * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what
+ * is.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set(sbx_config *config,
@@ -1474,8 +1496,8 @@ sbx_status sbx_config_set_namespace(sbx_config *config,
                                     sbx_error **err);
 
 /**
- * Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this runs
- * in, as kubectl finds them.
+ * Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this
+ * runs in, as kubectl finds them.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_kubeconfig(sbx_config *config,
@@ -1515,8 +1537,8 @@ sbx_status sbx_config_set_ssh_port(sbx_config *config,
                                    sbx_error **err);
 
 /**
- * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its owner
- * may have a right to the file. Default: a new key in memory for each client.
+ * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its
+ * owner may have a right to the file. Default: a new key in memory for each client.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_ssh_key(sbx_config *config,
@@ -1604,8 +1626,8 @@ sbx_status sbx_config_set_log(sbx_config *config,
                               sbx_error **err);
 
 /**
- * Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
- * and sbx_log_set_handler() the library writes nothing.
+ * Sends this library's log lines to standard error at the configured level, for the rest of the process's life.
+ * Without this and sbx_log_set_handler() the library writes nothing.
  *
  * SBX_ERR_CONFIG if this was done before, or a function is set that gets them.
  */
@@ -1624,12 +1646,12 @@ void sbx_config_free(sbx_config *config);
 const char *sbx_detached_key(const sbx_detached *detached);
 
 /**
- * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
- * with sbx_ending_free(). Does not wait for it.
+ * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
+ * frees that with sbx_ending_free(). Does not wait for it.
  *
- * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not
- * run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't
- * be reached.
+ * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
+ * SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed;
+ * SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_try_wait(const sbx_detached *detached,
@@ -1650,8 +1672,9 @@ sbx_status sbx_detached_wait(const sbx_detached *detached,
                              sbx_error **err);
 
 /**
- * What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
- * frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
+ * What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes,
+ * which the caller frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no
+ * more once it has ended.
  *
  * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
@@ -1665,8 +1688,9 @@ sbx_status sbx_detached_read(const sbx_detached *detached,
 
 /**
  * Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
- * `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that after an error
- * the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ * `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that
+ * after an error the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free();
+ * `ending` may be NULL.
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
  */
@@ -1680,18 +1704,19 @@ sbx_status sbx_detached_stream(const sbx_detached *detached,
                                sbx_error **err);
 
 /**
- * Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
- * ended needs no killing.
+ * Kills the command and all its processes, those that left its process group too, and returns when they are gone. One
+ * that has ended needs no killing.
  *
- * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its
- * like if the sandbox can't be reached.
+ * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed;
+ * SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_kill(const sbx_detached *detached,
                              sbx_error **err);
 
 /**
- * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
+ * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs
+ * none.
  *
  * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
  */
@@ -1703,8 +1728,8 @@ sbx_status sbx_detached_signal(const sbx_detached *detached,
 /**
  * Removes the output and the status of a command that has ended. Its key is free again.
  *
- * SBX_ERR_CONFLICT if it runs; SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox
- * can't be reached.
+ * SBX_ERR_CONFLICT if it runs; SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if
+ * the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_remove(const sbx_detached *detached,
@@ -1738,8 +1763,8 @@ SBX_NODISCARD
 sbx_status sbx_error_status(const sbx_error *error);
 
 /**
- * The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes says.
- * NULL only for NULL.
+ * The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes
+ * says. NULL only for NULL.
  */
 const char *sbx_error_message(const sbx_error *error);
 
@@ -1764,13 +1789,14 @@ bool sbx_error_is_retryable(const sbx_error *error);
 int32_t sbx_error_http_status(const sbx_error *error);
 
 /**
- * libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that; else 0.
+ * libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that;
+ * else 0.
  */
 int32_t sbx_error_ssh_code(const sbx_error *error);
 
 /**
- * The error number of Linux, such as ENOENT, if a system call on a file failed in the sandbox or on this machine, or if one is why
- * a command did not run; else 0.
+ * The error number of Linux, such as ENOENT, if a system call on a file failed in the sandbox or on this machine, or
+ * if one is why a command did not run; else 0.
  */
 int32_t sbx_error_errno(const sbx_error *error);
 
@@ -1790,8 +1816,8 @@ const char *sbx_error_verdict_reason(const sbx_error *error);
 const char *sbx_error_verdict_message(const sbx_error *error);
 
 /**
- * What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the error,
- * their number in `*len`. NULL and 0 if the error has no output. `len` may be NULL.
+ * What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the
+ * error, their number in `*len`. NULL and 0 if the error has no output. `len` may be NULL.
  */
 const uint8_t *sbx_error_stdout(const sbx_error *error,
                                 size_t *len);
@@ -1828,8 +1854,9 @@ size_t sbx_forward_connections(const sbx_forward *forward);
 bool sbx_forward_is_open(const sbx_forward *forward);
 
 /**
- * True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the sandbox. What
- * somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free(); `failure` may be NULL.
+ * True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the
+ * sandbox. What somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free();
+ * `failure` may be NULL.
  */
 bool sbx_forward_last_failure(const sbx_forward *forward,
                               sbx_error **failure);
@@ -1837,8 +1864,8 @@ bool sbx_forward_last_failure(const sbx_forward *forward,
 /**
  * Waits until it has ended. SBX_OK if another thread has closed it.
  *
- * Else the reason: SBX_ERR_NOT_FOUND, SBX_ERR_CLOSED or SBX_ERR_DISCONNECTED with the verdict where there is one, because the Pod is
- * gone or its sandbox was deleted.
+ * Else the reason: SBX_ERR_NOT_FOUND, SBX_ERR_CLOSED or SBX_ERR_DISCONNECTED with the verdict where there is one,
+ * because the Pod is gone or its sandbox was deleted.
  */
 SBX_NODISCARD
 sbx_status sbx_forward_wait(const sbx_forward *forward,
@@ -1855,9 +1882,9 @@ void sbx_forward_close(const sbx_forward *forward);
 void sbx_forward_free(sbx_forward *forward);
 
 /**
- * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
- * caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file();
- * SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
+ * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the
+ * sandbox's umask. The caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as
+ * sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
@@ -1868,8 +1895,9 @@ sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
                                  sbx_error **err);
 
 /**
- * Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
- * or more, but not always as many as there are. Fails as sbx_sandbox_upload_file(); SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
+ * Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
+ * file's end, else 1 or more, but not always as many as there are. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
  */
 SBX_NODISCARD
 sbx_status sbx_file_read(const sbx_file *file,
@@ -1879,8 +1907,8 @@ sbx_status sbx_file_read(const sbx_file *file,
                          sbx_error **err);
 
 /**
- * Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be NULL if `len`
- * is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+ * Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be
+ * NULL if `len` is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
  */
 SBX_NODISCARD
 sbx_status sbx_file_write(const sbx_file *file,
@@ -1889,8 +1917,8 @@ sbx_status sbx_file_write(const sbx_file *file,
                           sbx_error **err);
 
 /**
- * Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`, which may be
- * NULL. Fails as sbx_sandbox_upload_file().
+ * Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`,
+ * which may be NULL. Fails as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_file_seek(const sbx_file *file,
@@ -1900,7 +1928,8 @@ sbx_status sbx_file_seek(const sbx_file *file,
                          sbx_error **err);
 
 /**
- * Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
+ * Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as
+ * sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_file_metadata(const sbx_file *file,
@@ -1924,16 +1953,16 @@ sbx_status sbx_file_set_permissions(const sbx_file *file,
                                     sbx_error **err);
 
 /**
- * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
- * if its file system can't do that.
+ * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file();
+ * SBX_ERR_TRANSFER if its file system can't do that.
  */
 SBX_NODISCARD
 sbx_status sbx_file_sync(const sbx_file *file,
                          sbx_error **err);
 
 /**
- * Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
- * as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+ * Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed
+ * still. Fails as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
  */
 SBX_NODISCARD
 sbx_status sbx_file_close(const sbx_file *file,
@@ -1945,17 +1974,18 @@ sbx_status sbx_file_close(const sbx_file *file,
 void sbx_file_free(sbx_file *file);
 
 /**
- * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
- * `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
- * whole or not at all.
+ * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes
+ * into `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The
+ * file arrives whole or not at all.
  *
- * What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the one on this
- * machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY,
- * SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY, SBX_ERR_NAME_TOO_LONG,
- * SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of which sbx_error_errno() has the
- * number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the sandbox is gone, SBX_ERR_TIMED_OUT (the configured
- * transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
- * harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
+ * What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the
+ * one on this machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY,
+ * SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY,
+ * SBX_ERR_NAME_TOO_LONG, SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of
+ * which sbx_error_errno() has the number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the
+ * sandbox is gone, SBX_ERR_TIMED_OUT (the configured transfer_timeout, which applies to each call), and those of a
+ * lost connection: SBX_ERR_DISCONNECTED where asking again is harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been
+ * done. The message names the file.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
@@ -1975,8 +2005,8 @@ sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
                                      sbx_error **err);
 
 /**
- * Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the sandbox's umask if it
- * is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the
+ * sandbox's umask if it is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_write_file(const sbx_sandbox *sandbox,
@@ -1996,8 +2026,8 @@ sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
                                  sbx_error **err);
 
 /**
- * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL and 0 only
- * for NULL.
+ * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL
+ * and 0 only for NULL.
  */
 const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
                               size_t *len);
@@ -2008,8 +2038,9 @@ const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
 void sbx_bytes_free(sbx_bytes *bytes);
 
 /**
- * Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it is not there.
- * After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
+ * Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it
+ * is not there. After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as
+ * sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_append_file(const sbx_sandbox *sandbox,
@@ -2048,8 +2079,9 @@ sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
                                    sbx_error **err);
 
 /**
- * Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list with
- * sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of names.
+ * Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list
+ * with sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64
+ * MiB of names.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
@@ -2067,7 +2099,8 @@ sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
 
 /**
  * Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is on the way to it.
+ * SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is
+ * on the way to it.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
@@ -2101,9 +2134,10 @@ sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
                                       sbx_error **err);
 
 /**
- * Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
- * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or SBX_ERR_DIRECTORY_NOT_EMPTY if
- * what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not on the same file system.
+ * Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
+ * directory by a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or
+ * SBX_ERR_DIRECTORY_NOT_EMPTY if what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not
+ * on the same file system.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
@@ -2131,8 +2165,8 @@ sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
                                       sbx_error **err);
 
 /**
- * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
- * SBX_ERR_TRANSFER with EINVAL for what is no link.
+ * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file(); SBX_ERR_TRANSFER with EINVAL for what is no link.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
@@ -2141,8 +2175,8 @@ sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
                                  sbx_error **err);
 
 /**
- * Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free(). Fails as
- * sbx_sandbox_upload_file().
+ * Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free().
+ * Fails as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_resolve_path(const sbx_sandbox *sandbox,
@@ -2347,11 +2381,13 @@ const char *sbx_names_at(const sbx_names *names,
 void sbx_names_free(sbx_names *names);
 
 /**
- * Hands the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its argument, for all clients of the
- * process and for the rest of its life; NULL ends that. A function that was there is replaced: once this returns, it is not called any
- * more, and what its userdata points to may go. Without this and sbx_config_init_logging() the library writes nothing.
+ * Hands the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its argument, for
+ * all clients of the process and for the rest of its life; NULL ends that. A function that was there is replaced: once
+ * this returns, it is not called any more, and what its userdata points to may go. Without this and
+ * sbx_config_init_logging() the library writes nothing.
  *
- * SBX_ERR_INVALID_ARGUMENT within such a function; SBX_ERR_TIMED_OUT if the one that is to be replaced does not return.
+ * SBX_ERR_INVALID_ARGUMENT within such a function; SBX_ERR_TIMED_OUT if the one that is to be replaced does not
+ * return.
  */
 SBX_NODISCARD
 sbx_status sbx_log_set_handler(int32_t level,
@@ -2360,16 +2396,16 @@ sbx_status sbx_log_set_handler(int32_t level,
                                sbx_error **err);
 
 /**
- * Makes options with the defaults: 4 sandboxes, an idle lifetime of one hour, filled by sbx_pool_fill() only. The caller frees them with
- * sbx_pool_options_free().
+ * Makes options with the defaults: 4 sandboxes, an idle lifetime of one hour, filled by sbx_pool_fill() only. The
+ * caller frees them with sbx_pool_options_free().
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_new(sbx_pool_options **options,
                                 sbx_error **err);
 
 /**
- * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes
- * effect as sandboxes are claimed or age. Default: 4.
+ * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
+ * smaller one takes effect as sandboxes are claimed or age. Default: 4.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_set_size(sbx_pool_options *options,
@@ -2377,7 +2413,8 @@ sbx_status sbx_pool_options_set_size(sbx_pool_options *options,
                                      sbx_error **err);
 
 /**
- * How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its end. Default: 3600.
+ * How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its
+ * end. Default: 3600.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_set_idle_lifetime(sbx_pool_options *options,
@@ -2401,7 +2438,8 @@ sbx_status sbx_pool_options_set_creates_per_second(sbx_pool_options *options,
                                                    sbx_error **err);
 
 /**
- * Whether the pool is kept filled by a thread of its own for as long as the handle lives. Default: false, only sbx_pool_fill() fills it.
+ * Whether the pool is kept filled by a thread of its own for as long as the handle lives. Default: false, only
+ * sbx_pool_fill() fills it.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_set_keep_filled(sbx_pool_options *options,
@@ -2421,7 +2459,8 @@ sbx_status sbx_claim_new(sbx_claim **claim,
                          sbx_error **err);
 
 /**
- * An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the spec.
+ * An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the
+ * spec.
  */
 SBX_NODISCARD
 sbx_status sbx_claim_set_env(sbx_claim *claim,
@@ -2448,8 +2487,8 @@ sbx_status sbx_claim_set_annotation(sbx_claim *claim,
                                     sbx_error **err);
 
 /**
- * Seconds until the sandbox expires, from the claim on; a negative number for never. Default: that of the pool's spec, else the
- * configured one.
+ * Seconds until the sandbox expires, from the claim on; a negative number for never. Default: that of the pool's spec,
+ * else the configured one.
  */
 SBX_NODISCARD
 sbx_status sbx_claim_set_lifetime(sbx_claim *claim,
@@ -2488,11 +2527,11 @@ sbx_status sbx_claim_set_on_miss(sbx_claim *claim,
 void sbx_claim_free(sbx_claim *claim);
 
 /**
- * Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and
- * `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
+ * Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
+ * `spec` and `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
  *
- * SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the
- * options can't be a pool's.
+ * SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
+ * name, or the options can't be a pool's.
  */
 SBX_NODISCARD
 sbx_status sbx_client_pool(const sbx_client *client,
@@ -2508,11 +2547,11 @@ sbx_status sbx_client_pool(const sbx_client *client,
 const char *sbx_pool_name(const sbx_pool *pool);
 
 /**
- * Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that is done.
- * Puts into `*created` and `*retired`, which may be NULL, how many it was.
+ * Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that
+ * is done. Puts into `*created` and `*retired`, which may be NULL, how many it was.
  *
- * The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills the pool from
- * a newer spec.
+ * The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills
+ * the pool from a newer spec.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_fill(const sbx_pool *pool,
@@ -2521,12 +2560,13 @@ sbx_status sbx_pool_fill(const sbx_pool *pool,
                          sbx_error **err);
 
 /**
- * Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says
- * which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
- * sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+ * Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
+ * sbx_sandbox_origin() says which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The
+ * caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
  *
- * SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with another key and
- * this client may not execute commands in Pods; else as sbx_client_create() and sbx_sandbox_write_file().
+ * SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with
+ * another key and this client may not execute commands in Pods; else as sbx_client_create() and
+ * sbx_sandbox_write_file().
  */
 SBX_NODISCARD
 sbx_status sbx_pool_claim(const sbx_pool *pool,
@@ -2545,14 +2585,16 @@ sbx_status sbx_pool_status(const sbx_pool *pool,
                            sbx_error **err);
 
 /**
- * A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that stands for none.
+ * A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that
+ * stands for none.
  */
 uint64_t sbx_pool_counter(const sbx_pool *pool,
                           int32_t kind);
 
 /**
- * Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be
- * NULL, how many. This handle does not fill the pool any more in the background; who else does will fill it again.
+ * Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`,
+ * which may be NULL, how many. This handle does not fill the pool any more in the background; who else does will fill
+ * it again.
  *
  * The first error of the API server; what could be deleted is deleted all the same.
  */
@@ -2564,7 +2606,8 @@ sbx_status sbx_pool_drain(const sbx_pool *pool,
 /**
  * The same as sbx_pool_drain(), and waits until the sandboxes are gone. Those that were claimed stay.
  *
- * SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as sbx_pool_drain().
+ * SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as
+ * sbx_pool_drain().
  */
 SBX_NODISCARD
 sbx_status sbx_pool_remove(const sbx_pool *pool,
@@ -2572,7 +2615,8 @@ sbx_status sbx_pool_remove(const sbx_pool *pool,
                            sbx_error **err);
 
 /**
- * Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a moment.
+ * Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a
+ * moment.
  */
 void sbx_pool_free(sbx_pool *pool);
 
@@ -2608,7 +2652,8 @@ bool sbx_pool_state_oldest(const sbx_pool_state *state,
                            int64_t *time);
 
 /**
- * Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to hinder it.
+ * Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to
+ * hinder it.
  */
 const char *sbx_pool_state_held(const sbx_pool_state *state);
 
@@ -2639,8 +2684,8 @@ const char *sbx_sandbox_host_key(const sbx_sandbox *sandbox);
 
 /**
  * True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
- * sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until the container had
- * started, and until the SSH login had succeeded. Each of the three may be NULL.
+ * sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until
+ * the container had started, and until the SSH login had succeeded. Each of the three may be NULL.
  */
 bool sbx_sandbox_timings(const sbx_sandbox *sandbox,
                          double *accepted,
@@ -2653,8 +2698,8 @@ bool sbx_sandbox_timings(const sbx_sandbox *sandbox,
 sbx_origin sbx_sandbox_origin(const sbx_sandbox *sandbox);
 
 /**
- * How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL; nothing is
- * written if `sandbox` is.
+ * How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL;
+ * nothing is written if `sandbox` is.
  */
 void sbx_sandbox_session_counts(const sbx_sandbox *sandbox,
                                 size_t *idle,
@@ -2671,8 +2716,8 @@ sbx_status sbx_sandbox_info(const sbx_sandbox *sandbox,
                             sbx_error **err);
 
 /**
- * Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free(). Short for
- * sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
+ * Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free().
+ * Short for sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_execute(const sbx_sandbox *sandbox,
@@ -2681,8 +2726,8 @@ sbx_status sbx_sandbox_execute(const sbx_sandbox *sandbox,
                                sbx_error **err);
 
 /**
- * Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing runs yet.
- * The caller frees it with sbx_command_free().
+ * Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing
+ * runs yet. The caller frees it with sbx_command_free().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_command(const sbx_sandbox *sandbox,
@@ -2700,8 +2745,8 @@ sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
                              sbx_error **err);
 
 /**
- * The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
- * whether there is one. The caller frees it with sbx_detached_free().
+ * The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the
+ * first use tells whether there is one. The caller frees it with sbx_detached_free().
  *
  * SBX_ERR_INVALID_ARGUMENT if this can't be a key.
  */
@@ -2712,15 +2757,16 @@ sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such as "8080", or a
- * path with a slash. What listens there need not be reachable from anywhere else.
+ * Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such
+ * as "8080", or a path with a slash. What listens there need not be reachable from anywhere else.
  *
- * `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with close(). Its bytes go
- * through an SSH session that all connections into the sandbox share. Each side can end its half by itself, with shutdown(). A
- * connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the data. The socket outlives the handles.
+ * `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with
+ * close(). Its bytes go through an SSH session that all connections into the sandbox share. Each side can end its half
+ * by itself, with shutdown(). A connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the
+ * data. The socket outlives the handles.
  *
- * SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket; SBX_ERR_TIMED_OUT
- * after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ * SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket;
+ * SBX_ERR_TIMED_OUT after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_connect(const sbx_sandbox *sandbox,
@@ -2729,13 +2775,14 @@ sbx_status sbx_sandbox_connect(const sbx_sandbox *sandbox,
                                sbx_error **err);
 
 /**
- * Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as sbx_sandbox_connect() does
- * and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT such as "0.0.0.0:8080", or a path with a slash,
- * of which the file must not exist; port 0 is one that the system chooses. Whether anything listens in the sandbox shows with the first
- * connection; sbx_sandbox_wait_for_port() waits for that. The caller frees it with sbx_forward_free().
+ * Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
+ * sbx_sandbox_connect() does and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT
+ * such as "0.0.0.0:8080", or a path with a slash, of which the file must not exist; port 0 is one that the system
+ * chooses. Whether anything listens in the sandbox shows with the first connection; sbx_sandbox_wait_for_port() waits
+ * for that. The caller frees it with sbx_forward_free().
  *
- * SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT and its like if
- * the sandbox can't be reached.
+ * SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT
+ * and its like if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_forward(const sbx_sandbox *sandbox,
@@ -2745,8 +2792,8 @@ sbx_status sbx_sandbox_forward(const sbx_sandbox *sandbox,
                                sbx_error **err);
 
 /**
- * Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for ever. `target`
- * is as for sbx_sandbox_connect(). What listens there is not connected to for that.
+ * Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for
+ * ever. `target` is as for sbx_sandbox_connect(). What listens there is not connected to for that.
  *
  * SBX_ERR_TIMED_OUT if nothing listens there in time; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
@@ -2757,10 +2804,11 @@ sbx_status sbx_sandbox_wait_for_port(const sbx_sandbox *sandbox,
                                      sbx_error **err);
 
 /**
- * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
- * stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+ * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of
+ * its spec stays. The new expiry is put into `*unix_seconds`, which may be NULL.
  *
- * SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as sbx_client_list().
+ * SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as
+ * sbx_client_list().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
@@ -2769,8 +2817,8 @@ sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
                              sbx_error **err);
 
 /**
- * Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked afterwards fails
- * with SBX_ERR_CLOSED.
+ * Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked
+ * afterwards fails with SBX_ERR_CLOSED.
  *
  * SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
  */
@@ -2791,8 +2839,8 @@ sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
 void sbx_sandbox_free(sbx_sandbox *sandbox);
 
 /**
- * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The caller frees
- * it with sbx_spec_free().
+ * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The
+ * caller frees it with sbx_spec_free().
  */
 SBX_NODISCARD
 sbx_status sbx_spec_new(sbx_spec **spec,
@@ -2808,8 +2856,8 @@ sbx_status sbx_spec_set_name(sbx_spec *spec,
                              sbx_error **err);
 
 /**
- * Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its entry
- * point is not used. Default: the configured image.
+ * Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+ * "guest"). Its entry point is not used. Default: the configured image.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_image(sbx_spec *spec,
@@ -2876,7 +2924,8 @@ sbx_status sbx_spec_set_memory_request(sbx_spec *spec,
                                        sbx_error **err);
 
 /**
- * The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
+ * The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no
+ * limit.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_disk(sbx_spec *spec,
@@ -2884,8 +2933,8 @@ sbx_status sbx_spec_set_disk(sbx_spec *spec,
                              sbx_error **err);
 
 /**
- * Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left. sbx_sandbox_renew() moves
- * it. A negative number for never. Default: the configured lifetime.
+ * Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left.
+ * sbx_sandbox_renew() moves it. A negative number for never. Default: the configured lifetime.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_lifetime(sbx_spec *spec,
@@ -2893,8 +2942,8 @@ sbx_status sbx_spec_set_lifetime(sbx_spec *spec,
                                  sbx_error **err);
 
 /**
- * Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24 hours, or
- * twice the lifetime if that is more; none for a sandbox that never expires.
+ * Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24
+ * hours, or twice the lifetime if that is more; none for a sandbox that never expires.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
@@ -2902,17 +2951,17 @@ sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
                                    sbx_error **err);
 
 /**
- * Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters that choose them
- * themselves, as OpenShift does for each namespace. It is still refused that they are root's. Default: user and group 1000,
- * whatever the image says.
+ * Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters
+ * that choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
+ * Default: user and group 1000, whatever the image says.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_user_from_cluster(sbx_spec *spec,
                                           sbx_error **err);
 
 /**
- * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel, and what does
- * not hold there of what is promised about a sandbox is logged as a warning.
+ * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel,
+ * and what does not hold there of what is promised about a sandbox is logged as a warning.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,
@@ -2929,7 +2978,8 @@ sbx_status sbx_spec_set_node_selector(sbx_spec *spec,
                                       sbx_error **err);
 
 /**
- * Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default: 10.
+ * Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default:
+ * 10.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
@@ -2938,8 +2988,8 @@ sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
 
 /**
  * A Pod in JSON that is merged over the one that this library makes (RFC 7386: objects are merged, everything else is
- * replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every field
- * that Kubernetes has.
+ * replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every
+ * field that Kubernetes has.
  *
  * SBX_ERR_INVALID_ARGUMENT if the text is not a JSON object.
  */
@@ -2954,18 +3004,19 @@ sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
 void sbx_spec_free(sbx_spec *spec);
 
 /**
- * Registers a function that the calls of this thread ask, with `userdata` as its argument, while they wait; NULL unregisters it.
- * There is one at most: a new one takes the place of the one before. It must stay callable as long as it is registered.
+ * Registers a function that the calls of this thread ask, with `userdata` as its argument, while they wait; NULL
+ * unregisters it. There is one at most: a new one takes the place of the one before. It must stay callable as long as
+ * it is registered.
  *
- * With it a signal, such as SIGINT from Ctrl-C, can end a call: its handler sets a flag, and the function says whether that is set.
- * It is called about ten times a second while a call waits, whatever for, and in most waits as soon as a signal handler has run on
- * this thread; not before a wait, and not by calls that need none. Calls of other threads, and what runs in the background, such
- * as the command of an sbx_child, are not affected.
+ * With it a signal, such as SIGINT from Ctrl-C, can end a call: its handler sets a flag, and the function says whether
+ * that is set. It is called about ten times a second while a call waits, whatever for, and in most waits as soon as a
+ * signal handler has run on this thread; not before a wait, and not by calls that need none. Calls of other threads,
+ * and what runs in the background, such as the command of an sbx_child, are not affected.
  *
- * A call that ends so undoes what it can, as it does when its time runs out. A command's process group is killed in the sandbox and
- * its end awaited, the file that an upload would have replaced is as it was, a Pod that was to be created is deleted. That may take
- * some seconds if the sandbox does not answer. Whether any other change was made is open, and the error's message says so. An
- * sbx_file can only be freed then.
+ * A call that ends so undoes what it can, as it does when its time runs out. A command's process group is killed in
+ * the sandbox and its end awaited, the file that an upload would have replaced is as it was, a Pod that was to be
+ * created is deleted. That may take some seconds if the sandbox does not answer. Whether any other change was made is
+ * open, and the error's message says so. An sbx_file can only be freed then.
  */
 void sbx_thread_on_wait(sbx_interrupted_fn is_interrupted,
                         void *userdata);
@@ -2979,8 +3030,8 @@ sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
- * files. Default: false.
+ * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of
+ * each of its files. Default: false.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
@@ -2988,8 +3039,8 @@ sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
                                      sbx_error **err);
 
 /**
- * Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the truth.
- * Default: false.
+ * Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the
+ * truth. Default: false.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
@@ -2997,9 +3048,9 @@ sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
                                  sbx_error **err);
 
 /**
- * Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept is begun
- * with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what has arrived is
- * removed.
+ * Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept
+ * is begun with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what
+ * has arrived is removed.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
@@ -3007,8 +3058,8 @@ sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
                                    sbx_error **err);
 
 /**
- * Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there keeps its own, and
- * directories bring theirs. Default: those of the local file, or 0666.
+ * Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there
+ * keeps its own, and directories bring theirs. Default: those of the local file, or 0666.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_mode(sbx_transfer *transfer,
@@ -3035,7 +3086,8 @@ sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
  * Copies the local file `local` to `remote`, as sbx_sandbox_upload_file(). `progress` may be NULL. The caller frees
  * `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
  *
- * Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback says so.
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback
+ * says so.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload(const sbx_transfer *transfer,
@@ -3059,8 +3111,9 @@ sbx_status sbx_transfer_download(const sbx_transfer *transfer,
                                  sbx_error **err);
 
 /**
- * Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and `progress` get the same `userdata`. It
- * can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ * Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and
+ * `progress` get the same `userdata`. It can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as
+ * sbx_transfer_upload().
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
@@ -3072,8 +3125,8 @@ sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
                                     sbx_error **err);
 
 /**
- * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be resumed:
- * SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be
+ * resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
@@ -3085,16 +3138,18 @@ sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
                                     sbx_error **err);
 
 /**
- * Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
- * nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets, pipes and devices are left out
- * and told. `progress` may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+ * Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of
+ * modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets,
+ * pipes and devices are left out and told. `progress` may be NULL. The caller frees `*report` with
+ * sbx_tree_report_free(); `report` may be NULL.
  *
- * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
- * files and links replace files and links, each in one step, also read-only ones, and what only the target has stays. What is in
- * the way, such as a device in the place of a file, is found before anything is merged.
+ * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is
+ * merged: files and links replace files and links, each in one step, also read-only ones, and what only the target has
+ * stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
  *
- * Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way, SBX_ERR_CANCELLED
- * if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way,
+ * SBX_ERR_CANCELLED if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself
+ * fails, a part of it may be done.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
@@ -3106,11 +3161,12 @@ sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
                                    sbx_error **err);
 
 /**
- * Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as sbx_transfer_upload_dir().
+ * Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as
+ * sbx_transfer_upload_dir().
  *
- * Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the tree. Symbolic
- * links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files below a link, and links to
- * files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+ * Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the
+ * tree. Symbolic links that lead out of the tree are left out and told. Names that begin with '/' or have a "..",
+ * files below a link, and links to files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_download_dir(const sbx_transfer *transfer,
@@ -3172,7 +3228,8 @@ uint64_t sbx_tree_report_bytes(const sbx_tree_report *report);
 uint64_t sbx_tree_report_skipped(const sbx_tree_report *report);
 
 /**
- * How many notes there are: what was left out and why, and which files were changed while they were read; at most 1000.
+ * How many notes there are: what was left out and why, and which files were changed while they were read; at most
+ * 1000.
  */
 size_t sbx_tree_report_note_count(const sbx_tree_report *report);
 

@@ -22,12 +22,12 @@ use crate::text;
 /// How long after its expiry a sandbox that still exists is deleted by somebody else.
 const REAP_MARGIN: Duration = Duration::from_secs(5);
 
-/// A connection to Kubernetes and everything that its sandboxes share: the login key, the cache of addresses, ports and host
-/// keys, and the SSH sessions.
+/// A connection to Kubernetes and everything that its sandboxes share: the login key, the cache of addresses, ports and
+/// host keys, and the SSH sessions.
 ///
-/// Cloning is cheap and shares all of it. A client may be used from many threads at once. It must not be used in a forked child
-/// ([`ErrorKind::Forked`]) or from async code ([`ErrorKind::AsyncContext`]). Dropping the last clone closes the sessions; the
-/// sandboxes stay.
+/// Cloning is cheap and shares all of it. A client may be used from many threads at once. It must not be used in a
+/// forked child ([`ErrorKind::Forked`]) or from async code ([`ErrorKind::AsyncContext`]). Dropping the last clone
+/// closes the sessions; the sandboxes stay.
 #[derive(Clone)]
 pub struct Client {
     ctx: Arc<Context>,
@@ -51,11 +51,12 @@ impl Client {
         Self::new(Config::from_env()?)
     }
 
-    /// A client with this configuration. Reads the service account or the kubeconfig; the API server is first asked when there
-    /// is something to ask.
+    /// A client with this configuration. Reads the service account or the kubeconfig; the API server is first asked
+    /// when there is something to ask.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] if a setting is not allowed, or no way to authenticate was found: the message says which were tried.
+    /// [`ErrorKind::Config`] if a setting is not allowed, or no way to authenticate was found: the message says which
+    /// were tried.
     pub fn new(config: Config) -> Result<Self> {
         let make = || {
             let ctx = Context::new(config)?;
@@ -100,16 +101,16 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Create`] with the cluster's reason within about a second of the cluster knowing it; [`ErrorKind::Quota`];
-    /// [`ErrorKind::Conflict`] if the spec's name is taken; [`ErrorKind::TimedOut`] with the last known state;
-    /// [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
+    /// [`ErrorKind::Create`] with the cluster's reason within about a second of the cluster knowing it;
+    /// [`ErrorKind::Quota`]; [`ErrorKind::Conflict`] if the spec's name is taken; [`ErrorKind::TimedOut`] with the last
+    /// known state; [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
     pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
         let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", text::nonce()));
         Creation::new(&self.ctx, spec, &name).run(&self.registry).map_err(|e| e.during("create sandbox").on(&name))
     }
 
-    /// The pool of this name, which gives sandboxes of this spec without the time that a creation takes; see [`Pool`]. Nothing is asked
-    /// of the API server here.
+    /// The pool of this name, which gives sandboxes of this spec without the time that a creation takes; see [`Pool`].
+    /// Nothing is asked of the API server here.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -128,8 +129,9 @@ impl Client {
         Pool::open(&self.ctx, &self.registry, name, spec, options).map_err(|e| e.during("open pool"))
     }
 
-    /// A handle of a sandbox that exists, by name: from the cache without an API call, else with one. A sandbox of another
-    /// client takes this one's key if the API server lets this one execute commands in Pods, unless both have the same `ssh_key`.
+    /// A handle of a sandbox that exists, by name: from the cache without an API call, else with one. A sandbox of
+    /// another client takes this one's key if the API server lets this one execute commands in Pods, unless both have
+    /// the same `ssh_key`.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -140,7 +142,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no sandbox has this name; [`ErrorKind::Conflict`] if it is a pool's and nobody has claimed it.
+    /// [`ErrorKind::NotFound`] if no sandbox has this name; [`ErrorKind::Conflict`] if it is a pool's and nobody has
+    /// claimed it.
     pub fn attach(&self, name: &str) -> Result<Sandbox> {
         self.handle(name).map_err(|e| e.during("attach to sandbox").on(name))
     }
@@ -163,9 +166,9 @@ impl Client {
         Ok(snapshot.into_iter().map(SandboxInfo::from).collect())
     }
 
-    /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of the Pods
-    /// is not waited for. What has expired is decided by the API server's clock, not this machine's; a sandbox that is renewed
-    /// meanwhile stays.
+    /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of
+    /// the Pods is not waited for. What has expired is decided by the API server's clock, not this machine's; a sandbox
+    /// that is renewed meanwhile stays.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -298,8 +301,8 @@ impl Client {
         self.registry.find(name).map_or(self.ctx.config.ssh_port, |endpoint| endpoint.port())
     }
 
-    /// Does `work` with the sandbox that has this name now: if the cache held one that is gone, and nothing was asked of that one,
-    /// the work is done with its successor.
+    /// Does `work` with the sandbox that has this name now: if the cache held one that is gone, and nothing was asked
+    /// of that one, the work is done with its successor.
     fn by_name<T>(&self, name: &str, work: impl Fn(&Sandbox) -> Result<T>) -> Result<T> {
         // The name of a member of a pool may have come to another one, which is somebody else's.
         let was_cached = self.registry.find(name).is_some_and(|endpoint| !endpoint.is_of_a_pool());

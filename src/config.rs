@@ -10,16 +10,18 @@ use crate::guest::Guest;
 use crate::logging::{LogLevel, log_to_stderr};
 
 const PREFIX: &str = "SANDBOX_";
-/// They choose a cluster, a program to log in with, or a key. A `.env` file may have come with somebody else's code, so it can't.
+/// They choose a cluster, a program to log in with, or a key. A `.env` file may have come with somebody else's code, so
+/// it can't.
 const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 
 /// How a client reaches Kubernetes and its sandboxes, and how long it waits.
 ///
-/// [`Config::from_env`] takes what the environment says, then what a `.env` file in the working directory or above it says,
-/// then the defaults; a setter called afterwards wins over all three. The process's environment is only read.
+/// [`Config::from_env`] takes what the environment says, then what a `.env` file in the working directory or above it
+/// says, then the defaults; a setter called afterwards wins over all three. The process's environment is only read.
 ///
-/// This table is the one list of all settings. Each is a setter of the same name here, `SANDBOX_` and its name in capitals in
-/// the environment and, except for `kubeconfig`, `context` and `ssh_key`, in `.env`, and a name for [`Config::set`].
+/// This table is the one list of all settings. Each is a setter of the same name here, `SANDBOX_` and its name in
+/// capitals in the environment and, except for `kubeconfig`, `context` and `ssh_key`, in `.env`, and a name for
+/// [`Config::set`].
 ///
 /// | setting | meaning | default |
 /// |---|---|---|
@@ -49,12 +51,12 @@ const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 ///
 /// The nearest one counts. Such a file often comes with code that somebody else wrote, so it has limits:
 ///
-/// - `SANDBOX_KUBECONFIG`, `SANDBOX_CONTEXT` and `SANDBOX_SSH_KEY` are refused there: a file can't choose a cluster, a key, or a
-///   program, since a kubeconfig may name one to log in with. It can choose the namespace and the image.
-/// - Its settings are ignored, with a warning in the log, if it belongs to another user than this one or root, or if every user may
-///   write to it. A file that can't be read is ignored as well.
-/// - Only lines that set one of these settings matter, each by itself: a value ends with its line. An error in one of them names
-///   the file and the line; all other lines may look as they like.
+/// - `SANDBOX_KUBECONFIG`, `SANDBOX_CONTEXT` and `SANDBOX_SSH_KEY` are refused there: a file can't choose a cluster, a
+///   key, or a program, since a kubeconfig may name one to log in with. It can choose the namespace and the image.
+/// - Its settings are ignored, with a warning in the log, if it belongs to another user than this one or root, or if
+///   every user may write to it. A file that can't be read is ignored as well.
+/// - Only lines that set one of these settings matter, each by itself: a value ends with its line. An error in one of
+///   them names the file and the line; all other lines may look as they like.
 ///
 /// When a client is made, the log says which file was read.
 ///
@@ -62,19 +64,20 @@ const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 ///
 /// As `kubectl` finds it:
 ///
-/// - `kubeconfig` alone if it is set; else the files that `KUBECONFIG` lists, of which some may be missing; else `~/.kube/config`;
-///   else, also if these name no context, the service account of the Pod that this runs in. Relative paths in a file count from
-///   where it stands.
-/// - A `proxy-url` of the kubeconfig is always used. Without one, `HTTPS_PROXY` (`HTTP_PROXY` for a server without TLS) and
-///   `NO_PROXY`, or their lower-case forms, decide; a loopback server needs no proxy then.
-/// - A login command (`exec`) runs once, and again when its credentials have expired or were refused. It gets the standard input
-///   only if that is a terminal and `interactiveMode` allows it, for `IfAvailable` only when the client is made; what is piped into
-///   this program stays there. Its standard error is this program's. After five minutes it is killed.
+/// - `kubeconfig` alone if it is set; else the files that `KUBECONFIG` lists, of which some may be missing; else
+///   `~/.kube/config`; else, also if these name no context, the service account of the Pod that this runs in. Relative
+///   paths in a file count from where it stands.
+/// - A `proxy-url` of the kubeconfig is always used. Without one, `HTTPS_PROXY` (`HTTP_PROXY` for a server without TLS)
+///   and `NO_PROXY`, or their lower-case forms, decide; a loopback server needs no proxy then.
+/// - A login command (`exec`) runs once, and again when its credentials have expired or were refused. It gets the
+///   standard input only if that is a terminal and `interactiveMode` allows it, for `IfAvailable` only when the client
+///   is made; what is piped into this program stays there. Its standard error is this program's. After five minutes it
+///   is killed.
 /// - Without TLS no credentials are sent.
 ///
-/// Unlike `kubectl`, a `kubeconfig` that is set and names no context is an error, and so is a context without its cluster;
-/// `localhost:8080` is never guessed; and nobody is asked for a user name, so without credentials requests have none. All proxies
-/// but SOCKS are asked to `CONNECT`, also for a server without TLS.
+/// Unlike `kubectl`, a `kubeconfig` that is set and names no context is an error, and so is a context without its
+/// cluster; `localhost:8080` is never guessed; and nobody is asked for a user name, so without credentials requests
+/// have none. All proxies but SOCKS are asked to `CONNECT`, also for a server without TLS.
 ///
 /// ```
 /// use std::time::Duration;
@@ -112,7 +115,8 @@ pub struct Config {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// Begins on the tunnel, which answers before the Pod's address is known, and moves to the address if that can be reached.
+    /// Begins on the tunnel, which answers before the Pod's address is known, and moves to the address if that can be
+    /// reached.
     #[default]
     Auto,
     /// Straight to the Pod's address. Works inside the cluster's network.
@@ -253,8 +257,8 @@ impl Config {
         self
     }
 
-    /// Path of a kubeconfig file; without one, `KUBECONFIG`, else `~/.kube/config`, else the service account of the Pod that this
-    /// runs in.
+    /// Path of a kubeconfig file; without one, `KUBECONFIG`, else `~/.kube/config`, else the service account of the Pod
+    /// that this runs in.
     pub fn kubeconfig(mut self, path: impl Into<PathBuf>) -> Self {
         self.kubeconfig = Some(path.into());
         self
@@ -284,8 +288,8 @@ impl Config {
         self
     }
 
-    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. As with OpenSSH, nobody
-    /// but its owner may have a right to the file.
+    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. As with
+    /// OpenSSH, nobody but its owner may have a right to the file.
     pub fn ssh_key(mut self, path: impl Into<PathBuf>) -> Self {
         self.ssh_key = Some(path.into());
         self
@@ -363,8 +367,9 @@ impl Config {
         self
     }
 
-    /// Sends this library's log lines to standard error at the configured level, for programs that have no logger of their
-    /// own. [`set_log_handler`](crate::set_log_handler) sends them elsewhere. Nothing else in the library installs a logger.
+    /// Sends this library's log lines to standard error at the configured level, for programs that have no logger of
+    /// their own. [`set_log_handler`](crate::set_log_handler) sends them elsewhere. Nothing else in the library
+    /// installs a logger.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] if the process has a logger already.

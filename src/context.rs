@@ -33,7 +33,8 @@ impl Context {
             Some(path) => Identity::read(path)?,
             None => Identity::generate()?,
         };
-        // Nothing is asked of the API server here, but somebody may have to log in by hand; a login command has a limit of its own.
+        // Nothing is asked of the API server here, but somebody may have to log in by hand; a login command has a limit
+        // of its own.
         let deadline = Deadline::after(None);
         let cluster = runtime.block_on(deadline, "the connection to Kubernetes", Cluster::connect(&config))?;
         Ok(Arc::new(Self { runtime, cluster, config, identity, process: ForkGuard::current() }))
@@ -58,7 +59,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // In a forked child its last clone must not go: that wakes a task of the parent's runtime, whose locks may be held.
+            // In a forked child its last clone must not go: that wakes a task of the parent's runtime, whose locks may
+            // be held.
             std::mem::forget(self.cluster.clone());
         }
     }

@@ -51,7 +51,8 @@ impl Deadline {
         self.within(interrupt::poll_interval())
     }
 
-    /// `TimedOut` once the deadline has passed, `Cancelled` if the caller wants no more. Locks must not be held: it may ask the caller.
+    /// `TimedOut` once the deadline has passed, `Cancelled` if the caller wants no more. Locks must not be held: it may
+    /// ask the caller.
     pub(crate) fn check(self, waiting_for: &str) -> Result<()> {
         if self.has_passed() {
             Err(Self::error(waiting_for))

@@ -31,8 +31,8 @@ pub(crate) struct Entry {
 }
 
 impl Dotenv {
-    /// Reads the nearest `.env` file in `directory` or above it, for the variables that `is_ours` knows. Without one, or without the
-    /// right to reach it, nothing is set.
+    /// Reads the nearest `.env` file in `directory` or above it, for the variables that `is_ours` knows. Without one,
+    /// or without the right to reach it, nothing is set.
     pub(crate) fn nearest(directory: &Path, is_ours: impl Fn(&str) -> bool) -> Self {
         let mut notes = Vec::new();
         for path in directory.ancestors().map(|ancestor| ancestor.join(NAME)) {
@@ -40,7 +40,8 @@ impl Dotenv {
                 Ok(Some(file)) => file,
                 Ok(None) => continue,
                 Err(e) => {
-                    // A directory that can't be searched has no file for us; one that is there and can't be read is worth a word.
+                    // A directory that can't be searched has no file for us; one that is there and can't be read is
+                    // worth a word.
                     if path.symlink_metadata().is_ok() && e.kind() != io::ErrorKind::NotFound {
                         notes.push((Level::Warn, format!("{} is ignored: {e}", path.display())));
                     }
@@ -102,8 +103,8 @@ fn doubt(owner: u32, mode: u32, user: u32) -> Option<&'static str> {
     }
 }
 
-/// Each line by itself, so that a quote that a foreign line leaves open swallows nothing. The first line of a name counts, as in a
-/// shell that sees it exported already.
+/// Each line by itself, so that a quote that a foreign line leaves open swallows nothing. The first line of a name
+/// counts, as in a shell that sees it exported already.
 fn parse(bytes: &[u8], path: &Path, is_ours: impl Fn(&str) -> bool) -> HashMap<String, Entry> {
     let mut entries = HashMap::new();
     // What was understood so far: a value may name it, as in `$HOST`.

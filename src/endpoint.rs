@@ -48,7 +48,8 @@ pub(crate) struct Endpoint {
     ports: Ports,
 }
 
-/// The way to a sandbox. Background tasks hold this and not the endpoint: they must not keep the runtime that they run on.
+/// The way to a sandbox. Background tasks hold this and not the endpoint: they must not keep the runtime that they run
+/// on.
 #[derive(Debug)]
 pub(crate) struct Route {
     name: String,

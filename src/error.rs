@@ -19,8 +19,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why an operation failed.
 ///
 /// It says what was tried, on which sandbox, and what happened; [`kind`](Error::kind) is there to branch on, and
-/// [`verdict`](Error::verdict) tells what Kubernetes knew when the cause lies in the Pod. The message is one line, lower
-/// case, without secrets. It is `Send`, `Sync`, and one pointer wide.
+/// [`verdict`](Error::verdict) tells what Kubernetes knew when the cause lies in the Pod. The message is one line,
+/// lower case, without secrets. It is `Send`, `Sync`, and one pointer wide.
 ///
 /// ```
 /// use sandbox::{Config, ErrorKind};
@@ -178,8 +178,8 @@ impl Error {
         }))
     }
 
-    /// The error by which a callback, such as that of [`Command::stream`](crate::Command::stream), asks to stop; its kind is
-    /// [`ErrorKind::Cancelled`].
+    /// The error by which a callback, such as that of [`Command::stream`](crate::Command::stream), asks to stop; its
+    /// kind is [`ErrorKind::Cancelled`].
     pub fn cancelled(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Cancelled, message)
     }
@@ -219,8 +219,8 @@ impl Error {
         self.0.ssh_code
     }
 
-    /// The error number of Linux, such as `ENOENT`, if a system call on a file failed in the sandbox or on this machine, or if
-    /// one is why a command did not run.
+    /// The error number of Linux, such as `ENOENT`, if a system call on a file failed in the sandbox or on this
+    /// machine, or if one is why a command did not run.
     ///
     /// ```
     /// use sandbox::{Error, ErrorKind};

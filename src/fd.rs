@@ -55,8 +55,8 @@ pub(crate) struct Readiness {
     pub(crate) has_failed: bool,
 }
 
-/// Waits at most `milliseconds` for one of the descriptors, and says whether one is ready. One that has failed counts as ready:
-/// the next call on it reports the error. A signal ends the wait early.
+/// Waits at most `milliseconds` for one of the descriptors, and says whether one is ready. One that has failed counts
+/// as ready: the next call on it reports the error. A signal ends the wait early.
 pub(crate) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
     poll_each(awaited, milliseconds).iter().any(|ready| *ready != Readiness::default())
 }
@@ -92,7 +92,8 @@ pub(crate) fn peek(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usiz
     Ok(length)
 }
 
-/// Closes another descriptor of a file: some file systems report only then what they could not write, and `File` ignores that.
+/// Closes another descriptor of a file: some file systems report only then what they could not write, and `File`
+/// ignores that.
 #[expect(unsafe_code, reason = "no safe function reports what close() answers")]
 pub(crate) fn close_one_of(file: &File) -> io::Result<()> {
     let descriptor = file.try_clone()?.into_raw_fd();
@@ -109,7 +110,8 @@ pub(crate) fn write_without_signal(mut file: &File, bytes: &[u8]) -> io::Result<
     use std::io::Write;
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     let (mut pending, mut before) = (set, set);
-    // SAFETY: each set is initialised by a function that can't fail on it before another one reads it, and all are ours.
+    // SAFETY: each set is initialised by a function that can't fail on it before another one reads it, and all are
+    // ours.
     unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         libc::sigaddset(set.as_mut_ptr(), libc::SIGPIPE);
@@ -119,7 +121,8 @@ pub(crate) fn write_without_signal(mut file: &File, bytes: &[u8]) -> io::Result<
         libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
     }
     let written = file.write(bytes);
-    // SAFETY: as above. The signal is taken only if it is there because of this write, so that it waits for nobody else.
+    // SAFETY: as above. The signal is taken only if it is there because of this write, so that it waits for nobody
+    // else.
     unsafe {
         if written.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
             && libc::sigismember(pending.as_ptr(), libc::SIGPIPE) == 0

@@ -1,4 +1,5 @@
-//! A child of `fork` has the memory of its parent, but not the threads behind it: handles of the parent refuse to work there.
+//! A child of `fork` has the memory of its parent, but not the threads behind it: handles of the parent refuse to work
+//! there.
 
 use parking_lot::{Mutex, MutexGuard};
 

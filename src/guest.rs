@@ -4,7 +4,8 @@ use sandbox_protocol::ExitCode;
 
 use crate::error::{Cause, Result, Verdict, stable_names};
 
-/// Where the guest's image has the program, and where an image that brings the guest along has it. It can only be executed.
+/// Where the guest's image has the program, and where an image that brings the guest along has it. It can only be
+/// executed.
 pub(crate) const IN_IMAGE: &str = "/sandbox-guest";
 /// The same program beside it, readable: to be copied, and for gVisor, which executes only what the user may read.
 pub(crate) const READABLE_IN_IMAGE: &str = "/sandbox-guest-readable";
@@ -20,16 +21,17 @@ pub(crate) fn in_image(is_readable: bool) -> &'static str {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Guest {
-    /// [`Guest::Image`] where neither the spec nor the configuration names an image, since the default one brings the guest along;
-    /// else [`Guest::Volume`] where the API server's version is 1.35 or later; else [`Guest::Copy`].
+    /// [`Guest::Image`] where neither the spec nor the configuration names an image, since the default one brings the
+    /// guest along; else [`Guest::Volume`] where the API server's version is 1.35 or later; else [`Guest::Copy`].
     #[default]
     Auto,
     /// The sandbox's image has it as `/sandbox-guest`.
     Image,
-    /// The guest's image is mounted as a volume. Takes Kubernetes 1.35 and a container runtime that can, such as containerd 2.1.
+    /// The guest's image is mounted as a volume. Takes Kubernetes 1.35 and a container runtime that can, such as
+    /// containerd 2.1.
     Volume,
-    /// A container of the guest's image copies it into an empty volume before the sandbox starts. Works everywhere, and takes the
-    /// longest.
+    /// A container of the guest's image copies it into an empty volume before the sandbox starts. Works everywhere, and
+    /// takes the longest.
     Copy,
 }
 

@@ -15,8 +15,8 @@ use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
 use crate::text;
 
-/// How long after a lost connection Kubernetes may take to know that the Pod has ended: the kubelet reports the end of a
-/// container up to a second late.
+/// How long after a lost connection Kubernetes may take to know that the Pod has ended: the kubelet reports the end of
+/// a container up to a second late.
 const VERDICT_DELAY: Duration = Duration::from_millis(1500);
 const VERDICT_RETRY: Duration = Duration::from_millis(250);
 
@@ -83,7 +83,8 @@ impl Link {
         }
     }
 
-    /// Asks the guest who it is. The error of another protocol says both versions; promises that do not hold here are logged.
+    /// Asks the guest who it is. The error of another protocol says both versions; promises that do not hold here are
+    /// logged.
     pub(crate) fn greet(&self, deadline: Deadline) -> Result<()> {
         let answer = self.request(&Request::Hello, &mut NoStreams, deadline)?;
         if let Some(e) = answer.cancelled {
@@ -125,8 +126,8 @@ impl Link {
         Deadline::after(None).lock(mutex, "a call of another thread")
     }
 
-    /// Does the work of one public function. Its error gets the operation's name and the sandbox's, and what Kubernetes knows
-    /// if the connection failed.
+    /// Does the work of one public function. Its error gets the operation's name and the sandbox's, and what Kubernetes
+    /// knows if the connection failed.
     pub(crate) fn call<T>(&self, operation: &'static str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         self.check_caller().and_then(|()| work()).map_err(|e| self.report(e, operation))
     }
@@ -140,8 +141,8 @@ impl Link {
         self.diagnose(error.on(self.name()))
     }
 
-    /// Asks Kubernetes why a connection failed, for up to twice [`VERDICT_DELAY`] and whatever the caller's deadline is. If the
-    /// Pod has ended, the endpoint is closed.
+    /// Asks Kubernetes why a connection failed, for up to twice [`VERDICT_DELAY`] and whatever the caller's deadline
+    /// is. If the Pod has ended, the endpoint is closed.
     pub(crate) fn diagnose(&self, error: Error) -> Error {
         let is_connection = matches!(
             error.kind(),

@@ -116,23 +116,24 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Hands this library's log lines to `handler`, for programs that have no logger for the crate `log`; `None` ends that. A handler that
-/// was there is replaced: once this returns, it is not called any more.
+/// Hands this library's log lines to `handler`, for programs that have no logger for the crate `log`; `None` ends that.
+/// A handler that was there is replaced: once this returns, it is not called any more.
 ///
-/// The handler is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
-/// wait for calls of this library. What it logs itself is left out.
+/// The handler is called on whatever thread has something to log, also on the library's own, and by several at once. It
+/// must not wait for calls of this library. What it logs itself is left out.
 ///
 /// ```
 /// use sandbox::{LogLevel, set_log_handler};
 ///
-/// set_log_handler(LogLevel::Info, Some(Box::new(|line| println!("{} {}: {}", line.level, line.target, line.message))))?;
+/// let write = |line: &sandbox::LogLine<'_>| println!("{} {}: {}", line.level, line.target, line.message);
+/// set_log_handler(LogLevel::Info, Some(Box::new(write)))?;
 /// set_log_handler(LogLevel::Off, None)?;
 /// # Ok::<(), sandbox::Error>(())
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if the process has another logger, which receives the lines; [`ErrorKind::InvalidArgument`] within a handler;
-/// [`ErrorKind::TimedOut`] if the handler that is to be replaced does not return.
+/// [`ErrorKind::Config`] if the process has another logger, which receives the lines; [`ErrorKind::InvalidArgument`]
+/// within a handler; [`ErrorKind::TimedOut`] if the handler that is to be replaced does not return.
 pub fn set_log_handler(level: LogLevel, handler: Option<LogHandler>) -> Result<()> {
     install(level, handler, true)
 }

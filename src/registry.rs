@@ -9,8 +9,8 @@ use crate::endpoint::Endpoint;
 use crate::error::Result;
 use crate::fork::ForkMutex;
 
-/// After this time a sandbox without handles and sessions is looked up again by its next use. Without a limit, a client that lives
-/// long would keep every sandbox that it has ever used.
+/// After this time a sandbox without handles and sessions is looked up again by its next use. Without a limit, a client
+/// that lives long would keep every sandbox that it has ever used.
 const UNUSED_TIMEOUT: Duration = Duration::from_secs(600);
 const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
 const LONGEST_PERIOD: Duration = Duration::from_secs(30);
@@ -27,7 +27,8 @@ struct Entry {
 }
 
 impl Registry {
-    /// An empty registry, and the background task that evicts idle SSH sessions and unused sandboxes for as long as it lives.
+    /// An empty registry, and the background task that evicts idle SSH sessions and unused sandboxes for as long as it
+    /// lives.
     pub(crate) fn new(ctx: &Context) -> Result<Arc<Self>> {
         let registry = Arc::new(Self { known: ForkMutex::new(HashMap::new()) });
         registry.start_eviction(ctx)?;
@@ -46,8 +47,8 @@ impl Registry {
         Some(Arc::clone(&known.endpoint))
     }
 
-    /// Adds an endpoint, unless the same Pod is known already; the known one is returned then. Of two Pods of one name the younger
-    /// one stays: an answer of the API server may be older than what another thread knows by now.
+    /// Adds an endpoint, unless the same Pod is known already; the known one is returned then. Of two Pods of one name
+    /// the younger one stays: an answer of the API server may be older than what another thread knows by now.
     pub(crate) fn insert(&self, endpoint: Arc<Endpoint>) -> Result<Arc<Endpoint>> {
         let mut all = self.known.lock()?;
         let mut replaced = None;
@@ -93,7 +94,8 @@ impl Registry {
         })
     }
 
-    /// Evicts sessions that were idle for too long, then the sandboxes that are gone or have not been used for this time.
+    /// Evicts sessions that were idle for too long, then the sandboxes that are gone or have not been used for this
+    /// time.
     fn evict_unused(&self, unused_timeout: Duration) {
         let Ok(all) = self.known.lock() else { return };
         let pools: Vec<_> = all.values().map(|known| Arc::clone(known.endpoint.pool())).collect();

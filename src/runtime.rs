@@ -121,8 +121,8 @@ impl Runtime {
     }
 }
 
-/// Opens `/dev/null` for each of the descriptors 0 to 2 that the program has closed. Otherwise a socket of this library could get its
-/// number, and what somebody writes to the standard output would go to a sandbox.
+/// Opens `/dev/null` for each of the descriptors 0 to 2 that the program has closed. Otherwise a socket of this library
+/// could get its number, and what somebody writes to the standard output would go to a sandbox.
 fn occupy_standard_descriptors() -> Vec<OwnedFd> {
     let mut occupied = Vec::new();
     while let Ok(file) = File::options().read(true).write(true).open("/dev/null") {
@@ -134,8 +134,9 @@ fn occupy_standard_descriptors() -> Vec<OwnedFd> {
     occupied
 }
 
-/// Runs `future` on this thread, in the runtime's context, until it is ready or the time is over. The time is the thread's own and not
-/// the runtime's: a call ends in time even if the host program has closed the descriptors that the runtime's clock needs.
+/// Runs `future` on this thread, in the runtime's context, until it is ready or the time is over. The time is the
+/// thread's own and not the runtime's: a call ends in time even if the host program has closed the descriptors that the
+/// runtime's clock needs.
 fn poll_until<F: Future>(tokio: &Tokio, mut future: Pin<&mut F>, deadline: Deadline) -> Option<F::Output> {
     let _context = tokio.enter();
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -178,8 +179,8 @@ fn lock_within<T>(mutex: &Mutex<T>, time: Duration) -> Option<MutexGuard<'_, T>>
     }
 }
 
-/// Whether this thread runs async code, where tokio allows nobody to block. `Handle::try_current` does not tell: it succeeds on the
-/// threads of `spawn_blocking` and in `block_in_place` too.
+/// Whether this thread runs async code, where tokio allows nobody to block. `Handle::try_current` does not tell: it
+/// succeeds on the threads of `spawn_blocking` and in `block_in_place` too.
 fn is_async_context(tokio: &Tokio) -> bool {
     if Handle::try_current().is_err() {
         return false;
@@ -188,8 +189,8 @@ fn is_async_context(tokio: &Tokio) -> bool {
     has_budget() || catch_unwind(AssertUnwindSafe(|| enter(tokio))).is_err()
 }
 
-/// Whether tokio limits how long this code runs: it gives a budget to each poll of a task, and none to `spawn_blocking` and
-/// `block_in_place`. Takes the budget and gives it back.
+/// Whether tokio limits how long this code runs: it gives a budget to each poll of a task, and none to `spawn_blocking`
+/// and `block_in_place`. Takes the budget and gives it back.
 fn has_budget() -> bool {
     /// More than tokio's budget, which is a `u8`.
     const STEPS: usize = 256;

@@ -22,9 +22,9 @@ use crate::registry::Registry;
 
 /// A running sandbox: a Pod with an SSH server, ready for commands and files.
 ///
-/// Cloning is cheap and gives a second handle of the same sandbox. All methods may be called from many threads at once; each
-/// operation takes an SSH session of its own from a pool. **Dropping the handle does not delete the sandbox**: it stays until
-/// [`delete`](Sandbox::delete), or until it expires.
+/// Cloning is cheap and gives a second handle of the same sandbox. All methods may be called from many threads at once;
+/// each operation takes an SSH session of its own from a pool. **Dropping the handle does not delete the sandbox**: it
+/// stays until [`delete`](Sandbox::delete), or until it expires.
 ///
 /// ```no_run
 /// let client = sandbox::Client::from_env()?;
@@ -186,8 +186,8 @@ impl Sandbox {
         SessionCounts { idle, busy }
     }
 
-    /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks, which
-    /// can't time a login otherwise.
+    /// Opens an SSH session beside those of the pool, which ends when what this returns is dropped. For the benchmarks,
+    /// which can't time a login otherwise.
     #[doc(hidden)]
     pub fn new_session(&self) -> Result<impl Sized + use<>> {
         let deadline = Deadline::after(self.link.ctx().config.connect_timeout);
@@ -234,8 +234,8 @@ impl Sandbox {
         self.shell(line).output()
     }
 
-    /// The command that [`Command::detach`] started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
-    /// whether there is one.
+    /// The command that [`Command::detach`] started under this key, by whomever. Nothing is asked of the sandbox: the
+    /// first use tells whether there is one.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -288,13 +288,14 @@ impl Sandbox {
         self.files().download(remote, local)
     }
 
-    /// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it. What listens there need not be reachable
-    /// from anywhere else.
+    /// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it. What listens there
+    /// need not be reachable from anywhere else.
     ///
-    /// The stream is an ordinary socket of this machine whose bytes go through an SSH session that all connections into the sandbox
-    /// share: encrypted, to the machine with the pinned host key, and over the tunnel where that is the way. Each side can end its half by
-    /// itself. A connection that breaks on the way, or in the sandbox, is an error of the stream
-    /// ([`ConnectionReset`](std::io::ErrorKind::ConnectionReset)) and no end. The stream outlives this handle and the client.
+    /// The stream is an ordinary socket of this machine whose bytes go through an SSH session that all connections into
+    /// the sandbox share: encrypted, to the machine with the pinned host key, and over the tunnel where that is the
+    /// way. Each side can end its half by itself. A connection that breaks on the way, or in the sandbox, is an error
+    /// of the stream ([`ConnectionReset`](std::io::ErrorKind::ConnectionReset)) and no end. The stream outlives this
+    /// handle and the client.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
@@ -309,15 +310,15 @@ impl Sandbox {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] if nothing listens there, [`ErrorKind::FileNotFound`] and [`ErrorKind::PermissionDenied`] of a Unix socket,
-    /// [`ErrorKind::TimedOut`] after the client's time to connect; and those of a connection.
+    /// [`ErrorKind::Refused`] if nothing listens there, [`ErrorKind::FileNotFound`] and [`ErrorKind::PermissionDenied`]
+    /// of a Unix socket, [`ErrorKind::TimedOut`] after the client's time to connect; and those of a connection.
     pub fn connect(&self, target: impl Into<Target>) -> Result<TcpStream> {
         self.link.call("connect to port", || ports::connect(&self.link, &target.into()))
     }
 
-    /// Listens on this machine, and connects each connection to a port of the sandbox or a Unix socket in it, as [`Sandbox::connect`]
-    /// does, until what this returns is closed or dropped or the Pod has ended. Whether anything listens in the sandbox shows with the
-    /// first connection; [`Sandbox::wait_for_port`] waits for that.
+    /// Listens on this machine, and connects each connection to a port of the sandbox or a Unix socket in it, as
+    /// [`Sandbox::connect`] does, until what this returns is closed or dropped or the Pod has ended. Whether anything
+    /// listens in the sandbox shows with the first connection; [`Sandbox::wait_for_port`] waits for that.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -329,14 +330,14 @@ impl Sandbox {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::Busy`] if the local port or file is in use, [`ErrorKind::PermissionDenied`] if it may not be used; and those of a
-    /// connection to the sandbox.
+    /// [`ErrorKind::Busy`] if the local port or file is in use, [`ErrorKind::PermissionDenied`] if it may not be used;
+    /// and those of a connection to the sandbox.
     pub fn forward(&self, local: impl Into<Local>, target: impl Into<Target>) -> Result<Forward> {
         self.link.call("forward port", || Forward::start(self.link.clone(), &local.into(), target.into()))
     }
 
-    /// Waits in the sandbox until something listens on a port or a Unix socket; no time means for ever. What listens there is not
-    /// connected to for that.
+    /// Waits in the sandbox until something listens on a port or a Unix socket; no time means for ever. What listens
+    /// there is not connected to for that.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if nothing listens there in time; and those of a connection.
@@ -360,9 +361,9 @@ impl Sandbox {
         self.link.call("get sandbox info", || self.observe().map(SandboxInfo::from))
     }
 
-    /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec stays, and
-    /// cuts this short. The sandbox counts the time itself, whatever clocks say; what is returned is the end by the API server's
-    /// clock. One request to the sandbox and one API call.
+    /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec
+    /// stays, and cuts this short. The sandbox counts the time itself, whatever clocks say; what is returned is the end
+    /// by the API server's clock. One request to the sandbox and one API call.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -393,8 +394,8 @@ impl Sandbox {
         })
     }
 
-    /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards fails with
-    /// [`ErrorKind::Closed`].
+    /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards
+    /// fails with [`ErrorKind::Closed`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if it was gone already, [`ErrorKind::Delete`] if its end could not be confirmed in time.
@@ -489,8 +490,8 @@ impl Sandbox {
     }
 }
 
-/// A sandbox that is deleted when this goes out of scope; made by [`Sandbox::delete_on_drop`]. It is used like the [`Sandbox`] in
-/// it.
+/// A sandbox that is deleted when this goes out of scope; made by [`Sandbox::delete_on_drop`]. It is used like the
+/// [`Sandbox`] in it.
 #[must_use = "the sandbox is deleted at once if this is not kept"]
 #[derive(Debug)]
 pub struct DeleteOnDrop {

@@ -7,9 +7,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// The sandbox to create: start from [`SandboxSpec::new`] and change what matters.
 ///
-/// The Pod passes the *restricted* Pod Security Standard unless [`pod_template`](Self::pod_template) says otherwise: it runs
-/// as user 1000 without capabilities, privilege escalation or a service account token, with the runtime's seccomp profile and
-/// with resource limits.
+/// The Pod passes the *restricted* Pod Security Standard unless [`pod_template`](Self::pod_template) says otherwise: it
+/// runs as user 1000 without capabilities, privilege escalation or a service account token, with the runtime's seccomp
+/// profile and with resource limits.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -87,20 +87,21 @@ impl SandboxSpec {
         Self::default()
     }
 
-    /// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and `-`. Default: `sandbox-` and 16 random
-    /// hexadecimal digits.
+    /// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and `-`. Default: `sandbox-` and 16
+    /// random hexadecimal digits.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Image to run, any for Linux and the nodes' architecture: nothing has to be in it, since the sandbox's main process comes along
-    /// (see [`Guest`](crate::Guest)); only [`Sandbox::shell`](crate::Sandbox::shell) and the like take a shell. Its entry point is
-    /// not used; its variables, working directory and programs are those of the commands. Default: the configured image.
+    /// Image to run, any for Linux and the nodes' architecture: nothing has to be in it, since the sandbox's main
+    /// process comes along (see [`Guest`](crate::Guest)); only [`Sandbox::shell`](crate::Sandbox::shell) and the like
+    /// take a shell. Its entry point is not used; its variables, working directory and programs are those of the
+    /// commands. Default: the configured image.
     ///
-    /// Of what an image or a user lacks, commands get this: `PATH` as Docker has it; `HOME` as the user's line in `/etc/passwd`
-    /// says, else the working directory or the one for temporary files, whichever can be written, else `/`; `TMPDIR` where
-    /// `/tmp` can't be written but `/var/tmp` or `/dev/shm` can.
+    /// Of what an image or a user lacks, commands get this: `PATH` as Docker has it; `HOME` as the user's line in
+    /// `/etc/passwd` says, else the working directory or the one for temporary files, whichever can be written, else
+    /// `/`; `TMPDIR` where `/tmp` can't be written but `/var/tmp` or `/dev/shm` can.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
@@ -136,7 +137,8 @@ impl SandboxSpec {
         self
     }
 
-    /// The most memory it may use, as a Kubernetes quantity such as `512Mi`; beyond it the kernel kills. Default: `1Gi`.
+    /// The most memory it may use, as a Kubernetes quantity such as `512Mi`; beyond it the kernel kills. Default:
+    /// `1Gi`.
     pub fn memory(mut self, quantity: impl Into<String>) -> Self {
         self.memory = quantity.into();
         self
@@ -148,28 +150,31 @@ impl SandboxSpec {
         self
     }
 
-    /// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: none.
+    /// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default:
+    /// none.
     pub fn disk(mut self, quantity: impl Into<String>) -> Self {
         self.disk = Some(quantity.into());
         self
     }
 
-    /// Time until the sandbox expires: it stops by itself, and [`Client::reap`](crate::Client::reap) deletes what is left.
-    /// [`Sandbox::renew`](crate::Sandbox::renew) moves it. `None` for never. Default: the configured lifetime, one hour.
+    /// Time until the sandbox expires: it stops by itself, and [`Client::reap`](crate::Client::reap) deletes what is
+    /// left. [`Sandbox::renew`](crate::Sandbox::renew) moves it. `None` for never. Default: the configured lifetime,
+    /// one hour.
     pub fn lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.lifetime = Lifetime::Set(lifetime.into());
         self
     }
 
-    /// Time after which Kubernetes itself stops the Pod (`activeDeadlineSeconds`); no renewal moves it. `None` for never.
-    /// Default: 24 hours, or twice the lifetime if that is more; none for a sandbox that never expires.
+    /// Time after which Kubernetes itself stops the Pod (`activeDeadlineSeconds`); no renewal moves it. `None` for
+    /// never. Default: 24 hours, or twice the lifetime if that is more; none for a sandbox that never expires.
     pub fn hard_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.hard_limit = HardLimit::Set(limit.into());
         self
     }
 
-    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters that
-    /// choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
+    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For
+    /// clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
+    /// root's.
     ///
     /// Default: user and group 1000, whatever the image says.
     pub fn user_from_cluster(mut self) -> Self {
@@ -179,8 +184,9 @@ impl SandboxSpec {
 
     /// Runtime class, such as `gvisor` or `kata`. Default: the cluster's.
     ///
-    /// Kubernetes's port-forward does not reach into gVisor's network, so [`Transport::Tunnel`](crate::Transport) does not work
-    /// there, the others do. What another kernel can't keep of what is promised about a sandbox is logged as a warning.
+    /// Kubernetes's port-forward does not reach into gVisor's network, so [`Transport::Tunnel`](crate::Transport) does
+    /// not work there, the others do. What another kernel can't keep of what is promised about a sandbox is logged as a
+    /// warning.
     pub fn runtime_class(mut self, name: impl Into<String>) -> Self {
         self.runtime_class = Some(name.into());
         self
@@ -198,9 +204,9 @@ impl SandboxSpec {
         self
     }
 
-    /// A Pod in JSON that is merged over the one that this library makes (RFC 7386: objects are merged, everything else is
-    /// replaced; the list `containers` is replaced too, except that an entry named `sandbox` is merged). This reaches every
-    /// field that Kubernetes has: volumes, tolerations, root, a service account.
+    /// A Pod in JSON that is merged over the one that this library makes (RFC 7386: objects are merged, everything else
+    /// is replaced; the list `containers` is replaced too, except that an entry named `sandbox` is merged). This
+    /// reaches every field that Kubernetes has: volumes, tolerations, root, a service account.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if the text is not a JSON object.

@@ -1,5 +1,5 @@
-//! Nothing in the sandbox can lie: code in it attacks the guest and what the guest says, each time with the same user id. The table
-//! that this prints says what came of each attack.
+//! Nothing in the sandbox can lie: code in it attacks the guest and what the guest says, each time with the same user
+//! id. The table that this prints says what came of each attack.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
@@ -322,7 +322,8 @@ const ATTACKS: &[Attack] = &[
     },
 ];
 
-/// A keeper that was killed is told from then on: whatever it kept may have escaped, so that no later kill counts as proved.
+/// A keeper that was killed is told from then on: whatever it kept may have escaped, so that no later kill counts as
+/// proved.
 fn works_after_a_keeper_was_killed(sandbox: &Sandbox) -> Result<(), String> {
     let output = said(sandbox.execute("echo out; exit 7"))?;
     ensure((output.status.code(), &output.stdout[..]) == (Some(7), b"out\n"), format!("the next command: {output:?}"))?;

@@ -81,7 +81,8 @@ fn a_cable_pulled_while_a_long_line_is_on_its_way_runs_no_part_of_it() {
     assert_eq!(sandbox.execute("cat runs 2> /dev/null || echo none").unwrap().stdout, b"none\n");
 }
 
-/// Does something that moves bytes, with the cable pulled in the midst of it, and says what came of it. The cable is in again.
+/// Does something that moves bytes, with the cable pulled in the midst of it, and says what came of it. The cable is in
+/// again.
 fn pulled(cable: &Cable, run: impl FnOnce(&mut dyn FnMut(u64)) -> sandbox::Result<()>) -> sandbox::Error {
     let mut is_pulled = false;
     let began = Instant::now();

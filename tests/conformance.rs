@@ -1,4 +1,5 @@
-//! One behaviour, every language: a program in each goes through the scenarios of `conformance/scenarios.md`, all at the same time.
+//! One behaviour, every language: a program in each goes through the scenarios of `conformance/scenarios.md`, all at
+//! the same time.
 //!
 //! Run it where the cluster is reached: `tests/cluster/cluster.py run -- cargo test --test conformance`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]

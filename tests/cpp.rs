@@ -1,5 +1,5 @@
-//! The C++ header is complete, compiles however it is included, and its guide shows what compiles too. What it does is shown by the
-//! scenarios in `conformance/`.
+//! The C++ header is complete, compiles however it is included, and its guide shows what compiles too. What it does is
+//! shown by the scenarios in `conformance/`.
 #![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, reason = "a test program")]
 
 mod toolchain;

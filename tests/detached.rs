@@ -1,4 +1,5 @@
-//! Commands that outlive their connection: one start per key, found again by another client, read on, waited for, killed.
+//! Commands that outlive their connection: one start per key, found again by another client, read on, waited for,
+//! killed.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

@@ -94,8 +94,8 @@ fn generated() -> String {
     let builder = cbindgen::Builder::new().with_config(config).with_src(root().join("src/ffi/mod.rs"));
     let mut header = Vec::new();
     builder.generate().unwrap().write(&mut header);
-    // cbindgen writes the renamed type as it stands, and pointers with the star at the name. What a type says of its values it
-    // writes for C++ only, and for types that are no integers.
+    // cbindgen writes the renamed type as it stands, and pointers with the star at the name. What a type says of its
+    // values it writes for C++ only, and for types that are no integers.
     let header = String::from_utf8(header).unwrap().replace("const char* ", "const char *");
     let header = header.replace("\nsbx_status sbx_", "\nSBX_NODISCARD\nsbx_status sbx_");
     with_since(&header, &later(&symbols_in(&header)))
@@ -300,8 +300,8 @@ fn named(source: &str, (begin, end): (&str, &str)) -> BTreeSet<String> {
     words.filter(|word| word.starts_with("sbx_")).map(str::to_owned).collect()
 }
 
-/// A goroutine has no thread of its own, and a context that ends its commands. Python's communicate() reads on where its timeout, or
-/// reading before, has left off.
+/// A goroutine has no thread of its own, and a context that ends its commands. Python's communicate() reads on where
+/// its timeout, or reading before, has left off.
 const NOT_NEEDED: [(&str, &str); 2] =
     [("sbx_thread_on_wait", "bindings/go"), ("sbx_child_wait_with_output", "bindings/python")];
 
@@ -359,7 +359,8 @@ fn functions() -> Vec<(String, String)> {
     functions
 }
 
-/// A function's body must be one expression: `boundary::call` for those with a status and an error, else one of the others.
+/// A function's body must be one expression: `boundary::call` for those with a status and an error, else one of the
+/// others.
 #[test]
 fn every_function_goes_through_the_boundary() {
     let functions = functions();

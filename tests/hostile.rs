@@ -1,5 +1,6 @@
-//! What a program gets from a sandbox whose SSH server misbehaves: an error in time, never a made-up exit code, and no command
-//! twice. These tests need no cluster; `make test` runs them with the library and libssh2 under AddressSanitizer.
+//! What a program gets from a sandbox whose SSH server misbehaves: an error in time, never a made-up exit code, and no
+//! command twice. These tests need no cluster; `make test` runs them with the library and libssh2 under
+//! AddressSanitizer.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
@@ -1622,7 +1623,8 @@ fn spawn_unread(sandbox: &Sandbox) -> Result<sandbox::Child> {
     Ok(child)
 }
 
-/// Sends output until nobody takes any more, and what comes meanwhile until something is wanted. Returns how much that was.
+/// Sends output until nobody takes any more, and what comes meanwhile until something is wanted. Returns how much that
+/// was.
 fn fill_up(client: &mut Connection, is_wanted: impl Fn(&Frame) -> bool) -> io::Result<usize> {
     client.stderr("ready")?;
     let mut sent = 0;
@@ -1667,7 +1669,8 @@ fn a_kill_of_a_child_that_nobody_reads() {
     .ends_commands(None);
 }
 
-/// One whose time is over, too. What nobody reads by then is not waited for where the guest does not say that it is the last.
+/// One whose time is over, too. What nobody reads by then is not waited for where the guest does not say that it is the
+/// last.
 #[test]
 fn the_time_of_a_child_that_nobody_reads() {
     let command: Operation = |sandbox, _| Ok(spawn_unread(sandbox)?.wait_shared()?.code());
@@ -1819,7 +1822,8 @@ fn floods_after_the_command() {
     }
 }
 
-/// What the client answers to nobody who reads can't be sent to its end. The connection is given up in time all the same.
+/// What the client answers to nobody who reads can't be sent to its end. The connection is given up in time all the
+/// same.
 #[test]
 fn questions_of_a_server_that_does_not_listen() {
     let floods: [fn(&Connection) -> Message; 2] = [
@@ -1973,7 +1977,8 @@ const TELL: [Named; 2] = [
     ("remove", |sandbox, _| sandbox.detached("key")?.remove().map(|()| None)),
 ];
 
-/// Does each with a server of its own, which answers all of its requests so; and gives what came to it and how often it was asked.
+/// Does each with a server of its own, which answers all of its requests so; and gives what came to it and how often it
+/// was asked.
 fn with_detached(
     operations: &[Named],
     script: impl Fn(&mut Connection) -> io::Result<()> + Copy + Send + Sync + 'static,

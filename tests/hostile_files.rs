@@ -1,6 +1,6 @@
-//! What a program gets from a sandbox whose SFTP server lies: an error in time, or what is true; never a success that is made up, and
-//! never a file that is half new. These tests need no cluster; `make test` runs them with
-//! the library and libssh2 under AddressSanitizer.
+//! What a program gets from a sandbox whose SFTP server lies: an error in time, or what is true; never a success that
+//! is made up, and never a file that is half new. These tests need no cluster; `make test` runs them with the library
+//! and libssh2 under AddressSanitizer.
 #![allow(missing_docs, clippy::expect_used, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
@@ -25,8 +25,8 @@ use sshd::connection::Connection;
 use sshd::sftp::*;
 use sshd::wire::*;
 
-/// How long an operation may take that is lied to. Where the machine is too busy for it to get to the lie, it is done again with more
-/// time. What gets the truth may take the most.
+/// How long an operation may take that is lied to. Where the machine is too busy for it to get to the lie, it is done
+/// again with more time. What gets the truth may take the most.
 const TIMEOUTS: [Duration; 3] = [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(20)];
 /// For tidying up, for the verdict of Kubernetes, and for a busy machine.
 const SLACK: Duration = Duration::from_secs(20);
@@ -723,7 +723,8 @@ fn sizes_of_what_is_read() {
         truth("0", |c, r, _| sized(c, r, 0)),
     ];
     let checked = ["download with checksum", "download of the rest"];
-    // Less than there is can't be told from a file that grows meanwhile: what it held at the beginning is what is moved.
+    // Less than there is can't be told from a file that grows meanwhile: what it held at the beginning is what is
+    // moved.
     tell_some(&[&checked[..], &["read", "download", "download_to"]].concat(), &[FSTAT], &WRONG);
 }
 
@@ -962,7 +963,8 @@ fn flood(client: &mut Connection, packet: &Message, count: usize, sent: &AtomicU
     }
 }
 
-/// What nobody asked for has to be kept, since it may be asked for yet. So there is a limit, long before the time runs out.
+/// What nobody asked for has to be kept, since it may be asked for yet. So there is a limit, long before the time runs
+/// out.
 #[test]
 fn answers_to_nobody_fill_no_memory() {
     static SENT: AtomicU64 = AtomicU64::new(0);

@@ -1,5 +1,5 @@
-//! Any image: what the library does works in each, whatever the image lacks and however the guest comes in; and what can't work is
-//! told with its reason and what to do about it.
+//! Any image: what the library does works in each, whatever the image lacks and however the guest comes in; and what
+//! can't work is told with its reason and what to do about it.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
@@ -59,7 +59,8 @@ struct Row {
     chooses_user: bool,
     annotations: Vec<(&'static str, String)>,
     template: Value,
-    /// What a person expects: user and group, working directory, home, directory for temporary files if it is not `/tmp`.
+    /// What a person expects: user and group, working directory, home, directory for temporary files if it is not
+    /// `/tmp`.
     user: &'static str,
     directory: &'static str,
     home: &'static str,
@@ -422,7 +423,8 @@ fn expiry(_: &Row, Subject { sandbox, client, .. }: &Subject<'_>) {
     assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired), "{error}");
 }
 
-/// A policy of the cluster that chooses users, as OpenShift's does, and the namespace in which it holds. Both go when the test does.
+/// A policy of the cluster that chooses users, as OpenShift's does, and the namespace in which it holds. Both go when
+/// the test does.
 struct Chooser(common::Namespace);
 
 impl Chooser {

@@ -1,6 +1,6 @@
-//! The connection is cut in the middle of each operation on files, by a server that ends it, by one that stops and by a cable that
-//! is pulled: the error is of the right kind, names the file and says how far it came; what was there is intact on both sides; a
-//! retry succeeds.
+//! The connection is cut in the middle of each operation on files, by a server that ends it, by one that stops and by a
+//! cable that is pulled: the error is of the right kind, names the file and says how far it came; what was there is
+//! intact on both sides; a retry succeeds.
 //!
 //! `common/tracer.c` stops each operation at one of the guest's calls to the system.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
@@ -21,7 +21,8 @@ use sandbox::{Client, Config, Error, ErrorKind, File, Files, OpenOptions, Sandbo
 /// More than one packet and less than all that may be on its way.
 const BIG: usize = 3_000_000;
 
-/// How many operations begin at a time: each may have to log in, and a busy machine takes longer for all of them than one may wait.
+/// How many operations begin at a time: each may have to log in, and a busy machine takes longer for all of them than
+/// one may wait.
 const AT_A_TIME: usize = 8;
 
 /// What a lost connection means for an operation.
@@ -353,7 +354,8 @@ fn await_held(tracer: &Tracer, places: &[Place<'_>]) {
     }
 }
 
-/// Cuts all operations at once, `when` their calls are ("before" or "after" it), on sessions that have been used before or not.
+/// Cuts all operations at once, `when` their calls are ("before" or "after" it), on sessions that have been used before
+/// or not.
 fn interrupt(config: Config, transport: Transport, when: &str, is_used: bool, cut: Cut) {
     let sandbox = create(&client_over(transport));
     let client = Client::new(config.transport(transport).max_sessions(100)).unwrap();

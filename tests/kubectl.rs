@@ -1,5 +1,6 @@
-//! "As `kubectl` finds it": the same files, environment and input for `kubectl` and for `sandbox`, case by case, and what both then
-//! asked of which API server, as whom and through which proxy. All servers are this program's own, in a network of their own.
+//! "As `kubectl` finds it": the same files, environment and input for `kubectl` and for `sandbox`, case by case, and
+//! what both then asked of which API server, as whom and through which proxy. All servers are this program's own, in a
+//! network of their own.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;
@@ -34,7 +35,8 @@ enum Input {
     Terminal(&'static str),
 }
 
-/// One line of the table. `{dir}` stands for the case's own directory, which is the working directory and has the home in it.
+/// One line of the table. `{dir}` stands for the case's own directory, which is the working directory and has the home
+/// in it.
 struct Case {
     name: &'static str,
     files: Vec<(&'static str, String)>,
@@ -159,7 +161,8 @@ fn changed(mut value: Value, pointer: &str, new: Value) -> Value {
     value
 }
 
-/// What `kubectl` does where nothing says who the user is: it asks for a name, and here nobody answers. A library asks nobody.
+/// What `kubectl` does where nothing says who the user is: it asks for a name, and here nobody answers. A library asks
+/// nobody.
 const ASKS: &str = "fails";
 
 /// The place of the one context, cluster and user in a kubeconfig.

@@ -1,4 +1,5 @@
-//! The header serves the languages that it is for, and so do the examples. What each language can do is shown by `conformance.rs`.
+//! The header serves the languages that it is for, and so do the examples. What each language can do is shown by
+//! `conformance.rs`.
 //!
 //! Run it where the cluster is reached: `tests/cluster/cluster.py run -- cargo test --test languages`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]

@@ -1,5 +1,5 @@
-//! A command runs at most once: the connection is cut before, while and after it is requested, by a server that ends it and by one
-//! that stands still. What a pulled cable does is in `cable.rs`, and a server that lies in `hostile.rs`.
+//! A command runs at most once: the connection is cut before, while and after it is requested, by a server that ends it
+//! and by one that stands still. What a pulled cable does is in `cable.rs`, and a server that lies in `hostile.rs`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

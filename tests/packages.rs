@@ -16,7 +16,8 @@ use toolchain::{empty, output, root, succeeded};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// As root in a fresh copy of the old system, which is gone afterwards; the packages are in /packages, the project in /project.
+/// As root in a fresh copy of the old system, which is gone afterwards; the packages are in /packages, the project in
+/// /project.
 const ENTER: &str = r#"
 mount --make-rprivate /
 mount -t tmpfs none "$PLACE"

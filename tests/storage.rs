@@ -1,5 +1,5 @@
-//! Disks that are full, over a quota, read-only or broken, in the sandbox and here: the error has its kind and names the file, the
-//! old file is as it was, and nothing is left.
+//! Disks that are full, over a quota, read-only or broken, in the sandbox and here: the error has its kind and names
+//! the file, the old file is as it was, and nothing is left.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

@@ -1,4 +1,5 @@
-//! Where the streams of a command come from and go to: every kind of input, output that is merged, discarded or limited.
+//! Where the streams of a command come from and go to: every kind of input, output that is merged, discarded or
+//! limited.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

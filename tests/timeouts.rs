@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use common::{client, create, over_every_transport};
 use sandbox::{Error, ErrorKind, Sandbox, interruptible};
 
-/// What ends the work of a thread once the sandbox has a process like this. It looks ten times, since what was written before has to
-/// arrive as well.
+/// What ends the work of a thread once the sandbox has a process like this. It looks ten times, since what was written
+/// before has to arrive as well.
 fn once_there_is(sandbox: &Sandbox, pattern: &'static str) -> impl Fn() -> bool + 'static {
     let (sandbox, seen) = (sandbox.clone(), Cell::new(0));
     move || {

@@ -1,4 +1,5 @@
-//! Transfers with options, and transfers that are cut: progress, cancellation, checksums, resumption, a dead or frozen server.
+//! Transfers with options, and transfers that are cut: progress, cancellation, checksums, resumption, a dead or frozen
+//! server.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

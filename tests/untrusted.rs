@@ -1,5 +1,5 @@
-//! What code in a sandbox may prepare for whoever downloads: trees that lead elsewhere, and trees, files and listings without end.
-//! What a guest may send that lies itself is in `hostile.rs` and in the tests of `src/files/tree`.
+//! What code in a sandbox may prepare for whoever downloads: trees that lead elsewhere, and trees, files and listings
+//! without end. What a guest may send that lies itself is in `hostile.rs` and in the tests of `src/files/tree`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

@@ -35,7 +35,8 @@
  * comes out of it. The thread must not end there: neither by pthread_cancel() nor by pthread_exit().
  *
  * Threads. Functions that are const may be called on the same object from several threads at once; others need the
- * object to themselves. The streams of a sandbox::child are for one thread each. In a child of fork(), handles of the parent throw sandbox::forked_error.
+ * object to themselves. The streams of a sandbox::child are for one thread each. In a child of fork(), handles of the
+ * parent throw sandbox::forked_error.
  */
 
 #ifndef SANDBOX_HPP

@@ -104,8 +104,8 @@ func (s *settings) pair(what, name, value string, set func(name, value *C.char, 
 	}
 }
 
-// ask makes a call that can't be interrupted. When the context is done it returns at once; the call then ends in the background, and
-// what it made is discarded.
+// ask makes a call that can't be interrupted. When the context is done it returns at once; the call then ends in the
+// background, and what it made is discarded.
 func ask[P comparable, T any](ctx context.Context, op operation, h *handle[P], call func(P) (T, error),
 	discard func(T)) (T, error) {
 	var none T

@@ -22,8 +22,9 @@ import (
 	"unsafe"
 )
 
-// A conversation is a call of C that calls back. What is to be called runs on the goroutine that waits for the call: there a panic or
-// runtime.Goexit goes its usual way, and both must never unwind C. And no function is called after the call has returned.
+// A conversation is a call of C that calls back. What is to be called runs on the goroutine that waits for the call:
+// there a panic or runtime.Goexit goes its usual way, and both must never unwind C. And no function is called after the
+// call has returned.
 type conversation struct {
 	receive  func(stream Stream, data []byte) error
 	progress func(Progress) error
@@ -39,8 +40,8 @@ type conversation struct {
 	buffer []byte // what functions get: C's own memory might outlive its contents
 }
 
-// conduct makes the call and does what it asks for, until it ends. Once the context is done it waits only a bit for that; then it
-// returns false if the call still runs.
+// conduct makes the call and does what it asks for, until it ends. Once the context is done it waits only a bit for
+// that; then it returns false if the call still runs.
 func (c *conversation) conduct(ctx context.Context, wait time.Duration, call func()) bool {
 	c.ctx, c.work, c.stop = ctx, make(chan func()), make(chan struct{})
 	ended := make(chan struct{})
@@ -113,8 +114,8 @@ func (c *conversation) do(function func() error) bool {
 	}
 }
 
-// abandonable calls what may block for long, a Read or a Write, and leaves it alone when the context is done: what comes of it then is
-// nobody's.
+// abandonable calls what may block for long, a Read or a Write, and leaves it alone when the context is done: what
+// comes of it then is nobody's.
 func (c *conversation) abandonable(call func() (int, error)) (int, error) {
 	if c.ctx.Done() == nil {
 		return call()

@@ -14,8 +14,8 @@ type Client struct {
 	turnstile *turnstile
 }
 
-// NewClient makes a client; nil stands for a Config of zero values, whose settings come from the environment. It reads the service
-// account or the kubeconfig and asks nothing of the network.
+// NewClient makes a client; nil stands for a Config of zero values, whose settings come from the environment. It reads
+// the service account or the kubeconfig and asks nothing of the network.
 //
 // [ErrConfig] if a setting is not allowed, or no way to authenticate was found.
 func NewClient(config *Config) (*Client, error) {
@@ -35,8 +35,8 @@ func NewClient(config *Config) (*Client, error) {
 	}, nil
 }
 
-// Close frees the client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are
-// closed. It always returns nil, and is there for io.Closer.
+// Close frees the client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH
+// sessions are closed. It always returns nil, and is there for io.Closer.
 func (c *Client) Close() error {
 	c.handle.close()
 	return nil
@@ -53,11 +53,12 @@ func (c *Client) APIRequests() uint64 {
 	return get(c.handle, func(client *C.sbx_client) uint64 { return uint64(C.sbx_client_api_requests(client)) })
 }
 
-// Create creates a sandbox and waits until it takes commands; nil stands for the defaults. A sandbox that fails to start is deleted
-// again, and so is one whose context is done before it was returned. The caller deletes it with [Sandbox.Delete].
+// Create creates a sandbox and waits until it takes commands; nil stands for the defaults. A sandbox that fails to
+// start is deleted again, and so is one whose context is done before it was returned. The caller deletes it with
+// [Sandbox.Delete].
 //
-// [ErrCreate] with the cluster's verdict; [ErrQuota]; [ErrConflict] if the name is taken; [ErrTimedOut] with the last known state;
-// [ErrPermissionDenied] and [ErrUnavailable] from the API server.
+// [ErrCreate] with the cluster's verdict; [ErrQuota]; [ErrConflict] if the name is taken; [ErrTimedOut] with the last
+// known state; [ErrPermissionDenied] and [ErrUnavailable] from the API server.
 func (c *Client) Create(ctx context.Context, spec *Spec) (*Sandbox, error) {
 	op := operation{name: "create sandbox"}
 	if spec != nil {
@@ -84,8 +85,8 @@ func (c *Client) Create(ctx context.Context, spec *Spec) (*Sandbox, error) {
 	}))
 }
 
-// Attach makes a handle of the sandbox of this name, from the cache without an API call, else with one. [ErrNotFound] if there is
-// none.
+// Attach makes a handle of the sandbox of this name, from the cache without an API call, else with one. [ErrNotFound]
+// if there is none.
 func (c *Client) Attach(ctx context.Context, name string) (*Sandbox, error) {
 	op := operation{name: "attach sandbox", sandbox: name, texts: []string{name}}
 	return c.newSandbox(ask(ctx, op, c.handle, func(client *C.sbx_client) (sandbox *C.sbx_sandbox, err error) {
@@ -96,7 +97,8 @@ func (c *Client) Attach(ctx context.Context, name string) (*Sandbox, error) {
 	}, func(sandbox *C.sbx_sandbox) { C.sbx_sandbox_free(sandbox) }))
 }
 
-// List tells about all sandboxes in the namespace that have these labels, whoever owns them, in no particular order; nil is all.
+// List tells about all sandboxes in the namespace that have these labels, whoever owns them, in no particular order;
+// nil is all.
 func (c *Client) List(ctx context.Context, labels map[string]string) ([]*Info, error) {
 	op := operation{name: "list sandboxes"}
 	for name := range labels {
@@ -119,8 +121,8 @@ func (c *Client) List(ctx context.Context, labels map[string]string) ([]*Info, e
 	}, nil)
 }
 
-// Reap deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods, and returns
-// their names.
+// Reap deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
+// Pods, and returns their names.
 func (c *Client) Reap(ctx context.Context) ([]string, error) {
 	op := operation{name: "reap sandboxes"}
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (reaped []string, err error) {
@@ -218,8 +220,8 @@ func (c *Client) GetSandboxInfo(ctx context.Context, name string) (*Info, error)
 	}, nil)
 }
 
-// SSHPort is the SSH port of a sandbox by name, from the cache; the configured port for one that the cache does not know; 0 after
-// Close.
+// SSHPort is the SSH port of a sandbox by name, from the cache; the configured port for one that the cache does not
+// know; 0 after Close.
 func (c *Client) SSHPort(name string) int {
 	return get(c.handle, func(client *C.sbx_client) int { return int(C.sbx_client_ssh_port(client, text(name))) })
 }

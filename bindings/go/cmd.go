@@ -29,36 +29,39 @@ type Terminal struct {
 
 // A Cmd is a command to run in a sandbox, after os/exec; made by [Sandbox.Command] or [Sandbox.Shell].
 //
-// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It runs at most once,
-// also if the connection is lost: then the error is [ErrOutcomeUnknown]. When its context is done, its process group is killed, and
-// the error matches the context's and has the output so far, where that was collected. A deadline becomes the command's timeout, at
-// which whatever left the process group is killed too.
+// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It runs
+// at most once, also if the connection is lost: then the error is [ErrOutcomeUnknown]. When its context is done, its
+// process group is killed, and the error matches the context's and has the output so far, where that was collected. A
+// deadline becomes the command's timeout, at which whatever left the process group is killed too.
 //
-// A Cmd can't be used by several goroutines at once, apart from its Process and its pipes, and not again after it was run.
+// A Cmd can't be used by several goroutines at once, apart from its Process and its pipes, and not again after it was
+// run.
 type Cmd struct {
-	// The program, or the line for the shell, and the arguments. The program is looked up in the PATH of the image, and gets its
-	// arguments exactly as given; for a line they are $1, $2, …
+	// The program, or the line for the shell, and the arguments. The program is looked up in the PATH of the image, and
+	// gets its arguments exactly as given; for a line they are $1, $2, …
 	Args []string
 	// Environment variables as "NAME=value", on top of those that are there anyway.
 	Env []string
 	// The directory to run in; a relative one begins at the image's working directory.
 	Dir string
-	// The user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another than its own.
+	// The user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another
+	// than its own.
 	User string
-	// The standard input; nil is an empty one. A *bytes.Buffer, *bytes.Reader or *strings.Reader is read at the start. An *os.File is
-	// read by the library itself, as the command wants it. From another reader a goroutine reads ahead.
+	// The standard input; nil is an empty one. A *bytes.Buffer, *bytes.Reader or *strings.Reader is read at the start.
+	// An *os.File is read by the library itself, as the command wants it. From another reader a goroutine reads ahead.
 	Stdin io.Reader
-	// Where output goes; what is nil is thrown away in the sandbox, so that it does not travel. If both are the same writer, the
-	// output comes in the order in which it was written, and only one goroutine at a time calls Write.
+	// Where output goes; what is nil is thrown away in the sandbox, so that it does not travel. If both are the same
+	// writer, the output comes in the order in which it was written, and only one goroutine at a time calls Write.
 	Stdout, Stderr io.Writer
-	// The time after which the command is killed, or NoLimit; 0 for the deadline of the context, else the configured command timeout.
+	// The time after which the command is killed, or NoLimit; 0 for the deadline of the context, else the configured
+	// command timeout.
 	Timeout time.Duration
 	// Runs the command on a terminal: all output comes as standard output then, with "\r\n" at the ends of lines.
 	Terminal *Terminal
 	// How many bytes of each stream are kept by Output, CombinedOutput and Collect. Default: 256 MiB.
 	OutputLimit int
-	// How long is waited, from the end of the command or of its context on, whichever comes first: for the proof that it was killed,
-	// and for goroutines that copy input or output. Default: 10 seconds.
+	// How long is waited, from the end of the command or of its context on, whichever comes first: for the proof that
+	// it was killed, and for goroutines that copy input or output. Default: 10 seconds.
 	WaitDelay time.Duration
 
 	// The command once it is started.
@@ -83,18 +86,20 @@ type Cmd struct {
 	isWaitedFor   bool
 }
 
-// Command makes a command: name is looked up in the PATH of the image. Nothing runs yet. The context kills the command if it is done
-// before the command has ended.
+// Command makes a command: name is looked up in the PATH of the image. Nothing runs yet. The context kills the command
+// if it is done before the command has ended.
 func (s *Sandbox) Command(ctx context.Context, name string, args ...string) *Cmd {
 	return &Cmd{ctx: ctx, sandbox: s, Args: append([]string{name}, args...)}
 }
 
-// Shell makes a command of a line for the sandbox's shell, with arguments $1, $2, … Otherwise it is as [Sandbox.Command].
+// Shell makes a command of a line for the sandbox's shell, with arguments $1, $2, … Otherwise it is as
+// [Sandbox.Command].
 func (s *Sandbox) Shell(ctx context.Context, line string, args ...string) *Cmd {
 	return &Cmd{ctx: ctx, sandbox: s, Args: append([]string{line}, args...), isShell: true}
 }
 
-// Execute runs a command line in the sandbox's shell and collects its output. An exit code other than 0 is no error here.
+// Execute runs a command line in the sandbox's shell and collects its output. An exit code other than 0 is no error
+// here.
 func (s *Sandbox) Execute(ctx context.Context, line string) (*Output, error) {
 	if ctx.Done() != nil {
 		return s.Shell(ctx, line).Collect()
@@ -127,8 +132,8 @@ func (c *Cmd) Run() error {
 	return c.Wait()
 }
 
-// Output runs the command and returns its standard output. It returns an [*ExitError] with the standard error unless the exit code
-// is 0.
+// Output runs the command and returns its standard output. It returns an [*ExitError] with the standard error unless
+// the exit code is 0.
 func (c *Cmd) Output() ([]byte, error) {
 	if c.Stdout != nil {
 		return nil, c.operation().fail(ErrInvalidArgument, "Stdout is set already")
@@ -142,7 +147,8 @@ func (c *Cmd) Output() ([]byte, error) {
 	return checked(c.Collect())
 }
 
-// CombinedOutput runs the command and returns its standard output and standard error in the order in which they were written.
+// CombinedOutput runs the command and returns its standard output and standard error in the order in which they were
+// written.
 func (c *Cmd) CombinedOutput() ([]byte, error) {
 	if c.Stdout != nil || c.Stderr != nil {
 		return nil, c.operation().fail(ErrInvalidArgument, "Stdout or Stderr is set already")
@@ -160,7 +166,8 @@ func checked(output *Output, err error) ([]byte, error) {
 	return output.Stdout, output.Check()
 }
 
-// Collect runs the command and returns both output streams and how it ended. An exit code other than 0 is no error here.
+// Collect runs the command and returns both output streams and how it ended. An exit code other than 0 is no error
+// here.
 func (c *Cmd) Collect() (*Output, error) {
 	if c.Stdout != nil || c.Stderr != nil || c.input != nil {
 		return nil, c.operation().fail(ErrInvalidArgument, "the streams of a command that is collected are its own")
@@ -193,9 +200,9 @@ func (c *Cmd) Collect() (*Output, error) {
 	return output, err
 }
 
-// Stream runs the command and hands its output to receive as it comes: on the goroutine that called Stream, in pieces of any size,
-// each to be used during the call only. An error of receive kills the command and matches the error of Stream, which is
-// [ErrCancelled]; a panic kills it too. Otherwise it is as [Cmd.Run].
+// Stream runs the command and hands its output to receive as it comes: on the goroutine that called Stream, in pieces
+// of any size, each to be used during the call only. An error of receive kills the command and matches the error of
+// Stream, which is [ErrCancelled]; a panic kills it too. Otherwise it is as [Cmd.Run].
 func (c *Cmd) Stream(receive func(stream Stream, data []byte) error) error {
 	if c.Stdout != nil || c.Stderr != nil || c.input != nil {
 		return c.operation().fail(ErrInvalidArgument, "the streams of a command that is streamed are its own")
@@ -243,8 +250,9 @@ func (f writerFunc) Write(data []byte) (int, error) {
 	return len(data), nil
 }
 
-// StdinPipe is a pipe to the command's standard input, to be closed when there is no more. A Write blocks while the command is not
-// started or does not read, and fails with an error that matches os.ErrClosed once it takes no more; Close waits for a Write that runs.
+// StdinPipe is a pipe to the command's standard input, to be closed when there is no more. A Write blocks while the
+// command is not started or does not read, and fails with an error that matches os.ErrClosed once it takes no more;
+// Close waits for a Write that runs.
 func (c *Cmd) StdinPipe() (io.WriteCloser, error) {
 	if c.Stdin != nil || c.input != nil || c.hasRun {
 		return nil, c.operation().fail(ErrInvalidArgument, "Stdin is set, or the command was started")
@@ -276,8 +284,8 @@ func (c *Cmd) outputPipe(place *io.Writer) (io.ReadCloser, error) {
 // [ErrCommand] if it did not start; [ErrConnect] and its like if the sandbox can't be reached.
 func (c *Cmd) Start() error { return c.start(running) }
 
-// Wait waits for the end of a command that was started, and for the goroutines that copy its input and output. It closes all
-// pipes once the command has ended. It returns an [*ExitError] unless the exit code is 0.
+// Wait waits for the end of a command that was started, and for the goroutines that copy its input and output. It
+// closes all pipes once the command has ended. It returns an [*ExitError] unless the exit code is 0.
 func (c *Cmd) Wait() error {
 	if c.Process == nil || c.isWaitedFor {
 		return c.operation().fail(ErrInvalidArgument, "the command was not started, or was waited for before")
@@ -295,14 +303,16 @@ func (c *Cmd) Wait() error {
 	return c.settle(state, c.tidy(state, err))
 }
 
-// Detach starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process,
-// by its key. It starts at most once per key: where the key is known already, this gives the command that has it, running or ended.
+// Detach starts the command so that it needs neither this process nor a connection, and returns: it is found again,
+// from any process, by its key. It starts at most once per key: where the key is known already, this gives the command
+// that has it, running or ended.
 //
-// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output goes to files in
-// the sandbox's /tmp; its input must be bytes; it has no terminal; and only its own Timeout counts, neither the configured one nor
-// the context, which is for the start.
+// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output
+// goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only its own Timeout counts,
+// neither the configured one nor the context, which is for the start.
 //
-// [ErrInvalidArgument] for what is said above; [ErrConflict] if the key belongs to another command; else as [Cmd.Start].
+// [ErrInvalidArgument] for what is said above; [ErrConflict] if the key belongs to another command; else as
+// [Cmd.Start].
 func (c *Cmd) Detach(key string) (*Detached, error) {
 	op := c.operation()
 	op.name = "detach command"

@@ -48,19 +48,20 @@ var logLevels = map[LogLevel]C.int32_t{
 	LogInfo: C.SBX_LOG_INFO, LogDebug: C.SBX_LOG_DEBUG, LogTrace: C.SBX_LOG_TRACE,
 }
 
-// A Config says how a client reaches Kubernetes and its sandboxes, and how long it waits. What has its zero value is taken from the
-// SANDBOX_ variables of the environment, then of a .env file in the working directory or above it, then from the defaults below. The
-// process's environment is only read. Durations may be [NoLimit].
+// A Config says how a client reaches Kubernetes and its sandboxes, and how long it waits. What has its zero value is
+// taken from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above it, then
+// from the defaults below. The process's environment is only read. Durations may be [NoLimit].
 //
-// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused there, and
-// what another user may have written is ignored.
+// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
+// refused there, and what another user may have written is ignored.
 type Config struct {
 	// Leaves the environment and .env aside.
 	IgnoreEnvironment bool
 
 	// Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
 	Namespace string
-	// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this runs in.
+	// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that
+	// this runs in.
 	Kubeconfig string
 	// Context in the kubeconfig. Default: its current context.
 	Context string
@@ -70,12 +71,13 @@ type Config struct {
 	SSHUser string
 	// Port of the SSH server in new sandboxes. Default: 22.
 	SSHPort uint16
-	// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a new key in
-	// memory for each client.
+	// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a
+	// new key in memory for each client.
 	SSHKey string
 	// The way to the sandboxes. Default: TransportAuto.
 	Transport Transport
-	// Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
+	// Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default:
+	// "default".
 	Owner string
 	// Time until a new sandbox expires. Default: an hour.
 	Lifetime time.Duration
@@ -94,7 +96,8 @@ type Config struct {
 	// Level for InitLogging. Default: LogWarn.
 	Log LogLevel
 
-	// Settings by their names in the environment, in lower case and without SANDBOX_, as text. They win over the fields above.
+	// Settings by their names in the environment, in lower case and without SANDBOX_, as text. They win over the fields
+	// above.
 	Settings map[string]string
 }
 
@@ -180,8 +183,8 @@ func (c *Config) handle() (*C.sbx_config, error) {
 	return config, nil
 }
 
-// InitLogging sends the library's log lines to standard error at the configured level, for the rest of the process's life. Without
-// this the library writes nothing. A second time is [ErrConfig].
+// InitLogging sends the library's log lines to standard error at the configured level, for the rest of the process's
+// life. Without this the library writes nothing. A second time is [ErrConfig].
 func (c *Config) InitLogging() error {
 	config, err := c.handle()
 	if err != nil {

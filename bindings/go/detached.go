@@ -23,8 +23,9 @@ const (
 	Stderr Stream = C.SBX_STREAM_STDERR
 )
 
-// A Detached is a command that runs in the sandbox whether anybody is connected or not; made by [Cmd.Detach] or [Sandbox.Detached].
-// Its output and its status stay in the sandbox until [Detached.Remove]. Other processes may use it too, under its key.
+// A Detached is a command that runs in the sandbox whether anybody is connected or not; made by [Cmd.Detach] or
+// [Sandbox.Detached]. Its output and its status stay in the sandbox until [Detached.Remove]. Other processes may use it
+// too, under its key.
 type Detached struct {
 	handle  *handle[*C.sbx_detached]
 	key     string
@@ -32,8 +33,8 @@ type Detached struct {
 	turns   *turns
 }
 
-// Detached is the command that [Cmd.Detach] started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
-// whether there is one. [ErrInvalidArgument] if this can't be a key.
+// Detached is the command that [Cmd.Detach] started under this key, by whomever. Nothing is asked of the sandbox: the
+// first use tells whether there is one. [ErrInvalidArgument] if this can't be a key.
 func (s *Sandbox) Detached(key string) (*Detached, error) {
 	op := s.order("detached command")
 	op.texts = []string{key}
@@ -60,7 +61,8 @@ func (d *Detached) operation(texts ...string) operation {
 	return operation{"detached command", d.sandbox, texts, d.turns}
 }
 
-// Close frees the handle. The command runs on, and is found again under its key. It always returns nil, and is there for io.Closer.
+// Close frees the handle. The command runs on, and is found again under its key. It always returns nil, and is there
+// for io.Closer.
 func (d *Detached) Close() error {
 	d.handle.close()
 	return nil
@@ -71,8 +73,9 @@ func (d *Detached) Key() string { return d.key }
 
 // TryWait is how the command ended, or nil while it runs. It does not wait for it.
 //
-// [ErrDetachedNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did not run;
-// [ErrOutcomeUnknown] if what watches over it in the sandbox was killed; [ErrConnect] and its like if the sandbox can't be reached.
+// [ErrDetachedNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did
+// not run; [ErrOutcomeUnknown] if what watches over it in the sandbox was killed; [ErrConnect] and its like if the
+// sandbox can't be reached.
 func (d *Detached) TryWait(ctx context.Context) (*ProcessState, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) (*ProcessState, error) {
 		return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
@@ -81,7 +84,8 @@ func (d *Detached) TryWait(ctx context.Context) (*ProcessState, error) {
 	}, nil)
 }
 
-// Wait waits until the command has ended, or the context is done; the command goes on then. Else it fails as [Detached.TryWait].
+// Wait waits until the command has ended, or the context is done; the command goes on then. Else it fails as
+// [Detached.TryWait].
 func (d *Detached) Wait(ctx context.Context) (*ProcessState, error) {
 	// What nobody waits for any more goes on in the background, but no longer than this.
 	piece := NoLimit
@@ -104,8 +108,8 @@ func (d *Detached) Wait(ctx context.Context) (*ProcessState, error) {
 	}
 }
 
-// Read is what the command has written by now to a stream, from the byte offset on: at most limit bytes. It does not wait: none means
-// that there is nothing there yet, or no more once it has ended.
+// Read is what the command has written by now to a stream, from the byte offset on: at most limit bytes. It does not
+// wait: none means that there is nothing there yet, or no more once it has ended.
 func (d *Detached) Read(ctx context.Context, stream Stream, offset uint64, limit int) ([]byte, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) ([]byte, error) {
 		return contents(func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status {
@@ -120,12 +124,13 @@ type Position struct {
 	Stdout, Stderr uint64
 }
 
-// Stream hands the output to receive as it comes, from the position on, until the command has ended. It calls receive as [Cmd.Stream]
-// does, and moves the position along, so that after an error the same call goes on where this one stopped. A nil position is the
-// beginning. An error of receive, a panic, or the end of the context ends the call, not the command.
+// Stream hands the output to receive as it comes, from the position on, until the command has ended. It calls receive
+// as [Cmd.Stream] does, and moves the position along, so that after an error the same call goes on where this one
+// stopped. A nil position is the beginning. An error of receive, a panic, or the end of the context ends the call, not
+// the command.
 //
-// Once the context is done it returns at once; the SSH session of the call is free again when the command writes something more or
-// ends.
+// Once the context is done it returns at once; the SSH session of the call is free again when the command writes
+// something more or ends.
 func (d *Detached) Stream(ctx context.Context, position *Position, receive func(stream Stream, data []byte) error) (*ProcessState, error) {
 	if position == nil {
 		position = &Position{}
@@ -149,8 +154,8 @@ func (d *Detached) Stream(ctx context.Context, position *Position, receive func(
 	})
 }
 
-// Kill kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
-// ended needs no killing.
+// Kill kills the command and all its processes, those that left its process group too, and returns when they are gone.
+// One that has ended needs no killing.
 //
 // [ErrDetachedNotFound] if no command has this key; [ErrCommand] if some process can't be killed.
 func (d *Detached) Kill(ctx context.Context) error {
@@ -159,16 +164,16 @@ func (d *Detached) Kill(ctx context.Context) error {
 	})
 }
 
-// Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
-// [ErrInvalidArgument] if this is no name of a signal; else as [Detached.Kill].
+// Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended
+// needs none. [ErrInvalidArgument] if this is no name of a signal; else as [Detached.Kill].
 func (d *Detached) Signal(ctx context.Context, name string) error {
 	return tell(ctx, d.operation(name), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {
 		return C.sbx_detached_signal(detached, text(name), err)
 	})
 }
 
-// Remove removes the output and the status of a command that has ended. Its key is free again. [ErrConflict] if it runs; [ErrDetachedNotFound]
-// if no command has this key.
+// Remove removes the output and the status of a command that has ended. Its key is free again. [ErrConflict] if it
+// runs; [ErrDetachedNotFound] if no command has this key.
 func (d *Detached) Remove(ctx context.Context) error {
 	return tell(ctx, d.operation(), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {
 		return C.sbx_detached_remove(detached, err)

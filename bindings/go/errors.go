@@ -34,8 +34,8 @@ const (
 	ErrClosed Kind = C.SBX_ERR_CLOSED
 	// No such sandbox: it was never there, or is gone.
 	ErrNotFound Kind = C.SBX_ERR_NOT_FOUND
-	// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object
-	// at the same time.
+	// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the
+	// same object at the same time.
 	ErrConflict Kind = C.SBX_ERR_CONFLICT
 	// Kubernetes, or a file system, does not allow it. Matches fs.ErrPermission.
 	ErrPermissionDenied Kind = C.SBX_ERR_PERMISSION_DENIED
@@ -47,8 +47,8 @@ const (
 	ErrDetachedNotFound Kind = C.SBX_ERR_DETACHED_NOT_FOUND
 	// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
 	ErrPoolEmpty Kind = C.SBX_ERR_POOL_EMPTY
-	// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones. Matches
-	// fs.ErrNotExist and syscall.ENOENT.
+	// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones.
+	// Matches fs.ErrNotExist and syscall.ENOENT.
 	ErrFileNotFound Kind = C.SBX_ERR_FILE_NOT_FOUND
 	// A file or directory of that name exists already. Matches
 	// fs.ErrExist and syscall.EEXIST.
@@ -65,8 +65,8 @@ const (
 	// The file system is read-only. Matches
 	// syscall.EROFS.
 	ErrReadOnly Kind = C.SBX_ERR_READ_ONLY
-	// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is. Matches
-	// syscall.EBUSY.
+	// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
+	// Matches syscall.EBUSY.
 	ErrBusy Kind = C.SBX_ERR_BUSY
 	// A name is longer than its file system allows, or a path longer than 4095 bytes. Matches
 	// syscall.ENAMETOOLONG.
@@ -81,7 +81,8 @@ const (
 	ErrHostKeyMismatch Kind = C.SBX_ERR_HOST_KEY_MISMATCH
 	// A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
 	ErrDisconnected Kind = C.SBX_ERR_DISCONNECTED
-	// The operation's time ran out. A command was killed, and the error has its output so far. Matches os.ErrDeadlineExceeded.
+	// The operation's time ran out. A command was killed, and the error has its output so far. Matches
+	// os.ErrDeadlineExceeded.
 	ErrTimedOut Kind = C.SBX_ERR_TIMED_OUT
 	// Nothing in the sandbox listens on the port or the socket. Matches
 	// syscall.ECONNREFUSED.
@@ -96,8 +97,8 @@ const (
 	ErrCommandFailed Kind = C.SBX_ERR_COMMAND_FAILED
 	// The connection was lost while a command may have run, or a change of a file be done. It is never asked twice.
 	ErrOutcomeUnknown Kind = C.SBX_ERR_OUTCOME_UNKNOWN
-	// A file could not be moved, or something else not be done to it, for a reason that has no kind of its own. The target of a
-	// transfer is as it was before.
+	// A file could not be moved, or something else not be done to it, for a reason that has no kind of its own. The
+	// target of a transfer is as it was before.
 	ErrTransfer Kind = C.SBX_ERR_TRANSFER
 	// The caller asked to stop: by the context, or by an error of a function, reader or writer. That error matches too.
 	ErrCancelled Kind = C.SBX_ERR_CANCELLED
@@ -164,16 +165,19 @@ type Error struct {
 	Op string
 	// The name of the sandbox that it was tried on, or "".
 	Sandbox string
-	// The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes says.
+	// The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what
+	// Kubernetes says.
 	Message string
 	// What Kubernetes knows about why the Pod can't start or why it stopped, if the cause is there; else nil.
 	Verdict *Verdict
 	// The HTTP status of the API server's answer, if that was a failure; else 0.
 	HTTPStatus int
-	// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that; else 0.
+	// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that;
+	// else 0.
 	SSHCode int
-	// The error number of Linux, such as syscall.ENOENT, if a system call on a file failed in the sandbox or on this machine, or if
-	// one is why a command did not run; else 0. errors.Is matches it, and what it matches itself, such as fs.ErrNotExist.
+	// The error number of Linux, such as syscall.ENOENT, if a system call on a file failed in the sandbox or on this
+	// machine, or if one is why a command did not run; else 0. errors.Is matches it, and what it matches itself, such
+	// as fs.ErrNotExist.
 	Errno syscall.Errno
 	// What a command had written when it was stopped, failed or was lost; nil for an error without output.
 	Stdout, Stderr []byte
@@ -186,8 +190,8 @@ type Error struct {
 // Error is the message.
 func (e *Error) Error() string { return e.Message }
 
-// Unwrap gives the kind, the error number of the system, and what caused the error in this process: the context's error, or that of
-// a function that was called.
+// Unwrap gives the kind, the error number of the system, and what caused the error in this process: the context's
+// error, or that of a function that was called.
 func (e *Error) Unwrap() []error {
 	all := []error{e.Kind}
 	if e.Errno != 0 {

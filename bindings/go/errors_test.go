@@ -168,7 +168,8 @@ func TestAContextEndsWhatCanNotBeInterrupted(t *testing.T) {
 	}
 }
 
-// A context that is asked when nothing but the call itself needs the object that it was made on: then all that can be is collected.
+// A context that is asked when nothing but the call itself needs the object that it was made on: then all that can be
+// is collected.
 type forgetful struct{ context.Context }
 
 func (c forgetful) Err() error {

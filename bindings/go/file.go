@@ -16,9 +16,9 @@ import (
 
 // A File is an open file of a sandbox, after os.File. The context that it was opened with holds for all its methods.
 //
-// It keeps an SSH session for itself until it is closed. Calls of several goroutines take turns. Each is one round trip or more, so a
-// bufio.Reader or bufio.Writer around it is worth as much as around a file of this machine. After a lost connection or a timeout it
-// can only be closed. Errors are those of [Sandbox.UploadFile].
+// It keeps an SSH session for itself until it is closed. Calls of several goroutines take turns. Each is one round trip
+// or more, so a bufio.Reader or bufio.Writer around it is worth as much as around a file of this machine. After a lost
+// connection or a timeout it can only be closed. Errors are those of [Sandbox.UploadFile].
 type File struct {
 	handle   *handle[*C.sbx_file]
 	ctx      context.Context
@@ -45,8 +45,9 @@ func (s *Sandbox) Create(ctx context.Context, name string) (*File, error) {
 	return s.OpenFile(ctx, name, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o666)
 }
 
-// OpenFile opens a file with flags of os: one of O_RDONLY, O_WRONLY and O_RDWR, with O_APPEND, O_CREATE, O_EXCL and O_TRUNC. A new one
-// gets the permission bits, less the sandbox's umask. [ErrFileExists] if a file is there that O_CREATE|O_EXCL was to create.
+// OpenFile opens a file with flags of os: one of O_RDONLY, O_WRONLY and O_RDWR, with O_APPEND, O_CREATE, O_EXCL and
+// O_TRUNC. A new one gets the permission bits, less the sandbox's umask. [ErrFileExists] if a file is there that
+// O_CREATE|O_EXCL was to create.
 func (s *Sandbox) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
 	op := s.operation("open file", name)
 	flags, isKnown := openFlags(flag)
@@ -197,7 +198,8 @@ func (f *File) at(offset int64, do func() (int, error)) (int, error) {
 	return length, err
 }
 
-// ReadAt reads len(p) bytes from the offset on, wherever the position is; io.EOF with those that there are if there are fewer.
+// ReadAt reads len(p) bytes from the offset on, wherever the position is; io.EOF with those that there are if there are
+// fewer.
 func (f *File) ReadAt(p []byte, offset int64) (int, error) {
 	return f.at(offset, func() (int, error) {
 		length := 0
@@ -250,13 +252,14 @@ func (f *File) Chmod(mode fs.FileMode) error {
 	})
 }
 
-// Sync returns once the sandbox's system says that the contents are on its disk. [ErrTransfer] if its file system can't do that.
+// Sync returns once the sandbox's system says that the contents are on its disk. [ErrTransfer] if its file system can't
+// do that.
 func (f *File) Sync() error {
 	return f.change("sync file", func(file *C.sbx_file, err **C.sbx_error) C.sbx_status { return C.sbx_file_sync(file, err) })
 }
 
-// Close closes it, and tells what could not be written: some file systems report it only then. A second Close is [ErrClosed]. Once its
-// context is done, it is closed in the background.
+// Close closes it, and tells what could not be written: some file systems report it only then. A second Close is
+// [ErrClosed]. Once its context is done, it is closed in the background.
 func (f *File) Close() error {
 	err := f.change("close file", func(file *C.sbx_file, err **C.sbx_error) C.sbx_status { return C.sbx_file_close(file, err) })
 	if f.ctx.Err() != nil {

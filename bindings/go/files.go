@@ -33,8 +33,8 @@ func (i *FileInfo) Name() string { return i.name }
 // Size is its size in bytes. Files that the system makes up, as in /proc, say 0.
 func (i *FileInfo) Size() int64 { return i.size }
 
-// Mode is its type and permission bits. What is neither a regular file nor a directory or a symbolic link is fs.ModeIrregular: SFTP
-// does not tell more.
+// Mode is its type and permission bits. What is neither a regular file nor a directory or a symbolic link is
+// fs.ModeIrregular: SFTP does not tell more.
 func (i *FileInfo) Mode() fs.FileMode { return i.mode }
 
 // ModTime is when its contents were changed last, in whole seconds; the zero time if that is not known.
@@ -116,15 +116,17 @@ func contents(call func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status) ([
 	return copied(data, length), nil
 }
 
-// UploadFile copies the local file to remote in the sandbox, with its permission bits, and returns its size. A relative remote begins
-// at the image's working directory. The file arrives whole or not at all. See [Sandbox.Upload] for options.
+// UploadFile copies the local file to remote in the sandbox, with its permission bits, and returns its size. A relative
+// remote begins at the image's working directory. The file arrives whole or not at all. See [Sandbox.Upload] for
+// options.
 //
-// What methods for files have in common when they fail: what the system says, of the file in the sandbox or of the one on this
-// machine, as the message tells: [ErrFileNotFound], [ErrFileExists], [ErrIsADirectory], [ErrNotADirectory], [ErrDirectoryNotEmpty],
-// [ErrPermissionDenied], [ErrReadOnly], [ErrBusy], [ErrNameTooLong], [ErrStorageFull] for a full disk or quota, and [ErrTransfer] for
-// everything else; errors.Is matches each with its [syscall.Errno]. [ErrInvalidArgument] for what is no path, [ErrNotFound] if the
-// sandbox is gone, [ErrTimedOut] (the configured transfer timeout, which applies to each call), and those of a lost connection: [ErrDisconnected] where asking again is harmless, [ErrOutcomeUnknown] where it may
-// have been done. The message names the file.
+// What methods for files have in common when they fail: what the system says, of the file in the sandbox or of the one
+// on this machine, as the message tells: [ErrFileNotFound], [ErrFileExists], [ErrIsADirectory], [ErrNotADirectory],
+// [ErrDirectoryNotEmpty], [ErrPermissionDenied], [ErrReadOnly], [ErrBusy], [ErrNameTooLong], [ErrStorageFull] for a
+// full disk or quota, and [ErrTransfer] for everything else; errors.Is matches each with its [syscall.Errno].
+// [ErrInvalidArgument] for what is no path, [ErrNotFound] if the sandbox is gone, [ErrTimedOut] (the configured
+// transfer timeout, which applies to each call), and those of a lost connection: [ErrDisconnected] where asking again
+// is harmless, [ErrOutcomeUnknown] where it may have been done. The message names the file.
 func (s *Sandbox) UploadFile(ctx context.Context, local, remote string) (int64, error) {
 	if ctx.Done() != nil {
 		return sizeOf(s.Upload(ctx, local, remote, nil))
@@ -162,8 +164,8 @@ func sizeOf(transferred *Transferred, err error) (int64, error) {
 // umask is what a new directory does not get of the permission bits that it is asked for with, as nearly everywhere.
 const umask = 0o022
 
-// WriteFile writes a file. As with [os.WriteFile], perm, less the sandbox's umask, is for a new one; a file that is there keeps its
-// bits. It arrives whole or not at all. Fails as [Sandbox.UploadFile].
+// WriteFile writes a file. As with [os.WriteFile], perm, less the sandbox's umask, is for a new one; a file that is
+// there keeps its bits. It arrives whole or not at all. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
 	if perm = perm.Perm(); perm != 0o666 {
 		// Also no bits at all are an option.
@@ -177,8 +179,8 @@ func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte, perm 
 	}, name)
 }
 
-// AppendFile writes data at the end of a file, which is created with the bits 0666 less the sandbox's umask if it is not
-// there. After a failure a part may be there. Fails as [Sandbox.UploadFile].
+// AppendFile writes data at the end of a file, which is created with the bits 0666 less the sandbox's umask if it is
+// not there. After a failure a part may be there. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) AppendFile(ctx context.Context, name string, data []byte) error {
 	data = owned(ctx, data)
 	return s.change(ctx, "append to file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
@@ -214,8 +216,8 @@ func (s *Sandbox) Lstat(ctx context.Context, name string) (*FileInfo, error) {
 	}, nil)
 }
 
-// Exists tells whether there is such a file; links are followed, so a broken one is none. Fails as [Sandbox.UploadFile], but not for a
-// file that is not there.
+// Exists tells whether there is such a file; links are followed, so a broken one is none. Fails as
+// [Sandbox.UploadFile], but not for a file that is not there.
 func (s *Sandbox) Exists(ctx context.Context, name string) (bool, error) {
 	return ask(ctx, s.operation("get metadata", name), s.handle, func(sandbox *C.sbx_sandbox) (bool, error) {
 		var exists C.bool
@@ -226,8 +228,9 @@ func (s *Sandbox) Exists(ctx context.Context, name string) (bool, error) {
 	}, nil)
 }
 
-// ReadDir lists the entries of a directory, sorted by name: all of them, or an error. What an entry's Info says came with the list, of
-// a link itself. Fails as [Sandbox.UploadFile]; [ErrTransfer] for more than 1048576 entries or 64 MiB of names.
+// ReadDir lists the entries of a directory, sorted by name: all of them, or an error. What an entry's Info says came
+// with the list, of a link itself. Fails as [Sandbox.UploadFile]; [ErrTransfer] for more than 1048576 entries or 64 MiB
+// of names.
 func (s *Sandbox) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, error) {
 	return ask(ctx, s.operation("list directory", name), s.handle, func(sandbox *C.sbx_sandbox) ([]fs.DirEntry, error) {
 		var entries *C.sbx_entries
@@ -247,8 +250,8 @@ func (s *Sandbox) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, erro
 	}, nil)
 }
 
-// Mkdir creates a directory, with the permission bits perm less 022, the usual umask, which are set in a second step. Fails as
-// [Sandbox.UploadFile]; [ErrFileExists] if something of that name is there.
+// Mkdir creates a directory, with the permission bits perm less 022, the usual umask, which are set in a second step.
+// Fails as [Sandbox.UploadFile]; [ErrFileExists] if something of that name is there.
 func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
 	err := s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_create_dir(sandbox, text(name), err)
@@ -260,8 +263,8 @@ func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) erro
 }
 
 // MkdirAll creates a directory and those above it, as far as they are not there, each as by [Sandbox.Mkdir]. Fails as
-// [Sandbox.UploadFile]; [ErrFileExists] if something else than a directory has that name, [ErrNotADirectory] if something else is on the
-// way to it.
+// [Sandbox.UploadFile]; [ErrFileExists] if something else than a directory has that name, [ErrNotADirectory] if
+// something else is on the way to it.
 func (s *Sandbox) MkdirAll(ctx context.Context, name string, perm fs.FileMode) error {
 	var missing []string
 	// Not path.Dir, which would resolve a ".." without looking at links.
@@ -293,8 +296,8 @@ func (s *Sandbox) MkdirAll(ctx context.Context, name string, perm fs.FileMode) e
 	return err
 }
 
-// Remove removes a file, a link itself, or an empty directory. Fails as [Sandbox.UploadFile]; [ErrDirectoryNotEmpty] for
-// a directory that is not empty.
+// Remove removes a file, a link itself, or an empty directory. Fails as [Sandbox.UploadFile]; [ErrDirectoryNotEmpty]
+// for a directory that is not empty.
 func (s *Sandbox) Remove(ctx context.Context, name string) error {
 	err := s.removeFile(ctx, name)
 	if !errors.Is(err, ErrIsADirectory) {
@@ -305,8 +308,9 @@ func (s *Sandbox) Remove(ctx context.Context, name string) error {
 	}, name)
 }
 
-// RemoveAll removes a file, a link itself, or a directory with all that is in it; links in it are removed, not followed. It is no
-// error if there is nothing of that name. Fails as [Sandbox.UploadFile]; what could be removed is gone then.
+// RemoveAll removes a file, a link itself, or a directory with all that is in it; links in it are removed, not
+// followed. It is no error if there is nothing of that name. Fails as [Sandbox.UploadFile]; what could be removed is
+// gone then.
 func (s *Sandbox) RemoveAll(ctx context.Context, name string) error {
 	info, err := s.Lstat(ctx, name)
 	switch {
@@ -330,10 +334,10 @@ func (s *Sandbox) removeFile(ctx context.Context, name string) error {
 	}, name)
 }
 
-// Rename gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by
-// a directory. Fails as [Sandbox.UploadFile]; [ErrIsADirectory], [ErrNotADirectory] or
-// [ErrDirectoryNotEmpty] if what has the name can't be replaced, [ErrTransfer] with [syscall.EXDEV] if the two are not on the same
-// file system.
+// Rename gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
+// directory by a directory. Fails as [Sandbox.UploadFile]; [ErrIsADirectory], [ErrNotADirectory] or
+// [ErrDirectoryNotEmpty] if what has the name can't be replaced, [ErrTransfer] with [syscall.EXDEV] if the two are not
+// on the same file system.
 func (s *Sandbox) Rename(ctx context.Context, from, to string) error {
 	return s.change(ctx, "rename file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_rename_file(sandbox, text(from), text(to), err)
@@ -347,16 +351,16 @@ func (s *Sandbox) Chmod(ctx context.Context, name string, mode fs.FileMode) erro
 	}, name)
 }
 
-// Symlink makes the symbolic link that points to original, which need not exist. Fails as [Sandbox.UploadFile]; [ErrFileExists] if
-// something of the link's name is there.
+// Symlink makes the symbolic link that points to original, which need not exist. Fails as [Sandbox.UploadFile];
+// [ErrFileExists] if something of the link's name is there.
 func (s *Sandbox) Symlink(ctx context.Context, original, link string) error {
 	return s.change(ctx, "create link", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_create_symlink(sandbox, text(original), text(link), err)
 	}, original, link)
 }
 
-// Readlink tells what a symbolic link points to. Fails as [Sandbox.UploadFile]; [ErrTransfer] with [syscall.EINVAL] for what is
-// no link.
+// Readlink tells what a symbolic link points to. Fails as [Sandbox.UploadFile]; [ErrTransfer] with [syscall.EINVAL] for
+// what is no link.
 func (s *Sandbox) Readlink(ctx context.Context, name string) (string, error) {
 	target, err := ask(ctx, s.operation("read link", name), s.handle, func(sandbox *C.sbx_sandbox) ([]byte, error) {
 		return contents(func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status {

@@ -8,10 +8,11 @@ import (
 	"syscall"
 )
 
-// FS is the files of a sandbox below a directory, for all that takes an fs.FS, such as fs.WalkDir, template.ParseFS or http.FS. The
-// context holds for all its methods. A relative root begins at the image's working directory, and an empty one is that. Symbolic links
-// are followed, also out of the root. Its errors are *fs.PathError with an [*Error] in it. It is also an fs.ReadDirFS, fs.ReadFileFS,
-// fs.StatFS and fs.ReadLinkFS; its files are [*File], with all that these can do.
+// FS is the files of a sandbox below a directory, for all that takes an fs.FS, such as fs.WalkDir, template.ParseFS or
+// http.FS. The context holds for all its methods. A relative root begins at the image's working directory, and an empty
+// one is that. Symbolic links are followed, also out of the root. Its errors are *fs.PathError with an [*Error] in it.
+// It is also an fs.ReadDirFS, fs.ReadFileFS, fs.StatFS and fs.ReadLinkFS; its files are [*File], with all that these
+// can do.
 func (s *Sandbox) FS(ctx context.Context, root string) *FS { return &FS{s, ctx, cmp.Or(root, ".")} }
 
 // An FS is made by [Sandbox.FS].

@@ -9,8 +9,9 @@ import (
 // handles is how many there are, for tests that look for leaks.
 var handles atomic.Int64
 
-// A handle is a pointer of C that is freed once: when it is closed and no call uses it any more, or after nothing refers to the handle
-// itself any more. A call that was given the handle refers to it, whatever has become of the object that has it.
+// A handle is a pointer of C that is freed once: when it is closed and no call uses it any more, or after nothing
+// refers to the handle itself any more. A call that was given the handle refers to it, whatever has become of the
+// object that has it.
 type handle[P comparable] struct {
 	free      func(P)
 	forgotten runtime.Cleanup

@@ -22,12 +22,13 @@ var (
 	logReplaced sync.Mutex
 )
 
-// SetLogHandler hands the library's log lines, up to this level, to the handler, for all clients of the process; nil ends that. A
-// handler that was there is replaced: once this returns, it is not called any more. Without this and [Config.InitLogging] the library
-// writes nothing.
+// SetLogHandler hands the library's log lines, up to this level, to the handler, for all clients of the process; nil
+// ends that. A handler that was there is replaced: once this returns, it is not called any more. Without this and
+// [Config.InitLogging] the library writes nothing.
 //
-// The handler is called by several goroutines at once. It must not wait for calls of this library. What it logs itself is left out. A
-// panic in it ends the program. [ErrInvalidArgument] within a handler; [ErrTimedOut] if the one that is to be replaced does not return.
+// The handler is called by several goroutines at once. It must not wait for calls of this library. What it logs itself
+// is left out. A panic in it ends the program. [ErrInvalidArgument] within a handler; [ErrTimedOut] if the one that is
+// to be replaced does not return.
 func SetLogHandler(level LogLevel, handler LogHandler) error {
 	number, isKnown := logLevels[level]
 	if !isKnown {

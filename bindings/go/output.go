@@ -111,8 +111,8 @@ func collect(sandbox string, call func(output **C.sbx_output, err **C.sbx_error)
 	}, nil
 }
 
-// An ExitError says that a command ran and did not succeed, after os/exec. It matches [ErrCommandFailed], and errors.As finds the
-// [*Error] in it.
+// An ExitError says that a command ran and did not succeed, after os/exec. It matches [ErrCommandFailed], and errors.As
+// finds the [*Error] in it.
 type ExitError struct {
 	*ProcessState
 	// What the command wrote to its standard error, where that was collected.

@@ -12,11 +12,11 @@ import (
 
 // PoolOptions say how a pool is filled. What has its zero value is left to the defaults; who only claims needs none.
 type PoolOptions struct {
-	// How many sandboxes are kept ready, up to 10,000; a negative number is none. If several processes fill the pool, the largest size
-	// holds; a smaller one takes effect as sandboxes are claimed or age. Default: 4.
+	// How many sandboxes are kept ready, up to 10,000; a negative number is none. If several processes fill the pool,
+	// the largest size holds; a smaller one takes effect as sandboxes are claimed or age. Default: 4.
 	Size int
-	// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. Nobody has to be there for its end.
-	// Default: one hour.
+	// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. Nobody has to be there for its
+	// end. Default: one hour.
 	IdleLifetime time.Duration
 	// How many sandboxes the pool makes at the same time, up to 256. Default: 4.
 	CreatesAtOnce int
@@ -78,7 +78,8 @@ type Claim struct {
 	Labels map[string]string
 	// Kubernetes annotations of the Pod.
 	Annotations map[string]string
-	// Time until the sandbox expires, from the claim on, or [NoLimit]. Default: that of the pool's spec, else the configured one.
+	// Time until the sandbox expires, from the claim on, or [NoLimit]. Default: that of the pool's spec, else the
+	// configured one.
 	Lifetime time.Duration
 	// Whose the sandbox is from now on. Default: the configured owner of the client that claims.
 	Owner string
@@ -126,20 +127,20 @@ func (c *Claim) handle() (*C.sbx_claim, error) {
 	return claim, nil
 }
 
-// A Pool is so many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of it is in the cluster: any
-// number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the others
-// do not find. It may be used from several goroutines.
+// A Pool is so many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of it is
+// in the cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed
+// process leaves nothing that the others do not find. It may be used from several goroutines.
 type Pool struct {
 	handle *handle[*C.sbx_pool]
 	client *Client
 	name   string
 }
 
-// Pool makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. The spec and the
-// options may be nil for the defaults.
+// Pool makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
+// The spec and the options may be nil for the defaults.
 //
-// [ErrInvalidArgument] if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the options
-// can't be a pool's.
+// [ErrInvalidArgument] if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name,
+// or the options can't be a pool's.
 func (c *Client) Pool(name string, spec *Spec, options *PoolOptions) (*Pool, error) {
 	op := operation{name: "open pool", texts: []string{name}}
 	givenSpec, err := spec.handle()
@@ -165,8 +166,8 @@ func (c *Client) Pool(name string, spec *Spec, options *PoolOptions) (*Pool, err
 	return &Pool{handle: newHandle(pool, free), client: c, name: C.GoString(C.sbx_pool_name(pool))}, nil
 }
 
-// Close frees the handle, and ends what it does in the background: what is half made is deleted. The sandboxes stay. It always returns
-// nil, and is there for io.Closer.
+// Close frees the handle, and ends what it does in the background: what is half made is deleted. The sandboxes stay. It
+// always returns nil, and is there for io.Closer.
 func (p *Pool) Close() error {
 	p.handle.close()
 	return nil
@@ -183,11 +184,11 @@ type Filled struct {
 	Retired int
 }
 
-// Fill makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; it returns when that is
-// done. Once the context is done it returns at once, and the filling ends in the background.
+// Fill makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; it returns
+// when that is done. Once the context is done it returns at once, and the filling ends in the background.
 //
-// The first failure to make one, as of [Client.Create]; none is begun after it. [ErrConflict] if somebody fills the pool from a newer
-// spec.
+// The first failure to make one, as of [Client.Create]; none is begun after it. [ErrConflict] if somebody fills the
+// pool from a newer spec.
 func (p *Pool) Fill(ctx context.Context) (Filled, error) {
 	return ask(ctx, operation{name: "fill pool"}, p.handle, func(pool *C.sbx_pool) (Filled, error) {
 		var created, retired C.size_t
@@ -196,12 +197,12 @@ func (p *Pool) Fill(ctx context.Context) (Filled, error) {
 	}, nil)
 }
 
-// Claim takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; [Sandbox.Origin]
-// says which it was. The claim may be nil for the defaults. A claim that fails leaves nothing, and neither does one whose context
-// is done before it has returned.
+// Claim takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
+// [Sandbox.Origin] says which it was. The claim may be nil for the defaults. A claim that fails leaves nothing, and
+// neither does one whose context is done before it has returned.
 //
-// [ErrPoolEmpty] and [ErrTimedOut] by [OnMiss]; [ErrPermissionDenied] if the sandboxes were made with another key and this client may
-// not execute commands in Pods; else as [Client.Create] and [Sandbox.WriteFile].
+// [ErrPoolEmpty] and [ErrTimedOut] by [OnMiss]; [ErrPermissionDenied] if the sandboxes were made with another key and
+// this client may not execute commands in Pods; else as [Client.Create] and [Sandbox.WriteFile].
 func (p *Pool) Claim(ctx context.Context, claim *Claim) (*Sandbox, error) {
 	op := operation{name: "claim sandbox"}
 	given, err := claim.handle()
@@ -239,7 +240,8 @@ type PoolStatus struct {
 	Foreign int
 	// When the oldest one that can be claimed was made; the zero time if there is none.
 	Oldest time.Time
-	// Why the pool is not filled, as far as the Pods and this handle's own attempts tell; "" if nothing is known to hinder it.
+	// Why the pool is not filled, as far as the Pods and this handle's own attempts tell; "" if nothing is known to
+	// hinder it.
 	Held string
 }
 
@@ -299,8 +301,8 @@ func (p *Pool) Counters() PoolCounters {
 	})
 }
 
-// Drain deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and returns how many. This handle does
-// not fill the pool any more in the background; who else does will fill it again.
+// Drain deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and returns how many.
+// This handle does not fill the pool any more in the background; who else does will fill it again.
 func (p *Pool) Drain(ctx context.Context) (int, error) {
 	return ask(ctx, operation{name: "drain pool"}, p.handle, func(pool *C.sbx_pool) (int, error) {
 		var deleted C.size_t
@@ -309,8 +311,8 @@ func (p *Pool) Drain(ctx context.Context) (int, error) {
 	}, nil)
 }
 
-// Remove is [Pool.Drain], and waits until the sandboxes are gone. Those that were claimed stay. [ErrConflict] if they don't go within a
-// minute, because somebody fills the pool for one.
+// Remove is [Pool.Drain], and waits until the sandboxes are gone. Those that were claimed stay. [ErrConflict] if they
+// don't go within a minute, because somebody fills the pool for one.
 func (p *Pool) Remove(ctx context.Context) (int, error) {
 	return ask(ctx, operation{name: "remove pool"}, p.handle, func(pool *C.sbx_pool) (int, error) {
 		var deleted C.size_t

@@ -14,22 +14,23 @@ import (
 	"time"
 )
 
-// Connect connects to a TCP port of the sandbox's own loopback addresses. What listens there need not be reachable from anywhere else.
+// Connect connects to a TCP port of the sandbox's own loopback addresses. What listens there need not be reachable from
+// anywhere else.
 //
-// The connection is an ordinary one of this machine, a *net.TCPConn, whose bytes go through an SSH session that all connections into the
-// sandbox share. Each side can end its half by itself, with CloseWrite. One that breaks on the way or in the sandbox is ECONNRESET, and
-// no end of the data. It outlives the handles.
+// The connection is an ordinary one of this machine, a *net.TCPConn, whose bytes go through an SSH session that all
+// connections into the sandbox share. Each side can end its half by itself, with CloseWrite. One that breaks on the way
+// or in the sandbox is ECONNRESET, and no end of the data. It outlives the handles.
 //
-// [ErrRefused] if nothing listens there; [ErrTimedOut] after the client's time to connect; [ErrConnect] and its like if the sandbox can't
-// be reached.
+// [ErrRefused] if nothing listens there; [ErrTimedOut] after the client's time to connect; [ErrConnect] and its like if
+// the sandbox can't be reached.
 func (s *Sandbox) Connect(ctx context.Context, port int) (net.Conn, error) {
 	return s.connect(ctx, strconv.Itoa(port))
 }
 
-// Dial is [Sandbox.Connect] with what net.Dialer.DialContext takes, so that it does as the DialContext of an http.Transport: the network
-// "tcp" and an address such as "localhost:8080", or "unix" and the path of a socket in the sandbox, for which errors are [ErrFileNotFound]
-// and [ErrPermissionDenied] too. A host that is neither a loopback address, "localhost" or empty, nor the sandbox's name is
-// [ErrInvalidArgument].
+// Dial is [Sandbox.Connect] with what net.Dialer.DialContext takes, so that it does as the DialContext of an
+// http.Transport: the network "tcp" and an address such as "localhost:8080", or "unix" and the path of a socket in the
+// sandbox, for which errors are [ErrFileNotFound] and [ErrPermissionDenied] too. A host that is neither a loopback
+// address, "localhost" or empty, nor the sandbox's name is [ErrInvalidArgument].
 func (s *Sandbox) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	switch network {
 	case "tcp", "tcp4", "tcp6":
@@ -74,8 +75,8 @@ func (s *Sandbox) connect(ctx context.Context, target string) (net.Conn, error) 
 	}, func(connection net.Conn) { connection.Close() })
 }
 
-// WaitForPort waits in the sandbox until something listens on a port, such as "8080", or on a Unix socket, a path with a slash. What
-// listens there is not connected to for that. The context limits the time.
+// WaitForPort waits in the sandbox until something listens on a port, such as "8080", or on a Unix socket, a path with
+// a slash. What listens there is not connected to for that. The context limits the time.
 func (s *Sandbox) WaitForPort(ctx context.Context, target string) error {
 	// What nobody waits for any more goes on in the background, but no longer than this.
 	piece := NoLimit
@@ -93,19 +94,20 @@ func (s *Sandbox) WaitForPort(ctx context.Context, target string) error {
 	}
 }
 
-// A Forward is a local port or Unix socket whose connections end in a sandbox; made by [Sandbox.Forward]. It works until it is closed, or
-// until its Pod has ended: another Pod of the same name never gets its connections. Its connections end with it. A lost session breaks
-// the connections of that moment, and is replaced.
+// A Forward is a local port or Unix socket whose connections end in a sandbox; made by [Sandbox.Forward]. It works
+// until it is closed, or until its Pod has ended: another Pod of the same name never gets its connections. Its
+// connections end with it. A lost session breaks the connections of that moment, and is replaced.
 type Forward struct {
 	handle         *handle[*C.sbx_forward]
 	local, sandbox string
 	port           int
 }
 
-// Forward listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as [Sandbox.Connect] does.
-// local is a port of 127.0.0.1 such as "8080", or "ADDRESS:PORT", or a path with a slash, of which the file must not exist; port 0 is one
-// that the system chooses. target is a port such as "8080", or a path with a slash. Whether anything listens in the sandbox shows with
-// the first connection; [Sandbox.WaitForPort] waits for that. The context is that of the start.
+// Forward listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
+// [Sandbox.Connect] does. local is a port of 127.0.0.1 such as "8080", or "ADDRESS:PORT", or a path with a slash, of
+// which the file must not exist; port 0 is one that the system chooses. target is a port such as "8080", or a path with
+// a slash. Whether anything listens in the sandbox shows with the first connection; [Sandbox.WaitForPort] waits for
+// that. The context is that of the start.
 //
 // [ErrBusy] if the local port or file is in use; [ErrPermissionDenied] if it may not be used.
 func (s *Sandbox) Forward(ctx context.Context, local, target string) (*Forward, error) {
@@ -151,8 +153,8 @@ func (f *Forward) IsOpen() bool {
 	return get(f.handle, func(forward *C.sbx_forward) bool { return bool(C.sbx_forward_is_open(forward)) })
 }
 
-// LastFailure is why the last connection that failed did so, such as [ErrRefused] because nothing listened in the sandbox; nil if none
-// has, and after Close. What somebody on this machine breaks off is no failure.
+// LastFailure is why the last connection that failed did so, such as [ErrRefused] because nothing listened in the
+// sandbox; nil if none has, and after Close. What somebody on this machine breaks off is no failure.
 func (f *Forward) LastFailure() error {
 	return get(f.handle, func(forward *C.sbx_forward) error {
 		var failure *C.sbx_error
@@ -164,8 +166,8 @@ func (f *Forward) LastFailure() error {
 	})
 }
 
-// Wait waits until it has ended, or the context is done. It is nil if it was closed, else the reason: the Pod is gone, or its sandbox was
-// deleted.
+// Wait waits until it has ended, or the context is done. It is nil if it was closed, else the reason: the Pod is gone,
+// or its sandbox was deleted.
 func (f *Forward) Wait(ctx context.Context) error {
 	return tell(ctx, operation{name: "forward port", sandbox: f.sandbox}, f.handle,
 		func(forward *C.sbx_forward, err **C.sbx_error) C.sbx_status { return C.sbx_forward_wait(forward, err) })

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// A Process is a command that was started. What is forgotten runs on to its end or its timeout, with its input closed and its output
-// thrown away.
+// A Process is a command that was started. What is forgotten runs on to its end or its timeout, with its input closed
+// and its output thrown away.
 type Process struct {
 	handle  *handle[*C.sbx_child]
 	id      string
@@ -35,8 +35,8 @@ func (p *Process) Kill() error {
 	})
 }
 
-// Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM": the numbers of signals are those of
-// another system. [ErrInvalidArgument] if this is no name of a signal.
+// Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM": the numbers of signals
+// are those of another system. [ErrInvalidArgument] if this is no name of a signal.
 func (p *Process) Signal(name string) error {
 	return p.order("signal command", func(child *C.sbx_child, err **C.sbx_error) C.sbx_status {
 		return C.sbx_child_signal(child, text(name), err)

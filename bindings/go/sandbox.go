@@ -52,7 +52,8 @@ func (s *Sandbox) SSHPort() int {
 	return get(s.handle, func(sandbox *C.sbx_sandbox) int { return int(C.sbx_sandbox_ssh_port(sandbox)) })
 }
 
-// HostKey is the SSH server's host key as it is pinned, as OpenSSH writes it; "" before the first connection and after Close.
+// HostKey is the SSH server's host key as it is pinned, as OpenSSH writes it; "" before the first connection and after
+// Close.
 func (s *Sandbox) HostKey() string {
 	return get(s.handle, func(sandbox *C.sbx_sandbox) string { return C.GoString(C.sbx_sandbox_host_key(sandbox)) })
 }
@@ -109,7 +110,8 @@ func (s *Sandbox) SessionCounts() (idle, busy int) {
 	return int(counts[0]), int(counts[1])
 }
 
-// Info asks Kubernetes about the sandbox: one API call. [ErrNotFound] if its Pod is gone, also if another one has its name now.
+// Info asks Kubernetes about the sandbox: one API call. [ErrNotFound] if its Pod is gone, also if another one has its
+// name now.
 func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
 	return ask(ctx, s.order("get sandbox info"), s.handle, func(sandbox *C.sbx_sandbox) (*Info, error) {
 		return takeInfo(func(info **C.sbx_info, err **C.sbx_error) C.sbx_status {
@@ -118,8 +120,8 @@ func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
 	}, nil)
 }
 
-// Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The hard limit of
-// its spec stays. It returns the new expiry.
+// Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The
+// hard limit of its spec stays. It returns the new expiry.
 func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time, error) {
 	return ask(ctx, s.order("renew sandbox"), s.handle, func(sandbox *C.sbx_sandbox) (time.Time, error) {
 		var expiry C.int64_t
@@ -133,8 +135,8 @@ func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time,
 	}, nil)
 }
 
-// Delete deletes the sandbox, waits until its Pod is gone, and closes the handle. It needs a context that is not done: in a defer that
-// may be context.WithoutCancel(ctx).
+// Delete deletes the sandbox, waits until its Pod is gone, and closes the handle. It needs a context that is not done:
+// in a defer that may be context.WithoutCancel(ctx).
 //
 // [ErrNotFound] if it was gone already, [ErrDelete] if its end could not be confirmed in time.
 func (s *Sandbox) Delete(ctx context.Context) error {

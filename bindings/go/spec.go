@@ -7,14 +7,14 @@ import "C"
 
 import "time"
 
-// A Spec says what to create. What has its zero value is left to the defaults. What Kubernetes does not accept is found out by
-// [Client.Create].
+// A Spec says what to create. What has its zero value is left to the defaults. What Kubernetes does not accept is found
+// out by [Client.Create].
 type Spec struct {
-	// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16 random
-	// hexadecimal digits.
+	// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
+	// random hexadecimal digits.
 	Name string
-	// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its
-	// entry point is not used. Default: the configured image.
+	// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+	// "guest"). Its entry point is not used. Default: the configured image.
 	Image string
 	// Environment variables for everything that runs in the sandbox, on top of the image's own.
 	Env map[string]string
@@ -30,29 +30,30 @@ type Spec struct {
 	Memory string
 	// The memory that the scheduler sets aside for it. Default: "32Mi".
 	MemoryRequest string
-	// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
+	// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no
+	// limit.
 	Disk string
-	// Time until the sandbox expires, or [NoLimit]: it stops by itself, and [Client.Reap] deletes what is left. [Sandbox.Renew] moves
-	// it. Default: the configured lifetime.
+	// Time until the sandbox expires, or [NoLimit]: it stops by itself, and [Client.Reap] deletes what is left.
+	// [Sandbox.Renew] moves it. Default: the configured lifetime.
 	Lifetime time.Duration
-	// Time after which Kubernetes itself stops the Pod, or [NoLimit]; no renewal moves it. Default: 24 hours, or twice the lifetime if
-	// that is more; none for a sandbox that never expires.
+	// Time after which Kubernetes itself stops the Pod, or [NoLimit]; no renewal moves it. Default: 24 hours, or twice
+	// the lifetime if that is more; none for a sandbox that never expires.
 	HardLimit time.Duration
-	// Whether the user and group that the sandbox runs as are left to the cluster and the image: the Pod names none. For clusters that
-	// choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's. Default: user and group
-	// 1000, whatever the image says.
+	// Whether the user and group that the sandbox runs as are left to the cluster and the image: the Pod names none.
+	// For clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
+	// root's. Default: user and group 1000, whatever the image says.
 	UserFromCluster bool
-	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel, and what does
-	// not hold there of what is promised about a sandbox is logged as a warning.
+	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the
+	// tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
 	RuntimeClass string
 	// Labels that the node must have.
 	NodeSelector map[string]string
-	// Time that a Pod which no node can take is waited for, so that an autoscaler can add one; a negative one for none. Default: 10
-	// seconds.
+	// Time that a Pod which no node can take is waited for, so that an autoscaler can add one; a negative one for none.
+	// Default: 10 seconds.
 	UnschedulableGrace time.Duration
-	// A Pod in JSON that is merged over the one that the library makes (RFC 7386: objects are merged, everything else is replaced; the
-	// list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every field that Kubernetes
-	// has.
+	// A Pod in JSON that is merged over the one that the library makes (RFC 7386: objects are merged, everything else
+	// is replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches
+	// every field that Kubernetes has.
 	PodTemplate string
 }
 

@@ -7,10 +7,10 @@ import (
 	"weak"
 )
 
-// Turns let as many calls into C as there can be SSH sessions to a sandbox. C has those that are too many wait for a session, each with
-// its thread, of which a process can't have as many as it has goroutines; so they wait here. A call has its turn until it returns or
-// calls back: then it has its session, and what is called may need another turn. What uses a session that it has, such as an open
-// [File] or a [Process], needs none.
+// Turns let as many calls into C as there can be SSH sessions to a sandbox. C has those that are too many wait for a
+// session, each with its thread, of which a process can't have as many as it has goroutines; so they wait here. A call
+// has its turn until it returns or calls back: then it has its session, and what is called may need another turn. What
+// uses a session that it has, such as an open [File] or a [Process], needs none.
 type turns struct {
 	taken chan struct{}
 }

@@ -1,15 +1,17 @@
 //! The ciphers of libssh2, by OpenSSL and for a whole packet at a time.
 //!
-//! libssh2's own take most of this side's time in a large transfer: its ChaCha20-Poly1305 is portable C, and its AES gives OpenSSL
-//! 16 bytes at a time. Nor does that get over a packet whose length is no multiple of those: an assertion fails, and the process ends.
+//! libssh2's own take most of this side's time in a large transfer: its ChaCha20-Poly1305 is portable C, and its AES
+//! gives OpenSSL 16 bytes at a time. Nor does that get over a packet whose length is no multiple of those: an assertion
+//! fails, and the process ends.
 //!
-//! One function, which tells libssh2 what ciphers there are, replaces that of its `crypt.c`. Linkers skip an archive member whose
-//! symbols are already defined; [`names`] references our definition, so it is pulled in before libssh2's. All ciphers of libssh2
-//! are here but `rijndael-cbc@lysator.liu.se`, another name of AES-CBC: for programs that use libssh2 themselves, and because a
-//! server can have one cipher go on with what another one has set up.
+//! One function, which tells libssh2 what ciphers there are, replaces that of its `crypt.c`. Linkers skip an archive
+//! member whose symbols are already defined; [`names`] references our definition, so it is pulled in before libssh2's.
+//! All ciphers of libssh2 are here but `rijndael-cbc@lysator.liu.se`, another name of AES-CBC: for programs that use
+//! libssh2 themselves, and because a server can have one cipher go on with what another one has set up.
 //!
-//! It is a crate of its own since it changes a whole program: what it replaces, it replaces for everything that uses libssh2 there, and
-//! it needs exactly one version of it. So libsandbox.so and the command have it, and a Rust program that asks for it.
+//! It is a crate of its own since it changes a whole program: what it replaces, it replaces for everything that uses
+//! libssh2 there, and it needs exactly one version of it. So libsandbox.so and the command have it, and a Rust program
+//! that asks for it.
 
 #![expect(unsafe_code, reason = "functions that C calls, under names that C knows")]
 
@@ -35,8 +37,8 @@ static IS_USED: AtomicBool = AtomicBool::new(false);
 
 /// The ciphers to offer: of those that guard what they encrypt, what this system's OpenSSL may do, the fastest first.
 ///
-/// Where processors have instructions for AES, its Galois mode is the faster one, for servers too: OpenSSH does Poly1305 in portable
-/// C. Large downloads had one and a half times the speed with it.
+/// Where processors have instructions for AES, its Galois mode is the faster one, for servers too: OpenSSH does
+/// Poly1305 in portable C. Large downloads had one and a half times the speed with it.
 pub fn names() -> &'static str {
     static NAMES: OnceLock<String> = OnceLock::new();
     // Keeps our definition alive, so that the linker sees it before libssh2's.
@@ -52,7 +54,8 @@ pub fn names() -> &'static str {
     })
 }
 
-/// Whether libssh2 has asked for these ciphers, which it does when it is told what to offer. One from elsewhere does not.
+/// Whether libssh2 has asked for these ciphers, which it does when it is told what to offer. One from elsewhere does
+/// not.
 pub fn is_used() -> bool {
     IS_USED.load(Ordering::Relaxed)
 }
@@ -340,7 +343,8 @@ extern "C" fn ssh2_crypt_methods() -> *const Option<&'static Method> {
 /// Makes the state of one direction.
 ///
 /// # Safety
-/// As libssh2 calls it: `method` is one of ours, `start` and `secret` have the lengths that it says, and the others can be written.
+/// As libssh2 calls it: `method` is one of ours, `start` and `secret` have the lengths that it says, and the others can
+/// be written.
 unsafe extern "C" fn init(
     _: *mut c_void,
     method: *const Method,
@@ -404,8 +408,9 @@ unsafe extern "C" fn get_length(
     guarded(tell, failed)
 }
 
-/// Encrypts `length` bytes, of which the first 4 are the packet's length, and puts a tag behind them; or checks and decrypts a packet
-/// of `length` bytes with 4 before and a tag behind it, and moves it to where the 4 were. Of ciphers without a tag, whole blocks.
+/// Encrypts `length` bytes, of which the first 4 are the packet's length, and puts a tag behind them; or checks and
+/// decrypts a packet of `length` bytes with 4 before and a tag behind it, and moves it to where the 4 were. Of ciphers
+/// without a tag, whole blocks.
 ///
 /// # Safety
 /// As libssh2 calls it: `state` was made by `init`, and so many bytes can be read and written.

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The name of the guest's abstract socket, without the leading NUL. Abstract names belong to the network, which the containers of a
-/// Pod share, so the PID namespace (its inode number) and the port tell guests apart.
+/// The name of the guest's abstract socket, without the leading NUL. Abstract names belong to the network, which the
+/// containers of a Pod share, so the PID namespace (its inode number) and the port tell guests apart.
 pub fn control_socket(pid_namespace: u64, port: u16) -> String {
     format!("sandbox-guest/{pid_namespace}/{port}")
 }
@@ -22,7 +22,8 @@ pub enum ControlRequest {
         /// As in [`ControlRequest::Authorize`].
         key: String,
     },
-    /// Closes SSH connections, whose commands are killed as if their clients had gone. Those of detached commands are not.
+    /// Closes SSH connections, whose commands are killed as if their clients had gone. Those of detached commands are
+    /// not.
     Disconnect {
         /// Whose: as in [`ControlRequest::Authorize`]. Absent: everybody's, those that have not logged in yet included.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,12 +7,13 @@ use serde::{Deserialize, Serialize};
 /// Bytes of a frame before its payload.
 pub const HEADER_LENGTH: usize = 5;
 
-/// The longest payload of a frame whose payload is read as a whole: a request, a response and the like. More than Linux takes for
-/// arguments and environment together, in any encoding.
+/// The longest payload of a frame whose payload is read as a whole: a request, a response and the like. More than Linux
+/// takes for arguments and environment together, in any encoding.
 pub const MAX_CONTROL_PAYLOAD: usize = 32 << 20;
 
-/// Bytes of standard input that a client may have sent beyond what the guest has credited with [`FrameKind::StdinCredit`].
-/// The SSH window is larger, so that a signal gets through to a command that does not read its input.
+/// Bytes of standard input that a client may have sent beyond what the guest has credited with
+/// [`FrameKind::StdinCredit`]. The SSH window is larger, so that a signal gets through to a command that does not read
+/// its input.
 pub const STDIN_WINDOW: usize = 2 << 20;
 
 /// What a frame is.
@@ -29,7 +30,8 @@ pub enum FrameKind {
     Signal = 4,
     /// To the guest: [`Resize`] as JSON.
     Resize = 5,
-    /// To the guest: end the request now. A command is killed with its descendants, a wait ends. The result follows all the same.
+    /// To the guest: end the request now. A command is killed with its descendants, a wait ends. The result follows all
+    /// the same.
     Cancel = 6,
     /// To the client: [`Started`](crate::Started) as JSON; the program has been executed.
     Started = 65,
@@ -105,7 +107,8 @@ impl std::error::Error for FrameError {}
 pub enum Piece<'a> {
     /// A frame with its whole payload.
     Frame(FrameKind, &'a [u8]),
-    /// The next bytes of a stream: all of a frame of [`FrameKind::Stdin`], [`FrameKind::Stdout`] or [`FrameKind::Stderr`], or a part.
+    /// The next bytes of a stream: all of a frame of [`FrameKind::Stdin`], [`FrameKind::Stdout`] or
+    /// [`FrameKind::Stderr`], or a part.
     Bytes(FrameKind, &'a [u8]),
 }
 

@@ -40,8 +40,8 @@ pub enum Request {
     DetachedRemove(DetachedKey),
     /// All detached commands: `DetachedList`.
     DetachedList,
-    /// The digests of the files that this connection opened by SFTP with [`SFTP_OPEN_DIGEST`](crate::SFTP_OPEN_DIGEST) and has
-    /// closed since it last asked, and then of those that are open, of what has passed so far: `Digests`.
+    /// The digests of the files that this connection opened by SFTP with [`SFTP_OPEN_DIGEST`](crate::SFTP_OPEN_DIGEST)
+    /// and has closed since it last asked, and then of those that are open, of what has passed so far: `Digests`.
     Digests,
     /// What the sandbox uses: `Usage`.
     Usage,
@@ -56,7 +56,8 @@ pub enum Request {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Run {
-    /// The program and its arguments, as data. A name without a slash is looked up in the `PATH` of the command's environment.
+    /// The program and its arguments, as data. A name without a slash is looked up in the `PATH` of the command's
+    /// environment.
     pub argv: Vec<Bytes>,
     /// A line for the image's `/bin/sh`, of any length. `argv` are its `$0`, `$1` and so on then.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,14 +92,16 @@ pub struct Run {
     /// Where the standard error goes.
     #[serde(skip_serializing_if = "is_default")]
     pub stderr: Output,
-    /// Runs the command on a terminal, whose output comes as standard output. `stdin`, `stdout` and `stderr` are not looked at.
+    /// Runs the command on a terminal, whose output comes as standard output. `stdin`, `stdout` and `stderr` are not
+    /// looked at.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub terminal: Option<Terminal>,
     /// Milliseconds after which the command is killed with its descendants, by a clock in the sandbox.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_limit_ms: Option<u64>,
-    /// Nobody waits for [`Started`](crate::Started): if the command ends within milliseconds, it comes together with the result,
-    /// which saves both sides wake-ups. A command that runs on is announced, and its output read, some milliseconds late.
+    /// Nobody waits for [`Started`](crate::Started): if the command ends within milliseconds, it comes together with
+    /// the result, which saves both sides wake-ups. A command that runs on is announced, and its output read, some
+    /// milliseconds late.
     #[serde(skip_serializing_if = "is_false")]
     pub announce_late: bool,
 }
@@ -124,7 +127,8 @@ pub enum User {
 /// A limit as of setrlimit(2).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// The resource in small letters, as in `/etc/security/limits.conf` of Linux-PAM: `nofile`, `nproc`, `core`, `cpu`, `fsize`, `as`, ...
+    /// The resource in small letters, as in `/etc/security/limits.conf` of Linux-PAM: `nofile`, `nproc`, `core`, `cpu`,
+    /// `fsize`, `as`, ...
     pub resource: String,
     /// The limit that holds; absent: none.
     #[serde(default)]
@@ -141,7 +145,8 @@ pub enum Input {
     /// It is empty.
     #[default]
     Empty,
-    /// Frames of [`FrameKind::Stdin`](crate::FrameKind::Stdin), up to one of [`FrameKind::StdinEof`](crate::FrameKind::StdinEof).
+    /// Frames of [`FrameKind::Stdin`](crate::FrameKind::Stdin), up to one of
+    /// [`FrameKind::StdinEof`](crate::FrameKind::StdinEof).
     Frames,
 }
 
@@ -216,7 +221,8 @@ pub struct SignalCommand {
     pub all: bool,
 }
 
-/// Starts a detached command. Its input, if it has one, follows in frames; it starts when the input is there as a whole.
+/// Starts a detached command. Its input, if it has one, follows in frames; it starts when the input is there as a
+/// whole.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DetachedStart {

@@ -7,9 +7,9 @@ use crate::request::Limit;
 
 /// A program has been executed: the first answer to `run`, before any output.
 ///
-/// When its main process has ended, and much output has been sent that the client may not be reading, the guest says so beside the
-/// frames: by an `exit-status` of the channel (RFC 4254, section 6.10) with the lower 32 bits of `id`. It needs no room in the window. The
-/// rest of the output and the result still follow in the frames.
+/// When its main process has ended, and much output has been sent that the client may not be reading, the guest says so
+/// beside the frames: by an `exit-status` of the channel (RFC 4254, section 6.10) with the lower 32 bits of `id`. It
+/// needs no room in the window. The rest of the output and the result still follow in the frames.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Started {
@@ -99,7 +99,8 @@ pub struct Hello {
 pub struct Promises {
     /// The guest is process 1 of its PID namespace, and the kernel lets nothing inside kill or stop that.
     pub first_process: bool,
-    /// The guest's program can't be read, so a process of it that brings in a key can't be taken over before it protects itself.
+    /// The guest's program can't be read, so a process of it that brings in a key can't be taken over before it
+    /// protects itself.
     pub execute_only: bool,
     /// Nothing with the same user id can read or trace the guest.
     pub not_dumpable: bool,
@@ -137,7 +138,8 @@ pub enum Cause {
     Cancelled,
 }
 
-/// How a command ended. Its output up to here is complete: what was in the pipes when its main process was reaped has been sent.
+/// How a command ended. Its output up to here is complete: what was in the pipes when its main process was reaped has
+/// been sent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Ended {
@@ -145,7 +147,8 @@ pub struct Ended {
     pub status: Status,
     /// Why.
     pub cause: Cause,
-    /// Whether it is proved that no descendant is left. Says nothing if the command ended by itself: then descendants may go on.
+    /// Whether it is proved that no descendant is left. Says nothing if the command ended by itself: then descendants
+    /// may go on.
     pub proved: bool,
     /// Descendants that could not be ended.
     pub left: u32,

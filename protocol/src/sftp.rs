@@ -4,11 +4,12 @@
 
 pub use crate::time::Time;
 
-/// An extended request that sets both times of a file, with nanoseconds; its contents are a [`Times`]. The answer is a status.
+/// An extended request that sets both times of a file, with nanoseconds; its contents are a [`Times`]. The answer is a
+/// status.
 pub const TIMES: &str = "times@sandbox";
 
-/// An extended request for all that is known about a file; its contents are a [`Target`]. The answer is a status or an extended
-/// reply with a [`Stat`].
+/// An extended request for all that is known about a file; its contents are a [`Target`]. The answer is a status or an
+/// extended reply with a [`Stat`].
 pub const STAT: &str = "stat@sandbox";
 
 /// In the place of nanoseconds: the time at which the request is done.

@@ -1,11 +1,12 @@
-//! Archives of trees as streams: the format of tar, read from a sender that may lie, and written for one that reads any tar.
+//! Archives of trees as streams: the format of tar, read from a sender that may lie, and written for one that reads any
+//! tar.
 //!
-//! What is kept in memory does not depend on what the archive says: a name longer than any path, or an extension that nobody
-//! needs, is refused.
+//! What is kept in memory does not depend on what the archive says: a name longer than any path, or an extension that
+//! nobody needs, is refused.
 //!
-//! Two things go beyond the oldest format. Files with holes are written as GNU's sparse format 1.0, in an extended header. And the
-//! nanoseconds of a time are in the bytes of a GNU header that nobody uses, since an extended header for each file would make small
-//! files a quarter longer; extended headers with fractions of seconds are understood.
+//! Two things go beyond the oldest format. Files with holes are written as GNU's sparse format 1.0, in an extended
+//! header. And the nanoseconds of a time are in the bytes of a GNU header that nobody uses, since an extended header
+//! for each file would make small files a quarter longer; extended headers with fractions of seconds are understood.
 
 use std::io::{self, Read, Write};
 
@@ -87,7 +88,8 @@ pub struct Reader<R> {
     /// Of the current entry: contents not read yet, and what fills up its last block.
     left: u64,
     padding: u64,
-    /// Of the current entry: the parts that are not read yet, the last first, if it has holes; else where the next byte belongs.
+    /// Of the current entry: the parts that are not read yet, the last first, if it has holes; else where the next byte
+    /// belongs.
     segments: Option<Vec<Segment>>,
     offset: u64,
 }
@@ -116,7 +118,8 @@ impl<R: Read> Reader<R> {
         Self { input, left: 0, padding: 0, segments: None, offset: 0 }
     }
 
-    /// The next entry, or `None` behind the last, once its end mark is seen. What is left of the contents before is skipped.
+    /// The next entry, or `None` behind the last, once its end mark is seen. What is left of the contents before is
+    /// skipped.
     ///
     /// # Errors
     /// Those of the input, `InvalidData` for what is no archive, `UnexpectedEof` for one that is cut off.
@@ -249,7 +252,8 @@ impl<R: Read> Reader<R> {
         Ok(map)
     }
 
-    /// Contents of the current entry, and where in the file they belong; `None` at their end. What is between is a hole.
+    /// Contents of the current entry, and where in the file they belong; `None` at their end. What is between is a
+    /// hole.
     ///
     /// # Errors
     /// As [`next`](Self::next).

@@ -4,10 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Bytes;
 
-/// The type of an SSH channel that is a connection to something in the sandbox. What follows in CHANNEL_OPEN is one string, the JSON of a
-/// [`Target`]. The channel is confirmed at once. The first byte that the guest sends is 0 if it has connected, else the error number of
-/// Linux, after which the channel ends; all other bytes are the connection's. An `exit-status` before the end is the error number by
-/// which the connection broke.
+/// The type of an SSH channel that is a connection to something in the sandbox. What follows in CHANNEL_OPEN is one
+/// string, the JSON of a [`Target`]. The channel is confirmed at once. The first byte that the guest sends is 0 if it
+/// has connected, else the error number of Linux, after which the channel ends; all other bytes are the connection's.
+/// An `exit-status` before the end is the error number by which the connection broke.
 pub const CONNECT_CHANNEL: &str = "connect@sandbox";
 
 /// Something in the sandbox that takes connections; in JSON `{"port": 8080}` or `{"path": "/run/server.sock"}`.

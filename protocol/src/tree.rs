@@ -1,7 +1,8 @@
 //! What the guest's tool for files and trees is asked for, and what it says.
 //!
-//! It is run as a command, `sandbox-guest tree VERB …`, with the arguments of a [`Request`]. Contents go over its standard input and
-//! output; its standard error is one line of JSON, an [`Outcome`]. It exits with 0 if that is [`Outcome::Done`].
+//! It is run as a command, `sandbox-guest tree VERB …`, with the arguments of a [`Request`]. Contents go over its
+//! standard input and output; its standard error is one line of JSON, an [`Outcome`]. It exits with 0 if that is
+//! [`Outcome::Done`].
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,8 +24,8 @@ pub enum Request {
         /// Links to it are followed.
         directory: PathBuf,
     },
-    /// Reads an archive from the standard input into a new directory `part`, which is removed if that fails. With a target it is then
-    /// put there.
+    /// Reads an archive from the standard input into a new directory `part`, which is removed if that fails. With a
+    /// target it is then put there.
     Unpack {
         /// Where the tree is until it is whole. On the target's file system.
         part: PathBuf,
@@ -47,9 +48,9 @@ pub enum Request {
         part: PathBuf,
         /// Where it goes.
         target: PathBuf,
-        /// The target is a directory that the tree is merged with: files replace files, each in one step, directories get the modes
-        /// and times of those in the tree, and what only the target has stays. Otherwise the tree becomes the target, which is
-        /// not there, or is an empty directory.
+        /// The target is a directory that the tree is merged with: files replace files, each in one step, directories
+        /// get the modes and times of those in the tree, and what only the target has stays. Otherwise the tree becomes
+        /// the target, which is not there, or is an empty directory.
         merge: bool,
         /// Ends once all is on the disk.
         sync: bool,

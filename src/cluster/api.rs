@@ -32,8 +32,8 @@ pub(super) struct Api {
     pub(super) clock: Arc<Clock>,
 }
 
-/// The API server's clock, as its last answer told it. Clients' clocks may be hours off, and what is compared with a time in the
-/// cluster is compared with this one.
+/// The API server's clock, as its last answer told it. Clients' clocks may be hours off, and what is compared with a
+/// time in the cluster is compared with this one.
 #[derive(Default)]
 pub(super) struct Clock(Mutex<Option<(SystemTime, Instant)>>);
 

@@ -31,8 +31,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const UNACKNOWLEDGED: Duration = Duration::from_secs(45);
 
-/// A client that counts its requests in `requests`, and how to reach the API server. A login command is run now, so that what is
-/// wrong with it is known at once.
+/// A client that counts its requests in `requests`, and how to reach the API server. A login command is run now, so
+/// that what is wrong with it is known at once.
 pub(super) async fn connect(config: &Config, requests: &Arc<AtomicU64>) -> Result<(Client, Access)> {
     for (level, note) in &config.notes {
         log::log!(*level, "{note}");
@@ -44,7 +44,8 @@ pub(super) async fn connect(config: &Config, requests: &Arc<AtomicU64>) -> Resul
     Ok((client, access))
 }
 
-/// Address of the API server for messages, with the proxy that leads there, without the credentials that URLs may carry.
+/// Address of the API server for messages, with the proxy that leads there, without the credentials that URLs may
+/// carry.
 pub(super) fn server(access: &Access) -> String {
     let url = &access.cluster_url;
     let (scheme, host) = (url.scheme_str().unwrap_or("https"), url.host().unwrap_or("?"));
@@ -110,8 +111,8 @@ impl Sender {
     }
 }
 
-/// An HTTP client of our own. kube's offers no TCP_NODELAY, without which small SSH packets wait for each other in the tunnel, and
-/// its retry layer would repeat a POST, for longer than any deadline of ours.
+/// An HTTP client of our own. kube's offers no TCP_NODELAY, without which small SSH packets wait for each other in the
+/// tunnel, and its retry layer would repeat a POST, for longer than any deadline of ours.
 fn http(access: &Access) -> kube::Result<Http> {
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

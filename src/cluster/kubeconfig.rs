@@ -277,7 +277,8 @@ fn certificates(pem: &[u8]) -> std::result::Result<Vec<Vec<u8>>, String> {
     found.ok().filter(|found| !found.is_empty()).ok_or_else(|| wrong.into())
 }
 
-/// The authorities that this machine trusts. The system's OpenSSL finds them itself; one that is built in does not know where they are.
+/// The authorities that this machine trusts. The system's OpenSSL finds them itself; one that is built in does not know
+/// where they are.
 fn system_authorities() -> Option<Vec<Vec<u8>>> {
     #[cfg(feature = "vendored")]
     return certificates(&std::fs::read(openssl_probe::probe().cert_file?).ok()?).ok();

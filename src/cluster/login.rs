@@ -1,7 +1,8 @@
-//! Who this client is to the API server: what the kubeconfig says at once, a token in a file, or what a login command prints.
+//! Who this client is to the API server: what the kubeconfig says at once, a token in a file, or what a login command
+//! prints.
 //!
-//! kube has all this too, but its login commands get the caller's standard input, run once more for each TLS stack, and fail where
-//! somebody else collects the ended children of this process.
+//! kube has all this too, but its login commands get the caller's standard input, run once more for each TLS stack, and
+//! fail where somebody else collects the ended children of this process.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -242,8 +243,8 @@ impl LoginCommand {
         Ok(Attempt { outcome, end: task.map(move |outcome| outcome.unwrap_or_else(gone)).boxed().shared() })
     }
 
-    /// Whether it may ask at the terminal. What is piped into this program belongs to the caller, and so does the terminal once a
-    /// client works, unless the command can do nothing without it.
+    /// Whether it may ask at the terminal. What is piped into this program belongs to the caller, and so does the
+    /// terminal once a client works, unless the command can do nothing without it.
     fn is_interactive(&self, is_first: bool) -> Result<bool> {
         let has_terminal = io::stdin().is_terminal();
         match self.exec.interactive_mode {
@@ -295,8 +296,8 @@ impl Drop for LoginCommand {
     }
 }
 
-/// The file to execute. Names are looked up here, as `kubectl` does, in the `PATH` of this process and not in one that the kubeconfig
-/// sets, and never in the working directory.
+/// The file to execute. Names are looked up here, as `kubectl` does, in the `PATH` of this process and not in one that
+/// the kubeconfig sets, and never in the working directory.
 fn program(name: &str, path: OsString) -> Option<PathBuf> {
     let is_program = |path: &Path| {
         path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)

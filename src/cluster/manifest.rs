@@ -312,7 +312,8 @@ fn guest_command(config: &Config, identity: &PodIdentity<'_>, is_readable: bool)
     words
 }
 
-/// Whether the runtime may be one that executes only what it can read. Only the caller knows; any other than the cluster's own may.
+/// Whether the runtime may be one that executes only what it can read. Only the caller knows; any other than the
+/// cluster's own may.
 fn needs_readable_guest(pod: &Value) -> bool {
     !pod["spec"]["runtimeClassName"].is_null()
 }

@@ -1,7 +1,7 @@
 //! The Kubernetes side: the only code that names kube and k8s-openapi. All of it is async and runs on our runtime.
 //!
-//! What goes in is a [`SandboxSpec`](crate::SandboxSpec) and names, what comes out is [`PodSnapshot`], bytes, and errors that say
-//! why a Pod can't start or has stopped.
+//! What goes in is a [`SandboxSpec`](crate::SandboxSpec) and names, what comes out is [`PodSnapshot`], bytes, and
+//! errors that say why a Pod can't start or has stopped.
 
 mod api;
 mod connect;
@@ -64,7 +64,8 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the way that the settings name. Nothing is asked of the API server; a login command of the kubeconfig is run.
+    /// Finds the way that the settings name. Nothing is asked of the API server; a login command of the kubeconfig is
+    /// run.
     pub(crate) async fn connect(config: &Config) -> Result<Self> {
         let requests = Arc::default();
         let (client, access) = connect::connect(config, &requests).await?;
@@ -83,8 +84,8 @@ impl Cluster {
         self.api.requests_sent()
     }
 
-    /// Creates the Pod, once: if an answer is lost, the nonce tells whether the one that is there is ours. [`ErrorKind::Conflict`] says that
-    /// it is not.
+    /// Creates the Pod, once: if an answer is lost, the nonce tells whether the one that is there is ours.
+    /// [`ErrorKind::Conflict`] says that it is not.
     pub(crate) async fn create(&self, manifest: &Manifest) -> Result<PodSnapshot> {
         let body = serde_json::to_vec(&manifest.pod).unwrap_or_default();
         // Strict: a misspelt field of a template is an error and not ignored.
@@ -300,8 +301,8 @@ impl Cluster {
         self.api.send(&request, REQUEST_RETRY_BUDGET).await.map_err(|failure| self.api.error(failure))
     }
 
-    /// Lets the holder of `public_key` (one line in OpenSSH's form) log in, by the sandbox's guest, whose file is `guest`. Doing it
-    /// twice does no harm.
+    /// Lets the holder of `public_key` (one line in OpenSSH's form) log in, by the sandbox's guest, whose file is
+    /// `guest`. Doing it twice does no harm.
     pub(crate) async fn authorize(&self, name: &str, guest: &str, port: u16, public_key: &str) -> Result<()> {
         log::debug!("authorizing a key in the Pod {name}");
         let refused =
@@ -309,7 +310,8 @@ impl Cluster {
         self.control(name, guest, port, &["authorize", public_key.trim()]).await?.map(drop).map_err(refused)
     }
 
-    /// The host key of the sandbox's guest, whose file is `guest`: the API server vouches for it as it does for that of a tunnel.
+    /// The host key of the sandbox's guest, whose file is `guest`: the API server vouches for it as it does for that of
+    /// a tunnel.
     pub(crate) async fn host_key(&self, name: &str, guest: &str, port: u16) -> Result<String> {
         log::debug!("asking for the host key in the Pod {name}");
         let unknown = |why| Error::new(ErrorKind::Connect, format!("the sandbox's host key can't be learned: {why}"));
@@ -372,8 +374,8 @@ impl Cluster {
         }
     }
 
-    /// The cause behind an end that the Pod's status tells as an ordinary one. When the kubelet evicts a Pod whose main process ends
-    /// with 0 at SIGTERM, only an event says so.
+    /// The cause behind an end that the Pod's status tells as an ordinary one. When the kubelet evicts a Pod whose main
+    /// process ends with 0 at SIGTERM, only an event says so.
     pub(crate) async fn explained(&self, verdict: Verdict, uid: &str) -> Result<Verdict> {
         if verdict.cause != Cause::Exited {
             return Ok(verdict);

@@ -1,5 +1,5 @@
-//! Which proxy leads to an API server, decided as `kubectl` does: the kubeconfig's `proxy-url` always, else the environment with
-//! its exceptions.
+//! Which proxy leads to an API server, decided as `kubectl` does: the kubeconfig's `proxy-url` always, else the
+//! environment with its exceptions.
 
 use std::net::IpAddr;
 
@@ -83,8 +83,8 @@ fn usable(url: &str) -> Result<Uri, &'static str> {
         .map_err(|_| ALLOWED)
 }
 
-/// Whether `no_proxy` names this host: `*`, an address, a range of addresses, a name, which stands for those below it too, or
-/// `.name` or `*.name` for those below it alone; each but a range with a port or without.
+/// Whether `no_proxy` names this host: `*`, an address, a range of addresses, a name, which stands for those below it
+/// too, or `.name` or `*.name` for those below it alone; each but a range with a port or without.
 fn is_exempt(host: &str, port: u16, no_proxy: &str) -> bool {
     let host = host.to_lowercase();
     let host_address = address(&host);

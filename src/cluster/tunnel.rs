@@ -20,8 +20,9 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message};
 use super::api::{ANSWER_TIMEOUT, Api, Failure, flat};
 use crate::error::{Error, ErrorKind, Result};
 
-/// The most bytes of the local stream in one frame. It takes as many as are there: containerd has work for each frame, and reads it
-/// into a buffer that grows from 512 bytes. With 4 KiB an upload has half the speed, with 64 KiB it is 7 % slower.
+/// The most bytes of the local stream in one frame. It takes as many as are there: containerd has work for each frame,
+/// and reads it into a buffer that grows from 512 bytes. With 4 KiB an upload has half the speed, with 64 KiB it is 7 %
+/// slower.
 const FRAME: usize = 256 * 1024;
 /// Every frame begins with its channel.
 const DATA: u8 = 0;

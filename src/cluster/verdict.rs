@@ -177,8 +177,8 @@ pub(super) fn create_error(verdict: Verdict) -> Error {
     Error::new(kind, message).with_verdict(verdict)
 }
 
-/// The containers whose state decides: the sandbox's own first, then those that must end before it starts. Others come and go, and
-/// so do init containers that run beside it (native sidecars).
+/// The containers whose state decides: the sandbox's own first, then those that must end before it starts. Others come
+/// and go, and so do init containers that run beside it (native sidecars).
 fn containers<'p>(pod: &'p Pod, status: &'p PodStatus) -> impl Iterator<Item = &'p ContainerStatus> + Clone {
     let is_sidecar = |name: &str| {
         let all = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());

@@ -21,9 +21,9 @@ use crate::ssh::commands::{ControlRequest, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///
-/// Its streams can be taken and used from other threads. As with a process of this machine, a command whose output nobody reads
-/// stops when the buffers are full, so read both streams at once, or use [`Child::wait_with_output`]. A stream that is dropped is
-/// read and thrown away, or closed.
+/// Its streams can be taken and used from other threads. As with a process of this machine, a command whose output
+/// nobody reads stops when the buffers are full, so read both streams at once, or use [`Child::wait_with_output`]. A
+/// stream that is dropped is read and thrown away, or closed.
 ///
 /// **Dropping a `Child` does not end its command**: it runs on to its end or its timeout, with its input closed.
 #[derive(Debug)]
@@ -139,7 +139,8 @@ impl Child {
         self.shared.wait()
     }
 
-    /// Waits until the command has ended and leaves its input as it is, so that other threads may use the child meanwhile.
+    /// Waits until the command has ended and leaves its input as it is, so that other threads may use the child
+    /// meanwhile.
     ///
     /// # Errors
     /// As [`Child::wait`].
@@ -166,8 +167,8 @@ impl Child {
         self.shared.state.lock().result().transpose()
     }
 
-    /// Closes the input, reads both output streams to their ends, and waits. It keeps [`Command::output_limit`] bytes of each stream
-    /// in memory, and counts the rest.
+    /// Closes the input, reads both output streams to their ends, and waits. It keeps [`Command::output_limit`] bytes
+    /// of each stream in memory, and counts the rest.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {

@@ -25,11 +25,11 @@ const OPERATION: &str = "detached command";
 /// A command that was started by [`Command::detach`]; made there or by
 /// [`Sandbox::detached`](crate::Sandbox::detached).
 ///
-/// It runs in the sandbox whether anybody is connected or not, until it ends, is killed, or the sandbox goes. Its output and its
-/// status stay until [`Detached::remove`]. All methods may be called from many threads and processes, again and again; each is
-/// one request to the sandbox, under the configured `command_timeout` where nothing else is said. What only asks is repeated where
-/// the connection is lost; [`Detached::signal`] and [`Detached::remove`] are not: then the error is
-/// [`ErrorKind::OutcomeUnknown`]. **Dropping this does nothing** to the command.
+/// It runs in the sandbox whether anybody is connected or not, until it ends, is killed, or the sandbox goes. Its
+/// output and its status stay until [`Detached::remove`]. All methods may be called from many threads and processes,
+/// again and again; each is one request to the sandbox, under the configured `command_timeout` where nothing else is
+/// said. What only asks is repeated where the connection is lost; [`Detached::signal`] and [`Detached::remove`] are
+/// not: then the error is [`ErrorKind::OutcomeUnknown`]. **Dropping this does nothing** to the command.
 #[derive(Clone, Debug)]
 pub struct Detached {
     link: Link,
@@ -110,8 +110,8 @@ impl Detached {
     ///
     /// # Errors
     /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::TimedOut`] if its own timeout ended it;
-    /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if what watches over it in the sandbox was killed;
-    /// and those of a connection.
+    /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if what watches over it in the sandbox
+    /// was killed; and those of a connection.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         self.link.call(OPERATION, || self.status(&self.info(&Request::DetachedStatus(self.named()))?))
     }
@@ -147,8 +147,8 @@ impl Detached {
         })
     }
 
-    /// What the command has written to a stream by now from the byte `offset` on, at most `limit` bytes. It does not wait: none
-    /// means that there is nothing there yet, or no more once the command has ended.
+    /// What the command has written to a stream by now from the byte `offset` on, at most `limit` bytes. It does not
+    /// wait: none means that there is nothing there yet, or no more once the command has ended.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -186,8 +186,9 @@ impl Detached {
         })
     }
 
-    /// Hands the output over as it comes, from `position` on, until the command has ended, and moves `position` along: after an
-    /// error, the same call goes on where this one stopped. An error from `receive` ends the call, not the command.
+    /// Hands the output over as it comes, from `position` on, until the command has ended, and moves `position` along:
+    /// after an error, the same call goes on where this one stopped. An error from `receive` ends the call, not the
+    /// command.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -234,12 +235,12 @@ impl Detached {
         })
     }
 
-    /// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that
-    /// has ended needs no killing.
+    /// Kills the command and all its processes, those that left its process group too, and returns when they are gone.
+    /// One that has ended needs no killing.
     ///
     /// # Errors
-    /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be killed; and those of a
-    /// connection.
+    /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be
+    /// killed; and those of a connection.
     pub fn kill(&self) -> Result<()> {
         self.link.call(OPERATION, || {
             let info = self.info(&Request::DetachedKill(self.named()))?;
@@ -253,7 +254,8 @@ impl Detached {
         })
     }
 
-    /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`. One that has ended needs none.
+    /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`. One that has ended
+    /// needs none.
     ///
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] if this is no name of a signal, else as [`Detached::try_wait`].
@@ -266,7 +268,8 @@ impl Detached {
     /// Removes the output and the status of a command that has ended. Its key is free again.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::DetachedNotFound`] if no command has this key; and those of a connection.
+    /// [`ErrorKind::Conflict`] if it runs; [`ErrorKind::DetachedNotFound`] if no command has this key; and those of a
+    /// connection.
     pub fn remove(&self) -> Result<()> {
         self.once(&Request::DetachedRemove(self.named()))
     }

@@ -19,8 +19,8 @@ use crate::ssh::commands::Input;
 /// One read of a source.
 const BUFFER: usize = 64 << 10;
 
-/// The standard input of a command, for [`Command::stdin`](crate::Command::stdin): bytes, an open file, a pipe or a socket, or any
-/// [`Read`].
+/// The standard input of a command, for [`Command::stdin`](crate::Command::stdin): bytes, an open file, a pipe or a
+/// socket, or any [`Read`].
 ///
 /// Bytes are there for each run of the command; everything else is used up by the first run.
 ///
@@ -47,8 +47,8 @@ enum Source {
 }
 
 impl Stdin {
-    /// Input from any [`Read`], which a thread of its own reads while the command runs, up to 64 KiB ahead. A read that blocks
-    /// does not delay the command's end or timeout; the thread ends with its next return.
+    /// Input from any [`Read`], which a thread of its own reads while the command runs, up to 64 KiB ahead. A read that
+    /// blocks does not delay the command's end or timeout; the thread ends with its next return.
     pub fn reader(reader: impl Read + Send + 'static) -> Self {
         Self(Source::Reader(Arc::new(Mutex::new(Some(Box::new(reader))))))
     }
@@ -158,7 +158,8 @@ type Failure = Option<Arc<Mutex<Option<io::Error>>>>;
 pub(super) struct FdReader {
     file: File,
     unsent: Vec<u8>,
-    /// A pipe or socket, which other processes may read too: what one of them has taken in the meantime must not be waited for.
+    /// A pipe or socket, which other processes may read too: what one of them has taken in the meantime must not be
+    /// waited for.
     is_shared: bool,
 }
 

@@ -45,9 +45,10 @@ const OUTPUT_LIMIT: usize = 256 << 20;
 /// - both output streams are kept in memory, 256 MiB of each,
 /// - the configured `command_timeout` applies.
 ///
-/// It may be run again and again; each run is a new process. **A run happens at most once**: when the connection is lost after
-/// the command was requested, the error is [`ErrorKind::OutcomeUnknown`] and the command is not sent again. When its time runs
-/// out, its processes are killed in the sandbox, those that left its process group too, and the error has its output so far.
+/// It may be run again and again; each run is a new process. **A run happens at most once**: when the connection is
+/// lost after the command was requested, the error is [`ErrorKind::OutcomeUnknown`] and the command is not sent again.
+/// When its time runs out, its processes are killed in the sandbox, those that left its process group too, and the
+/// error has its output so far.
 #[derive(Clone)]
 pub struct Command {
     link: Link,
@@ -141,8 +142,8 @@ impl Command {
         self
     }
 
-    /// User to run as, by name, with that user's groups and `HOME`. Only a sandbox that runs as root allows another user than its
-    /// own; elsewhere the run fails with [`ErrorKind::Command`]. Default: the sandbox's own user.
+    /// User to run as, by name, with that user's groups and `HOME`. Only a sandbox that runs as root allows another
+    /// user than its own; elsewhere the run fails with [`ErrorKind::Command`]. Default: the sandbox's own user.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -215,8 +216,8 @@ impl Command {
         self
     }
 
-    /// Runs the command on a terminal of this kind (such as `xterm-256color`) and size in characters. Both output streams come
-    /// as standard output then, and the terminal turns line ends into `\r\n`. Default: no terminal.
+    /// Runs the command on a terminal of this kind (such as `xterm-256color`) and size in characters. Both output
+    /// streams come as standard output then, and the terminal turns line ends into `\r\n`. Default: no terminal.
     pub fn terminal(mut self, kind: impl Into<String>, columns: u16, rows: u16) -> Self {
         self.terminal = Some(Terminal { kind: kind.into(), size: Size { columns, rows } });
         self
@@ -239,10 +240,10 @@ impl Command {
     /// Runs the command to its end and collects its output. 1 round trip on a warm connection, no API call.
     ///
     /// # Errors
-    /// [`ErrorKind::Connect`], [`ErrorKind::Authentication`], [`ErrorKind::HostKeyMismatch`] or [`ErrorKind::NotFound`] if the
-    /// sandbox can't be reached; [`ErrorKind::Command`] if the command did not run; [`ErrorKind::TimedOut`] if it was killed at
-    /// its deadline; [`ErrorKind::OutcomeUnknown`] if the connection was lost while it may have run. A non-zero exit code is
-    /// not an error; see [`Output::check`].
+    /// [`ErrorKind::Connect`], [`ErrorKind::Authentication`], [`ErrorKind::HostKeyMismatch`] or [`ErrorKind::NotFound`]
+    /// if the sandbox can't be reached; [`ErrorKind::Command`] if the command did not run; [`ErrorKind::TimedOut`] if
+    /// it was killed at its deadline; [`ErrorKind::OutcomeUnknown`] if the connection was lost while it may have run. A
+    /// non-zero exit code is not an error; see [`Output::check`].
     pub fn output(&self) -> Result<Output> {
         let mut collected = Collector::up_to(self.output_limit);
         self.call(|| {
@@ -276,8 +277,8 @@ impl Command {
         command.output().map(|output| output.status)
     }
 
-    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from `receive`,
-    /// such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
+    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from
+    /// `receive`, such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -301,8 +302,8 @@ impl Command {
         self.call(|| self.run(&mut Receiver::new(receive)))
     }
 
-    /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this process and
-    /// an SSH session of its own until it ends.
+    /// Starts the command and returns while it runs, with its streams to write and read. It runs on a thread of this
+    /// process and an SSH session of its own until it ends.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
@@ -324,14 +325,15 @@ impl Command {
         self.call(|| Child::spawn(self.clone()))
     }
 
-    /// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process,
-    /// by its key. **It starts at most once per key**: where the key is known already, this gives the command that has it, running
-    /// or ended. So after a lost connection, or in a second process, the same call is the right one.
+    /// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from
+    /// any process, by its key. **It starts at most once per key**: where the key is known already, this gives the
+    /// command that has it, running or ended. So after a lost connection, or in a second process, the same call is the
+    /// right one.
     ///
-    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with none of these three. [`Command::output_limit`]
-    /// bytes of each output stream are kept in the sandbox, in files that have no name there; what comes later is dropped, and
-    /// counted. The input must be bytes, or of another kind none; there is no terminal; and only a timeout of its own counts, not
-    /// the configured one.
+    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with none of these three.
+    /// [`Command::output_limit`] bytes of each output stream are kept in the sandbox, in files that have no name there;
+    /// what comes later is dropped, and counted. The input must be bytes, or of another kind none; there is no
+    /// terminal; and only a timeout of its own counts, not the configured one.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -343,8 +345,8 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] for what is said above; [`ErrorKind::Conflict`] if the key belongs to a command with another
-    /// program, argument, input or setting; else as [`Command::output`].
+    /// [`ErrorKind::InvalidArgument`] for what is said above; [`ErrorKind::Conflict`] if the key belongs to a command
+    /// with another program, argument, input or setting; else as [`Command::output`].
     pub fn detach(&self, key: impl Into<String>) -> Result<Detached> {
         self.link.call("detach command", || detached::start(self, &key.into()))
     }

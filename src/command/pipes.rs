@@ -15,8 +15,8 @@ use crate::exit_status::ExitStatus;
 use crate::fd::Awaited;
 use crate::ssh::commands::{ControlRequest, Input, StreamId, Streams};
 
-/// Output that is kept for a slow reader, of each stream, beside what the sockets hold: so much a command may write and end, though
-/// nobody reads it yet.
+/// Output that is kept for a slow reader, of each stream, beside what the sockets hold: so much a command may write and
+/// end, though nobody reads it yet.
 const AHEAD: usize = 2 << 20;
 
 /// The thread's side of a child's streams.

@@ -74,14 +74,14 @@ pub enum ErrorKind {
     Command,
     /// The command ran and did not succeed. Only `Output::check` makes this error; by itself an exit code is data.
     CommandFailed,
-    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
-    /// happened, in part or whole. It is never asked twice.
+    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it
+    /// may have happened, in part or whole. It is never asked twice.
     OutcomeUnknown,
     /// The operation's time ran out. For a command, its processes were killed; see
     /// [`Error::partial_output`](crate::Error::partial_output).
     TimedOut,
-    /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own. The target
-    /// of a transfer is as it was before.
+    /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own.
+    /// The target of a transfer is as it was before.
     Transfer,
     /// The caller's own callback, or the question of [`interruptible`](crate::interruptible), asked to stop.
     Cancelled,

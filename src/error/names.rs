@@ -1,6 +1,7 @@
 //! Stable names of the values that people write into logs, settings and files.
 
-/// Gives an enum its names in `snake_case`: `as_str`, `Display` and `FromStr`. They never change, unlike what `Debug` writes.
+/// Gives an enum its names in `snake_case`: `as_str`, `Display` and `FromStr`. They never change, unlike what `Debug`
+/// writes.
 macro_rules! stable_names {
     ($name:ident, $what:literal, { $($variant:ident => $text:literal),+ $(,)? }) => {
         impl $name {

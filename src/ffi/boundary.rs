@@ -1,8 +1,8 @@
 //! The one border between C and Rust: what comes in is checked here, panics stop here, results go out here.
 //!
-//! Nearly all `unsafe` of the crate is in this file. The parameters of the exported functions carry the header's contract in
-//! their types: `Option<&T>` for a handle, [`Text`] for a string, [`Out`] for a place to put a result. Such values can only come
-//! from C, whose side promises what the header says.
+//! Nearly all `unsafe` of the crate is in this file. The parameters of the exported functions carry the header's
+//! contract in their types: `Option<&T>` for a handle, [`Text`] for a string, [`Out`] for a place to put a result. Such
+//! values can only come from C, whose side promises what the header says.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -53,8 +53,8 @@ pub(super) fn get_text<H>(handle: Option<&H>, body: impl FnOnce(&H) -> Option<&C
     get(handle, ptr::null(), |handle| body(handle).map_or(ptr::null(), CStr::as_ptr))
 }
 
-/// Runs the body of a function that gives bytes out, borrowed from the handle, and their number in `*len`; NULL and 0 if there are
-/// none.
+/// Runs the body of a function that gives bytes out, borrowed from the handle, and their number in `*len`; NULL and 0
+/// if there are none.
 pub(super) fn get_bytes<H>(
     handle: Option<&H>,
     len: Out<'_, usize>,
@@ -73,8 +73,8 @@ pub(super) fn free<T>(handle: Option<Box<T>>) {
     drop(guarded(|| at_any_time(|| drop(handle))));
 }
 
-/// Does the work, on another thread if this one is at its very end: what is called by a destructor of a static object in C++ or by
-/// atexit() comes after the thread's own values, without which the runtime can't wait for anything.
+/// Does the work, on another thread if this one is at its very end: what is called by a destructor of a static object
+/// in C++ or by atexit() comes after the thread's own values, without which the runtime can't wait for anything.
 fn at_any_time<T>(work: impl FnOnce() -> T) -> T {
     struct Anywhere<T>(T);
     // SAFETY: this thread does nothing but wait while the other one has it.
@@ -102,8 +102,8 @@ fn at_any_time<T>(work: impl FnOnce() -> T) -> T {
     }
 }
 
-/// Turns a panic into an error. Unwind safety: an SSH session that was not finished is thrown away, the locks have no poison,
-/// and every handle is changed by replacing a whole value.
+/// Turns a panic into an error. Unwind safety: an SSH session that was not finished is thrown away, the locks have no
+/// poison, and every handle is changed by replacing a whole value.
 fn guarded<T>(body: impl FnOnce() -> T) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body)).map_err(|payload| {
         let message = panic_message(&*payload);
@@ -191,8 +191,8 @@ pub(super) unsafe fn bytes<'a>(data: *const u8, len: usize, name: &str) -> Resul
     }
 }
 
-/// Fills a buffer of C with what `read` puts into one of ours, of at most `at_once` bytes, and returns how much that is. Ours lies
-/// between because C's need not be initialised.
+/// Fills a buffer of C with what `read` puts into one of ours, of at most `at_once` bytes, and returns how much that
+/// is. Ours lies between because C's need not be initialised.
 ///
 /// # Safety
 /// `buffer` is NULL, or `capacity` bytes can be written there during the call.
@@ -222,8 +222,8 @@ pub(super) fn duplicate(fd: i32, name: &str) -> Result<OwnedFd> {
     borrowed.try_clone_to_owned().map_err(|e| invalid(format!("{name} is {fd}, which is not open: {e}")))
 }
 
-/// A place of the C caller for a result, initialised or not; `None` for NULL. (In the exported functions the type is spelled
-/// out: cbindgen would make a name of the alias.)
+/// A place of the C caller for a result, initialised or not; `None` for NULL. (In the exported functions the type is
+/// spelled out: cbindgen would make a name of the alias.)
 pub(super) type Out<'a, T> = Option<&'a mut MaybeUninit<T>>;
 
 /// Puts a result where the caller wants it, if anywhere.

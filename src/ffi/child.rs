@@ -12,9 +12,9 @@ use super::command::{sbx_ending, sbx_output};
 use super::error::{sbx_error, sbx_status};
 use crate::{Child, ChildStderr, ChildStdin, ChildStdout, Error, ErrorKind, Result};
 
-/// A command that runs, made by sbx_command_spawn(). May be used from several threads at once: one writes, two read, one waits.
-/// As with a process of this machine, a command whose output nobody reads stops when the buffers are full. Freed with
-/// sbx_child_free(), which does not end the command.
+/// A command that runs, made by sbx_command_spawn(). May be used from several threads at once: one writes, two read,
+/// one waits. As with a process of this machine, a command whose output nobody reads stops when the buffers are full.
+/// Freed with sbx_child_free(), which does not end the command.
 #[derive(Debug)]
 pub struct sbx_child {
     child: Child,
@@ -28,8 +28,9 @@ pub struct sbx_child {
 /// Bytes that a stream is read by: as many as a pipe of this machine holds.
 const AT_ONCE: usize = 64 << 10;
 
-/// A stream until it is closed. It is taken out to be used, so that nobody ever waits for the lock: not for a call that is blocked in
-/// the stream, and not in a forked child for a thread that is not there, since there the process is looked at first.
+/// A stream until it is closed. It is taken out to be used, so that nobody ever waits for the lock: not for a call that
+/// is blocked in the stream, and not in a forked child for a thread that is not there, since there the process is
+/// looked at first.
 type Slot<T> = Mutex<Option<Arc<T>>>;
 
 fn slot<T>(stream: Option<T>) -> Slot<T> {
@@ -117,8 +118,9 @@ pub extern "C" fn sbx_child_close_stdin(child: Option<&sbx_child>) {
     boundary::get(child, (), |child| drop(child.close_stdin()));
 }
 
-/// Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
-/// end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says so.
+/// Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came:
+/// 0 at the end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says
+/// so.
 ///
 /// SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]
@@ -156,8 +158,8 @@ pub unsafe extern "C" fn sbx_child_read_stderr(
     })
 }
 
-/// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not wait; a read
-/// of another thread finds the end.
+/// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not
+/// wait; a read of another thread finds the end.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_close_stdout(child: Option<&sbx_child>) {
     boundary::get(child, (), |child| {
@@ -177,8 +179,8 @@ pub extern "C" fn sbx_child_close_stderr(child: Option<&sbx_child>) {
     });
 }
 
-/// Ends the command's standard input and waits until the command has ended. May be called again. The caller frees `*ending` with
-/// sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
+/// Ends the command's standard input and waits until the command has ended. May be called again. The caller frees
+/// `*ending` with sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_wait(
     child: Option<&sbx_child>,
@@ -193,9 +195,9 @@ pub extern "C" fn sbx_child_wait(
     })
 }
 
-/// Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees `*output` with
-/// sbx_output_free(). It has what nobody read before, and of each stream at most the command's output limit. Both streams are closed
-/// afterwards. Fails as sbx_command_output().
+/// Ends the command's standard input, reads both its output streams to their ends, and waits. The caller frees
+/// `*output` with sbx_output_free(). It has what nobody read before, and of each stream at most the command's output
+/// limit. Both streams are closed afterwards. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_wait_with_output(
     child: Option<&sbx_child>,
@@ -213,8 +215,8 @@ pub extern "C" fn sbx_child_wait_with_output(
     })
 }
 
-/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
-/// with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
+/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
+/// frees that with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_try_wait(
     child: Option<&sbx_child>,
@@ -232,7 +234,8 @@ pub extern "C" fn sbx_child_try_wait(
     })
 }
 
-/// Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended needs none.
+/// Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended
+/// needs none.
 ///
 /// SBX_ERR_FORKED in a forked child, and no other error.
 #[unsafe(no_mangle)]

@@ -12,8 +12,8 @@ use super::sandbox::sbx_sandbox;
 use super::spec::sbx_spec;
 use crate::{Client, Config, SandboxSpec};
 
-/// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed with
-/// sbx_client_free().
+/// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. Freed
+/// with sbx_client_free().
 #[derive(Debug)]
 pub struct sbx_client {
     client: Client,
@@ -27,8 +27,8 @@ impl sbx_client {
     }
 }
 
-/// Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The caller
-/// frees it with sbx_client_free().
+/// Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The
+/// caller frees it with sbx_client_free().
 ///
 /// SBX_ERR_CONFIG if a setting is not allowed, or no way to authenticate was found.
 #[unsafe(no_mangle)]
@@ -59,7 +59,8 @@ pub extern "C" fn sbx_client_namespace(client: Option<&sbx_client>) -> *const c_
     boundary::get_text(client, |client| Some(&client.namespace))
 }
 
-/// How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0 for NULL.
+/// How many SSH sessions this client has to one sandbox at most: further callers wait for one, each in its thread. 0
+/// for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_max_sessions(client: Option<&sbx_client>) -> usize {
     boundary::get(client, 0, |client| client.max_sessions)
@@ -71,11 +72,12 @@ pub extern "C" fn sbx_client_api_requests(client: Option<&sbx_client>) -> u64 {
     boundary::get(client, 0, |client| client.client.stats().api_requests)
 }
 
-/// Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to start is
-/// deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+/// Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to
+/// start is deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with
+/// sbx_sandbox_delete().
 ///
-/// SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT with the
-/// last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+/// SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT
+/// with the last known state; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_create(
     client: Option<&sbx_client>,
@@ -94,8 +96,8 @@ pub extern "C" fn sbx_client_create(
     })
 }
 
-/// Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it with
-/// sbx_sandbox_free().
+/// Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it
+/// with sbx_sandbox_free().
 ///
 /// SBX_ERR_NOT_FOUND if there is none.
 #[unsafe(no_mangle)]
@@ -128,8 +130,8 @@ pub extern "C" fn sbx_client_list(
     })
 }
 
-/// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods. Their
-/// names are freed by the caller with sbx_names_free(); `names` may be NULL.
+/// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods.
+/// Their names are freed by the caller with sbx_names_free(); `names` may be NULL.
 ///
 /// Fails as sbx_client_list(), with the first error; what could be deleted is deleted all the same.
 #[unsafe(no_mangle)]
@@ -169,8 +171,8 @@ pub extern "C" fn sbx_client_shutdown_sandbox(
     boundary::call(err, || require(client, "client")?.client.shutdown_sandbox(name.utf8("name")?))
 }
 
-/// Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8 here. The
-/// caller frees the output with sbx_output_free().
+/// Runs a command line in a sandbox by name: sbx_client_attach() and sbx_sandbox_execute() in one. `line` is UTF-8
+/// here. The caller frees the output with sbx_output_free().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_execute_command(
     client: Option<&sbx_client>,
@@ -243,8 +245,9 @@ pub extern "C" fn sbx_client_ssh_port(client: Option<&sbx_client>, name: Text) -
     boundary::get(client, 0, |client| name.utf8("name").map_or(0, |name| client.client.ssh_port(name)))
 }
 
-/// Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are closed.
-/// The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds for what they do.
+/// Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are
+/// closed. The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds
+/// for what they do.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_free(client: Option<Box<sbx_client>>) {
     boundary::free(client);

@@ -10,11 +10,13 @@ use super::detached::sbx_detached;
 use super::error::{sbx_error, sbx_status};
 use crate::{Command, Error, ErrorKind, ExitStatus, Output, OutputStream, Result};
 
-/// A command to run in a sandbox, made by sbx_sandbox_command() or sbx_sandbox_shell() and freed with sbx_command_free().
+/// A command to run in a sandbox, made by sbx_sandbox_command() or sbx_sandbox_shell() and freed with
+/// sbx_command_free().
 ///
-/// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may be run
-/// again and again, from several threads too; each run is a new process. A run happens at most once: when the connection is lost
-/// after the command was requested, the status is SBX_ERR_OUTCOME_UNKNOWN. It keeps what it needs of its sandbox alive.
+/// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may
+/// be run again and again, from several threads too; each run is a new process. A run happens at most once: when the
+/// connection is lost after the command was requested, the status is SBX_ERR_OUTCOME_UNKNOWN. It keeps what it needs of
+/// its sandbox alive.
 #[derive(Debug)]
 pub struct sbx_command {
     /// Missing only after a panic in the midst of a change.
@@ -55,15 +57,16 @@ pub(super) const STREAMS: &[(i32, OutputStream)] = &[
     (sbx_stream::SBX_STREAM_STDERR as i32, OutputStream::Stderr),
 ];
 
-/// Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`, without a
-/// NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
+/// Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`,
+/// without a NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
 ///
-/// It is called on the thread that made the call, and only during it. It may call this library, also for the same sandbox, but must
-/// not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
+/// It is called on the thread that made the call, and only during it. It may call this library, also for the same
+/// sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
 pub type sbx_output_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, stream: sbx_stream, data: *const u8, len: usize) -> i32>;
 
-/// Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2, …
+/// Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2,
+/// …
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_add_arg(
     command: Option<&mut sbx_command>,
@@ -76,8 +79,8 @@ pub extern "C" fn sbx_command_add_arg(
     })
 }
 
-/// Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if `len`
-/// is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
+/// Adds an argument of `len` bytes at `data`, for callers whose strings have no NUL at their end. `data` may be NULL if
+/// `len` is 0. A NUL among the bytes makes the run fail with SBX_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_command_add_arg_bytes(
     command: Option<&mut sbx_command>,
@@ -120,8 +123,8 @@ pub extern "C" fn sbx_command_set_current_dir(
     })
 }
 
-/// Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another user than its
-/// own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
+/// Sets the user to run as, by name, with that user's groups and HOME. Only a sandbox that runs as root allows another
+/// user than its own; elsewhere the run fails with SBX_ERR_COMMAND. Default: the SSH user.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_set_user(
     command: Option<&mut sbx_command>,
@@ -134,8 +137,8 @@ pub extern "C" fn sbx_command_set_user(
     })
 }
 
-/// Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if `len` is 0.
-/// Default: no input.
+/// Sets the command's standard input to a copy of `len` bytes at `data`; it ends after them. `data` may be NULL if
+/// `len` is 0. Default: no input.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_command_set_stdin(
     command: Option<&mut sbx_command>,
@@ -151,9 +154,9 @@ pub unsafe extern "C" fn sbx_command_set_stdin(
     })
 }
 
-/// Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to its end.
-/// The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller may close its own at
-/// once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+/// Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to
+/// its end. The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller
+/// may close its own at once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_set_stdin_fd(
     command: Option<&mut sbx_command>,
@@ -207,8 +210,8 @@ pub extern "C" fn sbx_command_set_timeout(
     })
 }
 
-/// Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams come as
-/// standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+/// Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams
+/// come as standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_set_terminal(
     command: Option<&mut sbx_command>,
@@ -223,8 +226,8 @@ pub extern "C" fn sbx_command_set_terminal(
     })
 }
 
-/// Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest. Default: 256
-/// MiB.
+/// Sets how many bytes of each output stream sbx_command_output() keeps; sbx_output_truncated() counts the rest.
+/// Default: 256 MiB.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_set_output_limit(
     command: Option<&mut sbx_command>,
@@ -234,12 +237,12 @@ pub extern "C" fn sbx_command_set_output_limit(
     boundary::call(err, || require(command, "command")?.change(|command| command.output_limit(bytes)))
 }
 
-/// Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit code is
-/// no error; see sbx_output_check().
+/// Runs the command to its end and collects its output, which the caller frees with sbx_output_free(). A non-zero exit
+/// code is no error; see sbx_output_check().
 ///
-/// SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so far);
-/// SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the sandbox can't
-/// be reached.
+/// SBX_ERR_COMMAND if it did not run; SBX_ERR_TIMED_OUT if it was killed at its deadline (the error has its output so
+/// far); SBX_ERR_OUTCOME_UNKNOWN if the connection was lost while it may have run; SBX_ERR_CONNECT and its like if the
+/// sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_output(
     command: Option<&sbx_command>,
@@ -252,8 +255,8 @@ pub extern "C" fn sbx_command_output(
     })
 }
 
-/// Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending` may be
-/// NULL. Fails as sbx_command_output().
+/// Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending`
+/// may be NULL. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_status(
     command: Option<&sbx_command>,
@@ -267,8 +270,8 @@ pub extern "C" fn sbx_command_status(
     })
 }
 
-/// Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The caller
-/// frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+/// Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The
+/// caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
 ///
 /// SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
 #[unsafe(no_mangle)]
@@ -319,12 +322,13 @@ pub extern "C" fn sbx_command_spawn(
     })
 }
 
-/// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any process, by
-/// its key. It starts at most once per key: where the key is known already, this gives the command that has it, running or ended.
-/// The caller frees `*detached` with sbx_detached_free().
+/// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any
+/// process, by its key. It starts at most once per key: where the key is known already, this gives the command that has
+/// it, running or ended. The caller frees `*detached` with sbx_detached_free().
 ///
-/// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output goes to files in
-/// the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own counts, not the configured one.
+/// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output
+/// goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own
+/// counts, not the configured one.
 ///
 /// SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
 /// sbx_command_output().
@@ -438,8 +442,8 @@ pub extern "C" fn sbx_output_signal(output: Option<&sbx_output>) -> *const c_cha
     boundary::get_text(output, |output| output.ending.signal.as_deref())
 }
 
-/// The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them. `len` may
-/// be NULL. NULL and 0 only for NULL.
+/// The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them.
+/// `len` may be NULL. NULL and 0 only for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_stdout(output: Option<&sbx_output>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
     boundary::get_bytes(output, len, |output| Some(&output.stdout))
@@ -457,8 +461,8 @@ pub extern "C" fn sbx_output_truncated(output: Option<&sbx_output>) -> u64 {
     boundary::get(output, 0, |output| output.truncated)
 }
 
-/// SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last line of the
-/// standard error, and the error has both streams.
+/// SBX_OK if the command ended with exit code 0, else SBX_ERR_COMMAND_FAILED: its message has the code and the last
+/// line of the standard error, and the error has both streams.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_check(
     output: Option<&sbx_output>,

@@ -6,8 +6,8 @@ use super::boundary::{self, Text, require};
 use super::error::{sbx_error, sbx_status};
 use crate::{Config, LogLevel, Result, Transport};
 
-/// How a client reaches Kubernetes and its sandboxes, and how long it waits. Freed with sbx_config_free(); a client copies what
-/// it needs of it.
+/// How a client reaches Kubernetes and its sandboxes, and how long it waits. Freed with sbx_config_free(); a client
+/// copies what it needs of it.
 #[derive(Debug)]
 pub struct sbx_config(Config);
 
@@ -82,11 +82,11 @@ pub extern "C" fn sbx_config_new(
     })
 }
 
-/// Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above
-/// it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
+/// Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory
+/// or above it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
 ///
-/// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused
-/// there, and what another user may have written is ignored.
+/// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
+/// refused there, and what another user may have written is ignored.
 ///
 /// SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
 #[unsafe(no_mangle)]
@@ -100,10 +100,11 @@ pub extern "C" fn sbx_config_from_env(
     })
 }
 
-/// Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The names are
-/// those of the sbx_config_set_ functions.
+/// Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The
+/// names are those of the sbx_config_set_ functions.
 ///
-/// SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what is.
+/// SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what
+/// is.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set(
     config: Option<&mut sbx_config>,
@@ -130,8 +131,8 @@ pub extern "C" fn sbx_config_set_namespace(
     })
 }
 
-/// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this runs
-/// in, as kubectl finds them.
+/// Path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod that this
+/// runs in, as kubectl finds them.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_kubeconfig(
     config: Option<&mut sbx_config>,
@@ -193,8 +194,8 @@ pub extern "C" fn sbx_config_set_ssh_port(
     boundary::call(err, || require(config, "config")?.change(|config| Ok(config.ssh_port(port))))
 }
 
-/// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its owner
-/// may have a right to the file. Default: a new key in memory for each client.
+/// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its
+/// owner may have a right to the file. Default: a new key in memory for each client.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_ssh_key(
     config: Option<&mut sbx_config>,
@@ -334,8 +335,8 @@ pub extern "C" fn sbx_config_set_log(
     })
 }
 
-/// Sends this library's log lines to standard error at the configured level, for the rest of the process's life. Without this
-/// and sbx_log_set_handler() the library writes nothing.
+/// Sends this library's log lines to standard error at the configured level, for the rest of the process's life.
+/// Without this and sbx_log_set_handler() the library writes nothing.
 ///
 /// SBX_ERR_CONFIG if this was done before, or a function is set that gets them.
 #[unsafe(no_mangle)]

@@ -10,8 +10,9 @@ use super::files::sbx_bytes;
 use crate::{Detached, Position};
 
 /// A command that runs in the sandbox whether anybody is connected or not, made by sbx_command_detach() or
-/// sbx_sandbox_detached(). Its output and its status stay in the sandbox until sbx_detached_remove(). It may be used from several
-/// threads, and from other processes under its key. Freed with sbx_detached_free(), which does nothing to the command.
+/// sbx_sandbox_detached(). Its output and its status stay in the sandbox until sbx_detached_remove(). It may be used
+/// from several threads, and from other processes under its key. Freed with sbx_detached_free(), which does nothing to
+/// the command.
 #[derive(Debug)]
 pub struct sbx_detached {
     detached: Detached,
@@ -30,12 +31,12 @@ pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_
     boundary::get_text(detached, |detached| Some(&detached.key))
 }
 
-/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller frees that
-/// with sbx_ending_free(). Does not wait for it.
+/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
+/// frees that with sbx_ending_free(). Does not wait for it.
 ///
-/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it; SBX_ERR_COMMAND if it did not
-/// run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed; SBX_ERR_CONNECT and its like if the sandbox can't
-/// be reached.
+/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
+/// SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed;
+/// SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_try_wait(
     detached: Option<&sbx_detached>,
@@ -71,8 +72,9 @@ pub extern "C" fn sbx_detached_wait(
     })
 }
 
-/// What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes, which the caller
-/// frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no more once it has ended.
+/// What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes,
+/// which the caller frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no
+/// more once it has ended.
 ///
 /// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
@@ -92,8 +94,9 @@ pub extern "C" fn sbx_detached_read(
 }
 
 /// Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
-/// `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that after an error
-/// the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+/// `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that
+/// after an error the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free();
+/// `ending` may be NULL.
 ///
 /// SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
 #[unsafe(no_mangle)]
@@ -118,11 +121,11 @@ pub extern "C" fn sbx_detached_stream(
     })
 }
 
-/// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One that has
-/// ended needs no killing.
+/// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One
+/// that has ended needs no killing.
 ///
-/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed; SBX_ERR_CONNECT and its
-/// like if the sandbox can't be reached.
+/// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed;
+/// SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_kill(
     detached: Option<&sbx_detached>,
@@ -131,7 +134,8 @@ pub extern "C" fn sbx_detached_kill(
     boundary::call(err, || require(detached, "detached")?.detached.kill())
 }
 
-/// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs none.
+/// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs
+/// none.
 ///
 /// SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
 #[unsafe(no_mangle)]
@@ -145,8 +149,8 @@ pub extern "C" fn sbx_detached_signal(
 
 /// Removes the output and the status of a command that has ended. Its key is free again.
 ///
-/// SBX_ERR_CONFLICT if it runs; SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox
-/// can't be reached.
+/// SBX_ERR_CONFLICT if it runs; SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if
+/// the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_remove(
     detached: Option<&sbx_detached>,

@@ -31,8 +31,8 @@ pub enum sbx_status {
 
     /// No such sandbox: it was never there, or is gone.
     SBX_ERR_NOT_FOUND = 20,
-    /// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object
-    /// at the same time.
+    /// A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the
+    /// same object at the same time.
     SBX_ERR_CONFLICT = 21,
     /// Kubernetes, or a file system, does not allow it.
     SBX_ERR_PERMISSION_DENIED = 22,
@@ -45,7 +45,8 @@ pub enum sbx_status {
     /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
     SBX_ERR_POOL_EMPTY = 26,
 
-    /// No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
+    /// No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next
+    /// ones.
     SBX_ERR_FILE_NOT_FOUND = 30,
     /// A file or directory of that name exists already.
     SBX_ERR_FILE_EXISTS = 31,
@@ -85,11 +86,11 @@ pub enum sbx_status {
     SBX_ERR_COMMAND = 62,
     /// The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
     SBX_ERR_COMMAND_FAILED = 63,
-    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have
-    /// happened, in part or whole. It is never asked twice.
+    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it
+    /// may have happened, in part or whole. It is never asked twice.
     SBX_ERR_OUTCOME_UNKNOWN = 64,
-    /// A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The
-    /// target of a transfer is as it was before.
+    /// A file could not be moved, or something else could not be done to it, for a reason that has no status of its
+    /// own. The target of a transfer is as it was before.
     SBX_ERR_TRANSFER = 65,
     /// The caller's own callback, or the function of sbx_thread_on_wait(), asked to stop.
     SBX_ERR_CANCELLED = 66,
@@ -321,8 +322,8 @@ pub extern "C" fn sbx_error_status(error: Option<&sbx_error>) -> sbx_status {
     boundary::get(error, SBX_OK, |error| error.error.kind().into())
 }
 
-/// The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes says.
-/// NULL only for NULL.
+/// The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes
+/// says. NULL only for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_message(error: Option<&sbx_error>) -> *const c_char {
     boundary::get_text(error, |error| Some(&error.message))
@@ -352,14 +353,15 @@ pub extern "C" fn sbx_error_http_status(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.http_status().map_or(0, i32::from))
 }
 
-/// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that; else 0.
+/// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that;
+/// else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_ssh_code(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.ssh_code().unwrap_or(0))
 }
 
-/// The error number of Linux, such as ENOENT, if a system call on a file failed in the sandbox or on this machine, or if one is why
-/// a command did not run; else 0.
+/// The error number of Linux, such as ENOENT, if a system call on a file failed in the sandbox or on this machine, or
+/// if one is why a command did not run; else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_errno(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.raw_os_error().unwrap_or(0))
@@ -385,8 +387,8 @@ pub extern "C" fn sbx_error_verdict_message(error: Option<&sbx_error>) -> *const
     boundary::get_text(error, |error| error.verdict.as_ref().map(|verdict| verdict.message.as_c_str()))
 }
 
-/// What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the error,
-/// their number in `*len`. NULL and 0 if the error has no output. `len` may be NULL.
+/// What a command had written to its standard output when it was stopped, failed or was lost: bytes borrowed from the
+/// error, their number in `*len`. NULL and 0 if the error has no output. `len` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_stdout(error: Option<&sbx_error>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
     boundary::get_bytes(error, len, |error| error.output().map(|(stdout, _)| stdout))

@@ -10,17 +10,18 @@ use super::error::{sbx_error, sbx_status};
 use super::sandbox::sbx_sandbox;
 use crate::{DirEntry, Metadata};
 
-/// Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes into
-/// `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The file arrives
-/// whole or not at all.
+/// Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes
+/// into `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The
+/// file arrives whole or not at all.
 ///
-/// What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the one on this
-/// machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY,
-/// SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY, SBX_ERR_NAME_TOO_LONG,
-/// SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of which sbx_error_errno() has the
-/// number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the sandbox is gone, SBX_ERR_TIMED_OUT (the configured
-/// transfer_timeout, which applies to each call), and those of a lost connection: SBX_ERR_DISCONNECTED where asking again is
-/// harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been done. The message names the file.
+/// What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the
+/// one on this machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY,
+/// SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY,
+/// SBX_ERR_NAME_TOO_LONG, SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of
+/// which sbx_error_errno() has the number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the
+/// sandbox is gone, SBX_ERR_TIMED_OUT (the configured transfer_timeout, which applies to each call), and those of a
+/// lost connection: SBX_ERR_DISCONNECTED where asking again is harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been
+/// done. The message names the file.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_upload_file(
     sandbox: Option<&sbx_sandbox>,
@@ -50,8 +51,8 @@ pub extern "C" fn sbx_sandbox_download_file(
     })
 }
 
-/// Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the sandbox's umask if it
-/// is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
+/// Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the
+/// sandbox's umask if it is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_write_file(
     sandbox: Option<&sbx_sandbox>,
@@ -84,7 +85,8 @@ pub extern "C" fn sbx_sandbox_read_file(
     })
 }
 
-/// Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from several threads.
+/// Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from
+/// several threads.
 #[derive(Debug)]
 pub struct sbx_bytes(NulTerminated);
 
@@ -94,8 +96,8 @@ impl sbx_bytes {
     }
 }
 
-/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL and 0 only
-/// for NULL.
+/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL
+/// and 0 only for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_bytes_data(bytes: Option<&sbx_bytes>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
     boundary::get_bytes(bytes, len, |bytes| Some(&bytes.0))
@@ -107,8 +109,9 @@ pub extern "C" fn sbx_bytes_free(bytes: Option<Box<sbx_bytes>>) {
     boundary::free(bytes);
 }
 
-/// Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it is not there.
-/// After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file().
+/// Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it
+/// is not there. After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as
+/// sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_append_file(
     sandbox: Option<&sbx_sandbox>,
@@ -172,8 +175,9 @@ pub extern "C" fn sbx_sandbox_file_exists(
     })
 }
 
-/// Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list with
-/// sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of names.
+/// Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list
+/// with sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64
+/// MiB of names.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_dir(
     sandbox: Option<&sbx_sandbox>,
@@ -201,7 +205,8 @@ pub extern "C" fn sbx_sandbox_create_dir(
 }
 
 /// Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is on the way to it.
+/// SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is
+/// on the way to it.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_dir_all(
     sandbox: Option<&sbx_sandbox>,
@@ -255,9 +260,10 @@ pub extern "C" fn sbx_sandbox_remove_dir_all(
     })
 }
 
-/// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory by a
-/// directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or SBX_ERR_DIRECTORY_NOT_EMPTY if
-/// what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not on the same file system.
+/// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
+/// directory by a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or
+/// SBX_ERR_DIRECTORY_NOT_EMPTY if what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not
+/// on the same file system.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_rename_file(
     sandbox: Option<&sbx_sandbox>,
@@ -300,8 +306,8 @@ pub extern "C" fn sbx_sandbox_create_symlink(
     })
 }
 
-/// Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_TRANSFER with EINVAL for what is no link.
+/// Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as
+/// sbx_sandbox_upload_file(); SBX_ERR_TRANSFER with EINVAL for what is no link.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_link(
     sandbox: Option<&sbx_sandbox>,
@@ -317,8 +323,8 @@ pub extern "C" fn sbx_sandbox_read_link(
     })
 }
 
-/// Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free(). Fails as
-/// sbx_sandbox_upload_file().
+/// Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free().
+/// Fails as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_resolve_path(
     sandbox: Option<&sbx_sandbox>,
@@ -350,8 +356,8 @@ pub enum sbx_file_kind {
     SBX_FILE_KIND_OTHER = 4,
 }
 
-/// What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from several
-/// threads.
+/// What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from
+/// several threads.
 #[derive(Debug)]
 pub struct sbx_metadata(pub(super) Metadata);
 

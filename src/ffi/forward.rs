@@ -7,10 +7,10 @@ use super::boundary::{self, require};
 use super::error::{sbx_error, sbx_status};
 use crate::Forward;
 
-/// A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread of its own
-/// until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its connections. Its connections
-/// end with it. A lost session breaks the connections of that moment, and is replaced. It may be used from several threads. Freed with
-/// sbx_forward_free().
+/// A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread
+/// of its own until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its
+/// connections. Its connections end with it. A lost session breaks the connections of that moment, and is replaced. It
+/// may be used from several threads. Freed with sbx_forward_free().
 #[derive(Debug)]
 pub struct sbx_forward {
     forward: Forward,
@@ -47,8 +47,9 @@ pub extern "C" fn sbx_forward_is_open(forward: Option<&sbx_forward>) -> bool {
     boundary::get(forward, false, |forward| forward.forward.is_open())
 }
 
-/// True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the sandbox. What
-/// somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free(); `failure` may be NULL.
+/// True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the
+/// sandbox. What somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free();
+/// `failure` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_forward_last_failure(
     forward: Option<&sbx_forward>,
@@ -65,8 +66,8 @@ pub extern "C" fn sbx_forward_last_failure(
 
 /// Waits until it has ended. SBX_OK if another thread has closed it.
 ///
-/// Else the reason: SBX_ERR_NOT_FOUND, SBX_ERR_CLOSED or SBX_ERR_DISCONNECTED with the verdict where there is one, because the Pod is
-/// gone or its sandbox was deleted.
+/// Else the reason: SBX_ERR_NOT_FOUND, SBX_ERR_CLOSED or SBX_ERR_DISCONNECTED with the verdict where there is one,
+/// because the Pod is gone or its sandbox was deleted.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_forward_wait(
     forward: Option<&sbx_forward>,

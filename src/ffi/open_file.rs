@@ -11,9 +11,9 @@ use super::files::sbx_metadata;
 use super::sandbox::sbx_sandbox;
 use crate::{Error, ErrorKind, File, OpenOptions, Result, Sandbox};
 
-/// An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed. May be used
-/// from several threads; their calls take turns. After a lost connection or a timeout it can only be freed. Freed with
-/// sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
+/// An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed.
+/// May be used from several threads; their calls take turns. After a lost connection or a timeout it can only be freed.
+/// Freed with sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
 #[derive(Debug)]
 pub struct sbx_file {
     sandbox: Sandbox,
@@ -72,9 +72,9 @@ pub enum sbx_seek {
     SBX_SEEK_END = 2,
 }
 
-/// Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the sandbox's umask. The
-/// caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
+/// Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the
+/// sandbox's umask. The caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as
+/// sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_open_file(
     sandbox: Option<&sbx_sandbox>,
@@ -106,8 +106,9 @@ pub extern "C" fn sbx_sandbox_open_file(
     })
 }
 
-/// Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the file's end, else 1
-/// or more, but not always as many as there are. Fails as sbx_sandbox_upload_file(); SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
+/// Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
+/// file's end, else 1 or more, but not always as many as there are. Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_read(
     file: Option<&sbx_file>,
@@ -126,8 +127,8 @@ pub unsafe extern "C" fn sbx_file_read(
     })
 }
 
-/// Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be NULL if `len`
-/// is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+/// Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be
+/// NULL if `len` is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_write(
     file: Option<&sbx_file>,
@@ -142,8 +143,8 @@ pub unsafe extern "C" fn sbx_file_write(
     })
 }
 
-/// Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`, which may be
-/// NULL. Fails as sbx_sandbox_upload_file().
+/// Sets the position to `offset` bytes from where the sbx_seek `whence` says, and puts the new one into `*position`,
+/// which may be NULL. Fails as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_seek(
     file: Option<&sbx_file>,
@@ -167,7 +168,8 @@ pub extern "C" fn sbx_file_seek(
     })
 }
 
-/// Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
+/// Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as
+/// sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_metadata(
     file: Option<&sbx_file>,
@@ -200,15 +202,15 @@ pub extern "C" fn sbx_file_set_permissions(
     boundary::call(err, || require(file, "file")?.with(|file| file.set_permissions(mode)))
 }
 
-/// Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER
-/// if its file system can't do that.
+/// Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file();
+/// SBX_ERR_TRANSFER if its file system can't do that.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || require(file, "file")?.with(File::sync_all))
 }
 
-/// Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed still. Fails
-/// as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+/// Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed
+/// still. Fails as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_close(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || {

@@ -10,27 +10,28 @@ use super::sandbox::sbx_sandbox;
 use super::spec::sbx_spec;
 use crate::{Claim, OnMiss, Pool, PoolOptions, PoolStatus, SandboxSpec};
 
-/// How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted. Who only claims
-/// needs none. Freed with sbx_pool_options_free().
+/// How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted.
+/// Who only claims needs none. Freed with sbx_pool_options_free().
 #[derive(Debug)]
 pub struct sbx_pool_options(PoolOptions);
 
-/// What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as often as wanted.
-/// Freed with sbx_claim_free(). What is handed in is copied.
+/// What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as
+/// often as wanted. Freed with sbx_claim_free(). What is handed in is copied.
 #[derive(Debug)]
 pub struct sbx_claim(Claim);
 
-/// So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the cluster:
-/// any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves nothing that the
-/// others do not find. May be used from several threads at once. Freed with sbx_pool_free(), which ends what it does in the
-/// background; the sandboxes stay.
+/// So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the
+/// cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process
+/// leaves nothing that the others do not find. May be used from several threads at once. Freed with sbx_pool_free(),
+/// which ends what it does in the background; the sandboxes stay.
 #[derive(Debug)]
 pub struct sbx_pool {
     pool: Pool,
     name: CString,
 }
 
-/// What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from several threads.
+/// What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from
+/// several threads.
 #[derive(Debug)]
 pub struct sbx_pool_state {
     status: PoolStatus,
@@ -75,8 +76,8 @@ pub enum sbx_pool_counter_kind {
     SBX_POOL_RETIRED = 6,
 }
 
-/// Makes options with the defaults: 4 sandboxes, an idle lifetime of one hour, filled by sbx_pool_fill() only. The caller frees them with
-/// sbx_pool_options_free().
+/// Makes options with the defaults: 4 sandboxes, an idle lifetime of one hour, filled by sbx_pool_fill() only. The
+/// caller frees them with sbx_pool_options_free().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_new(
     options: Option<&mut MaybeUninit<*mut sbx_pool_options>>,
@@ -95,8 +96,8 @@ impl sbx_pool_options {
     }
 }
 
-/// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one takes
-/// effect as sandboxes are claimed or age. Default: 4.
+/// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
+/// smaller one takes effect as sandboxes are claimed or age. Default: 4.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_set_size(
     options: Option<&mut sbx_pool_options>,
@@ -109,7 +110,8 @@ pub extern "C" fn sbx_pool_options_set_size(
     })
 }
 
-/// How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its end. Default: 3600.
+/// How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its
+/// end. Default: 3600.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_set_idle_lifetime(
     options: Option<&mut sbx_pool_options>,
@@ -149,7 +151,8 @@ pub extern "C" fn sbx_pool_options_set_creates_per_second(
     })
 }
 
-/// Whether the pool is kept filled by a thread of its own for as long as the handle lives. Default: false, only sbx_pool_fill() fills it.
+/// Whether the pool is kept filled by a thread of its own for as long as the handle lives. Default: false, only
+/// sbx_pool_fill() fills it.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_set_keep_filled(
     options: Option<&mut sbx_pool_options>,
@@ -187,7 +190,8 @@ impl sbx_claim {
     }
 }
 
-/// An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the spec.
+/// An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the
+/// spec.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_claim_set_env(
     claim: Option<&mut sbx_claim>,
@@ -232,8 +236,8 @@ pub extern "C" fn sbx_claim_set_annotation(
     })
 }
 
-/// Seconds until the sandbox expires, from the claim on; a negative number for never. Default: that of the pool's spec, else the
-/// configured one.
+/// Seconds until the sandbox expires, from the claim on; a negative number for never. Default: that of the pool's spec,
+/// else the configured one.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_claim_set_lifetime(
     claim: Option<&mut sbx_claim>,
@@ -299,11 +303,11 @@ pub extern "C" fn sbx_claim_free(claim: Option<Box<sbx_claim>>) {
     boundary::free(claim);
 }
 
-/// Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. `spec` and
-/// `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
+/// Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
+/// `spec` and `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
 ///
-/// SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the
-/// options can't be a pool's.
+/// SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
+/// name, or the options can't be a pool's.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_pool(
     client: Option<&sbx_client>,
@@ -330,11 +334,11 @@ pub extern "C" fn sbx_pool_name(pool: Option<&sbx_pool>) -> *const c_char {
     boundary::get_text(pool, |pool| Some(&pool.name))
 }
 
-/// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that is done.
-/// Puts into `*created` and `*retired`, which may be NULL, how many it was.
+/// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that
+/// is done. Puts into `*created` and `*retired`, which may be NULL, how many it was.
 ///
-/// The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills the pool from
-/// a newer spec.
+/// The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills
+/// the pool from a newer spec.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_fill(
     pool: Option<&sbx_pool>,
@@ -350,12 +354,13 @@ pub extern "C" fn sbx_pool_fill(
     })
 }
 
-/// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; sbx_sandbox_origin() says
-/// which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The caller frees the handle with
-/// sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+/// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
+/// sbx_sandbox_origin() says which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The
+/// caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
 ///
-/// SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with another key and
-/// this client may not execute commands in Pods; else as sbx_client_create() and sbx_sandbox_write_file().
+/// SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with
+/// another key and this client may not execute commands in Pods; else as sbx_client_create() and
+/// sbx_sandbox_write_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_claim(
     pool: Option<&sbx_pool>,
@@ -391,7 +396,8 @@ pub extern "C" fn sbx_pool_status(
     })
 }
 
-/// A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that stands for none.
+/// A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that
+/// stands for none.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_counter(pool: Option<&sbx_pool>, kind: i32) -> u64 {
     boundary::get(pool, 0, |pool| {
@@ -410,8 +416,9 @@ pub extern "C" fn sbx_pool_counter(pool: Option<&sbx_pool>, kind: i32) -> u64 {
     })
 }
 
-/// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`, which may be
-/// NULL, how many. This handle does not fill the pool any more in the background; who else does will fill it again.
+/// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`,
+/// which may be NULL, how many. This handle does not fill the pool any more in the background; who else does will fill
+/// it again.
 ///
 /// The first error of the API server; what could be deleted is deleted all the same.
 #[unsafe(no_mangle)]
@@ -428,7 +435,8 @@ pub extern "C" fn sbx_pool_drain(
 
 /// The same as sbx_pool_drain(), and waits until the sandboxes are gone. Those that were claimed stay.
 ///
-/// SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as sbx_pool_drain().
+/// SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as
+/// sbx_pool_drain().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_remove(
     pool: Option<&sbx_pool>,
@@ -441,7 +449,8 @@ pub extern "C" fn sbx_pool_remove(
     })
 }
 
-/// Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a moment.
+/// Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a
+/// moment.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_free(pool: Option<Box<sbx_pool>>) {
     boundary::free(pool);
@@ -483,7 +492,8 @@ pub extern "C" fn sbx_pool_state_oldest(state: Option<&sbx_pool_state>, time: Op
     boundary::get(state, false, |state| boundary::write_some(time, state.status.oldest.map(boundary::unix_time)))
 }
 
-/// Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to hinder it.
+/// Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to
+/// hinder it.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_state_held(state: Option<&sbx_pool_state>) -> *const c_char {
     boundary::get_text(state, |state| state.held.as_deref())

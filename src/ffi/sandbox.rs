@@ -13,9 +13,9 @@ use super::forward::sbx_forward;
 use super::info::sbx_info;
 use crate::{Origin, Sandbox};
 
-/// A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with sbx_sandbox_free(), which
-/// does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It keeps what it needs of its client
-/// alive.
+/// A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with
+/// sbx_sandbox_free(), which does not delete the sandbox: it stays until sbx_sandbox_delete(), or until it expires. It
+/// keeps what it needs of its client alive.
 #[derive(Debug)]
 pub struct sbx_sandbox {
     pub(super) sandbox: Sandbox,
@@ -66,8 +66,8 @@ pub extern "C" fn sbx_sandbox_host_key(sandbox: Option<&sbx_sandbox>) -> *const 
 }
 
 /// True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
-/// sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until the container had
-/// started, and until the SSH login had succeeded. Each of the three may be NULL.
+/// sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until
+/// the container had started, and until the SSH login had succeeded. Each of the three may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_timings(
     sandbox: Option<&sbx_sandbox>,
@@ -116,8 +116,8 @@ pub extern "C" fn sbx_sandbox_origin(sandbox: Option<&sbx_sandbox>) -> sbx_origi
     })
 }
 
-/// How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL; nothing is
-/// written if `sandbox` is.
+/// How many idle and busy SSH sessions the client has to this sandbox at this moment. Each of the two may be NULL;
+/// nothing is written if `sandbox` is.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_session_counts(
     sandbox: Option<&sbx_sandbox>,
@@ -146,8 +146,8 @@ pub extern "C" fn sbx_sandbox_info(
     })
 }
 
-/// Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free(). Short for
-/// sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
+/// Runs a command line in the sandbox's shell and collects its output, which the caller frees with sbx_output_free().
+/// Short for sbx_sandbox_shell() and sbx_command_output(), whose errors it has.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_execute(
     sandbox: Option<&sbx_sandbox>,
@@ -162,8 +162,8 @@ pub extern "C" fn sbx_sandbox_execute(
     })
 }
 
-/// Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing runs yet.
-/// The caller frees it with sbx_command_free().
+/// Makes a command: `program` is looked up in the PATH of the image and gets its arguments exactly as given. Nothing
+/// runs yet. The caller frees it with sbx_command_free().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_command(
     sandbox: Option<&sbx_sandbox>,
@@ -193,8 +193,8 @@ pub extern "C" fn sbx_sandbox_shell(
     })
 }
 
-/// The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use tells
-/// whether there is one. The caller frees it with sbx_detached_free().
+/// The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the
+/// first use tells whether there is one. The caller frees it with sbx_detached_free().
 ///
 /// SBX_ERR_INVALID_ARGUMENT if this can't be a key.
 #[unsafe(no_mangle)]
@@ -211,15 +211,16 @@ pub extern "C" fn sbx_sandbox_detached(
     })
 }
 
-/// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such as "8080", or a
-/// path with a slash. What listens there need not be reachable from anywhere else.
+/// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such
+/// as "8080", or a path with a slash. What listens there need not be reachable from anywhere else.
 ///
-/// `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with close(). Its bytes go
-/// through an SSH session that all connections into the sandbox share. Each side can end its half by itself, with shutdown(). A
-/// connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the data. The socket outlives the handles.
+/// `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with
+/// close(). Its bytes go through an SSH session that all connections into the sandbox share. Each side can end its half
+/// by itself, with shutdown(). A connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the
+/// data. The socket outlives the handles.
 ///
-/// SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket; SBX_ERR_TIMED_OUT
-/// after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+/// SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket;
+/// SBX_ERR_TIMED_OUT after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_connect(
     sandbox: Option<&sbx_sandbox>,
@@ -234,13 +235,14 @@ pub extern "C" fn sbx_sandbox_connect(
     })
 }
 
-/// Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as sbx_sandbox_connect() does
-/// and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT such as "0.0.0.0:8080", or a path with a slash,
-/// of which the file must not exist; port 0 is one that the system chooses. Whether anything listens in the sandbox shows with the first
-/// connection; sbx_sandbox_wait_for_port() waits for that. The caller frees it with sbx_forward_free().
+/// Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
+/// sbx_sandbox_connect() does and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT
+/// such as "0.0.0.0:8080", or a path with a slash, of which the file must not exist; port 0 is one that the system
+/// chooses. Whether anything listens in the sandbox shows with the first connection; sbx_sandbox_wait_for_port() waits
+/// for that. The caller frees it with sbx_forward_free().
 ///
-/// SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT and its like if
-/// the sandbox can't be reached.
+/// SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT
+/// and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_forward(
     sandbox: Option<&sbx_sandbox>,
@@ -256,8 +258,8 @@ pub extern "C" fn sbx_sandbox_forward(
     })
 }
 
-/// Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for ever. `target`
-/// is as for sbx_sandbox_connect(). What listens there is not connected to for that.
+/// Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for
+/// ever. `target` is as for sbx_sandbox_connect(). What listens there is not connected to for that.
 ///
 /// SBX_ERR_TIMED_OUT if nothing listens there in time; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
@@ -273,10 +275,11 @@ pub extern "C" fn sbx_sandbox_wait_for_port(
     })
 }
 
-/// Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of its spec
-/// stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+/// Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of
+/// its spec stays. The new expiry is put into `*unix_seconds`, which may be NULL.
 ///
-/// SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as sbx_client_list().
+/// SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as
+/// sbx_client_list().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_renew(
     sandbox: Option<&sbx_sandbox>,
@@ -292,8 +295,8 @@ pub extern "C" fn sbx_sandbox_renew(
     })
 }
 
-/// Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked afterwards fails
-/// with SBX_ERR_CLOSED.
+/// Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked
+/// afterwards fails with SBX_ERR_CLOSED.
 ///
 /// SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
 #[unsafe(no_mangle)]

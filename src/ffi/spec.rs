@@ -24,8 +24,8 @@ impl sbx_spec {
     }
 }
 
-/// Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The caller frees
-/// it with sbx_spec_free().
+/// Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The
+/// caller frees it with sbx_spec_free().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_new(
     spec: Option<&mut MaybeUninit<*mut sbx_spec>>,
@@ -51,8 +51,8 @@ pub extern "C" fn sbx_spec_set_name(
     })
 }
 
-/// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest"). Its entry
-/// point is not used. Default: the configured image.
+/// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+/// "guest"). Its entry point is not used. Default: the configured image.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_image(
     spec: Option<&mut sbx_spec>,
@@ -159,7 +159,8 @@ pub extern "C" fn sbx_spec_set_memory_request(
     })
 }
 
-/// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no limit.
+/// The most disk space that it may write, as a Kubernetes quantity; beyond it the node evicts the Pod. Default: no
+/// limit.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_disk(
     spec: Option<&mut sbx_spec>,
@@ -172,8 +173,8 @@ pub extern "C" fn sbx_spec_set_disk(
     })
 }
 
-/// Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left. sbx_sandbox_renew() moves
-/// it. A negative number for never. Default: the configured lifetime.
+/// Seconds until the sandbox expires: it stops by itself, and sbx_client_reap() deletes what is left.
+/// sbx_sandbox_renew() moves it. A negative number for never. Default: the configured lifetime.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_lifetime(
     spec: Option<&mut sbx_spec>,
@@ -186,8 +187,8 @@ pub extern "C" fn sbx_spec_set_lifetime(
     })
 }
 
-/// Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24 hours, or
-/// twice the lifetime if that is more; none for a sandbox that never expires.
+/// Seconds after which Kubernetes itself stops the Pod; no renewal moves it. A negative number for never. Default: 24
+/// hours, or twice the lifetime if that is more; none for a sandbox that never expires.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_hard_limit(
     spec: Option<&mut sbx_spec>,
@@ -200,9 +201,9 @@ pub extern "C" fn sbx_spec_set_hard_limit(
     })
 }
 
-/// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters that choose them
-/// themselves, as OpenShift does for each namespace. It is still refused that they are root's. Default: user and group 1000,
-/// whatever the image says.
+/// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters
+/// that choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
+/// Default: user and group 1000, whatever the image says.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_user_from_cluster(
     spec: Option<&mut sbx_spec>,
@@ -211,8 +212,8 @@ pub extern "C" fn sbx_spec_set_user_from_cluster(
     boundary::call(err, || require(spec, "spec")?.change(|spec| Ok(spec.user_from_cluster())))
 }
 
-/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel, and what does
-/// not hold there of what is promised about a sandbox is logged as a warning.
+/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel,
+/// and what does not hold there of what is promised about a sandbox is logged as a warning.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_runtime_class(
     spec: Option<&mut sbx_spec>,
@@ -239,7 +240,8 @@ pub extern "C" fn sbx_spec_set_node_selector(
     })
 }
 
-/// Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default: 10.
+/// Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default:
+/// 10.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_unschedulable_grace(
     spec: Option<&mut sbx_spec>,
@@ -253,8 +255,8 @@ pub extern "C" fn sbx_spec_set_unschedulable_grace(
 }
 
 /// A Pod in JSON that is merged over the one that this library makes (RFC 7386: objects are merged, everything else is
-/// replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every field
-/// that Kubernetes has.
+/// replaced; the list "containers" is replaced too, except that an entry named "sandbox" is merged). This reaches every
+/// field that Kubernetes has.
 ///
 /// SBX_ERR_INVALID_ARGUMENT if the text is not a JSON object.
 #[unsafe(no_mangle)]

@@ -11,11 +11,11 @@ use super::error::{sbx_error, sbx_status};
 use super::sandbox::sbx_sandbox;
 use crate::{Error, Progress, Result, Sandbox, Transfer, Transferred, TreeReport};
 
-/// Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used again and
-/// again, from several threads too. It keeps what it needs of its sandbox alive.
+/// Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used
+/// again and again, from several threads too. It keeps what it needs of its sandbox alive.
 ///
-/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server acknowledges
-/// every write.
+/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server
+/// acknowledges every write.
 #[derive(Debug)]
 pub struct sbx_transfer {
     sandbox: Sandbox,
@@ -57,21 +57,24 @@ fn go_on(answer: i32) -> Result<()> {
     }
 }
 
-/// Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is the file
-/// that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files of a tree, of
-/// `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
+/// Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is
+/// the file that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files
+/// of a tree, of `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with
+/// SBX_ERR_CANCELLED.
 ///
-/// It is called on the thread that called the function it was given to, and only during that call. It may call this library, also
-/// for the same sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
+/// It is called on the thread that called the function it was given to, and only during that call. It may call this
+/// library, also for the same sandbox, but must not change or free the object whose call it is in. It must not throw,
+/// longjmp or end its thread.
 pub type sbx_progress_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, path: *const c_char, done: u64, total: i64) -> i32>;
 
-/// Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number to end the
-/// transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_progress_fn.
+/// Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number
+/// to end the transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as
+/// sbx_progress_fn.
 pub type sbx_read_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
 
-/// Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with SBX_ERR_CANCELLED.
-/// Otherwise as sbx_progress_fn.
+/// Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with
+/// SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
 pub type sbx_write_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, data: *const u8, len: usize) -> i32>;
 
 struct Source(unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> i64, *mut c_void);
@@ -117,8 +120,8 @@ pub extern "C" fn sbx_sandbox_transfer(
     })
 }
 
-/// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of each of its
-/// files. Default: false.
+/// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of
+/// each of its files. Default: false.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_checksum(
     transfer: Option<&mut sbx_transfer>,
@@ -131,8 +134,8 @@ pub extern "C" fn sbx_transfer_set_checksum(
     })
 }
 
-/// Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the truth.
-/// Default: false.
+/// Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the
+/// truth. Default: false.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_sync(
     transfer: Option<&mut sbx_transfer>,
@@ -145,9 +148,9 @@ pub extern "C" fn sbx_transfer_set_sync(
     })
 }
 
-/// Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept is begun
-/// with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what has arrived is
-/// removed.
+/// Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept
+/// is begun with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what
+/// has arrived is removed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_resume(
     transfer: Option<&mut sbx_transfer>,
@@ -160,8 +163,8 @@ pub extern "C" fn sbx_transfer_set_resume(
     })
 }
 
-/// Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there keeps its own, and
-/// directories bring theirs. Default: those of the local file, or 0666.
+/// Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there
+/// keeps its own, and directories bring theirs. Default: those of the local file, or 0666.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_mode(
     transfer: Option<&mut sbx_transfer>,
@@ -203,7 +206,8 @@ pub extern "C" fn sbx_transfer_set_max_entries(
 /// Copies the local file `local` to `remote`, as sbx_sandbox_upload_file(). `progress` may be NULL. The caller frees
 /// `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
 ///
-/// Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback says so.
+/// Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback
+/// says so.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload(
     transfer: Option<&sbx_transfer>,
@@ -241,8 +245,9 @@ pub extern "C" fn sbx_transfer_download(
     })
 }
 
-/// Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and `progress` get the same `userdata`. It
-/// can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+/// Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and
+/// `progress` get the same `userdata`. It can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as
+/// sbx_transfer_upload().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload_from(
     transfer: Option<&sbx_transfer>,
@@ -262,8 +267,8 @@ pub extern "C" fn sbx_transfer_upload_from(
     })
 }
 
-/// Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be resumed:
-/// SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+/// Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be
+/// resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_download_to(
     transfer: Option<&sbx_transfer>,
@@ -283,16 +288,18 @@ pub extern "C" fn sbx_transfer_download_to(
     })
 }
 
-/// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of modification in
-/// nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets, pipes and devices are left out
-/// and told. `progress` may be NULL. The caller frees `*report` with sbx_tree_report_free(); `report` may be NULL.
+/// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of
+/// modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets,
+/// pipes and devices are left out and told. `progress` may be NULL. The caller frees `*report` with
+/// sbx_tree_report_free(); `report` may be NULL.
 ///
-/// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is merged:
-/// files and links replace files and links, each in one step, also read-only ones, and what only the target has stays. What is in
-/// the way, such as a device in the place of a file, is found before anything is merged.
+/// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is
+/// merged: files and links replace files and links, each in one step, also read-only ones, and what only the target has
+/// stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
 ///
-/// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way, SBX_ERR_CANCELLED
-/// if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself fails, a part of it may be done.
+/// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way,
+/// SBX_ERR_CANCELLED if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself
+/// fails, a part of it may be done.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload_dir(
     transfer: Option<&sbx_transfer>,
@@ -311,11 +318,12 @@ pub extern "C" fn sbx_transfer_upload_dir(
     })
 }
 
-/// Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as sbx_transfer_upload_dir().
+/// Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as
+/// sbx_transfer_upload_dir().
 ///
-/// Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the tree. Symbolic
-/// links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files below a link, and links to
-/// files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+/// Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the
+/// tree. Symbolic links that lead out of the tree are left out and told. Names that begin with '/' or have a "..",
+/// files below a link, and links to files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_download_dir(
     transfer: Option<&sbx_transfer>,
@@ -425,7 +433,8 @@ pub extern "C" fn sbx_tree_report_skipped(report: Option<&sbx_tree_report>) -> u
     boundary::get(report, 0, |report| report.report.skipped)
 }
 
-/// How many notes there are: what was left out and why, and which files were changed while they were read; at most 1000.
+/// How many notes there are: what was left out and why, and which files were changed while they were read; at most
+/// 1000.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_tree_report_note_count(report: Option<&sbx_tree_report>) -> usize {
     boundary::get(report, 0, |report| report.notes.len())

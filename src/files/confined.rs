@@ -1,7 +1,7 @@
 //! Writes a tree of files from an untrusted source below one local directory, and nowhere else.
 //!
-//! Each step goes from an open directory to a name in it and follows no link, so that what is below the root is decided by the
-//! kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
+//! Each step goes from an open directory to a name in it and follows no link, so that what is below the root is decided
+//! by the kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -23,7 +23,8 @@ pub(super) struct Root {
     root: OwnedFd,
     /// The directory that was used last.
     current: Option<(Vec<u8>, OwnedFd)>,
-    /// Directories that are being filled: they get their own modes and times when something comes that is not below them.
+    /// Directories that are being filled: they get their own modes and times when something comes that is not below
+    /// them.
     unfinished: Vec<(Vec<u8>, Attributes)>,
     umask: u32,
     /// Names whose modes the file system did not take: the first of them.
@@ -155,8 +156,8 @@ impl Root {
         })
     }
 
-    /// Gives a file below the root another name there. Of a symbolic link it only returns the target, which means something else
-    /// from another directory.
+    /// Gives a file below the root another name there. Of a symbolic link it only returns the target, which means
+    /// something else from another directory.
     pub(super) fn hard_link(&mut self, name: &[u8], original: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if name == original {
             return Ok(None);
@@ -337,8 +338,8 @@ fn check(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Re
     Ok(())
 }
 
-/// Moves all that is in `from` into `to`: files replace files, directories are merged and stay what they were. Follows no link on
-/// either side.
+/// Moves all that is in `from` into `to`: files replace files, directories are merged and stay what they were. Follows
+/// no link on either side.
 fn merge(from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
     let mut directory = fs::Dir::read_from(from)?;
     loop {

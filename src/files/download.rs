@@ -43,7 +43,8 @@ impl Transfer<'_> {
         })
     }
 
-    /// Copies the contents of `remote` to `target`. What has been written when it fails stays written, and it can't be resumed.
+    /// Copies the contents of `remote` to `target`. What has been written when it fails stays written, and it can't be
+    /// resumed.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {

@@ -62,13 +62,14 @@ impl Metadata {
         self.0.mode.unwrap_or(0) & KIND
     }
 
-    /// When its contents were changed last, in whole seconds. SFTP has 32 bits for it: times before 1970 and after 2106 come as the
-    /// nearest that it can tell.
+    /// When its contents were changed last, in whole seconds. SFTP has 32 bits for it: times before 1970 and after 2106
+    /// come as the nearest that it can tell.
     pub fn modified(&self) -> Option<SystemTime> {
         self.0.times.map(|(_, modified)| UNIX_EPOCH + Duration::from_secs(modified.into()))
     }
 
-    /// When it was read last, as far as the sandbox's system keeps account of that; see [`modified`](Metadata::modified).
+    /// When it was read last, as far as the sandbox's system keeps account of that; see
+    /// [`modified`](Metadata::modified).
     pub fn accessed(&self) -> Option<SystemTime> {
         self.0.times.map(|(accessed, _)| UNIX_EPOCH + Duration::from_secs(accessed.into()))
     }

@@ -20,13 +20,13 @@ const CLOSING: Duration = Duration::from_secs(2);
 /// An open file of a sandbox; made by [`Files::open`] and [`Files::open_with`].
 ///
 /// Each call is a request that the sandbox has answered when it returns: one round trip for up to 4 MB. So a
-/// [`BufReader`](io::BufReader) or [`BufWriter`](io::BufWriter) around it is worth as much as around a file of this machine. What
-/// is read may have been asked for ahead, by four times the length of the buffer. Errors are [`Error`]s in an [`io::Error`], which
-/// [`io::Error::get_ref`] gives back.
+/// [`BufReader`](io::BufReader) or [`BufWriter`](io::BufWriter) around it is worth as much as around a file of this
+/// machine. What is read may have been asked for ahead, by four times the length of the buffer. Errors are [`Error`]s
+/// in an [`io::Error`], which [`io::Error::get_ref`] gives back.
 ///
-/// It keeps an SSH session for itself until it is closed. The configured `transfer_timeout` applies to each call. After a lost
-/// connection or a timeout it can only be dropped. **[`close`](File::close) it**: some file systems report only then what they
-/// could not write. Dropping closes it too, with errors told to the log only.
+/// It keeps an SSH session for itself until it is closed. The configured `transfer_timeout` applies to each call. After
+/// a lost connection or a timeout it can only be dropped. **[`close`](File::close) it**: some file systems report only
+/// then what they could not write. Dropping closes it too, with errors told to the log only.
 pub struct File {
     link: Link,
     path: PathBuf,

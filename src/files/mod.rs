@@ -39,27 +39,27 @@ const DIRECTORY_MODE: u32 = 0o777;
 
 /// The files of a sandbox; made by [`Sandbox::files`](crate::Sandbox::files).
 ///
-/// Paths in the sandbox are bytes without NUL, at most 4095 of them; relative ones begin at the image's working directory. `~` is a
-/// name like others: only shells take it for a home directory.
+/// Paths in the sandbox are bytes without NUL, at most 4095 of them; relative ones begin at the image's working
+/// directory. `~` is a name like others: only shells take it for a home directory.
 ///
-/// [`write`](Files::write), [`upload`](Files::upload) and [`download`](Files::download) let a file arrive whole or not at all: it
-/// is written under another name beside its target and takes its place once all has arrived, so that the target is the old file or
-/// the new one. [`transfer`](Files::transfer) does the same with options: progress, checksum, resumption, and more. What is there
-/// already is treated in both directions as scp and pathlib treat it:
+/// [`write`](Files::write), [`upload`](Files::upload) and [`download`](Files::download) let a file arrive whole or not
+/// at all: it is written under another name beside its target and takes its place once all has arrived, so that the
+/// target is the old file or the new one. [`transfer`](Files::transfer) does the same with options: progress, checksum,
+/// resumption, and more. What is there already is treated in both directions as scp and pathlib treat it:
 ///
 /// - Links are followed, also to a file that is not there yet.
-/// - A file keeps its permission bits, and its owner as far as the system allows. Other hard links keep the old contents. One that may
-///   not be written is refused.
-/// - Devices, named pipes and terminals are written into, as far as it goes. A named pipe on this machine waits for a reader, one in
-///   the sandbox must have one. Sockets are refused.
-/// - A mount point, such as a single file of a volume, can't be replaced: [`ErrorKind::Busy`]. [`append`](Files::append) and
-///   [`open_with`](Files::open_with) write it in place, as they do with every file.
+/// - A file keeps its permission bits, and its owner as far as the system allows. Other hard links keep the old
+///   contents. One that may not be written is refused.
+/// - Devices, named pipes and terminals are written into, as far as it goes. A named pipe on this machine waits for a
+///   reader, one in the sandbox must have one. Sockets are refused.
+/// - A mount point, such as a single file of a volume, can't be replaced: [`ErrorKind::Busy`].
+///   [`append`](Files::append) and [`open_with`](Files::open_with) write it in place, as they do with every file.
 /// - A new file gets its permission bits less the umask: that of the sandbox, or of this process.
 ///
 /// Holes of a file are filled with zeros on the way, but for those of files in directories; see [`Files::upload_dir`].
 ///
-/// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. What they have in
-/// common when they fail:
+/// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. What
+/// they have in common when they fail:
 ///
 /// - what the system says, of the file in the sandbox or of the one on this machine, as the message says:
 ///   [`ErrorKind::FileNotFound`], [`ErrorKind::FileExists`], [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`],
@@ -68,12 +68,13 @@ const DIRECTORY_MODE: u32 = 0o777;
 /// - [`ErrorKind::Transfer`] for everything else that the system refuses; [`Error::raw_os_error`] has its number,
 /// - [`ErrorKind::InvalidArgument`] for what is no path,
 /// - [`ErrorKind::NotFound`] if the sandbox itself is gone,
-/// - those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless, which is done by itself as long as
-///   nothing but an idle connection is lost, [`ErrorKind::OutcomeUnknown`] where it may have been done,
+/// - those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless, which is done by itself as
+///   long as nothing but an idle connection is lost, [`ErrorKind::OutcomeUnknown`] where it may have been done,
 /// - [`ErrorKind::TimedOut`]; it says so if the change may have been done.
 ///
-/// Each names the file, and says how far it came where bytes were on their way. What a failed upload leaves beside its target is
-/// removed by the guest, unless it is to be resumed; of a directory a `.sandbox-….part` may stay if the sandbox can't be reached.
+/// Each names the file, and says how far it came where bytes were on their way. What a failed upload leaves beside its
+/// target is removed by the guest, unless it is to be resumed; of a directory a `.sandbox-….part` may stay if the
+/// sandbox can't be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     link: &'a Link,
@@ -84,7 +85,8 @@ impl<'a> Files<'a> {
         Self { link }
     }
 
-    /// Copies the local file `local` to `remote`, with its permission bits if it is new there, and returns the number of bytes.
+    /// Copies the local file `local` to `remote`, with its permission bits if it is new there, and returns the number
+    /// of bytes.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -99,7 +101,8 @@ impl<'a> Files<'a> {
         self.transfer().upload(local, remote).map(|transferred| transferred.bytes)
     }
 
-    /// Copies `remote` to the local file `local`, with its permission bits if it is new here, and returns the number of bytes.
+    /// Copies `remote` to the local file `local`, with its permission bits if it is new here, and returns the number of
+    /// bytes.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -126,8 +129,8 @@ impl<'a> Files<'a> {
         Transfer::new(*self)
     }
 
-    /// Writes `contents` to `remote`. A new file gets permissions `rw-rw-rw-` less the sandbox's umask, as from `std::fs::write`;
-    /// [`Transfer::mode`] gives others.
+    /// Writes `contents` to `remote`. A new file gets permissions `rw-rw-rw-` less the sandbox's umask, as from
+    /// `std::fs::write`; [`Transfer::mode`] gives others.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -160,8 +163,9 @@ impl<'a> Files<'a> {
         self.link.call("read file", || self.transfer().get_bytes(remote.as_ref()))
     }
 
-    /// Writes `contents` at the end of `remote`, which is created as by [`write`](Files::write) if it is not there. Unlike
-    /// [`write`](Files::write) this changes the file in place: after a failure a part of the contents may be there.
+    /// Writes `contents` at the end of `remote`, which is created as by [`write`](Files::write) if it is not there.
+    /// Unlike [`write`](Files::write) this changes the file in place: after a failure a part of the contents may be
+    /// there.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -222,7 +226,8 @@ impl<'a> Files<'a> {
         self.link.call("open file", || File::open(self, path, options, self.deadline()))
     }
 
-    /// The entries of a directory but `.` and `..`, in no order: all of them, or an error. One round trip for each 100 entries.
+    /// The entries of a directory but `.` and `..`, in no order: all of them, or an error. One round trip for each 100
+    /// entries.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -330,8 +335,8 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::FileExists`] if something else than a directory has that name, [`ErrorKind::NotADirectory`] if
-    /// something else is on the way to it.
+    /// See [`Files`]; [`ErrorKind::FileExists`] if something else than a directory has that name,
+    /// [`ErrorKind::NotADirectory`] if something else is on the way to it.
     pub fn create_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         self.link.call("create directory", || {
@@ -370,8 +375,8 @@ impl<'a> Files<'a> {
         self.change("remove directory", path.as_ref(), |client, path| client.remove_dir(path))
     }
 
-    /// Removes a directory and all that is in it, by one command of the guest. Links are removed, not followed, and so is a link
-    /// that has the name itself.
+    /// Removes a directory and all that is in it, by one command of the guest. Links are removed, not followed, and so
+    /// is a link that has the name itself.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -381,7 +386,8 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::NotADirectory`] for something else than a directory. What could be removed is gone after a failure.
+    /// See [`Files`]; [`ErrorKind::NotADirectory`] for something else than a directory. What could be removed is gone
+    /// after a failure.
     pub fn remove_dir_all(&self, path: impl AsRef<Path>) -> Result<()> {
         self.link.call("remove directory", || {
             let deadline = self.deadline();
@@ -395,8 +401,8 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty directory
-    /// by a directory.
+    /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
+    /// directory by a directory.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -406,8 +412,9 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`] or [`ErrorKind::DirectoryNotEmpty`] if what has the
-    /// name can't be replaced, [`ErrorKind::Transfer`] with `EXDEV` if the two are not on the same file system.
+    /// See [`Files`]; [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`] or [`ErrorKind::DirectoryNotEmpty`] if
+    /// what has the name can't be replaced, [`ErrorKind::Transfer`] with `EXDEV` if the two are not on the same file
+    /// system.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let to = bytes_of(to).map_err(|e| self.link.report(e, "rename file"))?;

@@ -1,4 +1,5 @@
-//! How an operation on files makes its requests: on a leased session, repeated where that is harmless, and with the removal of what a failed transfer has left.
+//! How an operation on files makes its requests: on a leased session, repeated where that is harmless, and with the
+//! removal of what a failed transfer has left.
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,8 +16,8 @@ use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
 use crate::ssh::sftp::{self, Client, Quoted};
 
-/// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A server that
-/// kept silent until the time was over is not given as much again.
+/// How long the removal of what is left of a failed upload may take: many may have lost their connections at once. A
+/// server that kept silent until the time was over is not given as much again.
 pub(super) const CLEANUP_TIMEOUT: Duration = Duration::from_secs(10);
 const CLEANUP_TIMEOUT_AFTER_SILENCE: Duration = Duration::from_secs(5);
 
@@ -60,8 +61,8 @@ impl Files<'_> {
         })
     }
 
-    /// Makes requests about the file `name` on a session that stays with the caller; on another one if the first was idle and its
-    /// peer had gone away.
+    /// Makes requests about the file `name` on a session that stays with the caller; on another one if the first was
+    /// idle and its peer had gone away.
     pub(super) fn start_request<T>(
         &self,
         deadline: Deadline,
@@ -124,8 +125,8 @@ pub(super) fn may_be_done(e: Error) -> Error {
     e.with_kind(kind).context("it may have been done")
 }
 
-/// The sum of what has passed through a file that was opened by this path with [`flags::DIGEST`](sftp::flags), if the guest has one of
-/// so many bytes from the beginning on. Nothing is changed by asking.
+/// The sum of what has passed through a file that was opened by this path with [`flags::DIGEST`](sftp::flags), if the
+/// guest has one of so many bytes from the beginning on. Nothing is changed by asking.
 pub(super) fn passed_digest(
     session: &mut Session,
     path: &[u8],

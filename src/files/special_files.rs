@@ -1,5 +1,6 @@
-//! Every call that writes, against everything that a name can stand for, in both directions: written into, replaced, or refused, with
-//! nothing left and nothing else changed. The sandbox is a guest on this machine. `--nocapture` prints the tables.
+//! Every call that writes, against everything that a name can stand for, in both directions: written into, replaced, or
+//! refused, with nothing left and nothing else changed. The sandbox is a guest on this machine. `--nocapture` prints
+//! the tables.
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

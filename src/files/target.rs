@@ -1,4 +1,5 @@
-//! Where a download goes on this machine: a file that is replaced as a whole, or a device, pipe or terminal that is written into.
+//! Where a download goes on this machine: a file that is replaced as a whole, or a device, pipe or terminal that is
+//! written into.
 //!
 //! What the path leads to is decided once, before anything is moved. Links are followed, as scp and `pathlib` do.
 
@@ -64,8 +65,8 @@ impl<'a> Target<'a> {
     }
 }
 
-/// The number of this process's own descriptor that a path such as `/dev/stdout` stands for. Its file was opened by somebody else, who
-/// would not see another one in its place.
+/// The number of this process's own descriptor that a path such as `/dev/stdout` stands for. Its file was opened by
+/// somebody else, who would not see another one in its place.
 fn own_descriptor(path: &Path) -> Option<u32> {
     let descriptors = fs::canonicalize("/proc/self/fd").ok()?;
     let mut path = path.to_owned();

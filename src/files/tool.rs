@@ -1,6 +1,7 @@
 //! The guest's tool for files and trees: what it is asked for, its streams, and how it ended.
 //!
-//! What it says is what a sandbox says: its one line is read up to a limit, and its texts are shown without control characters.
+//! What it says is what a sandbox says: its one line is read up to a limit, and its texts are shown without control
+//! characters.
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, Read};

@@ -43,7 +43,8 @@ impl Transfer<'_> {
         })
     }
 
-    /// Copies all that `source` gives to `remote`, which gets permissions as from [`Files::write`]. It can't be resumed.
+    /// Copies all that `source` gives to `remote`, which gets permissions as from [`Files::write`]. It can't be
+    /// resumed.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -270,8 +271,8 @@ impl Files<'_> {
         })
     }
 
-    /// What an earlier upload has left there, if it is the beginning of the file: its length, and its hash so far. The file is
-    /// read up to there.
+    /// What an earlier upload has left there, if it is the beginning of the file: its length, and its hash so far. The
+    /// file is read up to there.
     fn kept_there(
         &self,
         mut file: &fs::File,
@@ -296,7 +297,8 @@ impl Files<'_> {
         Ok((0, Some(Sha256::new())))
     }
 
-    /// Renames a part of this size over its target. Where the connection is lost over that, another one tells whether it was done.
+    /// Renames a part of this size over its target. Where the connection is lost over that, another one tells whether
+    /// it was done.
     fn put_in_place(&self, mut lease: Lease, place: Place<'_>, size: u64, deadline: Deadline) -> Result<()> {
         let Place { part, real, name, .. } = place;
         let renamed = Client::new(&mut lease, deadline).and_then(|client| client.rename_as(part, real, name));

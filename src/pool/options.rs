@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::error::stable_names;
 
-/// How a pool is filled: start from [`PoolOptions::new`] and change what matters. Only filling needs them; who only claims
-/// can leave all of it as it is.
+/// How a pool is filled: start from [`PoolOptions::new`] and change what matters. Only filling needs them; who only
+/// claims can leave all of it as it is.
 #[derive(Clone, Debug)]
 pub struct PoolOptions {
     pub(super) size: usize,
@@ -35,15 +35,15 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a smaller one
-    /// takes effect as sandboxes are claimed or age. Default: 4.
+    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
+    /// smaller one takes effect as sandboxes are claimed or age. Default: 4.
     pub fn size(mut self, size: usize) -> Self {
         self.size = size;
         self
     }
 
-    /// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. Nobody has to be there for its end. Default: one
-    /// hour.
+    /// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. Nobody has to be there for
+    /// its end. Default: one hour.
     pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
         self.idle_lifetime = lifetime;
         self
@@ -88,8 +88,8 @@ stable_names!(OnMiss, "way out of an empty pool", {
     Fail => "fail",
 });
 
-/// What a claim gives the sandbox that it takes: start from [`Claim::new`] and change what matters. None of it needs another sandbox
-/// than those that are ready.
+/// What a claim gives the sandbox that it takes: start from [`Claim::new`] and change what matters. None of it needs
+/// another sandbox than those that are ready.
 ///
 /// ```no_run
 /// # fn show(pool: &sandbox::Pool) -> sandbox::Result<()> {
@@ -117,7 +117,8 @@ impl Claim {
         Self::default()
     }
 
-    /// An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the spec.
+    /// An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the
+    /// spec.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
         self
@@ -135,8 +136,8 @@ impl Claim {
         self
     }
 
-    /// Time until the sandbox expires, from the claim on; `None` for never. Default: that of the pool's spec, else the configured one.
-    /// The hard limit of the spec counts from the claim as well.
+    /// Time until the sandbox expires, from the claim on; `None` for never. Default: that of the pool's spec, else the
+    /// configured one. The hard limit of the spec counts from the claim as well.
     pub fn lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.lifetime = Some(lifetime.into());
         self

@@ -1,9 +1,9 @@
 //! What a pool lacks and what it has too much of, as its Pods tell. Nothing is asked or done here.
 //!
-//! A pool of n has the slots 0 to n-1. A member's name is made of the pool, the spec, its slot and a generation, which is one more
-//! than the highest that is there in this slot. So all who fill the pool choose the same name for the same gap, Kubernetes gives it
-//! to one of them, and nobody makes too many. A slot without any Pod begins with the time, so that a name that somebody may still
-//! know does not come back.
+//! A pool of n has the slots 0 to n-1. A member's name is made of the pool, the spec, its slot and a generation, which
+//! is one more than the highest that is there in this slot. So all who fill the pool choose the same name for the same
+//! gap, Kubernetes gives it to one of them, and nobody makes too many. A slot without any Pod begins with the time, so
+//! that a name that somebody may still know does not come back.
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -39,8 +39,8 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
 /// Where a [`Forward`] listens on this machine.
 ///
-/// As text, such as for [`str::parse`], it is a port, which is one of 127.0.0.1, or `ADDRESS:PORT`, or a path with a slash. Port 0 is one
-/// that the system chooses.
+/// As text, such as for [`str::parse`], it is a port, which is one of 127.0.0.1, or `ADDRESS:PORT`, or a path with a
+/// slash. Port 0 is one that the system chooses.
 ///
 /// ```
 /// use sandbox::Local;
@@ -109,9 +109,9 @@ impl fmt::Display for Local {
 
 /// A local port or socket whose connections end in a sandbox; of [`Sandbox::forward`](crate::Sandbox::forward).
 ///
-/// It works on a thread of its own until it is closed or dropped, or until its Pod has ended: another Pod of the same name never gets its
-/// connections. Its connections end with it. A lost session breaks the connections of that moment, and is replaced. It may be used from
-/// many threads.
+/// It works on a thread of its own until it is closed or dropped, or until its Pod has ended: another Pod of the same
+/// name never gets its connections. Its connections end with it. A lost session breaks the connections of that moment,
+/// and is replaced. It may be used from many threads.
 ///
 /// ```no_run
 /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -197,8 +197,8 @@ impl Forward {
         self.state().map_or(0, |state| state.open)
     }
 
-    /// Why the last connection that failed did so, such as [`ErrorKind::Refused`] because nothing listened in the sandbox. What somebody
-    /// on this machine breaks off is no failure.
+    /// Why the last connection that failed did so, such as [`ErrorKind::Refused`] because nothing listened in the
+    /// sandbox. What somebody on this machine breaks off is no failure.
     pub fn last_failure(&self) -> Option<Error> {
         self.state()?.last_failure.as_ref().map(Error::again)
     }
@@ -211,7 +211,8 @@ impl Forward {
     /// Waits until it has ended.
     ///
     /// # Errors
-    /// The reason, if it has ended by itself: the Pod is gone or its sandbox was deleted, with the verdict where there is one.
+    /// The reason, if it has ended by itself: the Pod is gone or its sandbox was deleted, with the verdict where there
+    /// is one.
     pub fn wait(&self) -> Result<()> {
         self.shared.link.call("forward port", || {
             let deadline = Deadline::after(None);

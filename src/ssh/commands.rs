@@ -1,7 +1,7 @@
 //! The command channel of a session: requests to the guest, one after another, each with the frames that belong to it.
 //!
-//! The channel stays open for as long as the session, so a warm command costs one round trip: its request goes out, its result
-//! comes back. What `docs/guest-protocol.md` describes is spoken here and nowhere else.
+//! The channel stays open for as long as the session, so a warm command costs one round trip: its request goes out, its
+//! result comes back. What `docs/guest-protocol.md` describes is spoken here and nowhere else.
 
 use std::time::{Duration, Instant};
 
@@ -18,8 +18,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
 use crate::text;
 
-/// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one more than
-/// this gains nothing, and takes its way through memory instead of the processor's cache.
+/// What the guest may send before we have read it. On a long link, throughput is this per round trip; on a short one
+/// more than this gains nothing, and takes its way through memory instead of the processor's cache.
 const WINDOW: u32 = 2 << 20;
 const LONG_LINK_WINDOW: u32 = 8 << 20;
 /// A round trip that takes longer than this makes a link long.
@@ -30,13 +30,14 @@ const READ_BUFFER: usize = 64 << 10;
 const SMALL: usize = 4 << 10;
 /// The standard input that one frame carries at most.
 const INPUT_PIECE: usize = 128 << 10;
-/// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes milliseconds
-/// where the machine has time.
+/// How long the guest may take to confirm the end of a command whose time is over or that was cancelled. It takes
+/// milliseconds where the machine has time.
 const CONFIRMATION: Duration = Duration::from_secs(5);
-/// What a command has written before its end may come after the guest said that it has ended: a window of it is here and not read
-/// yet, another may be on its way, and the guest has what was in the pipes. More than this is no end.
+/// What a command has written before its end may come after the guest said that it has ended: a window of it is here
+/// and not read yet, another may be on its way, and the guest has what was in the pipes. More than this is no end.
 const MOST_WINDOWS_AFTER_END: u64 = 4;
-/// The bytes of the connection that a byte of the channel takes at most: 9 if each byte of output comes in a packet of its own.
+/// The bytes of the connection that a byte of the channel takes at most: 9 if each byte of output comes in a packet of
+/// its own.
 const PACKETS: u64 = 16;
 const NOTHING_ASKED: &str = "nothing was asked of the sandbox";
 
@@ -100,8 +101,8 @@ pub(crate) trait Streams {
         None
     }
 
-    /// What to wait for beside the guest: descriptors that become readable or writable. The argument is whether more input would
-    /// be asked for.
+    /// What to wait for beside the guest: descriptors that become readable or writable. The argument is whether more
+    /// input would be asked for.
     fn descriptors(&self, _takes_input: bool) -> Vec<Awaited<'_>> {
         Vec::new()
     }
@@ -137,9 +138,9 @@ pub(crate) struct Answer {
     pub(crate) cancelled: Option<Error>,
 }
 
-/// Asks the guest for something, and moves the streams that belong to it until the result is there. The session can be used
-/// again if this succeeds. [`ErrorKind::Disconnected`] if the connection was lost before the guest had the request as a whole,
-/// so that it was not begun; [`ErrorKind::OutcomeUnknown`] if it was lost after that.
+/// Asks the guest for something, and moves the streams that belong to it until the result is there. The session can be
+/// used again if this succeeds. [`ErrorKind::Disconnected`] if the connection was lost before the guest had the request
+/// as a whole, so that it was not begun; [`ErrorKind::OutcomeUnknown`] if it was lost after that.
 pub(crate) fn request(
     session: &mut Session,
     request: &Request,
@@ -171,7 +172,8 @@ struct Conversation<'s> {
 }
 
 impl<'s> Conversation<'s> {
-    /// Writes the request. The guest begins only when it has it as a whole, so a failure here means that nothing was begun.
+    /// Writes the request. The guest begins only when it has it as a whole, so a failure here means that nothing was
+    /// begun.
     fn begin(
         session: &'s Session,
         commands: &'s mut CommandChannel,
@@ -212,8 +214,8 @@ impl<'s> Conversation<'s> {
         Err(Error::new(ErrorKind::Disconnected, what).context(NOTHING_ASKED))
     }
 
-    /// Moves the frames until the result is there. When the deadline passes, or the caller's side fails or is interrupted, the
-    /// request is cancelled, and the guest's answer to that is waited for.
+    /// Moves the frames until the result is there. When the deadline passes, or the caller's side fails or is
+    /// interrupted, the request is cancelled, and the guest's answer to that is waited for.
     fn run(mut self, streams: &mut impl Streams, deadline: Deadline) -> Result<Answer> {
         match self.converse(streams, deadline) {
             Ok(response) => Ok(Answer { response, cancelled: None }),
@@ -281,8 +283,8 @@ impl<'s> Conversation<'s> {
         }
     }
 
-    /// Whether the guest says that the command's main process has ended, though there is output before the result; or whether the
-    /// connection has, and what has come is all.
+    /// Whether the guest says that the command's main process has ended, though there is output before the result; or
+    /// whether the connection has, and what has come is all.
     fn has_ended(&mut self, deadline: Deadline) -> Result<bool> {
         let channel = &self.commands.channel;
         match self.session.attempt(deadline, "the sandbox", || channel.take_in()) {
@@ -366,7 +368,8 @@ impl<'s> Conversation<'s> {
         self.decode(streams)
     }
 
-    /// The result, if it had come before the connection was lost: the guest need not wait until all of the input is sent.
+    /// The result, if it had come before the connection was lost: the guest need not wait until all of the input is
+    /// sent.
     fn receive_the_rest(&mut self, streams: &mut impl Streams) -> Option<Result<Response>> {
         self.read_without_room();
         self.session.mark_unusable();
@@ -415,7 +418,8 @@ impl<'s> Conversation<'s> {
         Ok(response)
     }
 
-    /// Asks for the end of the request and waits for the result. What was written before the end still arrives, and is kept.
+    /// Asks for the end of the request and waits for the result. What was written before the end still arrives, and is
+    /// kept.
     fn cancel(&mut self, streams: &mut impl Streams) -> Result<Response> {
         let deadline = Deadline::after(Some(CONFIRMATION));
         self.input_ended = true;

@@ -5,7 +5,8 @@ use sandbox_protocol::{Decoder, FrameKind, header};
 use super::raw::Channel;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The longest result that is taken: what a text of JSON becomes may take a hundred times its length. The guest's are shorter.
+/// The longest result that is taken: what a text of JSON becomes may take a hundred times its length. The guest's are
+/// shorter.
 const LONGEST_RESULT: usize = 4 << 20;
 
 /// The command channel of a session.

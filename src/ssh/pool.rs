@@ -39,8 +39,8 @@ impl<S> Pool<S> {
         Arc::new(Self { state: ForkMutex::new(state), changed: Condvar::new(), limit, idle_timeout })
     }
 
-    /// Lends an idle session that `usable` accepts (the others are closed), or a new one from `connect` while there are fewer
-    /// than the limit, or waits for one until the deadline.
+    /// Lends an idle session that `usable` accepts (the others are closed), or a new one from `connect` while there are
+    /// fewer than the limit, or waits for one until the deadline.
     pub(crate) fn lease(
         self: &Arc<Self>,
         deadline: Deadline,
@@ -151,7 +151,8 @@ fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the sandbox was deleted or its client closed")
 }
 
-/// A session that is ours alone. Only [`Lease::finish`] puts it back; dropping it, as an error or a panic does, closes it.
+/// A session that is ours alone. Only [`Lease::finish`] puts it back; dropping it, as an error or a panic does, closes
+/// it.
 pub(crate) struct Lease<S = Session> {
     pool: Arc<Pool<S>>,
     /// Absent only while it is being connected.

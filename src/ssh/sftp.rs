@@ -1,7 +1,7 @@
 //! Files over SFTP: its requests one by one, and whole files at the speed of the link.
 //!
-//! SFTP is fast only when many requests are on their way. libssh2 sends as many as fit into what one call is given, so both
-//! directions use buffers of megabytes; an upload slides its window forward by what the server has acknowledged.
+//! SFTP is fast only when many requests are on their way. libssh2 sends as many as fit into what one call is given, so
+//! both directions use buffers of megabytes; an upload slides its window forward by what the server has acknowledged.
 
 use std::cell::Cell;
 use std::ffi::c_ulong;
@@ -16,18 +16,19 @@ use super::session::{DriveError, Session, is_lost};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, LARGEST_ERRNO, Result, os_text};
 
-/// Bytes that are added to an upload's window at a time, for one packet that was acknowledged: libssh2's packets have up to 30 000,
-/// and the server's system writes whole pages faster.
+/// Bytes that are added to an upload's window at a time, for one packet that was acknowledged: libssh2's packets have
+/// up to 30 000, and the server's system writes whole pages faster.
 const PIECE: usize = 6 * 4096;
-/// Bytes of an upload that may be unacknowledged at first, in packets of 30 000. As many packets of one piece are 2.4 MB, a little
-/// more than the 2 MiB that OpenSSH's server lets be on their way.
+/// Bytes of an upload that may be unacknowledged at first, in packets of 30 000. As many packets of one piece are 2.4
+/// MB, a little more than the 2 MiB that OpenSSH's server lets be on their way.
 pub(crate) const WINDOW: usize = 120 * PIECE;
 /// Bytes that an upload's window moves over before it goes back to the front, with what is in it.
 const BUFFER: usize = 4 * WINDOW;
 /// Bytes of one read; libssh2 asks ahead for four times as many.
 const READ_BUFFER: usize = 1 << 20;
-/// With this buffer libssh2 asks for 30 000 bytes at a time and for nothing ahead. What has no size of its own, as the files in
-/// `/proc`, may answer with less than was asked for, and what was asked ahead is at the wrong offset then, or beyond the end.
+/// With this buffer libssh2 asks for 30 000 bytes at a time and for nothing ahead. What has no size of its own, as the
+/// files in `/proc`, may answer with less than was asked for, and what was asked ahead is at the wrong offset then, or
+/// beyond the end.
 const CAUTIOUS_READ_BUFFER: usize = 7500;
 /// How long tidying up after a failure may take.
 const CLEANUP_TIMEOUT: Duration = Duration::from_secs(2);
@@ -44,7 +45,8 @@ pub(crate) const REGULAR: u32 = 0o100_000;
 pub(crate) const DIRECTORY: u32 = 0o040_000;
 pub(crate) const LINK: u32 = 0o120_000;
 
-/// The longest path that Linux takes, and of a listing the most entries and bytes of names: a hostile server could go on for ever.
+/// The longest path that Linux takes, and of a listing the most entries and bytes of names: a hostile server could go
+/// on for ever.
 pub(crate) const LONGEST_PATH: usize = 4095;
 const LISTED_ENTRIES: usize = 1 << 20;
 const LISTED_BYTES: usize = 64 << 20;
@@ -100,8 +102,8 @@ impl<'s> Client<'s> {
         self.session.await_answer(self.deadline, || self.session.drive(self.deadline, waiting_for, |_| step()))
     }
 
-    /// Sees to it that the session is not used again, unless the server just said no: libssh2 would take the next request of the
-    /// same kind for the one that is not answered.
+    /// Sees to it that the session is not used again, unless the server just said no: libssh2 would take the next
+    /// request of the same kind for the one that is not answered.
     fn marking_unusable(&self, e: Error) -> Error {
         if !is_refusal(&e) {
             self.session.mark_unusable();
@@ -178,8 +180,8 @@ impl<'s> Client<'s> {
         Ok(buffer)
     }
 
-    /// All entries of a directory but `.` and `..`, in the order of the server: complete, or an error. One round trip per 100
-    /// entries and 3 more.
+    /// All entries of a directory but `.` and `..`, in the order of the server: complete, or an error. One round trip
+    /// per 100 entries and 3 more.
     pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, Attributes)>> {
         let mut directory = self.ask(path, "listed", |sftp| sftp.open_dir(path))?;
         let listed = self.list_opened(&mut directory, path);
@@ -252,7 +254,8 @@ impl<'s> Client<'s> {
         })
     }
 
-    /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the other.
+    /// Closes a file and looks at it by its path, in one round trip for both: OpenSSH answers one request after the
+    /// other.
     pub(crate) fn close_and_stat(&self, mut opened: Opened, path: &[u8]) -> Result<Attributes> {
         let Opened { file, name, .. } = &mut opened;
         let close = || self.session.attempt(self.deadline, "the SFTP server's answer", || file.close());
@@ -280,8 +283,8 @@ impl<'s> Client<'s> {
         }
     }
 
-    /// Bytes read at `offset`, which is where the last read ended or what the file was sought to; 0 at its end, once the server has
-    /// said so to a question for nothing but the next bytes.
+    /// Bytes read at `offset`, which is where the last read ended or what the file was sought to; 0 at its end, once
+    /// the server has said so to a question for nothing but the next bytes.
     pub(crate) fn read(&self, opened: &Opened, buffer: &mut [u8], offset: u64) -> Result<usize> {
         let is_ahead = buffer.len() > CAUTIOUS_READ_BUFFER && !opened.answers_short.get();
         let room = if is_ahead { buffer.len() } else { buffer.len().min(CAUTIOUS_READ_BUFFER) };
@@ -319,8 +322,8 @@ impl<'s> Client<'s> {
         Ok(length)
     }
 
-    /// Writes all that `source` gives through a window that moves with the server's acknowledgements. `offset` is where the file
-    /// was sought to; `acknowledged` is told the offset that is reached. Returns the offset of the end.
+    /// Writes all that `source` gives through a window that moves with the server's acknowledgements. `offset` is where
+    /// the file was sought to; `acknowledged` is told the offset that is reached. Returns the offset of the end.
     pub(crate) fn upload(
         &self,
         opened: &Opened,
@@ -367,8 +370,8 @@ impl<'s> Client<'s> {
 
     /// Reads from `offset`, where the file was sought to, to its end into `sink`, and returns the offset of the end.
     ///
-    /// What a file is expected to hold is what is read: one that grows meanwhile gives its first bytes, one that shrinks is an
-    /// error. `None` reads until the server says that there is no more.
+    /// What a file is expected to hold is what is read: one that grows meanwhile gives its first bytes, one that
+    /// shrinks is an error. `None` reads until the server says that there is no more.
     pub(crate) fn download(
         &self,
         opened: &Opened,

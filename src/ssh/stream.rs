@@ -12,8 +12,8 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
 
-/// How long a silent peer may leave data unacknowledged before the kernel gives the connection up. The peer's kernel answers,
-/// so a command that is silent for hours does not matter.
+/// How long a silent peer may leave data unacknowledged before the kernel gives the connection up. The peer's kernel
+/// answers, so a command that is silent for hours does not matter.
 const DEAD_PEER: Duration = Duration::from_secs(30);
 
 /// A byte stream to a sandbox's SSH server.

@@ -19,7 +19,8 @@ static int copy_input(void) {
     return length < 0;
 }
 
-/* A child in a session of its own with an empty environment, which outlives its parent's group unless it is looked for. */
+/* A child in a session of its own with an empty environment, which outlives its parent's group unless it is looked for.
+ * */
 static int leave_family(char *seconds) {
     char *arguments[] = {"/single", "sleep", seconds, NULL}, *nothing[] = {NULL};
     if (fork() == 0) {

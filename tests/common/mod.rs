@@ -36,7 +36,8 @@ pub fn transports() -> &'static [Transport] {
     }
 }
 
-/// Those that do not move to another connection by themselves, for tests that look at the server's process of a connection.
+/// Those that do not move to another connection by themselves, for tests that look at the server's process of a
+/// connection.
 pub fn steady_transports() -> &'static [Transport] {
     let all = transports();
     &all[..all.len() - 1]
@@ -206,8 +207,8 @@ fn tracer() -> &'static Path {
     })
 }
 
-/// The processes of a sandbox, whose calls to the system `tracer.c` stops or fails by the names of files. It lets go of them when
-/// this goes.
+/// The processes of a sandbox, whose calls to the system `tracer.c` stops or fails by the names of files. It lets go of
+/// them when this goes.
 #[derive(Debug)]
 pub struct Tracer {
     process: Child,
@@ -293,7 +294,8 @@ pub fn guest_process(sandbox: &Sandbox) -> i32 {
     pids.find(is_guest).unwrap()
 }
 
-/// How many connections the guest serves, those included that have ended and whose last request is still being carried out.
+/// How many connections the guest serves, those included that have ended and whose last request is still being carried
+/// out.
 pub fn served_connections(sandbox: &Sandbox) -> usize {
     let threads = std::fs::read_dir(format!("/proc/{}/task", guest_process(sandbox))).unwrap();
     let names = threads.filter_map(|thread| std::fs::read_to_string(thread.unwrap().path().join("comm")).ok());
@@ -322,7 +324,8 @@ pub fn beside(sandbox: &Sandbox, line: &str) -> String {
     kubectl(&["exec", sandbox.name(), "--", "sh", "-c", line])
 }
 
-/// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this goes.
+/// The cable of one sandbox: this side of the pair whose other side is its `eth0`. It is plugged in again when this
+/// goes.
 #[derive(Debug)]
 pub struct Cable {
     interface: String,

@@ -4,9 +4,10 @@
  *   tracer HELD POD                        in all processes of the Pod with this uid, and all that they start
  *   tracer - POD THREAD                    stops the threads of this name in the Pod
  *
- * Which call, says a name in the path of the file: "before-CALL" stops CALL before it is made, "after-CALL" once it is, "@N" behind it
- * at the Nth time; "fail-CALL-ERRNO" lets it fail. What stops leaves a file in the directory HELD, under that name, and goes on when
- * that is gone. Where HELD is not there, nothing stops. A directory "endless-readdir@N" has names of N bytes without end.
+ * Which call, says a name in the path of the file: "before-CALL" stops CALL before it is made, "after-CALL" once it is,
+ * "@N" behind it at the Nth time; "fail-CALL-ERRNO" lets it fail. What stops leaves a file in the directory HELD, under
+ * that name, and goes on when that is gone. Where HELD is not there, nothing stops. A directory "endless-readdir@N" has
+ * names of N bytes without end.
  *
  * It says "ready" when it is at work. With the end of its input it lets go of a Pod. */
 #define _GNU_SOURCE

@@ -1,5 +1,5 @@
-// Objects of C++ that end in any order: destroyed, moved from, thrown through, and at the program's end. AddressSanitizer
-// looks at it.
+// Objects of C++ that end in any order: destroyed, moved from, thrown through, and at the program's end.
+// AddressSanitizer looks at it.
 
 #include <sandbox.hpp>
 

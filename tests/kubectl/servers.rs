@@ -281,7 +281,8 @@ fn join(mut one: TcpStream, mut other: TcpStream) {
     let _ = there.join();
 }
 
-/// The same for a TLS connection, which two threads can't share: each side in turn, as far as it has something within a moment.
+/// The same for a TLS connection, which two threads can't share: each side in turn, as far as it has something within a
+/// moment.
 fn join_in_turns(mut outside: SslStream<TcpStream>, mut inside: TcpStream) {
     let moment = Some(Duration::from_millis(5));
     outside.get_ref().set_read_timeout(moment).unwrap();

@@ -1,4 +1,5 @@
-//! The command channel as a guest serves it: frames on an SSH channel. The steps are honest; a test says more or less than they do.
+//! The command channel as a guest serves it: frames on an SSH channel. The steps are honest; a test says more or less
+//! than they do.
 
 use std::io;
 

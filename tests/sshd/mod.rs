@@ -1,8 +1,8 @@
 //! An SSH server for tests, which does with each packet what the test says: the real one can't be made to lie.
 //!
-//! A test gives [`Server::start`] a script, which is run for each connection and made of the steps of [`Connection`]. The library
-//! finds the server's address, port and key in a Pod, as everywhere; that Pod is known to an API server of this process only. So
-//! these tests need no cluster.
+//! A test gives [`Server::start`] a script, which is run for each connection and made of the steps of [`Connection`].
+//! The library finds the server's address, port and key in a Pod, as everywhere; that Pod is known to an API server of
+//! this process only. So these tests need no cluster.
 #![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test program uses a part of it")]
 
 mod api;
@@ -90,8 +90,8 @@ impl Drop for Server {
     }
 }
 
-/// A client for such servers. Its key is from a file, since a client brings a key of its own into the Pod before it uses it, which
-/// takes more than this API server does.
+/// A client for such servers. Its key is from a file, since a client brings a key of its own into the Pod before it
+/// uses it, which takes more than this API server does.
 pub fn client(set: impl FnOnce(Config) -> Config) -> Client {
     let scratch = Scratch::new();
     let (key, path) = (PKey::generate_ed25519().unwrap(), scratch.path("key"));

@@ -1,6 +1,6 @@
-//! SFTP, version 3 (draft-ietf-secsh-filexfer-02, with OpenSSH's order of a link's two names and the guest's flags), and what the
-//! guest's tool tells of files: a server of the files in a directory of this machine. It is honest; what it says goes through the
-//! hands of the test.
+//! SFTP, version 3 (draft-ietf-secsh-filexfer-02, with OpenSSH's order of a link's two names and the guest's flags),
+//! and what the guest's tool tells of files: a server of the files in a directory of this machine. It is honest; what
+//! it says goes through the hands of the test.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;

@@ -319,7 +319,8 @@ impl Transport {
         Err(io::ErrorKind::ConnectionReset.into())
     }
 
-    /// Sends nothing more. What was sent arrives, which is not certain if the connection is closed while there is something to read.
+    /// Sends nothing more. What was sent arrives, which is not certain if the connection is closed while there is
+    /// something to read.
     pub fn end(&mut self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }

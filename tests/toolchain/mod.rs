@@ -68,7 +68,8 @@ pub fn empty(name: &str) -> PathBuf {
     place
 }
 
-/// What a person types, with the build that the tests have made, but the system's loader is not told: only one at a time may do that.
+/// What a person types, with the build that the tests have made, but the system's loader is not told: only one at a
+/// time may do that.
 pub fn make(goals: &[&str], variables: &[String]) {
     succeeded(making(goals, variables).arg("LDCONFIG=true"));
 }
@@ -111,8 +112,9 @@ impl Place {
         told.split_whitespace().map(str::to_owned).collect()
     }
 
-    /// Builds a program of these sources, and gives the command that runs it: in C and C++ with the sanitizers, in Go with the race
-    /// detector, in Python with its development mode. What is Rust is one of cargo's examples, which are built with the tests.
+    /// Builds a program of these sources, and gives the command that runs it: in C and C++ with the sanitizers, in Go
+    /// with the race detector, in Python with its development mode. What is Rust is one of cargo's examples, which are
+    /// built with the tests.
     pub fn program(&self, language: Language, name: &str, sources: &[PathBuf]) -> Command {
         let program = self.path(&format!("{name}.{language:?}"));
         let mut command = match language {

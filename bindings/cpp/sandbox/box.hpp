@@ -241,8 +241,8 @@ public:
     void create_dir(std::string_view path) const { at_path(sbx_sandbox_create_dir, path); }
 
     /// Creates a directory and those above it, as far as they are not there. Fails as upload_file();
-    /// file_exists_error if something else than a directory has that name, not_a_directory_error if something else is on
-    /// the way to it.
+    /// file_exists_error if something else than a directory has that name, not_a_directory_error if something else is
+    /// on the way to it.
     void create_dir_all(std::string_view path) const { at_path(sbx_sandbox_create_dir_all, path); }
 
     /// Removes a file, or a link itself. Fails as upload_file(); is_a_directory_error for a directory.
@@ -258,8 +258,8 @@ public:
 
     /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
     /// directory by a directory. Fails as upload_file(); is_a_directory_error, not_a_directory_error or
-    /// directory_not_empty_error if what has the name can't be replaced, transfer_error with std::errc::cross_device_link
-    /// if the two are not on the same file system.
+    /// directory_not_empty_error if what has the name can't be replaced, transfer_error with
+    /// std::errc::cross_device_link if the two are not on the same file system.
     void rename_file(std::string_view from, std::string_view to) const {
         detail::call(sbx_sandbox_rename_file, native_handle(), detail::c_text(from, "from").get(),
                      detail::c_text(to, "to").get());

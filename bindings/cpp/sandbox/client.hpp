@@ -158,8 +158,8 @@ public:
     /// random hexadecimal digits.
     spec &set_name(std::string_view value) { return with(sbx_spec_set_name, value, "name"); }
 
-    /// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting "guest").
-    /// Its entry point is not used. Default: the configured image.
+    /// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+    /// "guest"). Its entry point is not used. Default: the configured image.
     spec &set_image(std::string_view value) { return with(sbx_spec_set_image, value, "image"); }
 
     /// An environment variable for everything that runs in the sandbox, on top of the image's own.
@@ -206,9 +206,9 @@ public:
         return *this;
     }
 
-    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters
-    /// that choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
-    /// Default: user and group 1000, whatever the image says.
+    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For
+    /// clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
+    /// root's. Default: user and group 1000, whatever the image says.
     spec &set_user_from_cluster() {
         detail::call(sbx_spec_set_user_from_cluster, native_handle());
         return *this;
@@ -280,8 +280,9 @@ public:
     /// the last known state; permission_denied_error and unavailable_error from the API server.
     [[nodiscard]] box create(const spec &what) const { return created(what.native_handle()); }
 
-    /// The pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. invalid_argument_error if the
-    /// name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name, or the options can't be a pool's.
+    /// The pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
+    /// invalid_argument_error if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
+    /// name, or the options can't be a pool's.
     [[nodiscard]] ::sandbox::pool pool(std::string_view name, const spec &what = spec(),
                                        const pool_options &options = pool_options()) const {
         return ::sandbox::pool(detail::make(sbx_client_pool, native_handle(), detail::c_text(name, "name").get(),

@@ -113,10 +113,10 @@ struct child_streams {
 } // namespace detail
 
 /// A command that runs, made by command::spawn(). May be used from several threads at once: one writes, two read, one
-/// waits. Each of its streams is for one thread at a time, and so are in() with write_stdin(), out() with read_stdout(),
-/// and err() with read_stderr(). As with a process of this machine, a command whose output nobody reads stops when the buffers are full. When
-/// this object is destroyed, the command runs on to its end or its timeout, with its input closed and its output thrown
-/// away.
+/// waits. Each of its streams is for one thread at a time, and so are in() with write_stdin(), out() with
+/// read_stdout(), and err() with read_stderr(). As with a process of this machine, a command whose output nobody reads
+/// stops when the buffers are full. When this object is destroyed, the command runs on to its end or its timeout, with
+/// its input closed and its output thrown away.
 class child : public handle<sbx_child> {
 public:
     /// Takes over what the C ABI gave out.
@@ -236,8 +236,8 @@ public:
     }
 
     /// What the command has written by now to a stream, from the byte `offset` on: at most `limit` bytes. It does not
-    /// wait: none means that there is nothing there yet, or no more once it has ended. detached_not_found_error if no command
-    /// has this key; ssh_error if the sandbox can't be reached.
+    /// wait: none means that there is nothing there yet, or no more once it has ended. detached_not_found_error if no
+    /// command has this key; ssh_error if the sandbox can't be reached.
     template <class Bytes = std::string>
     Bytes read(output_stream stream, std::uint64_t offset, std::size_t limit) const {
         return detail::taken<Bytes>(
@@ -262,8 +262,8 @@ public:
     }
 
     /// Kills the command and all its processes, those that left its process group too, and returns when they are gone.
-    /// One that has ended needs no killing. detached_not_found_error if no command has this key; command_error if some process
-    /// can't be killed; ssh_error if the sandbox can't be reached.
+    /// One that has ended needs no killing. detached_not_found_error if no command has this key; command_error if some
+    /// process can't be killed; ssh_error if the sandbox can't be reached.
     void kill() const { detail::call(sbx_detached_kill, native_handle()); }
 
     /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs

@@ -27,8 +27,8 @@ class file : public handle<sbx_file> {
 public:
     using handle::handle;
 
-    /// Reads from the position on into `buffer`, and says how many bytes came: 0 at the file's end or if `buffer` has no
-    /// room, else 1 or more, but not always as many as there are.
+    /// Reads from the position on into `buffer`, and says how many bytes came: 0 at the file's end or if `buffer` has
+    /// no room, else 1 or more, but not always as many as there are.
     std::size_t read(buffer_view buffer) const {
         std::size_t size = 0;
         const sbx_file *native = native_handle();
@@ -214,7 +214,8 @@ public:
         return between(sbx_transfer_download, {remote, "remote"}, {local.native(), "local"}, progress);
     }
 
-    /// Copies all that `source` gives to the file `remote`, as box::write_file() does. `source` is a std::istream, which is read to its end, or a callable `source(char *buffer, std::size_t capacity)` that puts up to `capacity`
+    /// Copies all that `source` gives to the file `remote`, as box::write_file() does. `source` is a std::istream,
+    /// which is read to its end, or a callable `source(char *buffer, std::size_t capacity)` that puts up to `capacity`
     /// bytes into `buffer` and returns how many: 0 at the end, a negative number for a cancelled_error. It can't be
     /// resumed: invalid_argument_error, also for a stream that has failed. Otherwise as upload().
     template <class Source, class Progress = std::nullptr_t>
@@ -261,11 +262,12 @@ public:
     ///
     /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
     /// it is merged: files and links replace files and links, each in one step, also read-only ones, and what only the
-    /// target has stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
+    /// target has stays. What is in the way, such as a device in the place of a file, is found before anything is
+    /// merged.
     ///
     /// Fails as box::upload_file(); not_a_directory_error if something else than a directory is in the way,
-    /// cancelled_error if `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails, a part of it may
-    /// be done.
+    /// cancelled_error if `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails,
+    /// a part of it may be done.
     template <class Progress = std::nullptr_t>
     tree_report upload_dir(const std::filesystem::path &local, std::string_view remote,
                            Progress &&progress = nullptr) const {

@@ -41,9 +41,9 @@ struct log_receiver {
 
 } // namespace detail
 
-/// Hands the library's log lines, up to this level, to `handler`, for all clients of the process and for the rest of its
-/// life; an empty one ends that. A handler that was there is replaced: once this returns, it is not called any more.
-/// Without this and config::init_logging() the library writes nothing.
+/// Hands the library's log lines, up to this level, to `handler`, for all clients of the process and for the rest of
+/// its life; an empty one ends that. A handler that was there is replaced: once this returns, it is not called any
+/// more. Without this and config::init_logging() the library writes nothing.
 ///
 /// It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
 /// wait for calls of this library. What its own calls of this library log is left out. What it throws ends the program.

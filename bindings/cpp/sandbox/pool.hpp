@@ -16,7 +16,8 @@
 
 namespace [[gnu::visibility("default")]] sandbox {
 
-/// How a pool is filled, for client::pool(). Who only claims needs none. Setters give the options back, so that they can be chained.
+/// How a pool is filled, for client::pool(). Who only claims needs none. Setters give the options back, so that they
+/// can be chained.
 class pool_options : public handle<sbx_pool_options> {
 public:
     /// The defaults.
@@ -49,15 +50,16 @@ public:
         return *this;
     }
 
-    /// Whether the pool is kept filled by a thread of its own for as long as the object lives. Default: only pool::fill() fills it.
+    /// Whether the pool is kept filled by a thread of its own for as long as the object lives. Default: only
+    /// pool::fill() fills it.
     pool_options &set_keep_filled(bool keep = true) {
         detail::call(sbx_pool_options_set_keep_filled, native_handle(), keep);
         return *this;
     }
 };
 
-/// What a claim gives the sandbox that it takes. Setters give the claim back, so that they can be chained; what they are given is
-/// copied. They throw invalid_argument_error for text that is not UTF-8.
+/// What a claim gives the sandbox that it takes. Setters give the claim back, so that they can be chained; what they
+/// are given is copied. They throw invalid_argument_error for text that is not UTF-8.
 class claim : public handle<sbx_claim> {
 public:
     /// A sandbox as the pool's spec has it.
@@ -76,7 +78,8 @@ public:
         return with(sbx_claim_set_annotation, name, value);
     }
 
-    /// Time until the sandbox expires, from the claim on; none for never. Default: that of the pool's spec, else the configured one.
+    /// Time until the sandbox expires, from the claim on; none for never. Default: that of the pool's spec, else the
+    /// configured one.
     claim &set_lifetime(std::optional<seconds> time) {
         detail::call(sbx_claim_set_lifetime, native_handle(), detail::optional_seconds(time, "time"));
         return *this;
@@ -109,10 +112,10 @@ private:
     }
 };
 
-/// So many sandboxes of one spec, ready before somebody wants them, under a name; made by client::pool(). All that is known of it is
-/// in the cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process leaves
-/// nothing that the others do not find. May be used from several threads at once. Destroying this object ends what it does in the
-/// background; the sandboxes stay.
+/// So many sandboxes of one spec, ready before somebody wants them, under a name; made by client::pool(). All that is
+/// known of it is in the cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and
+/// a killed process leaves nothing that the others do not find. May be used from several threads at once. Destroying
+/// this object ends what it does in the background; the sandboxes stay.
 class pool : public handle<sbx_pool> {
 public:
     using handle::handle;
@@ -120,10 +123,11 @@ public:
     /// The name of the pool.
     std::string name() const { return detail::text(sbx_pool_name(native_handle())); }
 
-    /// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that is done.
+    /// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when
+    /// that is done.
     ///
-    /// The first failure to make one, as of client::create(); none is begun after it. conflict_error if somebody fills the pool from a
-    /// newer spec.
+    /// The first failure to make one, as of client::create(); none is begun after it. conflict_error if somebody fills
+    /// the pool from a newer spec.
     filled fill() const {
         filled done;
         detail::call(sbx_pool_fill, native_handle(), &done.created, &done.retired);
@@ -133,11 +137,11 @@ public:
     /// Takes a sandbox that is ready, as claim(const claim &) with the defaults.
     [[nodiscard]] box take() const { return taken(nullptr); }
 
-    /// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none; box::origin() says
-    /// which it was. A claim that fails leaves nothing.
+    /// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
+    /// box::origin() says which it was. A claim that fails leaves nothing.
     ///
-    /// pool_empty_error and timed_out_error by on_miss; permission_denied_error if the sandboxes were made with another key and
-    /// this client may not execute commands in Pods; else as client::create() and box::write_file().
+    /// pool_empty_error and timed_out_error by on_miss; permission_denied_error if the sandboxes were made with another
+    /// key and this client may not execute commands in Pods; else as client::create() and box::write_file().
     [[nodiscard]] box take(const claim &what) const { return taken(what.native_handle()); }
 
     /// What there is of the pool now: one API call.
@@ -163,12 +167,12 @@ public:
                 count(SBX_POOL_BAD),  count(SBX_POOL_CREATED), count(SBX_POOL_RETIRED)};
     }
 
-    /// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end; how many. This object does not fill the
-    /// pool any more in the background; who else does will fill it again.
+    /// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end; how many. This object
+    /// does not fill the pool any more in the background; who else does will fill it again.
     std::size_t drain() const { return deleted(sbx_pool_drain); }
 
-    /// drain(), which waits until the sandboxes are gone. Those that were claimed stay. conflict_error if they don't go within a
-    /// minute, because somebody fills the pool for one.
+    /// drain(), which waits until the sandboxes are gone. Those that were claimed stay. conflict_error if they don't go
+    /// within a minute, because somebody fills the pool for one.
     std::size_t remove() const { return deleted(sbx_pool_remove); }
 
 private:

@@ -17,8 +17,8 @@ namespace [[gnu::visibility("default")]] sandbox {
 /// them so, if its handler sets a flag that this looks at.
 ///
 /// It is asked about ten times a second, and in most waits when a signal handler has run. It may make calls itself, of
-/// other objects, which are not asked about. What it throws ends the program. Of several on one thread the last one made
-/// is asked, and once that is gone the one before it, whatever order they end in.
+/// other objects, which are not asked about. What it throws ends the program. Of several on one thread the last one
+/// made is asked, and once that is gone the one before it, whatever order they end in.
 class on_wait {
 public:
     /// Asks `is_interrupted`.

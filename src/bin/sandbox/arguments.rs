@@ -268,8 +268,8 @@ pub(crate) enum Verb {
 
     /// Write the image of the guest, the main process of sandboxes, as an OCI archive
     ///
-    /// Clusters need it for sandboxes in images that do not have the guest (settings guest and guest_image). It is made without
-    /// a builder or a registry, and from the same guest the same bytes are written.
+    /// Clusters need it for sandboxes in images that do not have the guest (settings guest and guest_image). It is made
+    /// without a builder or a registry, and from the same guest the same bytes are written.
     #[command(after_long_help = AFTER_GUEST_IMAGE_HELP)]
     GuestImage(GuestImage),
 

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use crate::arguments::GuestImage;
 use crate::output::Failure;
 
-/// The program with its permissions. It can be executed but not read, so that no process of it can be taken over; the second one is for
-/// runtimes that execute only what they can read, such as gVisor.
+/// The program with its permissions. It can be executed but not read, so that no process of it can be taken over; the
+/// second one is for runtimes that execute only what they can read, such as gVisor.
 const FILES: [(&str, u32); 2] = [("sandbox-guest", 0o111), ("sandbox-guest-readable", 0o555)];
 const PROGRAM: &str = "sandbox-guest";
 const BLOCK: usize = 512;

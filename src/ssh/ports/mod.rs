@@ -1,5 +1,6 @@
-//! Connections into a sandbox. They have sessions of their own, because a session is used by one thread: many connections share one,
-//! so that a connection costs one round trip and no login, and a browser's thirty no thirty logins.
+//! Connections into a sandbox. They have sessions of their own, because a session is used by one thread: many
+//! connections share one, so that a connection costs one round trip and no login, and a browser's thirty no thirty
+//! logins.
 
 mod connection;
 mod lane;
@@ -74,7 +75,8 @@ impl Ports {
         Self { state: ForkMutex::new(State::default()), starting: Mutex::default(), idle_timeout }
     }
 
-    /// Has a connection made, on a session that is there or on a new one. What becomes of it is told to its observer. True if the session had been there before, so that its peer may have gone away unnoticed.
+    /// Has a connection made, on a session that is there or on a new one. What becomes of it is told to its observer.
+    /// True if the session had been there before, so that its peer may have gone away unnoticed.
     pub(crate) fn connect<G: Send + 'static>(
         &self,
         mut connection: Connection,

@@ -7,13 +7,15 @@ use libssh2_sys as sys;
 
 use super::{Answer, Failure, check, check_length, last_failure, locked, short};
 
-/// An SSH channel. Dropping it does not close it: its session frees it at its own end, if [`Channel::free`] did not before.
+/// An SSH channel. Dropping it does not close it: its session frees it at its own end, if [`Channel::free`] did not
+/// before.
 pub(in crate::ssh) struct Channel {
     session: ssh2::Session,
     channel: NonNull<sys::LIBSSH2_CHANNEL>,
 }
 
-// SAFETY: libssh2 has no thread affinity; the pointer is only used under the session's lock, which `Channel` takes itself.
+// SAFETY: libssh2 has no thread affinity; the pointer is only used under the session's lock, which `Channel` takes
+// itself.
 #[expect(unsafe_code, reason = "the pointer may move between threads")]
 unsafe impl Send for Channel {}
 
@@ -25,14 +27,14 @@ impl Channel {
         let (kind_length, length) = (short(kind.len())?, short(message.len())?);
         let (kind, message) = (kind.as_ptr().cast(), if length == 0 { ptr::null() } else { message.as_ptr().cast() });
         locked(session, |raw| {
-            // SAFETY: the session is locked and alive; kind and message are as long as said and outlive the call. libssh2 does not keep
-            // the message: while it can't be sent to its end, the same call is made again.
+            // SAFETY: the session is locked and alive; kind and message are as long as said and outlive the call.
+            // libssh2 does not keep the message: while it can't be sent to its end, the same call is made again.
             let channel =
                 unsafe { sys::libssh2_channel_open_ex(raw, kind, kind_length, window, PACKET, message, length) };
             let Some(channel) = NonNull::new(channel) else { return Err(last_failure(raw)) };
-            // By default, the data of other streams would be kept until somebody asks for it. None is expected, so it may as well be
-            // read like the rest.
-            // SAFETY: the session is locked, and the channel was just opened. In this mode the call only sets it.
+            // By default, the data of other streams would be kept until somebody asks for it. None is expected, so it
+            // may as well be read like the rest. SAFETY: the session is locked, and the channel was just opened. In
+            // this mode the call only sets it.
             let code = unsafe {
                 sys::libssh2_channel_handle_extended_data2(channel.as_ptr(), sys::LIBSSH2_CHANNEL_EXTENDED_DATA_MERGE)
             };
@@ -64,7 +66,8 @@ impl Channel {
         })
     }
 
-    /// Takes in what has arrived, as long as it is there, and leaves the channel's data where it is; fails with "again".
+    /// Takes in what has arrived, as long as it is there, and leaves the channel's data where it is; fails with
+    /// "again".
     pub(in crate::ssh) fn take_in(&self) -> Answer<()> {
         // SAFETY: see `with`.
         self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_wait_eof(channel)) })
@@ -98,7 +101,8 @@ impl Channel {
         self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_wait_closed(channel)) })
     }
 
-    /// Closes the channel, and forgets it when the server has done so too. Until then it fails with "again" and gives the channel back.
+    /// Closes the channel, and forgets it when the server has done so too. Until then it fails with "again" and gives
+    /// the channel back.
     pub(in crate::ssh) fn free(self) -> std::result::Result<(), (Self, Failure)> {
         // SAFETY: see `with`. Once this succeeds, the channel is gone and so is this handle.
         let freed = self.with(|session, channel| unsafe { check(session, sys::libssh2_channel_free(channel)) });

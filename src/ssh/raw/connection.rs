@@ -22,8 +22,9 @@ unsafe extern "C" {
     fn libssh2_session_set_read_timeout(session: *mut sys::LIBSSH2_SESSION, seconds: c_long);
 }
 
-/// A stream that belongs to a session, as libssh2 sees it. None of libssh2's own loops looks at the time, and a hostile server can
-/// keep each of them busy for ever; nor does libssh2 get over a packet that it can't send to its end: it can't even be freed then.
+/// A stream that belongs to a session, as libssh2 sees it. None of libssh2's own loops looks at the time, and a hostile
+/// server can keep each of them busy for ever; nor does libssh2 get over a packet that it can't send to its end: it
+/// can't even be freed then.
 pub(in crate::ssh) struct Connection {
     stream: Stream,
     view: Mutex<View>,
@@ -59,12 +60,14 @@ struct View {
     largest_budget: u64,
 }
 
-/// libssh2 queues packets that nobody waits for, of SFTP and of SSH itself, and scans the queue on every packet: unsolicited data
-/// costs memory and quadratic time. An honest server stays far below: at most 8 MiB of requested data are in flight.
+/// libssh2 queues packets that nobody waits for, of SFTP and of SSH itself, and scans the queue on every packet:
+/// unsolicited data costs memory and quadratic time. An honest server stays far below: at most 8 MiB of requested data
+/// are in flight.
 const UNSOLICITED_BUDGET: u64 = 16 << 20;
 
-/// Packets up to this length are kept here until there is room for them. libssh2 gets over its own answer to a question of the server
-/// only in the call in which it began it; caught between two calls, it sends nothing any more, and can't be freed.
+/// Packets up to this length are kept here until there is room for them. libssh2 gets over its own answer to a question
+/// of the server only in the call in which it began it; caught between two calls, it sends nothing any more, and can't
+/// be freed.
 const SHORT: usize = 4 << 10;
 /// Who asks for so many answers and reads none is no honest server.
 const MOST_UNSENT: usize = 1 << 20;
@@ -124,9 +127,10 @@ impl Connection {
         let connection = Arc::new(Self { stream, view: Mutex::new(view) });
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
-            // Nothing of ssh2 that uses the abstract pointer for itself, such as keyboard-interactive logins, may be called after this.
-            // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the session itself
-            // holds until it has been freed. The callbacks have the types that the numbers ask for, which libssh2 restores.
+            // Nothing of ssh2 that uses the abstract pointer for itself, such as keyboard-interactive logins, may be
+            // called after this. SAFETY: the session is locked and alive. What its abstract pointer points to is in an
+            // `Arc` that the session itself holds until it has been freed. The callbacks have the types that the
+            // numbers ask for, which libssh2 restores.
             unsafe {
                 *sys::libssh2_session_abstract(raw) = Arc::as_ptr(&connection).cast_mut().cast();
                 libssh2_session_callback_set2(raw, CALLBACK_RECV, receive as *const () as *mut c_void);
@@ -164,8 +168,8 @@ impl Connection {
         self.view.lock().is_past = is_past;
     }
 
-    /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its end: what has
-    /// arrived by then may be more than libssh2 can go through. `None` ends this.
+    /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its
+    /// end: what has arrived by then may be more than libssh2 can go through. `None` ends this.
     pub(in crate::ssh) fn set_sftp_wait(&self, until: Option<Deadline>) {
         self.view.lock().sftp_wait_until = until;
     }
@@ -279,8 +283,8 @@ unsafe extern "C" fn send(
         Err(number) => number,
     };
     view.is_cut = true;
-    // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state, and that short packets
-    // were, so that it goes on reading; the end of what can be read is reported.
+    // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state, and that
+    // short packets were, so that it goes on reading; the end of what can be read is reported.
     let is_taken = std::mem::take(&mut view.is_half_sent) || is_short && !view.is_over;
     if is_taken { length.cast_signed() } else { -(number as isize) }
 }

@@ -1,12 +1,12 @@
 //! Bindings to libssh2: channels that wait for nothing, SFTP with atomic rename.
 //!
-//! Outside of `ffi`, nearly all unsafe code is here. Every call is non-blocking: [`Failure::would_block`] means "wait for the
-//! socket and make the same call with the same arguments again". A handle keeps its session alive and locks it for each call,
-//! so nothing here can be used from two threads at once.
+//! Outside of `ffi`, nearly all unsafe code is here. Every call is non-blocking: [`Failure::would_block`] means "wait
+//! for the socket and make the same call with the same arguments again". A handle keeps its session alive and locks it
+//! for each call, so nothing here can be used from two threads at once.
 //!
-//! Some functions are exported by the libssh2 that libssh2-sys builds, and not declared there; the files here declare what they
-//! use. Releases up to 1.11.1, which have holes that a server can reach, lack `libssh2_channel_has_exit_status`: a program with
-//! such a libssh2 does not link.
+//! Some functions are exported by the libssh2 that libssh2-sys builds, and not declared there; the files here declare
+//! what they use. Releases up to 1.11.1, which have holes that a server can reach, lack
+//! `libssh2_channel_has_exit_status`: a program with such a libssh2 does not link.
 
 mod channel;
 mod connection;
@@ -38,7 +38,8 @@ impl Failure {
         self.code == sys::LIBSSH2_ERROR_EAGAIN
     }
 
-    /// An answer to a read was shorter than what was asked for, so that those behind it are for other offsets than expected.
+    /// An answer to a read was shorter than what was asked for, so that those behind it are for other offsets than
+    /// expected.
     pub(super) fn is_out_of_step(&self) -> bool {
         self.code == sys::LIBSSH2_ERROR_SFTP_PROTOCOL && self.message == "Read Packet At Unexpected Offset"
     }
@@ -63,8 +64,8 @@ fn locked<T>(session: &ssh2::Session, f: impl FnOnce(*mut sys::LIBSSH2_SESSION) 
 #[expect(unsafe_code, reason = "reads C's last error")]
 fn last_failure(session: *mut sys::LIBSSH2_SESSION) -> Failure {
     let (mut text, mut length) = (ptr::null_mut(), 0);
-    // SAFETY: the caller holds the session's lock, so the session is alive and its message stays until it is copied here;
-    // with want_buf 0 libssh2 lends its own buffer of `length` bytes.
+    // SAFETY: the caller holds the session's lock, so the session is alive and its message stays until it is copied
+    // here; with want_buf 0 libssh2 lends its own buffer of `length` bytes.
     unsafe {
         let code = sys::libssh2_session_last_error(session, &raw mut text, &raw mut length, 0);
         let length = usize::try_from(length).unwrap_or(0);

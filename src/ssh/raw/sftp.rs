@@ -23,15 +23,16 @@ unsafe extern "C" {
 /// `LIBSSH2_SFTP_SYMLINK`
 const SYMLINK: c_int = 0;
 
-/// The SFTP subsystem of a session. Its last clone frees it: that of the session itself, which has shut the connection down by
-/// then, or that of a file that is dropped even later.
+/// The SFTP subsystem of a session. Its last clone frees it: that of the session itself, which has shut the connection
+/// down by then, or that of a file that is dropped even later.
 #[derive(Clone)]
 pub(in crate::ssh) struct Sftp(Arc<Subsystem>);
 
 struct Subsystem {
     session: ssh2::Session,
     sftp: NonNull<sys::LIBSSH2_SFTP>,
-    /// Files that were dropped while they were open. To free their memory takes the server's answer, or the connection's end.
+    /// Files that were dropped while they were open. To free their memory takes the server's answer, or the
+    /// connection's end.
     dropped: Mutex<Vec<NonNull<sys::LIBSSH2_SFTP_HANDLE>>>,
 }
 
@@ -45,18 +46,18 @@ unsafe impl Sync for Subsystem {}
 #[expect(unsafe_code, reason = "calls into libssh2")]
 impl Drop for Subsystem {
     fn drop(&mut self) {
-        // What the session's end leaves: files, and the answers that nobody waited for. Nothing is waited for here; each of these
-        // has a few steps, and none of them blocks for long on a connection that is shut down.
+        // What the session's end leaves: files, and the answers that nobody waited for. Nothing is waited for here;
+        // each of these has a few steps, and none of them blocks for long on a connection that is shut down.
         let again = |step: &dyn Fn() -> c_int| (0..4).any(|_| step() != sys::LIBSSH2_ERROR_EAGAIN);
         let mut is_freed = true;
         for handle in std::mem::take(&mut *self.dropped.lock()) {
-            // SAFETY: the session is locked and alive, and the handle was left to us by the `SftpFile` that owned it. libssh2 frees
-            // it unless the call would block.
+            // SAFETY: the session is locked and alive, and the handle was left to us by the `SftpFile` that owned it.
+            // libssh2 frees it unless the call would block.
             is_freed &=
                 again(&|| locked(&self.session, |_| unsafe { sys::libssh2_sftp_close_handle(handle.as_ptr()) }));
         }
-        // SAFETY: the session is locked and alive, no handle of the subsystem is left, and nobody else knows it any more. libssh2
-        // frees it unless the call would block.
+        // SAFETY: the session is locked and alive, no handle of the subsystem is left, and nobody else knows it any
+        // more. libssh2 frees it unless the call would block.
         is_freed =
             is_freed && again(&|| locked(&self.session, |_| unsafe { sys::libssh2_sftp_shutdown(self.sftp.as_ptr()) }));
         if !is_freed {
@@ -118,8 +119,8 @@ impl Attributes {
     }
 }
 
-/// What the server has told of a file. libssh2 takes a status without an error for an answer too, and whose a file is says nothing
-/// alone.
+/// What the server has told of a file. libssh2 takes a status without an error for an answer too, and whose a file is
+/// says nothing alone.
 fn require_attrs(found: Attributes) -> Answer<Attributes> {
     if (Attributes { owner: None, ..found }) == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
 }
@@ -242,7 +243,8 @@ impl Sftp {
         let (first, second) = (short(original.len())?, short(link.len())?);
         // A server can answer with a name instead of a status, and libssh2 writes it over the link's.
         let mut written = link.to_vec();
-        // SAFETY: see `with`; libssh2 copies both paths, and writes no more than `second` bytes to the second one, which is ours.
+        // SAFETY: see `with`; libssh2 copies both paths, and writes no more than `second` bytes to the second one,
+        // which is ours.
         self.with(|session, sftp| unsafe {
             let (original, link) = (original.as_ptr().cast(), written.as_mut_ptr().cast());
             check(session, sys::libssh2_sftp_symlink_ex(sftp, original, first, link, second, SYMLINK))
@@ -251,7 +253,8 @@ impl Sftp {
         if written == link { Ok(()) } else { Err(unexpected_reply()) }
     }
 
-    /// What a link points to, or the path without links that `resolve` asks for; up to the length of `buffer`, less one.
+    /// What a link points to, or the path without links that `resolve` asks for; up to the length of `buffer`, less
+    /// one.
     pub(in crate::ssh) fn read_link(&self, path: &[u8], resolve: bool, buffer: &mut [u8]) -> Answer<usize> {
         let (length, room) = (short(path.len())?, short(buffer.len())?);
         let kind = if resolve { sys::LIBSSH2_SFTP_REALPATH } else { sys::LIBSSH2_SFTP_READLINK };
@@ -321,8 +324,8 @@ impl SftpFile {
         })
     }
 
-    /// How many bytes from the front of `window` the server has acknowledged. All of it is on its way after the first call: the
-    /// next call must begin with the first byte not acknowledged and may have more bytes behind it.
+    /// How many bytes from the front of `window` the server has acknowledged. All of it is on its way after the first
+    /// call: the next call must begin with the first byte not acknowledged and may have more bytes behind it.
     pub(in crate::ssh) fn write(&self, window: &[u8]) -> Answer<usize> {
         // SAFETY: see `with`; the bytes are ours and as many as said.
         self.with(|session, handle| unsafe {
@@ -371,7 +374,8 @@ impl SftpFile {
         let mut attributes = Attributes::default().to_raw();
         // An empty name, which is none, would look like the end.
         name[0] = b'/';
-        // SAFETY: see `with`; the buffer is ours and as long as said, and so are the attributes; no long form is asked for.
+        // SAFETY: see `with`; the buffer is ours and as long as said, and so are the attributes; no long form is asked
+        // for.
         let length = self.with(|session, handle| unsafe {
             let (buffer, out) = (name.as_mut_ptr().cast(), &raw mut attributes);
             let length = sys::libssh2_sftp_readdir_ex(handle, buffer, name.len(), ptr::null_mut(), 0, out);
@@ -383,8 +387,8 @@ impl SftpFile {
         }
     }
 
-    /// Closes the file; the server may report here what it could not write. Done once this returns anything but `would_block`;
-    /// the file must not be used after.
+    /// Closes the file; the server may report here what it could not write. Done once this returns anything but
+    /// `would_block`; the file must not be used after.
     pub(in crate::ssh) fn close(&mut self) -> Answer<()> {
         // SAFETY: see `with`. libssh2 frees the handle unless the call would block; the one caller forgets it then.
         let closed = self.with(|session, handle| unsafe { check(session, sys::libssh2_sftp_close_handle(handle)) });
