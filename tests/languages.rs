@@ -43,7 +43,8 @@ fn a_status_that_nobody_looks_at_is_a_mistake() {
 #[test]
 fn the_guide_for_c_shows_code_that_compiles() {
     let guide = std::fs::read_to_string(root().join("bindings/c/README.md")).unwrap();
-    let mut program = "#include <sandbox.h>\n#include <stdio.h>\n".to_owned();
+    let mut program =
+        "#include <sandbox.h>\n#include <stdio.h>\n#include <sys/socket.h>\n#include <unistd.h>\n".to_owned();
     // The first one is an example, which runs in another test.
     let blocks: Vec<_> = guide.split("```c\n").skip(2).map(|rest| rest.split("```").next().unwrap()).collect();
     assert!(blocks.len() > 2);

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net/http"
 	"strings"
 
 	"sandbox.invalid/sandbox"
@@ -131,6 +133,73 @@ func ExampleSandbox_UploadFrom() {
 	}
 	fmt.Printf("%d bytes, SHA-256 %x…\n", transferred.Bytes, transferred.SHA256[:4])
 	// Output: 13 bytes, SHA-256 b5b01b6f…
+}
+
+func ExampleSandbox_Forward() {
+	ctx, box := context.Background(), created()
+	server := box.Command(ctx, "python3", "-m", "http.server", "--bind", "127.0.0.1", "8080")
+	web, err := server.Detach("web")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer web.Kill(ctx)
+	if err := box.WaitForPort(ctx, "8080"); err != nil { // in the sandbox, without a connection
+		fmt.Println(err)
+		return
+	}
+	forward, err := box.Forward(ctx, "0", "8080") // listens until Close, or until the Pod ends
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer forward.Close()
+	through := http.Client{Transport: &http.Transport{DialContext: box.Dial}} // without a listener
+	for url, client := range map[string]*http.Client{
+		"http://" + forward.Local(): http.DefaultClient,
+		"http://localhost:8080/":    &through,
+	} {
+		answer, err := client.Get(url)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		fmt.Println(answer.Status, err, answer.Body.Close())
+	}
+	// Output:
+	// 200 OK <nil> <nil>
+	// 200 OK <nil> <nil>
+}
+
+func ExamplePool() {
+	ctx := context.Background()
+	client, err := sandbox.NewClient(nil)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer client.Close()
+	// Any process that opens it under this name fills the same pool, or claims from it.
+	pool, err := client.Pool("graders", nil, &sandbox.PoolOptions{Size: 1, KeepFilled: true})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer pool.Close()
+	box, err := pool.Claim(ctx, &sandbox.Claim{Env: map[string]string{"TASK": "17"}, OnMiss: sandbox.OnMissWait})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	defer box.Delete(ctx)
+	task, err := box.Command(ctx, "printenv", "TASK").Output()
+	fmt.Printf("%q, %v\n", task, err)
+	_, err = pool.Remove(ctx)
+	fmt.Println(err)
+	// Output:
+	// "17\n", <nil>
+	// <nil>
 }
 
 func ExampleError() {
