@@ -28,6 +28,7 @@ impl Context {
         config.validate()?;
         // Before OpenSSL's first use: otherwise it cleans up at exit while other threads still use it.
         openssl::init();
+        crate::ssh::watch_openssl_end();
         let runtime = Runtime::shared()?;
         let identity = match &config.ssh_key {
             Some(path) => Identity::read(path)?,

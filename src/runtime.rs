@@ -1,5 +1,6 @@
 //! The tokio runtime behind the blocking calls: the only place that starts one and that blocks on it.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
@@ -18,6 +19,12 @@ use tokio::task::{JoinSet, coop};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::ForkGuard;
+use crate::openssl_end::InUse;
+
+thread_local! {
+    /// Of a worker, while it has something to do.
+    static IN_USE: Cell<Option<InUse>> = const { Cell::new(None) };
+}
 
 /// All clients of a process share one runtime; the last of them takes it down.
 static SHARED: Mutex<Weak<Shared>> = Mutex::new(Weak::new());
@@ -57,10 +64,15 @@ impl Runtime {
     fn start() -> Result<Self> {
         let low_descriptors = occupy_standard_descriptors();
         // Two workers: one may be busy with a tunnel's traffic while the other answers a watch.
-        let tokio =
-            Builder::new_multi_thread().worker_threads(2).thread_name("sandbox-runtime").enable_all().build().map_err(
-                |e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")),
-            )?;
+        let tokio = Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("sandbox-runtime")
+            // Workers are in OpenSSL for TLS.
+            .on_thread_unpark(|| IN_USE.set(Some(InUse::begin())))
+            .on_thread_park(|| IN_USE.set(None))
+            .enable_all()
+            .build()
+            .map_err(|e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")))?;
         let process = ForkGuard::current();
         Ok(Self(Arc::new(Shared {
             tokio: Some(tokio),

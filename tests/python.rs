@@ -69,6 +69,18 @@ fn said_by(python: &Path, program: &str, arguments: &[&str]) -> String {
     succeeded(command.env("PYTHONPATH", place.trim()))
 }
 
+/// With the system's OpenSSL, which Python has used before or uses later: it may not go away under a thread of the library.
+#[test]
+fn the_interpreter_ends_in_the_midst_of_calls() {
+    let client = sandbox::Client::from_env().unwrap();
+    let sandbox = client.create_sandbox(&sandbox::SandboxSpec::new()).unwrap().delete_on_drop();
+    for when in ["before", "later"].repeat(5) {
+        let mut command = Command::new(PLACE.python());
+        command.args(["-X", "dev", "-W", "error"]).arg(root().join("tests/packages/openssl.py"));
+        assert!(succeeded(command.args([sandbox.name(), when])).starts_with("done"));
+    }
+}
+
 #[test]
 fn objects_end_in_any_order() {
     let told = said("bindings/python/tests/endings.py");

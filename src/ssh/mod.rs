@@ -9,3 +9,5 @@ mod raw;
 pub(crate) mod session;
 pub(crate) mod sftp;
 pub(crate) mod stream;
+
+pub(crate) use raw::watch_openssl_end;

@@ -16,6 +16,7 @@ use super::stream::Stream;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::{self, Awaited, Readiness};
+use crate::openssl_end::InUse;
 
 /// The longest single wait for the socket; the loops around it look at the deadline again.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
@@ -57,6 +58,8 @@ pub(crate) struct Session {
     /// The shortest that was seen.
     round_trip: Cell<Option<Duration>>,
     pid: u32,
+    /// Freeing a session uses OpenSSL; the last field, since that is freed last.
+    freeing: Option<InUse>,
 }
 
 impl Session {
@@ -99,7 +102,8 @@ impl Session {
         }
         let (is_unusable, round_trip, pid) = (Cell::new(false), Cell::new(None), std::process::id());
         let (sftp, commands) = (None, None);
-        let mut session = Self { ssh, connection, host_key, sftp, commands, is_unusable, round_trip, pid };
+        let mut session =
+            Self { ssh, connection, host_key, sftp, commands, is_unusable, round_trip, pid, freeing: None };
         session.authenticate(login, deadline)?;
         Ok(session)
     }
@@ -217,7 +221,10 @@ impl Session {
     ) -> std::result::Result<Option<T>, DriveError> {
         loop {
             self.connection.read_until(deadline.within(TURN));
-            match step() {
+            let in_use = InUse::begin();
+            let done = step();
+            drop(in_use);
+            match done {
                 Ok(value) => return Ok(Some(value)),
                 Err(failure) if !failure.would_block() => {
                     return Err(stopped(&self.connection, failure, waiting_for));
@@ -237,6 +244,7 @@ impl Session {
     pub(super) fn find_in_the_past<T>(&self, mut step: impl FnMut() -> Answer<T>) -> Option<T> {
         self.mark_unusable();
         self.connection.set_past(true);
+        let _in_use = InUse::begin();
         let found = step().ok();
         self.connection.set_past(false);
         found
@@ -306,6 +314,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.freeing = Some(InUse::begin());
         if self.pid == std::process::id() {
             // libssh2 would wait for the server while it frees open channels, and read what else has come.
             self.connection.end();
@@ -349,7 +358,10 @@ fn until_done<T>(
 ) -> std::result::Result<T, DriveError> {
     loop {
         connection.read_until(deadline.next_check());
-        match step() {
+        let in_use = InUse::begin();
+        let done = step();
+        drop(in_use);
+        match done {
             Ok(value) => return Ok(value),
             Err(failure) if failure.would_block() => {
                 let directions = raw::waits_for(ssh);

@@ -1,0 +1,27 @@
+//! Being told when OpenSSL, which libssh2 uses, comes to its end.
+
+use std::ffi::c_int;
+use std::sync::Once;
+
+use crate::openssl_end;
+
+#[expect(unsafe_code, reason = "a declaration of a C function")]
+unsafe extern "C" {
+    fn OPENSSL_atexit(handler: extern "C" fn()) -> c_int;
+}
+
+/// Has this process's threads stopped before OpenSSL's end.
+#[expect(unsafe_code, reason = "registers a callback")]
+pub(crate) fn watch_openssl_end() {
+    static WATCHED: Once = Once::new();
+    openssl_end::expect();
+    WATCHED.call_once(|| {
+        // SAFETY: the function is there as long as the process: a shared library of this crate is not unloaded (see build.rs). Without
+        // memory for the entry it is not called, which is as if it were not there.
+        unsafe { OPENSSL_atexit(has_come) };
+    });
+}
+
+extern "C" fn has_come() {
+    openssl_end::has_come();
+}
