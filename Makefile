@@ -95,7 +95,8 @@ DENY = $(TOOLS)/bin/cargo-deny
 
 GUEST_FLAGS = -Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
-ASAN_BUILD = --target $(HOST) --target-dir target/asan
+# With the ciphers that a hostile server meets in the library.
+ASAN_BUILD = --target $(HOST) --target-dir target/asan --features fast-ciphers
 ASAN_ENV = RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CFLAGS_$(HOST)='-fsanitize=address -fno-omit-frame-pointer -g' \
 	LSAN_OPTIONS=suppressions=$(CURDIR)/tests/sshd/leaks.supp:print_suppressions=0
 

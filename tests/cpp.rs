@@ -94,8 +94,8 @@ fn the_guide_shows_the_example_as_it_is_and_code_that_compiles() {
     let mut program = "#include <iostream>\n#include <sandbox.hpp>\nusing namespace std::chrono_literals;\n".to_owned();
     let blocks = after.split("```cpp\n").skip(1).map(|rest| rest.split("```").next().unwrap());
     for (number, block) in blocks.enumerate() {
-        program += &format!("void block_{number}(const sandbox::box &box);\n");
-        program += &format!("void block_{number}(const sandbox::box &box) {{\n{block}}}\n");
+        program += &format!("void block_{number}(sandbox::client &client, const sandbox::box &box);\n");
+        program += &format!("void block_{number}(sandbox::client &client, const sandbox::box &box) {{\n{block}}}\n");
     }
     assert!(program.contains("block_2"), "{program}");
     let place = Place::new("guide");
