@@ -9,7 +9,7 @@ PYTHON_TOOLS = ruff==0.17.6 mypy==2.4.1 setuptools==80.9.0 gevent==26.7.0 eventl
 GO_FILES = $(shell find . -name target -prune -o -name '*.go' -print)
 
 # These test programs need no cluster and run anywhere, without root.
-LOCAL = forked header layers
+LOCAL = forked header hostile_ports layers
 # These too; `make test` runs them with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile hostile_files
 # These run in the cluster's network only. All others of tests/ run in both positions.
