@@ -266,7 +266,8 @@ fn a_port_is_waited_for_in_the_sandbox() {
         let before = client.stats().api_requests;
         sandbox.wait_for_port(7100, LONG).unwrap();
         sandbox.wait_for_port(7100, None).unwrap();
-        assert_eq!(client.stats().api_requests, before);
+        // One at most, when the Pod's address has turned out to be reachable or not.
+        assert!(client.stats().api_requests <= before + 1);
         // Nobody has connected to see whether it listens.
         assert!(server.wait(LONG).unwrap().success());
         assert_eq!(server.read(sandbox::OutputStream::Stdout, 0, 100).unwrap(), b"none\n");

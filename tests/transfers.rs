@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use common::{
-    Scratch, client, client_over, config, create, cut_at, freeze_connections, noise, over_every_transport,
+    Scratch, await_that, client, client_over, config, create, cut_at, freeze_connections, noise, over_every_transport,
     steady_transports,
 };
 use openssl::sha::sha256;
@@ -22,6 +22,11 @@ const SIZE: usize = 64 << 20;
 fn parts(sandbox: &Sandbox) -> Vec<String> {
     let names = sandbox.files().read_dir(".").unwrap().into_iter().map(|entry| entry.name.into_string().unwrap());
     names.filter(|name| name.ends_with(".part")).collect()
+}
+
+/// A session that is given up takes what it has sent with it, once the sandbox has noticed that it has ended.
+fn await_no_parts(sandbox: &Sandbox) {
+    await_that("the parts to go away", || parts(sandbox).is_empty());
 }
 
 #[test]
@@ -72,6 +77,7 @@ fn a_callback_cancels_and_leaves_the_old_file() {
         }
         assert_eq!(sandbox.files().read("file").unwrap(), b"old");
         assert_eq!(std::fs::read(scratch.path("back")).unwrap(), b"old");
+        await_no_parts(sandbox);
         assert_eq!((parts(sandbox).len(), scratch.names().len()), (0, 2));
     });
 }
@@ -96,7 +102,8 @@ fn a_cut_transfer_names_its_file_and_is_resumed() {
         assert_eq!((files.read("file").unwrap(), parts(sandbox).len()), (b"old".to_vec(), 1));
         let moved = files.transfer().resume(true).upload(&local, "file").unwrap();
         assert!(moved.resumed >= 20 << 20 && moved.bytes == SIZE as u64, "{moved:?}");
-        assert!(files.read("file").unwrap() == bytes && parts(sandbox).is_empty());
+        await_no_parts(sandbox);
+        assert!(files.read("file").unwrap() == bytes);
 
         let cut = cut_at(sandbox, 20 << 20);
         let error = files.transfer().resume(true).progress(cut).download("file", &back).unwrap_err();
@@ -143,7 +150,8 @@ fn a_local_file_that_changes_is_its_first_bytes_or_an_error() {
     assert!(files.read("file").unwrap() == bytes);
     let error = files.transfer().progress(resize(5)).upload(&local, "file").unwrap_err();
     assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("changed meanwhile"), "{error}");
-    assert!(files.read("file").unwrap() == bytes && parts(&sandbox).is_empty());
+    assert!(files.read("file").unwrap() == bytes);
+    await_no_parts(&sandbox);
     // What claims to be empty is read to its end, and a named pipe is not waited for.
     files.upload("/proc/self/status", "status").unwrap();
     assert!(files.read("status").unwrap().starts_with(b"Name:"));
@@ -223,7 +231,8 @@ fn readers_and_writers_of_any_kind() {
         let error = files.transfer().download_to("file", full).unwrap_err();
         assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("No space left"), "{error}");
         assert!(error.to_string().contains("'file' in the sandbox"), "{error}");
-        assert!(files.read("file").unwrap() == bytes && parts(sandbox).is_empty());
+        await_no_parts(sandbox);
+        assert!(files.read("file").unwrap() == bytes);
         let error = files.transfer().resume(true).upload_from(&bytes[..], "file").unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");
         let error = files.transfer().resume(true).download_to("file", io::sink()).unwrap_err();
@@ -275,6 +284,7 @@ fn a_frozen_server_is_a_timeout_that_names_the_file() {
         assert!(download.to_string().contains("'big' in the sandbox"), "{download}");
         drop(ice);
         assert_eq!(sandbox.files().read("file").unwrap(), b"old");
+        await_no_parts(&sandbox);
         assert_eq!((std::fs::read(&back).unwrap(), parts(&sandbox).len()), (b"old".to_vec(), 0));
         assert_eq!(sandbox.upload_file(&local, "file").unwrap(), SIZE as u64);
     }

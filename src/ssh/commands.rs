@@ -12,7 +12,7 @@ use sandbox_protocol::{
 
 use super::frames::CommandChannel;
 use super::raw::{Channel, Failure};
-use super::session::{DriveError, Session, TURN, lost_or};
+use super::session::{DriveError, Session, TURN, is_end, lost_or};
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::Awaited;
@@ -289,7 +289,7 @@ impl<'s> Conversation<'s> {
         let channel = &self.commands.channel;
         match self.session.attempt(deadline, "the sandbox", || channel.take_in()) {
             Ok(_) => Ok(self.reply.id.is_some_and(|id| channel.exit_status() == id as u32)),
-            Err(DriveError::Failed(failure)) => {
+            Err(DriveError::Failed(failure)) if is_end(&failure) => {
                 self.failure = Some(failure);
                 Ok(true)
             }
@@ -355,7 +355,7 @@ impl<'s> Conversation<'s> {
                         self.session.credit(PACKETS * length as u64);
                         (*start, *end) = (0, length);
                     }
-                    Err(DriveError::Failed(failure)) => self.failure = Some(failure),
+                    Err(DriveError::Failed(failure)) if is_end(&failure) => self.failure = Some(failure),
                     Err(stop) => return Err(lost(stop)),
                 }
             }

@@ -430,6 +430,17 @@ pub(super) fn lost_or(refused: &str, failure: Failure) -> Error {
     Error::new(kind, format!("{what}: {}", failure.message)).with_ssh_code(failure.code)
 }
 
+/// True where the connection has come to its end. What had come before is good then; behind a packet that is broken,
+/// libssh2 must not be called again: it would lose that packet's memory.
+pub(super) fn is_end(failure: &Failure) -> bool {
+    matches!(
+        failure.code,
+        libssh2_sys::LIBSSH2_ERROR_SOCKET_SEND
+            | libssh2_sys::LIBSSH2_ERROR_SOCKET_RECV
+            | libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT
+    )
+}
+
 /// True for the failures after which the connection can't be used for anything.
 pub(super) fn is_lost(failure: &Failure) -> bool {
     matches!(
