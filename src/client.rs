@@ -9,7 +9,7 @@ use crate::cluster::{MemberState, Phase, PodSnapshot};
 use crate::command::Output;
 use crate::config::Config;
 use crate::context::Context;
-use crate::creation::Creation;
+use crate::creation::{self, Creation};
 use crate::endpoint::Endpoint;
 use crate::error::{Cause, Error, ErrorKind, Result};
 use crate::link::Link;
@@ -17,7 +17,6 @@ use crate::pool::{Pool, PoolOptions};
 use crate::registry::Registry;
 use crate::sandbox::{Sandbox, SandboxInfo};
 use crate::spec::SandboxSpec;
-use crate::text;
 
 /// How long after its expiry a sandbox that still exists is deleted by somebody else.
 const REAP_MARGIN: Duration = Duration::from_secs(5);
@@ -105,7 +104,7 @@ impl Client {
     /// [`ErrorKind::Quota`]; [`ErrorKind::Conflict`] if the spec's name is taken; [`ErrorKind::TimedOut`] with the last
     /// known state; [`ErrorKind::PermissionDenied`], [`ErrorKind::Unavailable`] from the API server.
     pub fn create(&self, spec: &SandboxSpec) -> Result<Sandbox> {
-        let name = spec.name.clone().unwrap_or_else(|| format!("sandbox-{}", text::nonce()));
+        let name = spec.name.clone().unwrap_or_else(creation::new_name);
         Creation::new(&self.ctx, spec, &name).run(&self.registry).map_err(|e| e.during("create sandbox").on(&name))
     }
 

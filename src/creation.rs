@@ -36,6 +36,11 @@ const CLOSE_ENOUGH: Duration = Duration::from_secs(2);
 /// Time for deleting the Pod of a failed creation.
 const UNDO: Duration = Duration::from_secs(10);
 
+/// The name of a sandbox whose spec has none.
+pub(crate) fn new_name() -> String {
+    format!("sandbox-{}", text::nonce())
+}
+
 /// A new sandbox's first session.
 struct FirstLogin {
     session: Session,

@@ -58,11 +58,24 @@ pub(crate) struct Readiness {
 /// Waits at most `milliseconds` for one of the descriptors, and says whether one is ready. One that has failed counts
 /// as ready: the next call on it reports the error. A signal ends the wait early.
 pub(crate) fn poll(awaited: &[Awaited<'_>], milliseconds: u32) -> bool {
-    poll_each(awaited, milliseconds).iter().any(|ready| *ready != Readiness::default())
+    poll_entries(awaited, milliseconds).iter().any(|entry| !entry.revents().is_empty())
 }
 
 /// As [`poll`], and says how each of them is.
 pub(crate) fn poll_each(awaited: &[Awaited<'_>], milliseconds: u32) -> Vec<Readiness> {
+    let readiness = |entry: &PollFd<'_>| {
+        let found = entry.revents();
+        Readiness {
+            to_read: found.contains(PollFlags::IN),
+            to_write: found.contains(PollFlags::OUT),
+            is_hung_up: found.contains(PollFlags::HUP),
+            has_failed: found.intersects(PollFlags::ERR | PollFlags::NVAL),
+        }
+    };
+    poll_entries(awaited, milliseconds).iter().map(readiness).collect()
+}
+
+fn poll_entries<'a>(awaited: &[Awaited<'a>], milliseconds: u32) -> Vec<PollFd<'a>> {
     let events = |one: &Awaited<'_>| {
         let read = if one.to_read { PollFlags::IN } else { PollFlags::empty() };
         let write = if one.to_write { PollFlags::OUT } else { PollFlags::empty() };
@@ -74,16 +87,7 @@ pub(crate) fn poll_each(awaited: &[Awaited<'_>], milliseconds: u32) -> Vec<Readi
     if rustix::event::poll(&mut entries, Some(&timeout)) == Err(rustix::io::Errno::INTR) {
         interrupt::note_eintr();
     }
-    let readiness = |entry: &PollFd<'_>| {
-        let found = entry.revents();
-        Readiness {
-            to_read: found.contains(PollFlags::IN),
-            to_write: found.contains(PollFlags::OUT),
-            is_hung_up: found.contains(PollFlags::HUP),
-            has_failed: found.intersects(PollFlags::ERR | PollFlags::NVAL),
-        }
-    };
-    entries.iter().map(readiness).collect()
+    entries
 }
 
 /// Bytes that have arrived, copied into `buffer` without being taken; 0 once the peer has closed.

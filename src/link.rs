@@ -1,7 +1,7 @@
 //! What commands and files hold of a sandbox: the way to its SSH sessions and the client's timeouts, and nothing else.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 use sandbox_protocol::{Expiry, Hello, PROTOCOL, Promises, Request, Response};
@@ -19,6 +19,9 @@ use crate::text;
 /// a container up to a second late.
 const VERDICT_DELAY: Duration = Duration::from_millis(1500);
 const VERDICT_RETRY: Duration = Duration::from_millis(250);
+/// Connections that may be lost soon after they were made before a question is given up.
+const LOSSES: u32 = 3;
+const SOON: Duration = Duration::from_secs(10);
 
 /// A client's way to one sandbox. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -104,6 +107,31 @@ impl Link {
         match self.request_aside(request, Deadline::after(self.command_timeout()))? {
             Response::Expiry(Expiry { remaining_ms, .. }) => Ok(remaining_ms.map(Duration::from_millis)),
             _ => Err(commands::not_an_answer()),
+        }
+    }
+
+    /// Repeats a question that lost its connection: to ask again does no harm. It gives up where that goes on happening,
+    /// and where the sandbox has ended.
+    pub(crate) fn repeatedly<T>(
+        &self,
+        timeout: Option<Duration>,
+        mut ask: impl FnMut(Deadline) -> Result<T>,
+    ) -> Result<T> {
+        let (deadline, mut losses) = (Deadline::after(timeout), 0);
+        loop {
+            let began = Instant::now();
+            let error = match ask(deadline) {
+                Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
+                    self.diagnose(e.with_kind(ErrorKind::Disconnected).on(self.name()))
+                }
+                result => return result,
+            };
+            let has_ended = error.verdict().is_some_and(|verdict| verdict.cause != Cause::Pending);
+            losses = if began.elapsed() < SOON { losses + 1 } else { 1 };
+            if has_ended || losses >= LOSSES || deadline.has_passed() {
+                return Err(error);
+            }
+            log::debug!("asking sandbox {} again: {error}", self.name());
         }
     }
 

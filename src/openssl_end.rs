@@ -42,7 +42,7 @@ impl Drop for InUse {
 }
 
 /// It is this process whose threads are to be stopped. Those of a parent that were in OpenSSL at its fork are not there.
-pub(crate) fn expect() {
+pub(crate) fn register_process() {
     let process = std::process::id();
     if PROCESS.swap(process, SeqCst) != process {
         USERS.store(0, SeqCst);
@@ -50,7 +50,7 @@ pub(crate) fn expect() {
 }
 
 /// Stops all other threads before they use OpenSSL again.
-pub(crate) fn has_come() {
+pub(crate) fn stop_threads() {
     if PROCESS.load(SeqCst) != std::process::id() || ENDING.set(thread::current().id()).is_err() {
         return;
     }

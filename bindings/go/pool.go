@@ -304,19 +304,25 @@ func (p *Pool) Counters() PoolCounters {
 // Drain deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and returns how many.
 // This handle does not fill the pool any more in the background; who else does will fill it again.
 func (p *Pool) Drain(ctx context.Context) (int, error) {
-	return ask(ctx, operation{name: "drain pool"}, p.handle, func(pool *C.sbx_pool) (int, error) {
-		var deleted C.size_t
-		err := invoke(func(err **C.sbx_error) C.sbx_status { return C.sbx_pool_drain(pool, &deleted, err) })
-		return int(deleted), err
-	}, nil)
+	return p.deleted(ctx, "drain pool", func(pool *C.sbx_pool, count *C.size_t, err **C.sbx_error) C.sbx_status {
+		return C.sbx_pool_drain(pool, count, err)
+	})
 }
 
 // Remove is [Pool.Drain], and waits until the sandboxes are gone. Those that were claimed stay. [ErrConflict] if they
 // don't go within a minute, because somebody fills the pool for one.
 func (p *Pool) Remove(ctx context.Context) (int, error) {
-	return ask(ctx, operation{name: "remove pool"}, p.handle, func(pool *C.sbx_pool) (int, error) {
-		var deleted C.size_t
-		err := invoke(func(err **C.sbx_error) C.sbx_status { return C.sbx_pool_remove(pool, &deleted, err) })
-		return int(deleted), err
+	return p.deleted(ctx, "remove pool", func(pool *C.sbx_pool, count *C.size_t, err **C.sbx_error) C.sbx_status {
+		return C.sbx_pool_remove(pool, count, err)
+	})
+}
+
+func (p *Pool) deleted(
+	ctx context.Context, name string, do func(*C.sbx_pool, *C.size_t, **C.sbx_error) C.sbx_status,
+) (int, error) {
+	return ask(ctx, operation{name: name}, p.handle, func(pool *C.sbx_pool) (int, error) {
+		var count C.size_t
+		err := invoke(func(err **C.sbx_error) C.sbx_status { return do(pool, &count, err) })
+		return int(count), err
 	}, nil)
 }

@@ -17,6 +17,11 @@ const LARGEST_FILE: u64 = 4 << 20;
 /// Variables in the order in which a command gets them.
 pub(crate) type Variables = Vec<(Vec<u8>, Vec<u8>)>;
 
+/// Whether these can be a variable's name and value.
+pub(crate) fn is_variable(name: &[u8], value: &[u8]) -> bool {
+    !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0)
+}
+
 /// A user as `/etc/passwd` has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Account {

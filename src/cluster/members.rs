@@ -25,9 +25,10 @@ use super::{Cluster, Phase, REQUEST_RETRY_BUDGET};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a member of a pool stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum MemberState {
     /// It is being made.
+    #[default]
     Filling,
     /// Somebody has logged in to it: it may be claimed.
     Ready,
@@ -120,7 +121,7 @@ impl Cluster {
             label(POOL_STATE, MemberState::Ready.as_str()),
             annotation(HOST_KEY, host_key),
             annotation(EXPIRES_AT, &time_text(expires_at)),
-            json!({"op": "remove", "path": format!("/metadata/annotations/{}", escaped(POOL_UNTIL))}),
+            no_annotation(POOL_UNTIL),
         ]);
         match self.json_patch(&member.name, &patch, REQUEST_RETRY_BUDGET).await {
             Ok(_) => Ok(true),
@@ -196,17 +197,30 @@ fn selector(pool: &str, state: Option<MemberState>) -> String {
     }
 }
 
-/// A key as it stands in the path of a JSON patch.
-pub(super) fn escaped(key: &str) -> String {
+/// Where a label stands, as a JSON patch says it.
+fn label_path(key: &str) -> String {
+    format!("/metadata/labels/{}", escaped(key))
+}
+
+/// Where an annotation stands, as a JSON patch says it.
+pub(super) fn annotation_path(key: &str) -> String {
+    format!("/metadata/annotations/{}", escaped(key))
+}
+
+fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }
 
 fn label(key: &str, value: &str) -> Value {
-    json!({"op": "add", "path": format!("/metadata/labels/{}", escaped(key)), "value": value})
+    json!({"op": "add", "path": label_path(key), "value": value})
 }
 
 fn annotation(key: &str, value: &str) -> Value {
-    json!({"op": "add", "path": format!("/metadata/annotations/{}", escaped(key)), "value": value})
+    json!({"op": "add", "path": annotation_path(key), "value": value})
+}
+
+fn no_annotation(key: &str) -> Value {
+    json!({"op": "remove", "path": annotation_path(key)})
 }
 
 /// What must still be so. Labels and not the version: that changes with each report of the kubelet.
@@ -215,8 +229,8 @@ fn tests(member: &PodSnapshot, state: MemberState) -> Vec<Value> {
     let spec = member.membership.as_ref().map_or("", |membership| &membership.spec);
     vec![
         is("/metadata/uid".to_owned(), &member.uid),
-        is(format!("/metadata/labels/{}", escaped(POOL_STATE)), state.as_str()),
-        is(format!("/metadata/labels/{}", escaped(POOL_SPEC)), spec),
+        is(label_path(POOL_STATE), state.as_str()),
+        is(label_path(POOL_SPEC), spec),
     ]
 }
 
@@ -231,10 +245,7 @@ fn claim_patch(member: &PodSnapshot, claim: &Claiming<'_>, now: SystemTime) -> V
     ]);
     match claim.expires_at {
         Some(expiry) => patch.push(annotation(EXPIRES_AT, &time_text(expiry))),
-        None => patch.push(json!({
-            "op": "remove",
-            "path": format!("/metadata/annotations/{}", escaped(EXPIRES_AT)),
-        })),
+        None => patch.push(no_annotation(EXPIRES_AT)),
     }
     let Membership { active_deadline, started_at, .. } = member.membership.clone().unwrap_or_default();
     if let (Some(limit), Some(started)) = (claim.hard_limit, started_at) {

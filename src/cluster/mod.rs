@@ -195,7 +195,7 @@ impl Cluster {
 
     /// Gives the annotation another value, unless it no longer has the one that is known.
     pub(crate) async fn reannotate(&self, name: &str, uid: &str, key: &str, known: &str, value: &str) -> Result<()> {
-        let path = format!("/metadata/annotations/{}", members::escaped(key));
+        let path = members::annotation_path(key);
         let patch = [
             json!({"op": "test", "path": "/metadata/uid", "value": uid}),
             json!({"op": "test", "path": path, "value": known}),

@@ -74,7 +74,7 @@ pub(crate) struct PodSnapshot {
 }
 
 /// What a Pod says about the pool that it was made for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Membership {
     pub(crate) pool: String,
     pub(crate) state: MemberState,
@@ -92,19 +92,10 @@ pub(crate) struct Membership {
     pub(crate) lost_since: Option<SystemTime>,
 }
 
-impl Default for Membership {
-    fn default() -> Self {
-        Self {
-            pool: String::new(),
-            state: MemberState::Filling,
-            spec: String::new(),
-            since: None,
-            until: None,
-            claim: String::new(),
-            started_at: None,
-            active_deadline: None,
-            lost_since: None,
-        }
+impl Membership {
+    /// Whether it may be claimed by who wants this spec.
+    pub(crate) fn is_ready_for(&self, spec: &str) -> bool {
+        self.state == MemberState::Ready && self.spec == spec
     }
 }
 

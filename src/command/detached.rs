@@ -1,6 +1,6 @@
 //! Commands that outlive their connection, found again by key. The guest keeps them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sandbox_protocol::{
     Cause, DetachedFollow, DetachedInfo, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait,
@@ -11,13 +11,10 @@ use super::request::{milliseconds, never_ran};
 use super::streams::{Collector, PrefixedStreams, Receiver};
 use super::{Command, ExitStatus, NOT_PROVED, OutputStream, Stdin, failed, is_gone};
 use crate::deadline::Deadline;
-use crate::error::{self, Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::link::Link;
 use crate::ssh::commands::{self, Answer, NoStreams, Streams};
 
-/// Connections that may be lost soon after they were made before a call gives up.
-const LOSSES: u32 = 3;
-const SOON: Duration = Duration::from_secs(10);
 /// How long the guest's answer to a wait may take beyond the wait.
 const ANSWER: Duration = Duration::from_secs(5);
 const OPERATION: &str = "detached command";
@@ -78,7 +75,7 @@ pub(super) fn start(command: &Command, key: &str) -> Result<Detached> {
         run: command.request(command.timeout.flatten())?,
         output_limit: Some(command.output_limit as u64),
     });
-    detached.repeatedly(detached.time(), |deadline| {
+    detached.link.repeatedly(detached.time(), |deadline| {
         let mut streams = NoStreams;
         match detached.ask(&request, &mut PrefixedStreams::new(input.take()?, &mut streams), deadline)? {
             Response::Detached(_) => Ok(()),
@@ -132,7 +129,7 @@ impl Detached {
     pub fn wait(&self, timeout: impl Into<Option<Duration>>) -> Result<ExitStatus> {
         let timeout = timeout.into();
         self.link.call(OPERATION, || {
-            let info = self.repeatedly(timeout, |deadline| {
+            let info = self.link.repeatedly(timeout, |deadline| {
                 let timeout_ms = deadline.remaining().map(milliseconds);
                 let request = Request::DetachedWait(DetachedWait { key: self.key.clone(), timeout_ms });
                 // The guest answers at the timeout by itself.
@@ -171,7 +168,7 @@ impl Detached {
         let request =
             Request::DetachedRead(DetachedRead { key: self.key.clone(), stream, offset, limit: Some(limit as u64) });
         self.link.call(OPERATION, || {
-            self.repeatedly(self.time(), |deadline| {
+            self.link.repeatedly(self.time(), |deadline| {
                 let mut read = Collector::up_to(limit);
                 let Response::Followed(followed) = self.ask(&request, &mut read, deadline)? else {
                     return Err(commands::not_an_answer());
@@ -212,7 +209,7 @@ impl Detached {
     ) -> Result<ExitStatus> {
         self.link.call(OPERATION, || {
             let mut has_failed = false;
-            let info = self.repeatedly(None, |deadline| {
+            let info = self.link.repeatedly(None, |deadline| {
                 let request = Request::DetachedFollow(DetachedFollow {
                     key: self.key.clone(),
                     stdout: position.stdout,
@@ -293,7 +290,7 @@ impl Detached {
 
     /// Asks for what tells how the command is.
     fn info(&self, request: &Request) -> Result<DetachedInfo> {
-        self.repeatedly(self.time(), |deadline| match self.ask(request, &mut NoStreams, deadline)? {
+        self.link.repeatedly(self.time(), |deadline| match self.ask(request, &mut NoStreams, deadline)? {
             Response::Detached(info) => Ok(*info),
             _ => Err(commands::not_an_answer()),
         })
@@ -311,26 +308,6 @@ impl Detached {
             Response::NeverRan(reason) => Err(never_ran(&reason)),
             Response::Failed(failure) => Err(failed(&failure)),
             response => Ok(response),
-        }
-    }
-
-    /// Repeats what lost its connection.
-    fn repeatedly<T>(&self, timeout: Option<Duration>, mut attempt: impl FnMut(Deadline) -> Result<T>) -> Result<T> {
-        let (deadline, mut losses) = (Deadline::after(timeout), 0);
-        loop {
-            let began = Instant::now();
-            let error = match attempt(deadline) {
-                Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
-                    self.link.diagnose(e.with_kind(ErrorKind::Disconnected).on(self.link.name()))
-                }
-                result => return result,
-            };
-            let has_ended = error.verdict().is_some_and(|verdict| verdict.cause != error::Cause::Pending);
-            losses = if began.elapsed() < SOON { losses + 1 } else { 1 };
-            if has_ended || losses >= LOSSES || deadline.has_passed() {
-                return Err(error);
-            }
-            log::debug!("asking for the command '{}' again: {error}", self.key);
         }
     }
 

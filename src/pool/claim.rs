@@ -8,11 +8,11 @@ use std::time::{Duration, Instant, SystemTime};
 use sandbox_protocol::{self as protocol, Expiry, FailureKind, Request, Response};
 
 use super::options::{Claim, OnMiss};
-use super::plan::{is_over, members};
+use super::plan::is_over;
 use super::{Shared, count};
-use crate::cluster::{self, Claiming, MemberState, PodSnapshot};
+use crate::cluster::{self, Claiming, MemberState, Membership, PodSnapshot};
 use crate::config::Transport;
-use crate::creation::Creation;
+use crate::creation::{self, Creation};
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, ErrorKind, Result};
@@ -120,10 +120,8 @@ impl Shared {
 
 fn is_usable(pod: &PodSnapshot, fingerprint: &str, now: SystemTime) -> bool {
     let lasts = pod.expires_at.and_then(|expiry| expiry.duration_since(now).ok()).is_some_and(|left| left > LEAST_LEFT);
-    let is_ready = |(_, member): (_, &cluster::Membership)| {
-        member.state == MemberState::Ready && member.spec == fingerprint && member.lost_since.is_none()
-    };
-    lasts && !is_over(pod) && members(std::slice::from_ref(pod)).any(is_ready)
+    let is_ready = |member: &Membership| member.is_ready_for(fingerprint) && member.lost_since.is_none();
+    lasts && !is_over(pod) && pod.membership.as_ref().is_some_and(is_ready)
 }
 
 /// Who takes from the same list begins elsewhere.
@@ -200,7 +198,7 @@ impl Call<'_> {
         add(&mut spec.env, &self.claim.env);
         add(&mut spec.labels, &self.claim.labels);
         add(&mut spec.annotations, &self.claim.annotations);
-        let name = format!("sandbox-{}", text::nonce());
+        let name = creation::new_name();
         let creation = Creation::new(ctx, &spec, &name).instead_of_claim(self.owner, self.began, self.deadline);
         let sandbox = creation.run(registry).map_err(|e| e.on(&name))?;
         match self.write_files(sandbox.link()) {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use futures_util::future::select;
+use futures_util::future::{Either, select};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::options::PoolOptions;
@@ -17,6 +17,7 @@ use crate::cluster::{Followed, MemberState, Membership, PodSnapshot};
 use crate::creation::Creation;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
+use crate::fork::ForkGuard;
 use crate::interrupt::interruptible;
 use crate::spec::SandboxSpec;
 
@@ -255,7 +256,7 @@ fn superseded() -> Error {
 pub(super) struct Filler {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
-    process: crate::fork::ForkGuard,
+    process: ForkGuard,
 }
 
 impl Filler {
@@ -273,7 +274,7 @@ impl Filler {
             );
         };
         let thread = std::thread::Builder::new().name("sandbox-pool".into()).spawn(work).map_err(no_thread)?;
-        Ok(Self { stop, thread: Some(thread), process: crate::fork::ForkGuard::current() })
+        Ok(Self { stop, thread: Some(thread), process: ForkGuard::current() })
     }
 }
 
@@ -356,7 +357,6 @@ impl KeepFilled {
         let deadline = Deadline::after(Some(time));
         let (followed, crew, runtime) = (&mut self.followed, &mut self.crew, &self.shared.ctx.runtime);
         let done = runtime.block_on(deadline, "a change of the pool", async {
-            use futures_util::future::Either;
             match select(pin!(followed.changed()), pin!(crew.next())).await {
                 Either::Left((changed, _)) => changed.map(|()| None),
                 Either::Right((done, _)) => done.map(Some),

@@ -19,6 +19,7 @@ use self::plan::{Census, Wanted, is_over, members};
 use crate::cluster::{self, MemberState, PodSnapshot};
 use crate::context::Context;
 use crate::creation::Creation;
+use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fork::ForkMutex;
 use crate::registry::Registry;
@@ -355,9 +356,7 @@ impl Shared {
         let pods = self.members(None)?;
         let Census { ready, filling, claimed, ending, foreign } = Census::of(&pods, &fingerprint);
         let can_be_claimed = |pod: &&PodSnapshot| {
-            let is_ready =
-                |member: &cluster::Membership| member.state == MemberState::Ready && member.spec == *fingerprint;
-            !is_over(pod) && pod.membership.as_ref().is_some_and(is_ready)
+            !is_over(pod) && pod.membership.as_ref().is_some_and(|member| member.is_ready_for(&fingerprint))
         };
         let oldest = pods.iter().filter(can_be_claimed).filter_map(|pod| pod.created_at).min();
         let waiting = members(&pods).filter(|(_, member)| member.state == MemberState::Filling);
@@ -380,7 +379,7 @@ impl Shared {
     }
 
     fn remove(&self) -> Result<usize> {
-        let deadline = crate::deadline::Deadline::after(Some(REMOVAL));
+        let deadline = Deadline::after(Some(REMOVAL));
         let mut removed = 0;
         loop {
             let (drained, here) = self.drain()?;

@@ -25,8 +25,6 @@ pub use self::forward::{Forward, Local};
 
 /// How much later than the end of the caller's time the guest may say that nothing listens.
 const GRACE: Duration = Duration::from_secs(5);
-/// How often in a row a wait may lose its connection.
-const LOSSES: u32 = 3;
 
 /// What listens in a sandbox: a TCP port of its loopback addresses, or a Unix socket.
 ///
@@ -179,30 +177,18 @@ fn pair() -> io::Result<(TcpStream, TcpStream)> {
 
 /// Waits until something listens there.
 pub(crate) fn wait_for_port(link: &Link, target: &Target, timeout: Option<Duration>) -> Result<()> {
-    let (encoded, deadline) = (target.encoded()?, Deadline::after(timeout));
-    let mut losses = 0;
-    loop {
+    let encoded = target.encoded()?;
+    link.repeatedly(timeout, |deadline| {
         let left = deadline.remaining().map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         let request = Request::WaitForPort(WaitForPort { target: encoded.clone(), timeout_ms: left });
-        let answer = match link.request(&request, &mut NoStreams, deadline.later(GRACE)) {
-            // To ask again does no harm.
-            Err(e) if matches!(e.kind(), ErrorKind::OutcomeUnknown | ErrorKind::Disconnected) => {
-                let error = link.diagnose(e.with_kind(ErrorKind::Disconnected).on(link.name()));
-                losses += 1;
-                if losses >= LOSSES || deadline.has_passed() || link.endpoint().is_closed() {
-                    return Err(error);
-                }
-                continue;
-            }
-            answer => answer?,
-        };
-        return match (answer.cancelled, answer.response) {
+        let answer = link.request(&request, &mut NoStreams, deadline.later(GRACE))?;
+        match (answer.cancelled, answer.response) {
             (_, Response::Done) => Ok(()),
             (Some(e), _) => Err(e),
             (None, Response::Failed(failure)) => Err(not_there(target, &failure)),
             (None, _) => Err(commands::not_an_answer()),
-        };
-    }
+        }
+    })
 }
 
 fn not_there(target: &Target, failure: &Failure) -> Error {

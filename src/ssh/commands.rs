@@ -360,8 +360,8 @@ impl<'s> Conversation<'s> {
                 }
             }
             if let Some(failure) = &self.failure {
-                let past = self.session.find_in_the_past(|| channel.read(buffer)).filter(|length| *length > 0);
-                let length = past.ok_or_else(|| lost(DriveError::Failed(failure.clone())))?;
+                let buffered = self.session.read_buffered(|| channel.read(buffer)).filter(|length| *length > 0);
+                let length = buffered.ok_or_else(|| lost(DriveError::Failed(failure.clone())))?;
                 (*start, *end) = (0, length);
             }
         }

@@ -72,7 +72,7 @@ impl Session {
         ssh.set_blocking(false);
         // By this name the guest knows that SFTP may answer with error numbers.
         ssh.set_banner(VERSION).map_err(|e| connect_error("begin", e.into()))?;
-        // The start script makes an ed25519 key; anything else is not our server.
+        // The guest makes an ed25519 key; anything else is not our server.
         let prefer = |method, names| ssh.method_pref(method, names).map_err(|e| connect_error("begin", e.into()));
         prefer(ssh2::MethodType::HostKey, "ssh-ed25519")?;
         for direction in [ssh2::MethodType::CryptCs, ssh2::MethodType::CryptSc] {
@@ -221,10 +221,7 @@ impl Session {
     ) -> std::result::Result<Option<T>, DriveError> {
         loop {
             self.connection.read_until(deadline.within(TURN));
-            let in_use = InUse::begin();
-            let done = step();
-            drop(in_use);
-            match done {
+            match call(&mut step) {
                 Ok(value) => return Ok(Some(value)),
                 Err(failure) if !failure.would_block() => {
                     return Err(stopped(&self.connection, failure, waiting_for));
@@ -240,13 +237,12 @@ impl Session {
         }
     }
 
-    /// What `step` finds in what had come before the connection ended; libssh2 keeps that to itself afterwards.
-    pub(super) fn find_in_the_past<T>(&self, mut step: impl FnMut() -> Answer<T>) -> Option<T> {
+    /// What `step` reads from libssh2's buffer once the connection has ended; by itself libssh2 reports only the end.
+    pub(super) fn read_buffered<T>(&self, mut step: impl FnMut() -> Answer<T>) -> Option<T> {
         self.mark_unusable();
-        self.connection.set_past(true);
-        let _in_use = InUse::begin();
-        let found = step().ok();
-        self.connection.set_past(false);
+        self.connection.set_buffered_only(true);
+        let found = call(&mut step).ok();
+        self.connection.set_buffered_only(false);
         found
     }
 
@@ -349,6 +345,12 @@ impl DriveError {
     }
 }
 
+/// One call of libssh2, which may use OpenSSL.
+fn call<T>(step: &mut impl FnMut() -> Answer<T>) -> Answer<T> {
+    let _in_use = InUse::begin();
+    step()
+}
+
 fn until_done<T>(
     ssh: &ssh2::Session,
     connection: &Connection,
@@ -358,10 +360,7 @@ fn until_done<T>(
 ) -> std::result::Result<T, DriveError> {
     loop {
         connection.read_until(deadline.next_check());
-        let in_use = InUse::begin();
-        let done = step();
-        drop(in_use);
-        match done {
+        match call(&mut step) {
             Ok(value) => return Ok(value),
             Err(failure) if failure.would_block() => {
                 let directions = raw::waits_for(ssh);
@@ -394,7 +393,7 @@ fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Driv
 /// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
 fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer<T>) {
     connection.end();
-    let _ = step();
+    let _ = call(&mut step);
 }
 
 fn wait(
@@ -443,17 +442,15 @@ pub(super) fn is_end(failure: &Failure) -> bool {
 
 /// True for the failures after which the connection can't be used for anything.
 pub(super) fn is_lost(failure: &Failure) -> bool {
-    matches!(
-        failure.code,
-        libssh2_sys::LIBSSH2_ERROR_SOCKET_SEND
-            | libssh2_sys::LIBSSH2_ERROR_SOCKET_RECV
-            | libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT
-            | libssh2_sys::LIBSSH2_ERROR_SOCKET_TIMEOUT
-            | libssh2_sys::LIBSSH2_ERROR_BAD_SOCKET
-            | libssh2_sys::LIBSSH2_ERROR_PROTO
-            | libssh2_sys::LIBSSH2_ERROR_DECRYPT
-            | libssh2_sys::LIBSSH2_ERROR_INVALID_MAC
-            | libssh2_sys::LIBSSH2_ERROR_OUT_OF_BOUNDARY
-            | libssh2_sys::LIBSSH2_ERROR_CHANNEL_CLOSED
-    )
+    is_end(failure)
+        || matches!(
+            failure.code,
+            libssh2_sys::LIBSSH2_ERROR_SOCKET_TIMEOUT
+                | libssh2_sys::LIBSSH2_ERROR_BAD_SOCKET
+                | libssh2_sys::LIBSSH2_ERROR_PROTO
+                | libssh2_sys::LIBSSH2_ERROR_DECRYPT
+                | libssh2_sys::LIBSSH2_ERROR_INVALID_MAC
+                | libssh2_sys::LIBSSH2_ERROR_OUT_OF_BOUNDARY
+                | libssh2_sys::LIBSSH2_ERROR_CHANNEL_CLOSED
+        )
 }

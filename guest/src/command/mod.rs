@@ -16,6 +16,7 @@ use sandbox_protocol::{
 };
 
 use crate::detached::Entry;
+use crate::environment::is_variable;
 use crate::expiry::{milliseconds, now};
 use crate::log::log;
 use crate::process::Whom;
@@ -222,8 +223,7 @@ fn renew(shared: &Shared, lifetime_ms: Option<u64>, shorten: bool) -> Response {
 }
 
 fn claim(shared: &Shared, claim: &Claim) -> Response {
-    let is_name = |name: &[u8]| !name.is_empty() && !name.contains(&b'=') && !name.contains(&0);
-    if let Some((name, _)) = claim.env.iter().find(|(name, value)| !is_name(&name.0) || value.0.contains(&0)) {
+    if let Some((name, _)) = claim.env.iter().find(|(name, value)| !is_variable(&name.0, &value.0)) {
         return failure(FailureKind::Invalid, format!("the variable {name:?} can't be set"));
     }
     shared.environment.give(claim.env.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));

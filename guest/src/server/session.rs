@@ -20,6 +20,7 @@ use super::process::{Process, Request as Start};
 use super::sftp::SftpChannel;
 use super::socket::SocketChannel;
 use crate::command::CommandChannel;
+use crate::environment::is_variable;
 use crate::log::log;
 use crate::sftp::Digest;
 use crate::ssh::{
@@ -451,7 +452,7 @@ impl Preparation {
         match *request {
             Request::Env { name, value } => {
                 self.bytes += name.len() + value.len();
-                let is_valid = !name.is_empty() && !name.contains(&b'=') && !name.contains(&0) && !value.contains(&0);
+                let is_valid = is_variable(name, value);
                 let fits = self.start.env.len() < MOST_VARIABLES && self.bytes <= MOST_VARIABLE_BYTES;
                 if !is_valid || !fits {
                     return Step::Refused;

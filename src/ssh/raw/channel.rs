@@ -33,8 +33,8 @@ impl Channel {
                 unsafe { sys::libssh2_channel_open_ex(raw, kind, kind_length, window, PACKET, message, length) };
             let Some(channel) = NonNull::new(channel) else { return Err(last_failure(raw)) };
             // By default, the data of other streams would be kept until somebody asks for it. None is expected, so it
-            // may as well be read like the rest. SAFETY: the session is locked, and the channel was just opened. In
-            // this mode the call only sets it.
+            // may as well be read like the rest.
+            // SAFETY: the session is locked, and the channel was just opened. In this mode the call only sets it.
             let code = unsafe {
                 sys::libssh2_channel_handle_extended_data2(channel.as_ptr(), sys::LIBSSH2_CHANNEL_EXTENDED_DATA_MERGE)
             };

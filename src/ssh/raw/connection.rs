@@ -40,8 +40,8 @@ struct View {
     is_over: bool,
     /// The peer takes nothing any more. What it has sent before is still read; the end of that is reported then.
     is_cut: bool,
-    /// That nothing more has arrived, even at the end: libssh2 hands out what it has.
-    is_past: bool,
+    /// That nothing more has arrived, even at the end: then libssh2 hands out what it has buffered.
+    is_buffered_only: bool,
     /// A packet is partly written: libssh2 must be called again with the same arguments before anything else.
     is_half_sent: bool,
     /// What libssh2 takes for sent and the system had no room for yet; see [`SHORT`].
@@ -114,7 +114,7 @@ impl Connection {
             is_drained: false,
             is_over: false,
             is_cut: false,
-            is_past: false,
+            is_buffered_only: false,
             is_half_sent: false,
             unsent: Vec::new(),
             has_news: false,
@@ -128,9 +128,10 @@ impl Connection {
         session.set_tcp_stream(Arc::clone(&connection));
         locked(session, |raw| {
             // Nothing of ssh2 that uses the abstract pointer for itself, such as keyboard-interactive logins, may be
-            // called after this. SAFETY: the session is locked and alive. What its abstract pointer points to is in an
-            // `Arc` that the session itself holds until it has been freed. The callbacks have the types that the
-            // numbers ask for, which libssh2 restores.
+            // called after this.
+            // SAFETY: the session is locked and alive. What its abstract pointer points to is in an `Arc` that the
+            // session itself holds until it has been freed. The callbacks have the types that the numbers ask for,
+            // which libssh2 restores.
             unsafe {
                 *sys::libssh2_session_abstract(raw) = Arc::as_ptr(&connection).cast_mut().cast();
                 libssh2_session_callback_set2(raw, CALLBACK_RECV, receive as *const () as *mut c_void);
@@ -163,9 +164,9 @@ impl Connection {
         self.view.lock().flush(self.as_raw_fd())
     }
 
-    /// Whether only what libssh2 has is handed out, which it keeps to itself once a connection has ended.
-    pub(in crate::ssh) fn set_past(&self, is_past: bool) {
-        self.view.lock().is_past = is_past;
+    /// Whether libssh2 reads from its buffer only, without being told of the connection's end.
+    pub(in crate::ssh) fn set_buffered_only(&self, is_buffered_only: bool) {
+        self.view.lock().is_buffered_only = is_buffered_only;
     }
 
     /// From now on what arrives is counted as answers of an SFTP server, and after this time the connection is at its
@@ -304,7 +305,7 @@ unsafe extern "C" fn receive(
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
     let mut view = connection.view.lock();
-    if view.is_past {
+    if view.is_buffered_only {
         return AGAIN;
     }
     if view.is_over || view.sftp_wait_until.is_some_and(Deadline::has_passed) {

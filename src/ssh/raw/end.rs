@@ -14,14 +14,14 @@ unsafe extern "C" {
 #[expect(unsafe_code, reason = "registers a callback")]
 pub(crate) fn watch_openssl_end() {
     static WATCHED: Once = Once::new();
-    openssl_end::expect();
+    openssl_end::register_process();
     WATCHED.call_once(|| {
         // SAFETY: the function is there as long as the process: a shared library of this crate is not unloaded (see build.rs). Without
         // memory for the entry it is not called, which is as if it were not there.
-        unsafe { OPENSSL_atexit(has_come) };
+        unsafe { OPENSSL_atexit(at_end) };
     });
 }
 
-extern "C" fn has_come() {
-    openssl_end::has_come();
+extern "C" fn at_end() {
+    openssl_end::stop_threads();
 }
