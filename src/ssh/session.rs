@@ -277,14 +277,14 @@ impl Session {
         self.connection.arrivals()
     }
 
-    /// Sends what libssh2 takes for sent; false if there is no room for all of it, and so for nothing else.
+    /// Whether more can be sent: false as long as there is no room for what libssh2 takes for sent. The next wait is for room then.
     pub(super) fn has_room(&self) -> bool {
-        self.connection.flush()
+        self.connection.has_room()
     }
 
     /// Waits until something arrives, there is room again for what is to be sent, one of `others` is ready, or the deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
-        let to_write = !self.connection.flush();
+        let to_write = self.connection.awaits_room();
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write };
         fd::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
     }
@@ -297,7 +297,7 @@ impl Session {
         to_read: bool,
         deadline: Deadline,
     ) -> (bool, Vec<Readiness>) {
-        let to_write = !self.connection.flush();
+        let to_write = self.connection.awaits_room();
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read, to_write };
         // One that is hung up would end each wait at once.
         let server = if to_read || to_write { &[server][..] } else { &[] };

@@ -46,6 +46,8 @@ struct View {
     is_half_sent: bool,
     /// What libssh2 takes for sent and the system had no room for yet; see [`SHORT`].
     unsent: Vec<u8>,
+    /// Somebody with more to send was told that there is no room.
+    is_room_wanted: bool,
     /// Data was delivered since we last returned `EAGAIN`.
     has_news: bool,
     /// How often something has arrived.
@@ -117,6 +119,7 @@ impl Connection {
             is_buffered_only: false,
             is_half_sent: false,
             unsent: Vec::new(),
+            is_room_wanted: false,
             has_news: false,
             arrivals: 0,
             sftp_wait_until: None,
@@ -162,6 +165,22 @@ impl Connection {
     /// Sends what libssh2 takes for sent; false if there is no room for all of it.
     pub(in crate::ssh) fn flush(&self) -> bool {
         self.view.lock().flush(self.as_raw_fd())
+    }
+
+    /// As [`Connection::flush`], for somebody who has more to send: false if there is no room for that either.
+    pub(in crate::ssh) fn has_room(&self) -> bool {
+        let mut view = self.view.lock();
+        let has_room = view.flush(self.as_raw_fd());
+        view.is_room_wanted |= !has_room;
+        has_room
+    }
+
+    /// Whether to wait until the socket can be written. So it is, too, if there has come to be room since somebody
+    /// with more to send was told that there is none: nothing else would wake him.
+    pub(in crate::ssh) fn awaits_room(&self) -> bool {
+        let mut view = self.view.lock();
+        let is_wanted = std::mem::take(&mut view.is_room_wanted);
+        !view.flush(self.as_raw_fd()) || is_wanted
     }
 
     /// Whether libssh2 reads from its buffer only, without being told of the connection's end.
@@ -334,5 +353,32 @@ unsafe extern "C" fn receive(
         _ if received == 0 => 0,
         Some(libc::EAGAIN | libc::EINTR) => AGAIN,
         number => -(number.unwrap_or(libc::EIO) as isize),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn room_that_comes_before_the_wait_is_not_missed() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        near.set_nonblocking(true).unwrap();
+        let mut session = ssh2::Session::new().unwrap();
+        let connection = Connection::attach(&mut session, Stream::Tunnel(near));
+        assert!(connection.has_room() && !connection.awaits_room());
+        // More than the socket takes.
+        connection.view.lock().keep(&vec![0; MOST_UNSENT]);
+        assert!(!connection.has_room() && connection.awaits_room(), "there is none");
+        assert!(!connection.has_room());
+        let mut buffer = vec![0; MOST_UNSENT];
+        while !connection.flush() {
+            assert!(far.read(&mut buffer).unwrap() > 0);
+        }
+        assert!(connection.awaits_room(), "there has come to be some");
+        assert!(!connection.awaits_room(), "nobody was told so since");
     }
 }
