@@ -93,12 +93,13 @@ fn a_start_that_loses_its_connection_is_no_second_start() {
 #[test]
 fn a_wait_and_a_stream_outlive_their_connections() {
     over_every_transport(|_, sandbox| {
-        let line = "for n in 1 2 3 4 5 6; do seq 1 20000; echo $n >&2; sleep 0.2; done; exit 3";
+        let line = "until [ -e go ]; do sleep 0.05; done; for n in 1 2 3 4 5 6; do seq 1 20000; echo $n >&2; sleep 0.2; done; exit 3";
         let detached = sandbox.shell(line).detach("job").unwrap();
         let (mut position, mut out, mut err, mut cuts) = (Position::default(), Vec::new(), Vec::new(), 0);
         let status = std::thread::scope(|scope| {
             let elsewhere = from_elsewhere(sandbox).detached("job").unwrap();
             assert_eq!(elsewhere.try_wait().unwrap(), None, "it is connected");
+            sandbox.files().write("go", "").unwrap();
             let waiting = scope.spawn(move || elsewhere.wait(MINUTE));
             let status = detached.stream(&mut position, |stream, bytes| {
                 match stream {
@@ -213,7 +214,9 @@ fn what_never_ran_and_what_can_not_be_is_told() {
     let from_a_reader = sandbox.command("cat").stdin(sandbox::Stdin::reader(std::io::empty()));
     assert_eq!(from_a_reader.detach("d").unwrap_err().kind(), ErrorKind::InvalidArgument);
     // The one who would know the status is killed.
-    let watched = sandbox.shell("sleep 0.3; kill -9 $PPID; sleep 1000").detach("watched").unwrap();
+    let watched =
+        sandbox.shell("until [ -e go ]; do sleep 0.05; done; kill -9 $PPID; sleep 1000").detach("watched").unwrap();
+    sandbox.files().write("go", "").unwrap();
     let began = Instant::now();
     let error = watched.wait(MINUTE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
