@@ -256,12 +256,14 @@ fn a_port_is_waited_for_in_the_sandbox() {
         let error = sandbox.wait_for_port(7100, Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::TimedOut, "{error}");
         assert!(error.message().contains("port 7100"), "{error}");
-        let line = "import socket, time\n\
+        let line = "import os, socket, time\n\
             time.sleep(0.5)\n\
             listener = socket.create_server(('127.0.0.1', 7100))\n\
-            listener.settimeout(1)\n\
-            try:\n    listener.accept()\n    print('a connection')\n\
-            except TimeoutError:\n    print('none')\n";
+            listener.settimeout(0.05)\n\
+            while not os.path.exists('stop'):\n\
+            \x20   try:\n        listener.accept()\n        print('a connection')\n\
+            \x20   except TimeoutError:\n        pass\n\
+            print('over')\n";
         let server = sandbox.command("python3").args(["-c", line]).detach("server").unwrap();
         // The creation's own work goes on in the background for about a second.
         await_that("the host key to be in its annotation", || sandbox.info().unwrap().host_key.is_some());
@@ -271,8 +273,9 @@ fn a_port_is_waited_for_in_the_sandbox() {
         sandbox.wait_for_port(7100, None).unwrap();
         assert_eq!(client.stats().api_requests, before);
         // Nobody has connected to see whether it listens.
+        sandbox.files().write("stop", "").unwrap();
         assert!(server.wait(LONG).unwrap().success());
-        assert_eq!(server.read(sandbox::OutputStream::Stdout, 0, 100).unwrap(), b"none\n");
+        assert_eq!(server.read(sandbox::OutputStream::Stdout, 0, 100).unwrap(), b"over\n");
         // A lost connection is no end of the wait.
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| sandbox.wait_for_port(ECHO, LONG));
