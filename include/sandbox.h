@@ -693,6 +693,85 @@ typedef int32_t sbx_pool_counter_kind;
 #endif // __cplusplus
 
 /**
+ * What sbx_usage_value() tells. Memory, processor time and processes are those of the sandbox's container, with its
+ * guest.
+ */
+enum sbx_usage_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Microseconds of processor time since the container started.
+     */
+    SBX_USAGE_CPU = 0,
+    /**
+     * Microseconds for which it had to wait because it had used up its share of the processors.
+     */
+    SBX_USAGE_THROTTLED = 1,
+    /**
+     * Bytes of memory, with the files that the kernel keeps in memory for it.
+     */
+    SBX_USAGE_MEMORY = 2,
+    /**
+     * The most that it has been.
+     */
+    SBX_USAGE_MEMORY_PEAK = 3,
+    /**
+     * What it may be at most.
+     */
+    SBX_USAGE_MEMORY_LIMIT = 4,
+    /**
+     * Processes that were killed because there was no more memory.
+     */
+    SBX_USAGE_OOM_KILLS = 5,
+    /**
+     * Processes and threads.
+     */
+    SBX_USAGE_PROCESSES = 6,
+    /**
+     * What they may be at most.
+     */
+    SBX_USAGE_PROCESSES_LIMIT = 7,
+    /**
+     * Bytes in use on the file system of the home directory. Where the sandbox has no volume there, that is the node's
+     * disk, with all that others keep on it.
+     */
+    SBX_USAGE_DISK = 8,
+    /**
+     * Bytes of that file system.
+     */
+    SBX_USAGE_DISK_LIMIT = 9,
+    /**
+     * Bytes received through the Pod's network interfaces but loopback.
+     */
+    SBX_USAGE_RECEIVED = 10,
+    /**
+     * Bytes sent through them.
+     */
+    SBX_USAGE_SENT = 11,
+    /**
+     * Bytes of memory of the guest itself, which is the sandbox's main process.
+     */
+    SBX_USAGE_GUEST_MEMORY = 12,
+    /**
+     * Commands that run, of all clients.
+     */
+    SBX_USAGE_COMMANDS = 13,
+    /**
+     * SSH connections of all clients.
+     */
+    SBX_USAGE_CONNECTIONS = 14,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_usage_kind sbx_usage_kind;
+#else
+typedef int32_t sbx_usage_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from
  * several threads.
  */
@@ -852,6 +931,12 @@ typedef struct sbx_transferred sbx_transferred;
  * What the transfer of a directory did. Freed with sbx_tree_report_free(). May be read from several threads.
  */
 typedef struct sbx_tree_report sbx_tree_report;
+
+/**
+ * What a sandbox uses at one moment, from sbx_sandbox_usage(). Freed with sbx_usage_free(). May be read from several
+ * threads.
+ */
+typedef struct sbx_usage sbx_usage;
 
 /**
  * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`,
@@ -3249,6 +3334,29 @@ const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
  * Frees a report and what was borrowed from it.
  */
 void sbx_tree_report_free(sbx_tree_report *report);
+
+/**
+ * Asks the sandbox what it uses now: one round trip and no API call. The caller frees the answer with sbx_usage_free().
+ *
+ * As sbx_sandbox_execute(), but for the errors of the command.
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_usage(const sbx_sandbox *sandbox,
+                             sbx_usage **usage,
+                             sbx_error **err);
+
+/**
+ * True, and the value in `*value`, if the sandbox's kernel tells it; false also where there is no limit, for NULL, and
+ * for a number that stands for no sbx_usage_kind. `value` may be NULL.
+ */
+bool sbx_usage_value(const sbx_usage *usage,
+                     int32_t kind,
+                     uint64_t *value);
+
+/**
+ * Frees what sbx_sandbox_usage() gave out.
+ */
+void sbx_usage_free(sbx_usage *usage);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -97,6 +97,7 @@ mod ssh;
 #[cfg(test)]
 mod testing;
 mod text;
+mod usage;
 
 pub use client::{Client, Stats};
 pub use cluster::Phase;
@@ -113,6 +114,7 @@ pub use pool::{Claim, Filled, OnMiss, Pool, PoolCounters, PoolOptions, PoolStatu
 pub use ports::{Forward, Local, Target};
 pub use sandbox::{CreateTimings, DeleteOnDrop, Origin, Sandbox, SandboxInfo, SessionCounts};
 pub use spec::SandboxSpec;
+pub use usage::Usage;
 
 /// What may be used and handed over between threads is a part of the API.
 const _: () = {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, MutexGuard};
-use sandbox_protocol::{Renew, Request};
+use sandbox_protocol::{Renew, Request, Response};
 
 use crate::cluster::{self, Phase, PodSnapshot};
 use crate::command::{Command, Detached, Output};
@@ -19,6 +19,8 @@ use crate::files::Files;
 use crate::link::Link;
 use crate::ports::{self, Forward, Local, Target};
 use crate::registry::Registry;
+use crate::ssh::commands;
+use crate::usage::Usage;
 
 /// A running sandbox: a Pod with an SSH server, ready for commands and files.
 ///
@@ -359,6 +361,28 @@ impl Sandbox {
     /// [`ErrorKind::NotFound`] if its Pod is gone, also if another one has its name now.
     pub fn info(&self) -> Result<SandboxInfo> {
         self.link.call("get sandbox info", || self.observe().map(SandboxInfo::from))
+    }
+
+    /// What the sandbox uses now. It answers by itself: one round trip, no API call, and no right in the cluster.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let usage = sandbox.usage()?;
+    /// println!("{:?} of {:?} bytes of memory", usage.memory, usage.memory_limit);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Sandbox::execute`], but for those of the command.
+    pub fn usage(&self) -> Result<Usage> {
+        self.link.call("get sandbox usage", || {
+            // A full sandbox is asked too: not only on the pool's sessions, which may all be busy.
+            match self.link.request_aside(&Request::Usage, Deadline::after(self.link.command_timeout()))? {
+                Response::Usage(usage) => Ok(usage.into()),
+                _ => Err(commands::not_an_answer()),
+            }
+        })
     }
 
     /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec

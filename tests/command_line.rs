@@ -567,7 +567,7 @@ fn completions_and_help() {
     );
     assert_eq!(succeeded(Command::new("bash").arg("-c").arg(script).output().unwrap()), "renew reap\n");
     let help = |args: &[&str]| succeeded(Command::new(PROGRAM).args(args).arg("--help").output().unwrap());
-    let verbs = ["create", "run", "cp", "ls", "info", "rm", "renew", "reap", "completions", "man"];
+    let verbs = ["create", "run", "cp", "ls", "info", "top", "rm", "renew", "reap", "completions", "man"];
     for verb in verbs {
         assert!(help(&[]).contains(&format!("\n  {verb} ")) && help(&[verb]).contains("Usage: sandbox"), "{verb}");
     }

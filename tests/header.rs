@@ -37,6 +37,7 @@ const FILES: [&str; 18] = [
     "files.rs",
     "open_file.rs",
     "transfer.rs",
+    "usage.rs",
     "info.rs",
     "pool.rs",
     "thread.rs",

@@ -120,6 +120,18 @@ func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
 	}, nil)
 }
 
+// Usage asks the sandbox what it uses now: one round trip and no API call.
+func (s *Sandbox) Usage(ctx context.Context) (*Usage, error) {
+	return ask(ctx, s.order("get sandbox usage"), s.handle, func(sandbox *C.sbx_sandbox) (*Usage, error) {
+		var usage *C.sbx_usage
+		if err := invoke(func(err **C.sbx_error) C.sbx_status { return C.sbx_sandbox_usage(sandbox, &usage, err) }); err != nil {
+			return nil, err
+		}
+		defer C.sbx_usage_free(usage)
+		return newUsage(usage), nil
+	}, nil)
+}
+
 // Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The
 // hard limit of its spec stays. It returns the new expiry.
 func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time, error) {

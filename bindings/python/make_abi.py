@@ -25,6 +25,7 @@ ENUMS = {
     "sbx_origin": ("Origin", "SBX_ORIGIN_"),
     "sbx_on_miss": ("OnMiss", "SBX_ON_MISS_"),
     "sbx_pool_counter_kind": ("PoolCounter", "SBX_POOL_"),
+    "sbx_usage_kind": ("UsageKind", "SBX_USAGE_"),
 }
 # What Python calls what comments speak of.
 WORDS = {
@@ -37,6 +38,7 @@ WORDS = {
     r"sbx_client_(\w+)\(\)": r"Client.\1()",
     r"sbx_claim_set_on_miss\(\)": "Pool.claim()",
     r"sbx_pool_counter\(\)": "Pool.counters",
+    r"sbx_usage_value\(\)": "Usage",
     r"the function of sbx_thread_on_wait\(\)": "a signal handler",
     "NULL": "None",
 }

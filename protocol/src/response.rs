@@ -316,10 +316,20 @@ pub struct Usage {
     pub oom_kills: Option<u64>,
     /// Microseconds of processor time.
     pub cpu_us: Option<u64>,
+    /// Microseconds for which it was kept from the processors because it had used up its share.
+    pub throttled_us: Option<u64>,
     /// Processes and threads.
     pub processes: Option<u64>,
     /// Processes and threads that it may have.
     pub processes_limit: Option<u64>,
+    /// Bytes that are in use on the file system of the home directory, by whomever.
+    pub disk: Option<u64>,
+    /// Bytes of that file system.
+    pub disk_limit: Option<u64>,
+    /// Bytes that have come through its network interfaces but loopback.
+    pub received: Option<u64>,
+    /// Bytes that have left through them.
+    pub sent: Option<u64>,
     /// Bytes of memory of the guest itself.
     pub guest_memory: Option<u64>,
     /// Commands that run.

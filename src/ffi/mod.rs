@@ -87,6 +87,7 @@ mod sandbox;
 mod spec;
 mod thread;
 mod transfer;
+mod usage;
 
 use std::ffi::{CStr, c_char};
 

@@ -63,6 +63,9 @@ public:
     /// name now.
     ::sandbox::info info() const { return ::sandbox::info(detail::make(sbx_sandbox_info, native_handle())); }
 
+    /// Asks the sandbox what it uses now: one round trip and no API call. Errors as execute(), but for the command's.
+    ::sandbox::usage usage() const { return detail::told(detail::make(sbx_sandbox_usage, native_handle()).get()); }
+
     /// Runs a command line in the sandbox's shell and collects its output. Short for shell() and command::output(),
     /// whose errors it has.
     output execute(std::string_view line) const {

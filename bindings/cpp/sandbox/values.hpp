@@ -301,6 +301,42 @@ struct pool_counters {
     std::uint64_t retired = 0;
 };
 
+/// What a sandbox uses at one moment; none is what its kernel does not tell, or no limit. Memory, processor time and
+/// processes are those of the sandbox's container, with its guest.
+struct usage {
+    /// Processor time since the container started.
+    std::optional<seconds> cpu;
+    /// Time for which it had to wait because it had used up its share of the processors.
+    std::optional<seconds> throttled;
+    /// Bytes of memory, with the files that the kernel keeps in memory for it.
+    std::optional<std::uint64_t> memory;
+    /// The most that it has been.
+    std::optional<std::uint64_t> memory_peak;
+    /// What it may be at most.
+    std::optional<std::uint64_t> memory_limit;
+    /// Processes that were killed because there was no more memory.
+    std::optional<std::uint64_t> oom_kills;
+    /// Processes and threads.
+    std::optional<std::uint64_t> processes;
+    /// What they may be at most.
+    std::optional<std::uint64_t> processes_limit;
+    /// Bytes in use on the file system of the home directory. Where the sandbox has no volume there, that is the node's
+    /// disk, with all that others keep on it.
+    std::optional<std::uint64_t> disk;
+    /// Bytes of that file system.
+    std::optional<std::uint64_t> disk_limit;
+    /// Bytes received through the Pod's network interfaces but loopback.
+    std::optional<std::uint64_t> received;
+    /// Bytes sent through them.
+    std::optional<std::uint64_t> sent;
+    /// Bytes of memory of the guest itself, which is the sandbox's main process.
+    std::optional<std::uint64_t> guest_memory;
+    /// Commands that run, of all clients.
+    std::uint64_t commands = 0;
+    /// SSH connections of all clients.
+    std::uint64_t connections = 0;
+};
+
 /// SSH sessions of a client to a sandbox at one moment.
 struct session_counts {
     /// Those that wait for work.
@@ -323,6 +359,34 @@ inline metadata told(const sbx_metadata *file) {
     all.permissions = static_cast<std::filesystem::perms>(sbx_metadata_mode(file));
     all.modified = file_time(sbx_metadata_modified, file);
     all.accessed = file_time(sbx_metadata_accessed, file);
+    return all;
+}
+
+inline usage told(const sbx_usage *from) {
+    const auto value = [from](sbx_usage_kind kind) {
+        std::uint64_t found = 0;
+        return sbx_usage_value(from, kind, &found) ? std::optional<std::uint64_t>(found) : std::nullopt;
+    };
+    const auto time = [&value](sbx_usage_kind kind) {
+        const auto microseconds = value(kind);
+        return microseconds ? std::optional<seconds>(static_cast<double>(*microseconds) / 1e6) : std::nullopt;
+    };
+    usage all;
+    all.cpu = time(SBX_USAGE_CPU);
+    all.throttled = time(SBX_USAGE_THROTTLED);
+    all.memory = value(SBX_USAGE_MEMORY);
+    all.memory_peak = value(SBX_USAGE_MEMORY_PEAK);
+    all.memory_limit = value(SBX_USAGE_MEMORY_LIMIT);
+    all.oom_kills = value(SBX_USAGE_OOM_KILLS);
+    all.processes = value(SBX_USAGE_PROCESSES);
+    all.processes_limit = value(SBX_USAGE_PROCESSES_LIMIT);
+    all.disk = value(SBX_USAGE_DISK);
+    all.disk_limit = value(SBX_USAGE_DISK_LIMIT);
+    all.received = value(SBX_USAGE_RECEIVED);
+    all.sent = value(SBX_USAGE_SENT);
+    all.guest_memory = value(SBX_USAGE_GUEST_MEMORY);
+    all.commands = value(SBX_USAGE_COMMANDS).value_or(0);
+    all.connections = value(SBX_USAGE_CONNECTIONS).value_or(0);
     return all;
 }
 

@@ -1,14 +1,21 @@
-//! What the sandbox uses, as the kernel tells it in the container's cgroup.
+//! What the sandbox uses, as the kernel tells it, most of it in the container's cgroup.
 
 use std::fs;
 
+use rustix::fs::statvfs;
 use sandbox_protocol::Usage;
 
 use crate::server::Shared;
 
 pub(super) fn usage(shared: &Shared) -> Usage {
     let changed_limits = shared.limits.changed();
+    let disk = statvfs(shared.environment.home()).ok();
+    let (received, sent) = fs::read_to_string("/proc/self/net/dev").ok().map(|text| traffic(&text)).unzip();
     let common = Usage {
+        disk: disk.as_ref().map(|disk| disk.f_blocks.saturating_sub(disk.f_bfree).saturating_mul(disk.f_frsize)),
+        disk_limit: disk.as_ref().map(|disk| disk.f_blocks.saturating_mul(disk.f_frsize)),
+        received,
+        sent,
         guest_memory: guest_memory(),
         commands: shared.spawner.commands().len() as u64,
         connections: shared.connections() as u64,
@@ -25,6 +32,7 @@ pub(super) fn usage(shared: &Shared) -> Usage {
             memory_peak: number("memory.peak"),
             oom_kills: entry("memory.events", "oom_kill"),
             cpu_us: entry("cpu.stat", "usage_usec"),
+            throttled_us: entry("cpu.stat", "throttled_usec"),
             processes: number("pids.current"),
             processes_limit: number("pids.max"),
             ..common
@@ -38,6 +46,7 @@ pub(super) fn usage(shared: &Shared) -> Usage {
         memory_peak: number("memory/memory.max_usage_in_bytes"),
         oom_kills: entry("memory/memory.oom_control", "oom_kill"),
         cpu_us: number("cpuacct/cpuacct.usage").map(|nanoseconds| nanoseconds / 1000),
+        throttled_us: entry("cpu/cpu.stat", "throttled_time").map(|nanoseconds| nanoseconds / 1000),
         processes: number("pids/pids.current"),
         processes_limit: number("pids/pids.max"),
         ..common
@@ -48,6 +57,16 @@ pub(super) fn usage(shared: &Shared) -> Usage {
 fn value(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))?;
     line.trim().parse().ok()
+}
+
+/// Bytes received and sent in the kernel's table of network interfaces, without loopback.
+fn traffic(table: &str) -> (u64, u64) {
+    let interfaces = table.lines().filter_map(|line| line.split_once(':')).filter(|(name, _)| name.trim() != "lo");
+    let counts = interfaces.filter_map(|(_, counts)| {
+        let mut counts = counts.split_ascii_whitespace().map(str::parse::<u64>);
+        Some((counts.next()?.ok()?, counts.nth(7)?.ok()?))
+    });
+    counts.fold((0, 0), |sum, (received, sent)| (sum.0 + received, sum.1 + sent))
 }
 
 /// Bytes that are resident.
@@ -67,6 +86,15 @@ mod tests {
         assert_eq!(value(text, "oom_kill"), Some(3));
         assert_eq!(value(text, "oom"), Some(1));
         assert_eq!(value(text, "max"), None);
+    }
+
+    #[test]
+    fn traffic_is_counted_without_loopback() {
+        let table = "Inter-|   Receive  |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets\n\
+                     \u{20}   lo: 9 1 0 0 0 0 0 0 9 1 0 0 0 0 0 0\n  eth0: 1000 1 0 0 0 0 0 0 20 1 0 0 0 0 0 0\n\
+                     eth1:7 1 0 0 0 0 0 0 3 1 0 0 0 0 0 0\n";
+        assert_eq!(traffic(table), (1007, 23));
+        assert_eq!(traffic(""), (0, 0));
     }
 
     #[test]

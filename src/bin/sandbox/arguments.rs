@@ -41,7 +41,7 @@ Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a
 
 Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
 
-JSON: create, pool claim and info print an object, ls a list of such, rm and reap a list of names, the other verbs of pool an \
+JSON: create, pool claim and info print an object, ls a list of such, top a list of what is used, rm and reap a list of names, the other verbs of pool an \
 object with counts; times are as in \
 2026-01-31T23:59:59Z, and null is what is not known or does not exist. A failure has its kind, message and verdict as \
 the library has them.
@@ -111,6 +111,16 @@ Examples:
   sandbox forward box 8080
   sandbox forward box 9000:8080 0.0.0.0:5432:5432
   sandbox forward box 2375:/var/run/docker.sock";
+
+const AFTER_TOP_HELP: &str = "\
+CPU% is that of one processor since the line before, MEMORY is with the files that the kernel keeps in memory for the \
+sandbox. With --json there is one line for each time, and in it more: throttling, the disk, the network. The sandboxes \
+answer by themselves: no metrics server is needed.
+
+Examples:
+  sandbox top
+  sandbox top box --json
+  sandbox top --interval 10s > log";
 
 const AFTER_SSH_HELP: &str = "\
 All that follows the name is ssh's: its options, then a command line for the sandbox's shell. The host key is that of the \
@@ -237,6 +247,12 @@ pub(crate) enum Verb {
         /// Name of the sandbox
         name: String,
     },
+
+    /// Show what sandboxes use: processor time, memory, processes
+    ///
+    /// On a terminal the table is drawn anew every two seconds, until Ctrl-C; else it is printed once.
+    #[command(after_long_help = AFTER_TOP_HELP)]
+    Top(Top),
 
     /// Delete sandboxes and wait until they are gone
     Rm {
@@ -489,6 +505,17 @@ pub(crate) struct Copy {
     /// Show no progress, which is only shown on a terminal anyway
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Top {
+    /// Names of the sandboxes; without any, all of the namespace that run
+    #[arg(value_name = "NAME")]
+    pub(crate) names: Vec<String>,
+
+    /// Print it again and again, with this time between, such as 10s
+    #[arg(short, long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) interval: Option<Duration>,
 }
 
 #[derive(Args, Debug)]

@@ -11,6 +11,7 @@ mod signals;
 mod ssh;
 mod stream;
 mod terminal;
+mod top;
 mod verbs;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::SshHostKey { host, searched, purpose } => ssh::host_key(client, &host, &searched, &purpose)?,
         Verb::Ls { owner, quiet } => verbs::list(&client()?, owner.as_deref(), quiet, json)?,
         Verb::Info { name } => verbs::info(&client()?, &name, json)?,
+        Verb::Top(wanted) => return top::top(&client()?, &wanted, json),
         Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),
         Verb::Renew { name, lifetime } => verbs::renew(&client()?, &name, lifetime, json)?,
         Verb::Pool(verb) => return pool::pool(&client()?, verb, json),

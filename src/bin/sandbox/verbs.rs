@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use crate::arguments::{Create, Spec};
 use crate::output::{self, Failure, plain};
 
-/// How many sandboxes are deleted at once.
-const AT_ONCE: usize = 16;
+/// How many sandboxes are deleted or asked at once.
+pub(crate) const AT_ONCE: usize = 16;
 
 pub(crate) fn create(client: &Client, create: Create, is_json: bool) -> Result<(), Failure> {
     let mut spec = spec(create.spec)?;

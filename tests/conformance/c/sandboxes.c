@@ -78,6 +78,19 @@ static void look_at_the_info(void) {
     sbx_info_free(info);
     OK(sbx_sandbox_renew(sandbox, 600, &renewed, &err));
     CHECK(expires + 290 < renewed);
+
+    sbx_usage *usage = NULL;
+    OK(sbx_sandbox_usage(sandbox, &usage, &err));
+    const int32_t told[] = {SBX_USAGE_CPU,  SBX_USAGE_MEMORY, SBX_USAGE_PROCESSES,    SBX_USAGE_DISK,
+                            SBX_USAGE_RECEIVED, SBX_USAGE_SENT,   SBX_USAGE_GUEST_MEMORY, SBX_USAGE_CONNECTIONS};
+    for (size_t i = 0; i < sizeof told / sizeof *told; i++) {
+        uint64_t value = 0;
+        CHECK(sbx_usage_value(usage, told[i], &value) && value > 0);
+    }
+    uint64_t commands = 99;
+    CHECK(sbx_usage_value(usage, SBX_USAGE_COMMANDS, &commands) && commands == 0);
+    CHECK(!sbx_usage_value(usage, 99, &commands) && !sbx_usage_value(NULL, SBX_USAGE_CPU, NULL) && commands == 0);
+    sbx_usage_free(usage);
     FAILS(SBX_ERR_INVALID_ARGUMENT, "at least one second", sbx_sandbox_renew(sandbox, 0, NULL, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_sandbox_renew(sandbox, -5, NULL, &err));
 }

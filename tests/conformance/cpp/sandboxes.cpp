@@ -29,6 +29,9 @@ void conformance::life() {
     CHECK(attached.execute("echo here").check().out() == "here\n");
     const auto expiry = attached.renew(20min);
     CHECK(expiry > *info.expires_at() && box().info().expires_at() == expiry);
+    const sandbox::usage usage = box().usage();
+    CHECK(usage.cpu > 0s && usage.memory > 0u && usage.processes > 0u && usage.disk > 0u && usage.sent > 0u);
+    CHECK(usage.guest_memory > 0u && usage.commands == 0 && usage.connections > 0);
     const auto timings = box().timings();
     CHECK(timings && timings->accepted > 0s && timings->accepted <= timings->started);
     CHECK(timings->started <= timings->logged_in && timings->logged_in < 60s);

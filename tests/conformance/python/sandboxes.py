@@ -34,6 +34,9 @@ def life() -> None:
         assert attached.host_key == world.machine.host_key and world.machine.host_key
     assert world.machine.info().phase is sandbox.Phase.RUNNING, "the end of a block must not delete what it attached to"
     assert world.machine.renew(1800) > info.expires_at + timedelta(minutes=10)
+    usage = world.machine.usage()
+    assert usage.cpu and usage.memory and usage.processes and usage.disk and usage.sent and usage.guest_memory, usage
+    assert usage.commands == 0 and usage.connections > 0, usage
     timings = world.machine.timings
     assert timings is not None and 0 < timings.accepted <= timings.started <= timings.logged_in < 300, timings
     assert (client.namespace, world.machine.ssh_port) == (info.namespace, info.ssh_port) and info.pod_ip and info.node

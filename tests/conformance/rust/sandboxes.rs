@@ -29,6 +29,10 @@ pub(crate) fn life(world: &World) {
     let renewed = sandbox.renew(Duration::from_secs(600)).unwrap();
     assert!(renewed > expires + Duration::from_secs(290));
     fails(ErrorKind::InvalidArgument, "at least one second", sandbox.renew(Duration::ZERO));
+    let usage = sandbox.usage().unwrap();
+    assert!(usage.cpu > Some(Duration::ZERO) && usage.memory > Some(0) && usage.processes > Some(0), "{usage:?}");
+    assert!(usage.disk > Some(0) && usage.sent > Some(0) && usage.guest_memory > Some(0), "{usage:?}");
+    assert!(usage.commands == 0 && usage.connections > 0, "{usage:?}");
 
     assert_eq!(world.listed(owner), [owner]);
     assert!(sandbox.execute("uname -n").unwrap().stdout_text().starts_with(owner));

@@ -68,6 +68,7 @@ from .machine import Machine, SessionCounts, Timings
 from .pool import Filled, Pool, PoolCounters, PoolStatus
 from .spec import SandboxSpec
 from .transfer import Note, OnProgress, Reader, Transferred, TreeReport, Writer
+from .usage import Usage
 
 #: The version of the library in this package.
 __version__ = (_abi.sbx_version() or b"").decode()
@@ -154,6 +155,7 @@ __all__ = [
     "Transport",
     "TreeReport",
     "UnavailableError",
+    "Usage",
     "Verdict",
     "Writer",
     "__version__",

@@ -308,6 +308,43 @@ class PoolCounter(enum.IntEnum):
     RETIRED = 6
 
 
+class UsageKind(enum.IntEnum):
+    """What Usage tells. Memory, processor time and processes are those of the sandbox's container, with its guest.
+
+    CPU: Microseconds of processor time since the container started.
+    THROTTLED: Microseconds for which it had to wait because it had used up its share of the processors.
+    MEMORY: Bytes of memory, with the files that the kernel keeps in memory for it.
+    MEMORY_PEAK: The most that it has been.
+    MEMORY_LIMIT: What it may be at most.
+    OOM_KILLS: Processes that were killed because there was no more memory.
+    PROCESSES: Processes and threads.
+    PROCESSES_LIMIT: What they may be at most.
+    DISK: Bytes in use on the file system of the home directory. Where the sandbox has no volume there, that is the node's disk, with all that others keep on it.
+    DISK_LIMIT: Bytes of that file system.
+    RECEIVED: Bytes received through the Pod's network interfaces but loopback.
+    SENT: Bytes sent through them.
+    GUEST_MEMORY: Bytes of memory of the guest itself, which is the sandbox's main process.
+    COMMANDS: Commands that run, of all clients.
+    CONNECTIONS: SSH connections of all clients.
+    """
+
+    CPU = 0
+    THROTTLED = 1
+    MEMORY = 2
+    MEMORY_PEAK = 3
+    MEMORY_LIMIT = 4
+    OOM_KILLS = 5
+    PROCESSES = 6
+    PROCESSES_LIMIT = 7
+    DISK = 8
+    DISK_LIMIT = 9
+    RECEIVED = 10
+    SENT = 11
+    GUEST_MEMORY = 12
+    COMMANDS = 13
+    CONNECTIONS = 14
+
+
 sbx_output_fn = CFUNCTYPE(c_int32, c_void_p, c_int32, c_void_p, c_size_t)
 sbx_log_fn = CFUNCTYPE(None, c_void_p, c_int32, c_char_p, c_char_p)
 sbx_interrupted_fn = CFUNCTYPE(c_int32, c_void_p)
@@ -602,3 +639,6 @@ sbx_tree_report_note_count: Callable[..., int] = _declared("sbx_tree_report_note
 sbx_tree_report_note_path_at: Callable[..., Optional[bytes]] = _declared("sbx_tree_report_note_path_at", c_char_p, c_void_p, c_size_t)
 sbx_tree_report_note_text_at: Callable[..., Optional[bytes]] = _declared("sbx_tree_report_note_text_at", c_char_p, c_void_p, c_size_t)
 sbx_tree_report_free: Callable[..., None] = _declared("sbx_tree_report_free", None, c_void_p)
+sbx_sandbox_usage: Callable[..., int] = _declared("sbx_sandbox_usage", c_int32, c_void_p, c_void_p, c_void_p)
+sbx_usage_value: Callable[..., bool] = _declared("sbx_usage_value", c_bool, c_void_p, c_int32, c_void_p)
+sbx_usage_free: Callable[..., None] = _declared("sbx_usage_free", None, c_void_p)

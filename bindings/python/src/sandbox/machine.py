@@ -23,6 +23,7 @@ from .forward import Forward
 from .info import SandboxInfo, point, told
 from .running import Plan
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
+from .usage import Usage, usage_of
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,10 @@ class Machine(Closable):
     def info(self) -> SandboxInfo:
         """Asks Kubernetes about the sandbox: one API call. SandboxNotFoundError if its Pod is gone."""
         return told(interruptible(make, abi.sbx_sandbox_info, abi.sbx_info_free, self._open()))
+
+    def usage(self) -> Usage:
+        """Asks the sandbox what it uses now: one round trip and no API call."""
+        return usage_of(interruptible(make, abi.sbx_sandbox_usage, abi.sbx_usage_free, self._open()))
 
     def renew(self, lifetime: float) -> datetime:
         """Lets the sandbox live until `lifetime` seconds from now, at least 1, and returns the new expiry; earlier than
