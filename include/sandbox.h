@@ -859,6 +859,12 @@ typedef struct sbx_forward sbx_forward;
 typedef struct sbx_info sbx_info;
 
 /**
+ * Keys with which somebody else may log in, from sbx_sandbox_authorized_keys(). Freed with sbx_keys_free(). May be read
+ * from several threads.
+ */
+typedef struct sbx_keys sbx_keys;
+
+/**
  * A list of infos. Freed with sbx_list_free(). May be read from several threads.
  */
 typedef struct sbx_list sbx_list;
@@ -2464,6 +2470,69 @@ const char *sbx_names_at(const sbx_names *names,
  * Frees a list of names.
  */
 void sbx_names_free(sbx_names *names);
+
+/**
+ * Lets somebody else log in to the sandbox with OpenSSH's programs, who has the private key of `key`: a line as in
+ * `authorized_keys`, without options. It is good for `seconds` from now; a negative number is as long as the sandbox
+ * lives. The same key once more is good for that time from then on. Whoever logs in with it can do there what this
+ * client can, but let nobody else in.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this is no public key, of the kinds ed25519, ECDSA P-256 and RSA; SBX_ERR_CONFLICT if it
+ * is the key of a client of this library; SBX_ERR_PERMISSION_DENIED if this client itself was let in so. Else as
+ * sbx_sandbox_execute().
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_authorize_key(const sbx_sandbox *sandbox,
+                                     const char *key,
+                                     double seconds,
+                                     sbx_error **err);
+
+/**
+ * The keys that sbx_sandbox_authorize_key() let in, by whichever client, and that may log in now. The caller frees them
+ * with sbx_keys_free().
+ *
+ * As sbx_sandbox_execute().
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_authorized_keys(const sbx_sandbox *sandbox,
+                                       sbx_keys **keys,
+                                       sbx_error **err);
+
+/**
+ * Lets such a key log in no longer, and closes the connections that were made with it. `*was_there`, which may be NULL,
+ * says whether it could log in. The comment of `key` does not matter.
+ *
+ * As sbx_sandbox_authorize_key().
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_revoke_key(const sbx_sandbox *sandbox,
+                                  const char *key,
+                                  bool *was_there,
+                                  sbx_error **err);
+
+/**
+ * How many keys there are; 0 for NULL.
+ */
+size_t sbx_keys_count(const sbx_keys *keys);
+
+/**
+ * A key as a line of `authorized_keys`, with its comment; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_keys_key_at(const sbx_keys *keys,
+                            size_t index);
+
+/**
+ * True, and for how long it may log in yet in `*seconds`, if a key does not stay as long as the sandbox. `seconds` may
+ * be NULL.
+ */
+bool sbx_keys_remaining_at(const sbx_keys *keys,
+                           size_t index,
+                           double *seconds);
+
+/**
+ * Frees what sbx_sandbox_authorized_keys() gave out.
+ */
+void sbx_keys_free(sbx_keys *keys);
 
 /**
  * Hands the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its argument, for

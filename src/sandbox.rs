@@ -16,6 +16,7 @@ use crate::context::API_TIMEOUT;
 use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::files::Files;
+use crate::keys::{self, AuthorizedKey};
 use crate::link::Link;
 use crate::ports::{self, Forward, Local, Target};
 use crate::registry::Registry;
@@ -383,6 +384,44 @@ impl Sandbox {
                 _ => Err(commands::not_an_answer()),
             }
         })
+    }
+
+    /// Lets somebody else log in with OpenSSH's programs, who has the private key of `key`: a line as in
+    /// `authorized_keys`, without options. It is good for `lifetime` from now; `None` is as long as the sandbox lives.
+    /// The same key once more is good for that time from then on. Whoever logs in with it can do there what this client
+    /// can, but let nobody else in; what is open when the time is over stays open.
+    ///
+    /// ```no_run
+    /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
+    /// let key = std::fs::read_to_string("colleague.pub").unwrap();
+    /// sandbox.authorize_key(&key, std::time::Duration::from_secs(3600))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if this is no public key, of the kinds ed25519, ECDSA P-256 and RSA;
+    /// [`ErrorKind::Conflict`] if it is the key of a client of this library; [`ErrorKind::PermissionDenied`] if this
+    /// client itself was let in so. Else those of a connection.
+    pub fn authorize_key(&self, key: &str, lifetime: impl Into<Option<Duration>>) -> Result<()> {
+        self.link.call("authorize key", || keys::authorize(&self.link, key, lifetime.into()))
+    }
+
+    /// The keys that [`authorize_key`](Self::authorize_key) let in, by whichever client, and that may log in now.
+    ///
+    /// # Errors
+    /// Those of a connection.
+    pub fn authorized_keys(&self) -> Result<Vec<AuthorizedKey>> {
+        self.link.call("list keys", || keys::authorized(&self.link))
+    }
+
+    /// Lets such a key log in no longer, and closes the connections that were made with it. The comment does not matter.
+    /// False if there was no such key.
+    ///
+    /// # Errors
+    /// As [`authorize_key`](Self::authorize_key).
+    pub fn revoke_key(&self, key: &str) -> Result<bool> {
+        self.link.call("revoke key", || keys::revoke(&self.link, key))
     }
 
     /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec

@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 18] = [
+const FILES: [&str; 20] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -41,6 +41,7 @@ const FILES: [&str; 18] = [
     "info.rs",
     "pool.rs",
     "thread.rs",
+    "keys.rs",
     "logging.rs",
     "boundary.rs",
 ];

@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use common::{Guarded, Scratch, await_that, client, create, noise};
+use common::{Guarded, Scratch, await_that, client, config, create, noise};
 use rustix::process::{Pid, Signal, kill_process};
-use sandbox::Sandbox;
+use sandbox::{Client, ErrorKind, Sandbox};
 
 const ECHO: u16 = 7001;
 const LONG: Duration = Duration::from_secs(60);
@@ -331,4 +331,59 @@ fn forward_tells_its_ports_and_each_connection() {
     // Ports that can't be.
     let refused = start(&["http"]).wait_with_output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn somebody_else_logs_in_for_a_time() {
+    let person = Person::new();
+    let (host, name) = (person.host(), person.box_.name());
+    let [private, public, theirs] = ["colleague", "colleague.pub", "theirs"].map(|name| person.home.path(name));
+    let keygen = ["-q", "-t", "ecdsa", "-N", "", "-C", "a colleague", "-f"];
+    person.succeeds(person.of("ssh-keygen").args(keygen).arg(&private));
+    // The same way to the sandbox with another key.
+    let settings = std::fs::read_to_string(person.home.path(".ssh/sandbox.conf")).unwrap();
+    let is_key = |line: &&str| line.trim_start().starts_with("IdentityFile ");
+    let mut lines: Vec<_> = settings.lines().filter(|line| !is_key(line)).map(str::to_owned).collect();
+    lines.push(format!("    IdentityFile \"{}\"", private.display()));
+    std::fs::write(&theirs, lines.join("\n")).unwrap();
+    let ssh = |line: &str| {
+        let mut ssh = person.of("ssh");
+        ssh.arg("-F").arg(&theirs).args([&host, line]).stdin(Stdio::null());
+        ssh
+    };
+    let is_let_in = || ssh("echo in").output().unwrap().stdout == b"in\n";
+    assert!(!is_let_in());
+    let key = |args: &[&str]| person.sandbox(&[&["key"], args].concat());
+    let file = public.to_str().unwrap();
+    let added = key(&["add", name, file, "--lifetime", "1h"]);
+    assert!(added.status.success() && is_let_in(), "{added:?}");
+    let listed = String::from_utf8(key(&["ls", name]).stdout).unwrap();
+    let line = std::fs::read_to_string(&public).unwrap();
+    assert!(listed.ends_with(&format!("Z  {line}")) && listed.lines().count() == 1, "{listed}");
+
+    let mut open = Running(ssh("echo there; sleep 1301").stdout(Stdio::piped()).spawn().unwrap());
+    let mut out = BufReader::new(open.0.stdout.take().unwrap());
+    out.read_line(&mut String::new()).unwrap();
+    let removed = key(&["rm", name, file]);
+    assert!(removed.status.success(), "{removed:?}");
+    assert!(!open.0.wait().unwrap().success() && !is_let_in());
+    assert_eq!(key(&["rm", name, file]).status.code(), Some(1));
+
+    person.box_.authorize_key(&line, Duration::from_secs(1)).unwrap();
+    await_that("the key's time to be over", || !is_let_in() && person.box_.authorized_keys().unwrap().is_empty());
+    // The client's own key is not for that.
+    let own = std::fs::read_to_string(person.home.path(".ssh/sandbox_ed25519.pub")).unwrap();
+    assert_eq!(person.box_.authorize_key(&own, None).unwrap_err().kind(), ErrorKind::Conflict);
+    assert!(!person.box_.revoke_key(&own).unwrap());
+
+    // Whoever was let in lets nobody else in.
+    let ed25519 = person.home.path("second");
+    person.succeeds(person.of("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&ed25519));
+    let second = std::fs::read_to_string(person.home.path("second.pub")).unwrap();
+    person.box_.authorize_key(&second, None).unwrap();
+    let guest = Client::new(config().ssh_key(&ed25519)).unwrap().attach(name).unwrap();
+    assert_eq!(guest.execute("echo in").unwrap().stdout, b"in\n");
+    assert_eq!(guest.authorize_key(&line, None).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(guest.revoke_key(&second).unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(guest.authorized_keys().unwrap().len(), 1);
 }

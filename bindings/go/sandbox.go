@@ -132,6 +132,62 @@ func (s *Sandbox) Usage(ctx context.Context) (*Usage, error) {
 	}, nil)
 }
 
+// An AuthorizedKey is a key with which somebody else than the clients may log in.
+type AuthorizedKey struct {
+	// The public key as a line of authorized_keys, with its comment.
+	Key string
+	// When it may log in no longer; the zero time is as long as the sandbox lives.
+	Until time.Time
+}
+
+// AuthorizeKey lets somebody else log in with OpenSSH's programs, who has the private key of key: a line as in
+// authorized_keys, without options. It is good for lifetime from now; a negative one is as long as the sandbox lives.
+// Whoever logs in with it can do there what this client can, but let nobody else in. ErrConflict if it is the key of a
+// client of this library.
+func (s *Sandbox) AuthorizeKey(ctx context.Context, key string, lifetime time.Duration) error {
+	return s.keyed(ctx, "authorize key", key, func(sandbox *C.sbx_sandbox, key *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_sandbox_authorize_key(sandbox, key, C.double(lifetime.Seconds()), err)
+	})
+}
+
+// AuthorizedKeys are the keys that AuthorizeKey let in, by whichever client, and that may log in now.
+func (s *Sandbox) AuthorizedKeys(ctx context.Context) ([]AuthorizedKey, error) {
+	return ask(ctx, s.order("list keys"), s.handle, func(sandbox *C.sbx_sandbox) ([]AuthorizedKey, error) {
+		var keys *C.sbx_keys
+		if err := invoke(func(err **C.sbx_error) C.sbx_status {
+			return C.sbx_sandbox_authorized_keys(sandbox, &keys, err)
+		}); err != nil {
+			return nil, err
+		}
+		defer C.sbx_keys_free(keys)
+		all := make([]AuthorizedKey, C.sbx_keys_count(keys))
+		for index := range all {
+			var left C.double
+			all[index].Key = C.GoString(C.sbx_keys_key_at(keys, C.size_t(index)))
+			if C.sbx_keys_remaining_at(keys, C.size_t(index), &left) {
+				all[index].Until = time.Now().Add(time.Duration(float64(left) * float64(time.Second)))
+			}
+		}
+		return all, nil
+	}, nil)
+}
+
+func (s *Sandbox) keyed(ctx context.Context, name, key string, call func(sandbox *C.sbx_sandbox, key *C.char, err **C.sbx_error) C.sbx_status) error {
+	what := operation{name: name, sandbox: s.name, texts: []string{key}}
+	_, err := ask(ctx, what, s.handle, func(sandbox *C.sbx_sandbox) (struct{}, error) {
+		return struct{}{}, invoke(func(err **C.sbx_error) C.sbx_status { return call(sandbox, text(key), err) })
+	}, nil)
+	return err
+}
+
+// RevokeKey lets such a key log in no longer, and closes the connections that were made with it. It is no error if
+// there was no such key.
+func (s *Sandbox) RevokeKey(ctx context.Context, key string) error {
+	return s.keyed(ctx, "revoke key", key, func(sandbox *C.sbx_sandbox, key *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_sandbox_revoke_key(sandbox, key, nil, err)
+	})
+}
+
 // Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The
 // hard limit of its spec stays. It returns the new expiry.
 func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time, error) {

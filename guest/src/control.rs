@@ -86,11 +86,11 @@ fn handle(shared: &Shared, line: &str) -> ControlAnswer {
         Ok(ControlRequest::Identify) => Ok(()),
         Ok(ControlRequest::Authorize { key: line }) => key(&line).and_then(|key| {
             log!("{} may log in", key.as_ref().fingerprint());
-            shared.authorize(key).map_err(str::to_owned)
+            shared.keys.authorize(key).map_err(str::to_owned)
         }),
         Ok(ControlRequest::Revoke { key: line }) => key(&line).map(|key| {
             log!("{} may log in no longer", key.as_ref().fingerprint());
-            shared.revoke(&key);
+            shared.keys.revoke(key.as_ref());
         }),
         Ok(ControlRequest::Disconnect { key: None }) => {
             log!("all connections are closed");

@@ -7,6 +7,7 @@ mod detached;
 mod environment;
 mod expiry;
 pub mod install;
+mod keys;
 mod limits;
 mod log;
 mod outcome;

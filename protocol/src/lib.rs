@@ -19,12 +19,12 @@ pub use frame::{
     Decoder, FrameError, FrameKind, HEADER_LENGTH, MAX_CONTROL_PAYLOAD, Piece, Resize, STDIN_WINDOW, header,
 };
 pub use request::{
-    Claim, DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, Input, Limit,
-    Output, Renew, Request, Run, SignalCommand, Stream, Terminal, User, WaitForPort,
+    AuthorizeKey, Claim, DetachedFollow, DetachedKey, DetachedRead, DetachedSignal, DetachedStart, DetachedWait, Input,
+    Limit, Output, Renew, Request, RevokeKey, Run, SignalCommand, Stream, Terminal, User, WaitForPort,
 };
 pub use response::{
-    Cause, CommandInfo, DetachedInfo, Digest, Ended, Expiry, Failure, FailureKind, Followed, Hello, NeverRan, Promises,
-    Response, Stage, Started, Status, StreamInfo, Usage,
+    AuthorizedKey, Cause, CommandInfo, DetachedInfo, Digest, Ended, Expiry, Failure, FailureKind, Followed, Hello,
+    NeverRan, Promises, Response, Stage, Started, Status, StreamInfo, Usage,
 };
 pub use signal::{signal_name, signal_number};
 pub use target::{CONNECT_CHANNEL, Target};

@@ -45,11 +45,36 @@ pub enum Request {
     Digests,
     /// What the sandbox uses: `Usage`.
     Usage,
+    /// Lets a guest's key log in, or changes until when it may: `Done`. Only for clients whose own key this is not.
+    AuthorizeKey(AuthorizeKey),
+    /// The guests' keys: `Keys`.
+    AuthorizedKeys,
+    /// Lets a guest's key log in no longer and closes its connections: `Done`, or `Failed` with `NotFound`.
+    RevokeKey(RevokeKey),
     /// Waits until something takes connections: `Done`, or `Failed` once the time is over.
     WaitForPort(WaitForPort),
     /// A request of a later protocol: the answer is `Failed`.
     #[serde(other)]
     Unknown,
+}
+
+/// A key for somebody else than the client.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthorizeKey {
+    /// As in a line of OpenSSH's `authorized_keys`, without options.
+    pub key: String,
+    /// Milliseconds from now after which it may log in no longer. Absent: as long as the sandbox lives.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifetime_ms: Option<u64>,
+}
+
+/// A key that may log in no longer.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RevokeKey {
+    /// As in [`AuthorizeKey`]; the comment does not matter.
+    pub key: String,
 }
 
 /// A command to run.

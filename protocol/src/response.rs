@@ -54,6 +54,11 @@ pub enum Response {
     },
     /// What the sandbox uses.
     Usage(Usage),
+    /// The guests' keys.
+    Keys {
+        /// All that may log in now.
+        keys: Vec<AuthorizedKey>,
+    },
     /// The request could not be carried out.
     Failed(Failure),
     /// A result of a later protocol.
@@ -302,6 +307,16 @@ pub struct Digest {
     pub sha256: Option<String>,
 }
 
+/// A key that somebody else than the clients may log in with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AuthorizedKey {
+    /// As in a line of OpenSSH's `authorized_keys`, with its comment.
+    pub key: String,
+    /// Milliseconds until it may log in no longer. Absent: as long as the sandbox lives.
+    pub remaining_ms: Option<u64>,
+}
+
 /// What the sandbox uses, as far as the kernel tells it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -414,6 +429,7 @@ mod tests {
             Response::Followed(Followed::default()),
             Response::Digests { digests: vec![Digest::default()] },
             Response::Usage(Usage::default()),
+            Response::Keys { keys: vec![AuthorizedKey::default()] },
             Response::Expiry(Expiry { remaining_ms: Some(1), hard_remaining_ms: None, limited: true }),
             Response::Failed(Failure { kind: FailureKind::Conflict, message: "x".to_owned(), errno: Some(2) }),
         ];

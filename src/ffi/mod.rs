@@ -81,6 +81,7 @@ mod open_file;
 
 mod files;
 mod info;
+mod keys;
 mod logging;
 mod pool;
 mod sandbox;

@@ -139,6 +139,38 @@ public:
                      detail::optional_seconds(timeout, "timeout"));
     }
 
+    /// Lets somebody else log in with OpenSSH's programs, who has the private key of `key`: a line as in
+    /// `authorized_keys`, without options. It is good for `lifetime` from now; none is as long as the sandbox lives.
+    /// Whoever logs in with it can do there what this client can, but let nobody else in.
+    ///
+    /// invalid_argument_error if this is no public key; conflict_error if it is the key of a client of this library;
+    /// permission_denied_error if this client itself was let in so.
+    void authorize_key(std::string_view key, std::optional<seconds> lifetime = std::nullopt) const {
+        detail::call(sbx_sandbox_authorize_key, native_handle(), detail::c_text(key, "key").get(),
+                     detail::optional_seconds(lifetime, "lifetime"));
+    }
+
+    /// The keys that authorize_key() let in, by whichever client, and that may log in now.
+    std::vector<authorized_key> authorized_keys() const {
+        const auto keys = detail::make(sbx_sandbox_authorized_keys, native_handle());
+        std::vector<authorized_key> all(sbx_keys_count(keys.get()));
+        for (std::size_t index = 0; index < all.size(); ++index) {
+            double left = 0;
+            all[index].key = detail::text(sbx_keys_key_at(keys.get(), index));
+            if (sbx_keys_remaining_at(keys.get(), index, &left))
+                all[index].remaining = seconds(left);
+        }
+        return all;
+    }
+
+    /// Lets such a key log in no longer, and closes the connections that were made with it. False if there was no such
+    /// key. Errors as authorize_key().
+    bool revoke_key(std::string_view key) const {
+        bool was_there = false;
+        detail::call(sbx_sandbox_revoke_key, native_handle(), detail::c_text(key, "key").get(), &was_there);
+        return was_there;
+    }
+
     /// Lets the sandbox live for `lifetime` from now, at least a second; earlier than before is possible too. The hard
     /// limit of its spec stays. The new expiry.
     time_point renew(seconds lifetime) const {

@@ -169,6 +169,7 @@ template <> inline constexpr auto free_of<sbx_names> = sbx_names_free;
 template <> inline constexpr auto free_of<sbx_output> = sbx_output_free;
 template <> inline constexpr auto free_of<sbx_pool> = sbx_pool_free;
 template <> inline constexpr auto free_of<sbx_pool_options> = sbx_pool_options_free;
+template <> inline constexpr auto free_of<sbx_keys> = sbx_keys_free;
 template <> inline constexpr auto free_of<sbx_usage> = sbx_usage_free;
 template <> inline constexpr auto free_of<sbx_pool_state> = sbx_pool_state_free;
 template <> inline constexpr auto free_of<sbx_sandbox> = sbx_sandbox_free;

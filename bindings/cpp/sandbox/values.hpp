@@ -301,6 +301,14 @@ struct pool_counters {
     std::uint64_t retired = 0;
 };
 
+/// A key with which somebody else than the clients may log in.
+struct authorized_key {
+    /// The public key as a line of `authorized_keys`, with its comment.
+    std::string key;
+    /// How long it may log in yet; none is as long as the sandbox lives.
+    std::optional<seconds> remaining;
+};
+
 /// What a sandbox uses at one moment; none is what its kernel does not tell, or no limit. Memory, processor time and
 /// processes are those of the sandbox's container, with its guest.
 struct usage {

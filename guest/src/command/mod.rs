@@ -11,18 +11,20 @@ use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
 use sandbox_protocol::{
-    Claim, Decoder, Failure, FailureKind, FrameKind, Hello, MAX_CONTROL_PAYLOAD, PROTOCOL, Piece, Request, Resize,
-    Response, signal_number,
+    AuthorizeKey, Claim, Decoder, Failure, FailureKind, FrameKind, Hello, MAX_CONTROL_PAYLOAD, PROTOCOL, Piece,
+    Request, Resize, Response, signal_number,
 };
 
 use crate::detached::Entry;
 use crate::environment::is_variable;
 use crate::expiry::{milliseconds, now};
+use crate::keys::Refusal;
 use crate::log::log;
 use crate::process::Whom;
 use crate::server::Shared;
 use crate::server::channel::{Channel, Context, Link, Slots};
 use crate::sftp::Digest;
+use crate::ssh::PublicKey;
 use detached::{Follow, Upload};
 use frames::Outbox;
 use port::PortWait;
@@ -201,6 +203,10 @@ impl CommandChannel {
                 Response::DetachedList { commands: entries.iter().map(|entry| entry.info(false)).collect() }
             }
             Request::Digests => return Ok(Active::Digests),
+            Request::AuthorizeKey(_) | Request::RevokeKey(_) if !shared.keys.is_own(&context.client) => refused(),
+            Request::AuthorizeKey(wanted) => authorize_key(context, &wanted),
+            Request::AuthorizedKeys => Response::Keys { keys: shared.keys.guests() },
+            Request::RevokeKey(of) => revoke_key(context, &of.key),
             Request::Usage => Response::Usage(usage::usage(shared)),
             Request::WaitForPort(wait) => return Ok(Active::Port(PortWait::new(wait))),
             Request::Unknown => failure(
@@ -220,6 +226,40 @@ fn renew(shared: &Shared, lifetime_ms: Option<u64>, shorten: bool) -> Response {
         Ok(expiry) => Response::Expiry(expiry),
         Err(e) => failure(FailureKind::Other, format!("the timer: {e}")),
     }
+}
+
+/// Whoever was let in lets nobody else in.
+fn refused() -> Response {
+    let message = "only a client with a key of its own may let keys in or take them back".to_owned();
+    let errno = Some(rustix::io::Errno::PERM.raw_os_error());
+    Response::Failed(Failure { kind: FailureKind::Other, message, errno })
+}
+
+fn authorize_key(context: &Context, wanted: &AuthorizeKey) -> Response {
+    let lifetime = wanted.lifetime_ms.map(Duration::from_millis);
+    match context.shared.keys.let_in(&wanted.key, lifetime) {
+        Ok(()) => {
+            log!("{} lets {} log in", context.client, wanted.key.escape_debug());
+            Response::Done
+        }
+        Err(Refusal::Malformed(reason)) => failure(FailureKind::Invalid, format!("the public key: {reason}")),
+        Err(Refusal::Own) => failure(FailureKind::Conflict, "this is the key of a client itself"),
+        Err(Refusal::TooMany) => failure(FailureKind::Limit, "there are too many keys"),
+    }
+}
+
+fn revoke_key(context: &Context, line: &str) -> Response {
+    let key = match PublicKey::from_line(line) {
+        Ok(key) => key,
+        Err(e) => return failure(FailureKind::Invalid, format!("the public key: {e}")),
+    };
+    if !context.shared.keys.take_back(key.as_ref()) {
+        return failure(FailureKind::NotFound, "no such key may log in");
+    }
+    let fingerprint = key.as_ref().fingerprint();
+    log!("{} lets {fingerprint} log in no longer", context.client);
+    context.shared.connected.disconnect(Some(&fingerprint));
+    Response::Done
 }
 
 fn claim(shared: &Shared, claim: &Claim) -> Response {

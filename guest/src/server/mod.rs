@@ -19,7 +19,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::PollFlags;
@@ -32,6 +32,7 @@ use crate::control;
 use crate::detached::Detached;
 use crate::environment::Environment;
 use crate::expiry::{Expiry, now};
+use crate::keys::Keys;
 use crate::limits::ResourceLimits;
 use crate::log::log;
 use crate::process::{Notice, Options as SpawnerOptions, Reaper, Running, SpawnError, Spawner, Spec, Starting};
@@ -84,7 +85,7 @@ impl Default for Config {
 pub(crate) struct Shared {
     pub(crate) ssh: Arc<ServerConfig>,
     pub(crate) user: String,
-    keys: RwLock<Vec<PublicKey>>,
+    pub(crate) keys: Keys,
     pub(crate) environment: Environment,
     pub(crate) expiry: Expiry,
     pub(crate) spawner: Arc<Spawner>,
@@ -96,33 +97,10 @@ pub(crate) struct Shared {
     pub(crate) connected: Arc<Connections>,
 }
 
-/// Keys that may log in. More come from a mistake.
-const MOST_KEYS: usize = 256;
-
 impl Shared {
     /// Whether a user may log in with a key.
     fn accepts(&self, user: &[u8], key: PublicKeyRef<'_>) -> bool {
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        user == self.user.as_bytes() && keys.iter().any(|known| known.as_ref().blob() == key.blob())
-    }
-
-    /// Lets a key log in.
-    pub(crate) fn authorize(&self, key: PublicKey) -> Result<(), &'static str> {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.iter().any(|known| known.as_ref().blob() == key.as_ref().blob()) {
-            return Ok(());
-        }
-        if keys.len() >= MOST_KEYS {
-            return Err("there are too many keys");
-        }
-        keys.push(key);
-        Ok(())
-    }
-
-    /// Lets a key log in no longer.
-    pub(crate) fn revoke(&self, key: &PublicKey) {
-        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        keys.retain(|known| known.as_ref().blob() != key.as_ref().blob());
+        user == self.user.as_bytes() && self.keys.accepts(key)
     }
 
     /// Begins to start a command.
@@ -245,7 +223,7 @@ impl Server {
         let shared = Arc::new(Shared {
             ssh: Arc::new(ssh),
             user: config.user.clone(),
-            keys: RwLock::new(keys),
+            keys: Keys::new(keys),
             environment,
             expiry,
             spawner,

@@ -275,6 +275,10 @@ pub(crate) enum Verb {
         lifetime: Duration,
     },
 
+    /// Let somebody else log in to a sandbox with OpenSSH, for a time
+    #[command(subcommand)]
+    Key(KeyVerb),
+
     /// Keep sandboxes ready before they are wanted, and take one
     #[command(subcommand)]
     Pool(PoolVerb),
@@ -505,6 +509,39 @@ pub(crate) struct Copy {
     /// Show no progress, which is only shown on a terminal anyway
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum KeyVerb {
+    /// Let whoever has the private key log in
+    Add {
+        /// Name of the sandbox
+        name: String,
+
+        /// File with the public key, such as id_ed25519.pub; - is the standard input
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+
+        /// Time from now, such as 90s, 30m or 2h; else it is good as long as the sandbox lives
+        #[arg(long, value_name = "DURATION", value_parser = duration)]
+        lifetime: Option<Duration>,
+    },
+
+    /// Print the keys that were let in, as in authorized_keys, and when they end
+    Ls {
+        /// Name of the sandbox
+        name: String,
+    },
+
+    /// Let a key log in no longer, and close its connections
+    Rm {
+        /// Name of the sandbox
+        name: String,
+
+        /// File with the public key; - is the standard input
+        #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+        file: PathBuf,
+    },
 }
 
 #[derive(Args, Debug)]

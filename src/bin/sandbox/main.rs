@@ -4,6 +4,7 @@ mod arguments;
 mod copy;
 mod forward;
 mod guest_image;
+mod key;
 mod output;
 mod pool;
 mod run;
@@ -44,6 +45,7 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::Top(wanted) => return top::top(&client()?, &wanted, json),
         Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),
         Verb::Renew { name, lifetime } => verbs::renew(&client()?, &name, lifetime, json)?,
+        Verb::Key(verb) => key::key(&client()?, &verb, json)?,
         Verb::Pool(verb) => return pool::pool(&client()?, verb, json),
         Verb::Reap => verbs::reap(&client()?, json)?,
         Verb::GuestImage(arguments) => guest_image::guest_image(&arguments)?,

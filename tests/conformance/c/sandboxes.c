@@ -79,6 +79,21 @@ static void look_at_the_info(void) {
     OK(sbx_sandbox_renew(sandbox, 600, &renewed, &err));
     CHECK(expires + 290 < renewed);
 
+    const char *key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVV a person";
+    sbx_keys *keys = NULL;
+    bool was_there = false;
+    double left = 0;
+    OK(sbx_sandbox_authorize_key(sandbox, key, 100, &err));
+    OK(sbx_sandbox_authorized_keys(sandbox, &keys, &err));
+    CHECK(sbx_keys_count(keys) == 1 && strcmp(sbx_keys_key_at(keys, 0), key) == 0 && sbx_keys_key_at(keys, 1) == NULL);
+    CHECK(sbx_keys_remaining_at(keys, 0, &left) && left > 0 && left <= 100 && !sbx_keys_remaining_at(keys, 1, NULL));
+    sbx_keys_free(keys);
+    OK(sbx_sandbox_revoke_key(sandbox, key, &was_there, &err));
+    CHECK(was_there);
+    OK(sbx_sandbox_revoke_key(sandbox, key, &was_there, &err));
+    CHECK(!was_there);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "public key", sbx_sandbox_authorize_key(sandbox, "no key", -1, &err));
+
     sbx_usage *usage = NULL;
     OK(sbx_sandbox_usage(sandbox, &usage, &err));
     const int32_t told[] = {SBX_USAGE_CPU,  SBX_USAGE_MEMORY, SBX_USAGE_PROCESSES,    SBX_USAGE_DISK,

@@ -29,6 +29,12 @@ void conformance::life() {
     CHECK(attached.execute("echo here").check().out() == "here\n");
     const auto expiry = attached.renew(20min);
     CHECK(expiry > *info.expires_at() && box().info().expires_at() == expiry);
+    const std::string key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVV a person";
+    box().authorize_key(key, 100s);
+    const auto keys = box().authorized_keys();
+    CHECK(keys.size() == 1 && keys[0].key == key && keys[0].remaining > 0s && keys[0].remaining <= 100s);
+    CHECK(box().revoke_key(key) && !box().revoke_key(key));
+    FAILS(invalid_argument_error, box().authorize_key("no key"));
     const sandbox::usage usage = box().usage();
     CHECK(usage.cpu > 0s && usage.memory > 0u && usage.processes > 0u && usage.disk > 0u && usage.sent > 0u);
     CHECK(usage.guest_memory > 0u && usage.commands == 0 && usage.connections > 0);

@@ -34,6 +34,13 @@ def life() -> None:
         assert attached.host_key == world.machine.host_key and world.machine.host_key
     assert world.machine.info().phase is sandbox.Phase.RUNNING, "the end of a block must not delete what it attached to"
     assert world.machine.renew(1800) > info.expires_at + timedelta(minutes=10)
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVV a person"
+    world.machine.authorize_key(key, 100)
+    keys = world.machine.authorized_keys()
+    assert [found.key for found in keys] == [key] and keys[0].remaining and 0 < keys[0].remaining <= 100, keys
+    assert world.machine.revoke_key(key) and not world.machine.revoke_key(key)
+    with fails(ErrorKind.INVALID_ARGUMENT):
+        world.machine.authorize_key("no key")
     usage = world.machine.usage()
     assert usage.cpu and usage.memory and usage.processes and usage.disk and usage.sent and usage.guest_memory, usage
     assert usage.commands == 0 and usage.connections > 0, usage

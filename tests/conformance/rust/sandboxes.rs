@@ -29,6 +29,13 @@ pub(crate) fn life(world: &World) {
     let renewed = sandbox.renew(Duration::from_secs(600)).unwrap();
     assert!(renewed > expires + Duration::from_secs(290));
     fails(ErrorKind::InvalidArgument, "at least one second", sandbox.renew(Duration::ZERO));
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVV a person";
+    sandbox.authorize_key(key, Duration::from_secs(100)).unwrap();
+    let keys = sandbox.authorized_keys().unwrap();
+    assert_eq!((keys.len(), &*keys[0].key), (1, key));
+    assert!(keys[0].remaining.is_some_and(|left| (1..=100).contains(&left.as_secs())), "{keys:?}");
+    assert!(sandbox.revoke_key(key).unwrap() && !sandbox.revoke_key(key).unwrap());
+    fails(ErrorKind::InvalidArgument, "public key", sandbox.authorize_key("no key", None));
     let usage = sandbox.usage().unwrap();
     assert!(usage.cpu > Some(Duration::ZERO) && usage.memory > Some(0) && usage.processes > Some(0), "{usage:?}");
     assert!(usage.disk > Some(0) && usage.sent > Some(0) && usage.guest_memory > Some(0), "{usage:?}");

@@ -63,6 +63,7 @@ from .errors import (
 from .files import DirEntry, FileStat, SandboxFile, SandboxPath
 from .forward import Forward
 from .info import SandboxInfo
+from .keys import AuthorizedKey
 from .log import LogHandler, set_log_handler
 from .machine import Machine, SessionCounts, Timings
 from .pool import Filled, Pool, PoolCounters, PoolStatus
@@ -79,6 +80,7 @@ __all__ = [
     "STDOUT",
     "AsyncContextError",
     "AuthenticationError",
+    "AuthorizedKey",
     "BusyError",
     "Cause",
     "Child",

@@ -3,7 +3,7 @@
 import math
 import os
 import socket
-from ctypes import byref, c_double, c_int, c_int64, c_size_t
+from ctypes import byref, c_bool, c_double, c_int, c_int64, c_size_t
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -21,6 +21,7 @@ from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDe
 from .files import SandboxPath
 from .forward import Forward
 from .info import SandboxInfo, point, told
+from .keys import AuthorizedKey
 from .running import Plan
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
 from .usage import Usage, usage_of
@@ -140,6 +141,36 @@ class Machine(Closable):
     def usage(self) -> Usage:
         """Asks the sandbox what it uses now: one round trip and no API call."""
         return usage_of(interruptible(make, abi.sbx_sandbox_usage, abi.sbx_usage_free, self._open()))
+
+    def authorize_key(self, key: str, lifetime: float = math.inf) -> None:
+        """Lets somebody else log in with OpenSSH's programs, who has the private key of `key`: a line as in
+        authorized_keys, without options. It is good for `lifetime` seconds from now, or as long as the sandbox lives.
+        Whoever logs in with it can do there what this client can, but let nobody else in.
+
+        InvalidArgumentError if this is no public key, ConflictError if it is the key of a client of this library,
+        PermissionDeniedError if this client itself was let in so.
+        """
+        interruptible(call, abi.sbx_sandbox_authorize_key, self._open(), encoded(key), seconds(lifetime))
+
+    def authorized_keys(self) -> list[AuthorizedKey]:
+        """The keys that authorize_key() let in, by whichever client, and that may log in now."""
+        keys = interruptible(make, abi.sbx_sandbox_authorized_keys, abi.sbx_keys_free, self._open())
+        left = c_double()
+        return [
+            AuthorizedKey(
+                decoded(abi.sbx_keys_key_at(keys, index)),
+                left.value if abi.sbx_keys_remaining_at(keys, index, byref(left)) else None,
+            )
+            for index in range(abi.sbx_keys_count(keys))
+        ]
+
+    def revoke_key(self, key: str) -> bool:
+        """Lets such a key log in no longer, and closes the connections that were made with it. False if there was no
+        such key.
+        """
+        was_there = c_bool()
+        interruptible(call, abi.sbx_sandbox_revoke_key, self._open(), encoded(key), byref(was_there))
+        return was_there.value
 
     def renew(self, lifetime: float) -> datetime:
         """Lets the sandbox live until `lifetime` seconds from now, at least 1, and returns the new expiry; earlier than
