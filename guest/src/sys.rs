@@ -291,6 +291,33 @@ pub fn close(descriptor: OwnedFd) -> Result<(), Errno> {
     }
 }
 
+/// Reads at an offset and appends what was read, at most `length` bytes, to `buffer`; says how much it was. The bytes are written once:
+/// the memory for them is not filled with zeros before.
+///
+/// # Errors
+/// As `pread`.
+pub fn append_at(file: BorrowedFd<'_>, buffer: &mut Vec<u8>, length: usize, offset: u64) -> Result<usize, Errno> {
+    buffer.reserve(length);
+    let (read, _) = rustix::io::pread(file, &mut buffer.spare_capacity_mut()[..length], offset)?;
+    let count = read.len();
+    // SAFETY: these bytes behind the buffer's end are within its capacity, and the call has just initialised them.
+    unsafe { buffer.set_len(buffer.len() + count) };
+    Ok(count)
+}
+
+/// The same where the file is read in sequence.
+///
+/// # Errors
+/// As `read`.
+pub fn append(file: BorrowedFd<'_>, buffer: &mut Vec<u8>, length: usize) -> Result<usize, Errno> {
+    buffer.reserve(length);
+    let (read, _) = rustix::io::read(file, &mut buffer.spare_capacity_mut()[..length])?;
+    let count = read.len();
+    // SAFETY: as above.
+    unsafe { buffer.set_len(buffer.len() + count) };
+    Ok(count)
+}
+
 /// Makes the allocator give memory back that is not used, and keep few arenas: many threads that are mostly idle share them.
 pub fn tune_allocator() {
     #[cfg(target_env = "gnu")]

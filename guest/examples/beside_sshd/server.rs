@@ -13,8 +13,8 @@ use crate::Result;
 const START: Duration = Duration::from_secs(10);
 /// A second in the kernel's ticks, as /proc counts them on every machine.
 const TICKS: f64 = 100.0;
-/// How the servers' own processes are called, the zygote and the keepers too; what is called otherwise is a command.
-const OWN: [&str; 3] = ["sshd", "beside_sshd", "exe"];
+/// How the zygote and the keepers are called.
+const KEEPER: &str = "exe";
 
 /// A directory for keys and files, removed when it is dropped.
 pub(crate) struct Place {
@@ -129,10 +129,13 @@ impl Server {
         let mut usage = Usage { kib_of_main: own_memory(self.pid()), ..Usage::default() };
         let mut pids = vec![self.pid()];
         let processes = processes();
+        let name = |pid: u32| processes.iter().find(|process| process.pid == pid).map_or("", |process| &process.name);
+        // What is called otherwise is a command.
+        let own = [name(self.pid()), KEEPER];
         while let Some(pid) = pids.pop() {
             pids.extend(processes.iter().filter(|process| process.parent == pid).map(|process| process.pid));
-            let own = processes.iter().find(|process| process.pid == pid && OWN.contains(&process.name.as_str()));
-            if let Some(process) = own {
+            let process = processes.iter().find(|process| process.pid == pid && own.contains(&process.name.as_str()));
+            if let Some(process) = process {
                 usage.seconds += process.seconds;
                 usage.mib += own_memory(pid) / 1024.0;
             }

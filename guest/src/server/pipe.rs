@@ -153,7 +153,8 @@ pub(crate) struct OutputEnd {
     ready: bool,
     /// How many bytes there are left to read, once the command has ended.
     left: Option<usize>,
-    is_enlarged: bool,
+    /// What the pipe holds, once it was asked. Nothing more is to be enlarged if it is as large as can be.
+    size: Option<usize>,
     is_terminal: bool,
 }
 
@@ -168,7 +169,7 @@ impl OutputEnd {
 
     /// A terminal's master.
     pub(crate) fn terminal(descriptor: Option<OwnedFd>) -> Self {
-        Self { descriptor, is_terminal: true, is_enlarged: true, ..Self::default() }
+        Self { descriptor, is_terminal: true, ..Self::default() }
     }
 
     /// What to wait for until there is something to read; none once it is known.
@@ -213,9 +214,15 @@ impl OutputEnd {
         match result {
             Ok(count) if count > 0 => {
                 self.left = self.left.map(|left| left - count);
-                if !self.is_enlarged && fcntl_getpipe_size(descriptor).is_ok_and(|size| count >= size) {
-                    enlarge(descriptor.as_fd());
-                    self.is_enlarged = true;
+                if !self.is_terminal {
+                    let size = *self.size.get_or_insert_with(|| fcntl_getpipe_size(descriptor).unwrap_or(LARGE_PIPE));
+                    if count >= size && size < LARGE_PIPE {
+                        enlarge(descriptor.as_fd());
+                        self.size = Some(LARGE_PIPE);
+                    }
+                    // A pipe that gives less than it is asked for is empty now: a poll says when there is more, or the end. This
+                    // spares every other read and poll of a command that writes small pieces.
+                    self.ready = count == most || self.left.is_some();
                 }
                 count
             }

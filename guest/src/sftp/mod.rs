@@ -527,7 +527,7 @@ impl Sftp {
             let offset = checked_offset(offset)?;
             let read = data(output, id, length, |buffer| {
                 loop {
-                    match io::pread(&file.descriptor, &mut *buffer, offset) {
+                    match sys::append_at(file.descriptor.as_fd(), buffer, length, offset) {
                         Err(Errno::INTR) => {}
                         read => break read,
                     }
@@ -562,10 +562,11 @@ impl Sftp {
         output: &mut Vec<u8>,
     ) -> Result<Answer, Failure> {
         let file = self.handles.file(handle)?;
-        let read = data(output, id, length, |buffer| match stream(|| io::read(&file.descriptor, &mut *buffer))? {
-            Streamed::Length(length) => Ok(length),
-            Streamed::Wait => Err(Errno::AGAIN),
-        });
+        let read =
+            data(output, id, length, |buffer| match stream(|| sys::append(file.descriptor.as_fd(), buffer, length))? {
+                Streamed::Length(length) => Ok(length),
+                Streamed::Wait => Err(Errno::AGAIN),
+            });
         match read {
             Ok(bytes) => {
                 file.hash(0, bytes);
@@ -720,24 +721,22 @@ fn stream(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<Streamed,
     }
 }
 
-/// Appends a packet of data that `fill` puts into its place; returns them. Without any, nothing is appended.
+/// Appends a packet of data, at most `length` bytes, which `fill` appends; returns them. Without any, nothing is appended.
 fn data(
     output: &mut Vec<u8>,
     id: u32,
     length: usize,
-    fill: impl FnOnce(&mut [u8]) -> Result<usize, Errno>,
+    fill: impl FnOnce(&mut Vec<u8>) -> Result<usize, Errno>,
 ) -> Result<&[u8], Failure> {
     let start = output.len();
     output.extend_from_slice(&[0, 0, 0, 0, kind::DATA]);
     put_u32(output, id);
     put_u32(output, 0);
     let at = output.len();
-    output.resize(at + length, 0);
     // To ask for nothing is odd, but allowed.
-    let read = if length == 0 { Ok(0) } else { fill(&mut output[at..]) };
+    let read = if length == 0 { Ok(0) } else { fill(output) };
     match read {
         Ok(read) if read > 0 || length == 0 => {
-            output.truncate(at + read);
             let told = u32::try_from(read).unwrap_or(u32::MAX).to_be_bytes();
             output[at - 4..at].copy_from_slice(&told);
             patch(output, start);
