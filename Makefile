@@ -296,9 +296,11 @@ build-asan:
 		nm $$library 2>/dev/null | grep -q __asan_report_store || { echo "$$library is without AddressSanitizer"; exit 1; }; \
 	done
 
-bench: own-cluster tools cluster-up ## measures this library beside other clients
-	python3 benches/compare.py prepare
-	$(CLUSTER) run -- python3 benches/compare.py run
+# BENCH has options, such as `--all`, `--work warm`, `--scale 0.1`; see benches/compare.py.
+bench: own-cluster tools ## measures library and guest beside other clients and sshd, in 10 minutes
+	$(CLUSTER) up --sshd
+	python3 benches/compare.py prepare $(BENCH)
+	$(CLUSTER) run -- python3 benches/compare.py run $(BENCH)
 
 fmt: $(RUFF) ## formats the sources of all languages
 	cargo fmt

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Compares this library with other clients: same Pod, same key, interleaved rounds.
+"""Compares this library and its guest with other clients and OpenSSH's sshd in a Pod beside: same
+key, same machine, interleaved rounds.
 
     python3 benches/compare.py prepare      where packages can be had
     python3 benches/compare.py run          where the Pods can be reached
 
-`run` prints a table and writes target/bench/results.json and results.png.
+`run` prints tables with the bars, and writes target/bench/results.json and results.png. Without
+`--work` or `--all` it does what has a bar, and the whole takes some ten minutes.
 """
 
 import argparse
@@ -24,22 +26,32 @@ def run(options: argparse.Namespace) -> None:
     # These need what is in the virtual environment.
     import measure
     import report
+    from works import MORE_WORKS, WORKS
 
-    results, note = measure.measure(options.work, options.peer, options.scale)
+    known = {*WORKS, *MORE_WORKS}
+    chosen = options.work or (known if options.all else WORKS)
+    if unknown := set(chosen) - known:
+        sys.exit(f"there is no work {unknown.pop()}; known are {', '.join(sorted(known))}")
+    results, note = measure.measure(list(chosen), options.peer, options.scale)
     report.write(results, note)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("prepare", help="build the programs and fetch the peers")
-    verb = verbs.add_parser("run", help="measure, print, and write target/bench/results.*")
-    verb.add_argument("--work", action="append", help="only this work; may be repeated")
-    verb.add_argument("--peer", action="append", help="only these peers beside ours and the limit")
-    verb.add_argument("--scale", type=float, default=1.0, help="factor for the number of rounds")
+    helps = {
+        "prepare": "build the programs and fetch the peers",
+        "run": "measure, print, and write target/bench/results.*",
+    }
+    for name, text in helps.items():
+        verb = verbs.add_parser(name, help=text)
+        verb.add_argument("--work", action="append", help="only this work; may be repeated")
+        verb.add_argument("--all", action="store_true", help="also what has no bar in the table")
+        verb.add_argument("--peer", action="append", help="only these beside ours and the limit")
+        verb.add_argument("--scale", type=float, default=1.0, help="factor for the rounds")
     options = parser.parse_args()
     if options.verb == "prepare":
-        prepare()
+        prepare(languages=options.all or "border" in (options.work or []))
     else:
         run(options)
 

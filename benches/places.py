@@ -13,7 +13,9 @@ PROGRAM = OUTPUT / "program"
 PREFIX = OUTPUT / "prefix"
 BORDER_C, BORDER_CPP, BORDER_GO = (OUTPUT / f"border-{language}" for language in ("c", "cpp", "go"))
 BORDER_PYTHON = BENCHES / "border" / "border.py"
-# All that `prepare` makes.
-BUILT = PROGRAM, VENV_PYTHON, BORDER_C, BORDER_CPP, BORDER_GO
+# What `prepare` always makes; the programs of other languages come with the work `border`.
+BUILT = PROGRAM, VENV_PYTHON
+# The guest, as the test cluster's images have it.
+GUESTS = ROOT / "target" / "guest"
 RESULTS = OUTPUT / "results.json"
 PLOT = OUTPUT / "results.png"

@@ -22,8 +22,10 @@ from places import (
 C_FLAGS = ["-O2", "-Wall", "-Wextra", "-Wpedantic", "-Werror"]
 
 
-def prepare() -> None:
-    """Builds the compiled sides and the virtual environment; quick if all is there."""
+def prepare(languages: bool) -> None:
+    """Builds the compiled sides and the virtual environment; quick if all is there. The programs of
+    other languages only on request.
+    """
     build = [
         "cargo",
         "build",
@@ -43,7 +45,8 @@ def prepare() -> None:
     if not VENV_PYTHON.exists():
         venv.create(VENV, with_pip=True)
     _pip("--requirement", str(BENCHES / "requirements.txt"))
-    _languages()
+    if languages:
+        _languages()
 
 
 def _languages() -> None:

@@ -79,17 +79,23 @@ impl Library {
         let config = config(request)?.transport(transport);
         let client = Client::new(config.clone())?;
         let sandbox = client.attach(text(request, "name")?)?;
-        sandbox.execute("true")?.check()?;
+        command(&sandbox)?;
         self.opened = Some(Opened { config, client, sandbox, crew: Vec::new(), many: None, alone: Vec::new() });
         Ok(Value::Null)
     }
 
     /// One whole creation, its first command included, by phase.
     fn phases(request: &Value) -> Result<Value> {
-        let client = Client::new(config(request)?)?;
+        let mut config = config(request)?;
+        let mut spec = spec();
+        if let Some(way) = request["guest"].as_str() {
+            config = config.guest(way.parse()?);
+            spec = spec.image(text(request, "image")?);
+        }
+        let client = Client::new(config)?;
         let began = Instant::now();
-        let sandbox = client.create(&spec())?;
-        let output = sandbox.execute("true");
+        let sandbox = client.create(&spec)?;
+        let output = sandbox.command("true").output();
         let first_command = began.elapsed();
         let timings = sandbox.timings();
         sandbox.delete()?;
@@ -195,7 +201,14 @@ fn transfer<'a>(sandbox: &'a Sandbox, request: &Value) -> Transfer<'a> {
     sandbox.files().transfer().checksum(request["checksum"] == json!(true))
 }
 
+/// `true`, as a program with no shell around it.
 fn command(sandbox: &Sandbox) -> Result<()> {
+    sandbox.command("true").output()?.check()?;
+    Ok(())
+}
+
+/// The same as a line for the shell, which is what SSH's own way of asking is.
+fn line(sandbox: &Sandbox) -> Result<()> {
     sandbox.execute("true")?.check()?;
     Ok(())
 }
@@ -213,6 +226,7 @@ impl Peer for Library {
         let opened = self.opened.as_mut().ok_or("nothing is open")?;
         let Opened { client, sandbox, crew, .. } = opened;
         match work {
+            "warm" if request["shell"] == json!(true) => sample(request, || line(sandbox)),
             "warm" => sample(request, || command(sandbox)),
             "ssh_port" => repeat(request, || Ok(black_box(&*sandbox).ssh_port())),
             "host_key" => repeat(request, || Ok(sandbox.host_key())),

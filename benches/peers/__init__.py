@@ -7,25 +7,36 @@ from .base import Peer, Target
 from .border import C, Cpp, Go, Python, Rust
 from .kubectl import Kubectl
 from .kubernetes_client import KubernetesClient
-from .openssh import OpenSsh, OpenSshAlone, Scp, TarThroughSsh, TarThroughSshAlone
-from .paramiko_client import Paramiko, ParamikoWithoutDelay
-from .program import Library, LibraryAlone, LibraryByTunnel, LibraryChecked, Plain, Relay, hosted
+from .openssh import OpenSsh, Scp, TarThroughSsh
+from .paramiko_client import Paramiko
+from .program import (
+    Library,
+    LibraryAlone,
+    LibraryByTunnel,
+    LibraryChecked,
+    LibraryShell,
+    Plain,
+    Relay,
+    hosted,
+)
+from .sshd import by_sshd, sshd_pod
 
 OURS: Callable[[], Peer] = Library
 # What can be reached.
 LIMIT: Callable[[], Peer] = Plain
 PEERS: list[Callable[[], Peer]] = [
+    LibraryShell,
     LibraryByTunnel,
     LibraryAlone,
     LibraryChecked,
     OpenSsh,
-    OpenSshAlone,
-    Scp,
-    TarThroughSsh,
-    TarThroughSshAlone,
-    hosted(Paramiko),
-    hosted(ParamikoWithoutDelay),
-    hosted(AsyncSsh),
+    # The same client as the limit, and what people use, at OpenSSH's server.
+    by_sshd(Plain),
+    by_sshd(OpenSsh),
+    by_sshd(Scp),
+    by_sshd(TarThroughSsh),
+    by_sshd(hosted(Paramiko)),
+    by_sshd(hosted(AsyncSsh)),
     Kubectl,
     hosted(KubernetesClient),
 ]
@@ -43,4 +54,5 @@ __all__ = [
     "Plain",
     "Relay",
     "Target",
+    "sshd_pod",
 ]

@@ -59,6 +59,8 @@ class Peer:
     """
 
     name: str
+    # Whether it connects to the sandbox or to the Pod with sshd beside it.
+    server = "guest"
     # Whether it connects to the target's address: such a one can be led over a slow link.
     by_address = True
     # Its process, if that is nothing else's.

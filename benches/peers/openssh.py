@@ -64,17 +64,6 @@ class WithMaster(Peer):
         )
         return done.stdout or ""
 
-    def _output(self, bytes: int, master: str) -> None:
-        line = ["ssh", *self.options, "-S", master, self.host, "--", f"head -c {bytes} /dev/zero"]
-        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
-        with subprocess.Popen(line, stdin=nothing, stdout=pipe, bufsize=0) as process:
-            assert process.stdout is not None
-            seen = 0
-            while piece := os.read(process.stdout.fileno(), PIECE):
-                seen += len(piece)
-        if seen != bytes or process.returncode != 0:
-            raise RuntimeError(f"{seen} bytes of {bytes} came, exit code {process.returncode}")
-
 
 class Sftp:
     """An `sftp` that stays, logged in already."""
@@ -143,7 +132,20 @@ class OpenSsh(WithMaster):
         return timed(count, lambda: self._ssh("-S", "none", command="true"))
 
     def output(self, bytes: int) -> list[float]:
-        return timed(1, lambda: self._output(bytes, self.master))
+        line = f"exec head -c {bytes} /dev/zero"
+        command = ["ssh", *self.options, "-S", self.master, self.host, "--", line]
+
+        def run() -> None:
+            pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+            with subprocess.Popen(command, stdin=nothing, stdout=pipe, bufsize=0) as process:
+                assert process.stdout is not None
+                seen = 0
+                while piece := os.read(process.stdout.fileno(), PIECE):
+                    seen += len(piece)
+            if seen != bytes or process.returncode != 0:
+                raise RuntimeError(f"{seen} of {bytes} bytes, exit code {process.returncode}")
+
+        return timed(1, run)
 
     def upload(self, local: str, remote: str) -> list[float]:
         sftp = self._sftp()
@@ -206,15 +208,6 @@ class OpenSsh(WithMaster):
         return self.one
 
 
-class OpenSshAlone(WithMaster):
-    """A connection for each command, as `ssh` does by itself."""
-
-    name = "OpenSSH, no master"
-
-    def output(self, bytes: int) -> list[float]:
-        return timed(1, lambda: self._output(bytes, "none"))
-
-
 class Scp(WithMaster):
     """`scp`, a whole process on the connection that is open."""
 
@@ -254,10 +247,7 @@ class TarThroughSsh(WithMaster):
         return timed(1, run)
 
     def _there(self, line: str) -> list[str]:
-        return ["ssh", *self.options, "-S", self._path(), self.host, "--", line]
-
-    def _path(self) -> str:
-        return self.master
+        return ["ssh", *self.options, "-S", self.master, self.host, "--", line]
 
     @staticmethod
     def _pipe(source: list[str], sink: list[str]) -> None:
@@ -265,12 +255,3 @@ class TarThroughSsh(WithMaster):
             subprocess.run(sink, stdin=writer.stdout, check=True, timeout=STEP_SECONDS)
         if writer.returncode != 0:
             raise RuntimeError(f"{source[0]} ended with {writer.returncode}")
-
-
-class TarThroughSshAlone(TarThroughSsh):
-    """With a connection of its own for each tree."""
-
-    name = "tar through ssh, no master"
-
-    def _path(self) -> str:
-        return "none"

@@ -3,7 +3,6 @@
 import base64
 import concurrent.futures
 import itertools
-import socket
 
 import paramiko
 
@@ -137,12 +136,8 @@ class Paramiko(Peer):
             timeout=STEP_SECONDS,
             allow_agent=False,
             look_for_keys=False,
-            sock=self._socket(address),
         )
         return client
-
-    def _socket(self, address: str) -> socket.socket | None:
-        return None
 
     @staticmethod
     def _true(client: paramiko.SSHClient) -> None:
@@ -151,16 +146,3 @@ class Paramiko(Peer):
         stderr.read()
         if (code := stdout.channel.recv_exit_status()) != 0:
             raise RuntimeError(f"exit code {code}")
-
-
-class ParamikoWithoutDelay(Paramiko):
-    """With the socket option that it leaves to its user."""
-
-    name = "paramiko, TCP_NODELAY"
-    # It makes no difference to these.
-    upload = download = cipher = write = read = output = hold = None  # type: ignore[assignment]
-
-    def _socket(self, address: str) -> socket.socket:
-        made = socket.create_connection((address, self.target.port), STEP_SECONDS)
-        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return made

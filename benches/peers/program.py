@@ -115,6 +115,17 @@ class Library(Program):
     )
 
 
+class LibraryShell(Program):
+    """This library, with lines for the shell instead of programs."""
+
+    name = "ours, shell line"
+    arguments = ("library",)
+    works: ClassVar = {"warm"}
+
+    def do(self, work: str, **fields: object) -> Any:
+        return super().do(work, **fields, shell=True)
+
+
 class LibraryChecked(Program):
     """This library, and SHA-256 compared on both sides."""
 

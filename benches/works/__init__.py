@@ -9,29 +9,36 @@ from .files import small, transfer, tunnel
 from .link import link, link_files
 from .memory import memory
 from .output import output
-from .parallel import parallel, parallel_files
+from .parallel import parallel, parallel_files, parallel_many
+from .server import server
 from .stage import Stage, stage
 from .tables import LIMIT_NAME, MORE_IS_BETTER, Table
 from .trees import trees
 
+Work = Callable[[Stage], list[Table]]
 # In the order in which they run.
-WORKS: dict[str, Callable[[Stage], list[Table]]] = {
-    "warm": warm,
-    "border": border,
+WORKS: dict[str, Work] = {
     "connect": connect,
-    "first": first,
+    "warm": warm,
     "link": link,
+    "parallel": parallel,
     "output": output,
-    "memory": memory,
-    "small": small,
     "transfer": transfer,
     "trees": trees,
-    "link-files": link_files,
     "tunnel": tunnel,
     "create": create,
+    "server": server,
+}
+# Only if they are asked for.
+MORE_WORKS: dict[str, Work] = {
+    "border": border,
+    "first": first,
+    "memory": memory,
+    "small": small,
+    "link-files": link_files,
     # These leave more sandboxes behind.
-    "parallel": parallel,
+    "parallel-many": parallel_many,
     "parallel-files": parallel_files,
 }
 
-__all__ = ["LIMIT_NAME", "MORE_IS_BETTER", "WORKS", "Stage", "Table", "stage"]
+__all__ = ["LIMIT_NAME", "MORE_IS_BETTER", "MORE_WORKS", "WORKS", "Stage", "Table", "stage"]

@@ -1,26 +1,24 @@
 """Files in both directions."""
 
+import contextlib
 import os
 from pathlib import Path
 
 from peers import Peer
 
+from .server import Costs
 from .stage import Growth, Stage, same
 from .tables import OURS_NAME, Table
 
 MIB = 1 << 20
 # Of the file of the long comparison; scaled, but long enough to last.
 LARGE, LEAST = 1024 * MIB, 256 * MIB
-ROUNDS = 5
-# Several times slower than the others.
-SLOW = {"paramiko", "asyncssh"}
+ROUNDS = 3
+# Several times slower than the others, or the same as another but for its start.
+OTHERS = {"paramiko, sshd", "asyncssh, sshd", "scp, sshd"}
 # What the process may grow by while it moves a file: windows, buffers, and pages that it uses first
 # then.
 FLAT_MIB = 32
-CHECKED_WHY = (
-    "The sandbox reads an upload again for its sum: 0.6 to 0.8 s for 1 GiB. While the file grows "
-    "it would have to go through a pipe, which takes as long where processors are the limit."
-)
 BY_TUNNEL = 256 * MIB
 BY_TUNNEL_ROUNDS = 3
 BY_TUNNEL_WHY = (
@@ -39,27 +37,28 @@ REMOTE = "/tmp/bench-file"
 def transfer(stage: Stage) -> list[Table]:
     """A large file up and down."""
     growth = Growth()
-    with stage.peers("upload", by_address=True) as peers:
-        size = max(LEAST, round(LARGE * min(1, stage.scale)))
-        up, down = both_ways(stage, peers, size, ROUNDS, "", growth)
+    size = max(LEAST, round(LARGE * min(1, stage.scale)))
+    costs = tuple(Costs(stage, f"1 GiB {way}, server", LARGE / size) for way in ("up", "down"))
+    with stage.peers("upload", by_address=True, but=OTHERS) as peers:
+        up, down = both_ways(stage, peers, size, ROUNDS, "", growth, costs)
         for peer in peers:
             if peer.takes("cipher"):
                 up.notes[f"cipher, {peer.name}"] = peer.do("cipher")
     for table in (up, down):
-        table.beside("OpenSSH", 1.1)
-        table.beside("OpenSSH", 0.9, CHECKED_WHY, ours="ours, checked")
+        table.times("OpenSSH, sshd", least=1.2)
+        table.times(OURS_NAME, least=0.95, ours="ours, checked")
     up.notes |= growth.notes()
     up.at_most("MiB that the process grew by", growth.mib[OURS_NAME], FLAT_MIB)
-    return [up, down]
+    return [up, down, *(cost.table() for cost in costs)]
 
 
 def tunnel(stage: Stage) -> list[Table]:
     """A file through the API server."""
     with stage.peers("upload", by_address=False) as peers:
         up, down = both_ways(stage, peers, BY_TUNNEL, BY_TUNNEL_ROUNDS, " by tunnel")
-    for table, why in ((up, BY_TUNNEL_WHY), (down, "")):
+    for table, least in ((up, 1.0), (down, 1.5)):
         table.ours = "ours by tunnel"
-        table.beside("kubectl", 1.5, why)
+        table.times("kubectl", least=least, why=BY_TUNNEL_WHY)
     return [up, down]
 
 
@@ -90,9 +89,14 @@ def both_ways(
     rounds: int,
     what: str,
     growth: Growth | None = None,
+    costs: tuple[Costs, ...] = (),
 ) -> tuple[Table, Table]:
     """Moves a file up and down. It is new on both sides each time, and is looked at afterwards."""
     growth = growth or Growth()
+
+    def cost(way: int, peer: Peer) -> contextlib.AbstractContextManager[None]:
+        return costs[way].of(peer) if costs else contextlib.nullcontext()
+
     title = f"{size // MIB} MiB"
     up, down = Table(f"{title} up{what}", "MB/s"), Table(f"{title} down{what}", "MB/s")
     source, back = Path(stage.target.scratch, "source"), Path(stage.target.scratch, "back")
@@ -104,19 +108,21 @@ def both_ways(
         for _ in range(size // MIB):
             file.write(os.urandom(MIB))
     size = source.stat().st_size
-    for turn in stage.rounds(rounds, peers, SLOW):
+    for turn in stage.rounds(rounds, peers):
         for peer in turn:
             # One place that the next file replaces: what is freed costs the same for all.
             stage.shell(f"rm -f {REMOTE}")
             back.unlink(missing_ok=True)
             with growth.of(peer):
                 fields = {"local": str(source), "remote": REMOTE}
-                seconds = stage.tried(up, peer, "upload", **fields)
+                with cost(0, peer):
+                    seconds = stage.tried(up, peer, "upload", **fields)
                 if not seconds:
                     continue
                 up.add(peer.name, [size / s / 1e6 for s in seconds])
                 fields = {"remote": REMOTE, "local": str(back)}
-                seconds = stage.tried(down, peer, "download", **fields)
+                with cost(1, peer):
+                    seconds = stage.tried(down, peer, "download", **fields)
                 if not seconds:
                     continue
                 down.add(peer.name, [size / s / 1e6 for s in seconds])

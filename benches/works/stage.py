@@ -11,15 +11,13 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from peers import LIMIT, OURS, PEERS, Library, OpenSsh, Peer, Target
+from peers import LIMIT, OURS, PEERS, Library, OpenSsh, Peer, Target, sshd_pod
 from places import OUTPUT
 
 from .tables import OURS_NAME, Table
 
 # Beside the local files of a work.
 ROOM = 4 << 30
-# Slow peers take part in one of so many rounds.
-SELDOM = 3
 
 
 @dataclass
@@ -28,50 +26,64 @@ class Stage:
 
     owner: Library
     target: Target
+    # The Pod beside it, which runs sshd.
+    sshd: Target
     makers: list[Callable[[], Peer]]
-    # The output of a command line in the sandbox, for what is not measured.
-    shell: Callable[[str], str]
+    # The output of a command line in the sandbox and in the other Pod, for what is not measured.
+    shells: dict[str, Callable[[str], str]]
     scale: float
     # Names and addresses of what was created beside the one.
     others: list[tuple[str, str]] = field(default_factory=list)
 
     @contextlib.contextmanager
     def peers(
-        self, work: str, target: Target | None = None, by_address: bool | None = None
+        self,
+        work: str,
+        targets: dict[str, Target] | None = None,
+        by_address: bool | None = None,
+        but: Collection[str] = (),
     ) -> Iterator[list[Peer]]:
         """All that take the work, new and open: ours is the first. On request only those that
-        connect to the target's address, or only those that do not.
+        connect to the target's address, or only those that do not; and none of those named.
 
-        A target of its own stands for the sandbox.
+        Targets of their own stand for the sandbox and the Pod with sshd.
         """
-        if target is not None:
+        if targets is not None:
             by_address = True
         peers = [peer for make in self.makers if (peer := make()).takes(work)]
         peers = [peer for peer in peers if by_address in (None, peer.by_address)]
-        with self.opened(peers, target) as ready:
+        with self.opened([peer for peer in peers if peer.name not in but], targets) as ready:
             yield ready
 
     @contextlib.contextmanager
-    def opened(self, peers: list[Peer], target: Target | None = None) -> Iterator[list[Peer]]:
-        """These, for the sandbox or a target that stands for it."""
+    def opened(
+        self, peers: list[Peer], targets: dict[str, Target] | None = None
+    ) -> Iterator[list[Peer]]:
+        """These, for the Pods or for targets that stand for them."""
+        targets = targets or self.targets
         with contextlib.ExitStack() as stack:
             for peer in peers:
                 stack.callback(peer.close)
-                peer.open(target or self.target)
+                peer.open(targets[peer.server])
             yield peers
 
-    def rounds(
-        self, count: int, peers: list[Peer], slow: Collection[str] = ()
-    ) -> Iterator[list[Peer]]:
-        """Every peer has its turn in each round, the slow ones seldom, and every other round goes
-        backwards.
+    @property
+    def targets(self) -> dict[str, Target]:
+        return {"guest": self.target, "sshd": self.sshd}
+
+    def shell(self, line: str) -> None:
+        """Runs a line in both Pods."""
+        for shell in self.shells.values():
+            shell(line)
+
+    def rounds(self, count: int, peers: list[Peer]) -> Iterator[list[Peer]]:
+        """Every peer has its turn in each round, and every other round goes backwards.
 
         A machine that gets slower meanwhile, and what a peer leaves for the next one, then shows in
         all of them alike.
         """
         for index in range(self.scaled(count)):
-            turn = [peer for peer in peers if index % SELDOM == 0 or peer.name not in slow]
-            yield turn if index % 2 == 0 else turn[::-1]
+            yield peers if index % 2 == 0 else peers[::-1]
 
     def sandboxes(self, count: int) -> list[tuple[str, str]]:
         """Names and addresses of so many sandboxes; they stay for the next work that wants some."""
@@ -91,7 +103,7 @@ class Stage:
                 raise
             table.notes[f"{peer.name} failed"] = str(error)
             peer.close()
-            peer.open(self.target)
+            peer.open(self.targets[peer.server])
             return []
 
     def scaled(self, count: int) -> int:
@@ -113,10 +125,15 @@ def stage(names: list[str] | None, scale: float) -> Iterator[Stage]:
         stack.callback(owner.close)
         made = owner.do("create", key=key)
         target = Target(**made, key=key, openssh_key=openssh_key, scratch=str(scratch))
-        helper = OpenSsh()
-        stack.callback(helper.close)
-        helper.open(target)
-        yield Stage(owner, target, makers, helper.shell, scale)
+        public_key = Path(key).with_name("key.pub")
+        sshd = stack.enter_context(sshd_pod(target, public_key))
+        shells: dict[str, Callable[[str], str]] = {}
+        for server, to in (("guest", target), ("sshd", sshd)):
+            helper = OpenSsh()
+            stack.callback(helper.close)
+            helper.open(to)
+            shells[server] = helper.shell
+        yield Stage(owner, target, sshd, makers, shells, scale)
 
 
 def _make_key(directory: Path) -> tuple[str, str]:
@@ -132,6 +149,10 @@ def _make_key(directory: Path) -> tuple[str, str]:
         encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
         path.write_bytes(key.private_bytes(encoding, form, plain))
         paths.append(str(path))
+    public = key.public_key().public_bytes(
+        serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+    )
+    (directory / "key.pub").write_bytes(public + b"\n")
     return paths[0], paths[1]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from peers import LIMIT, OURS
 
 OURS_NAME, LIMIT_NAME = OURS().name, LIMIT().name
+# The same client as the limit, at OpenSSH's server.
+SSHD_NAME = f"{LIMIT_NAME}, sshd"
 MORE_IS_BETTER = {"MB/s", "commands/s"}
 
 
@@ -57,6 +59,27 @@ class Table:
             factor = self.factor(other, ours)
             what = f"{ours} {factor:.2f} x {other}, at least {least:.2f}"
             self.bars.append(Bar(f"{self.work}: {what}", factor >= least, why))
+
+    def times(
+        self,
+        other: str,
+        most: float | None = None,
+        least: float | None = None,
+        ours: str | None = None,
+        why: str = "",
+    ) -> None:
+        """A bar: ours is at most, or at least, so many times another's figure. None if one is not
+        there.
+        """
+        ours = ours or self.ours
+        if not {ours, other} <= self.samples.keys():
+            return
+        ratio = self.figure(ours)["p50"] / self.figure(other)["p50"]
+        what = f"{self.work}: {ours} is {ratio:.2f} x {other}"
+        if most is not None:
+            self.bars.append(Bar(f"{what}, at most {most:.2f}", ratio <= most, why))
+        if least is not None:
+            self.bars.append(Bar(f"{what}, at least {least:.2f}", ratio >= least, why))
 
     def at_most(self, what: str, value: float, most: float, why: str = "") -> None:
         """A bar: ours is at most so much."""

@@ -29,6 +29,9 @@ from layout import (
     REPOSITORY,
     SANDBOX_ARCHIVE,
     SANDBOX_IMAGE,
+    SSHD_ARCHIVE,
+    SSHD_IMAGE,
+    SSHD_SOURCES,
 )
 from machine import digest, stamped
 
@@ -182,17 +185,21 @@ def build_images() -> str:
 
 def build_debian() -> str:
     """Builds the root file system of sandboxes from packages, unless it is there. Returns its stamp."""
-    packages, setup = IMAGE_SOURCES / "packages.txt", IMAGE_SOURCES / "setup.sh"
+    return build_root("sandbox image", IMAGE_SOURCES, DEBIAN_LAYER, CACHE / "image.log")
+
+
+def build_root(what: str, sources: Path, layer: Path, log: Path) -> str:
+    """Builds a root file system from a directory's packages.txt and setup.sh, unless it is there. Returns its stamp."""
+    packages, setup = sources / "packages.txt", sources / "setup.sh"
     wanted = digest([packages, setup, Path(__file__)], ARCHITECTURE)
-    stamp = DEBIAN_LAYER.with_suffix(".stamp")
-    if DEBIAN_LAYER.exists() and stamped(stamp, wanted):
+    stamp = layer.with_suffix(".stamp")
+    if layer.exists() and stamped(stamp, wanted):
         return wanted
     names = [n for n in packages.read_text().split("\n") if n and not n.startswith("#")]
-    log = CACHE / "image.log"
-    say(f"building the sandbox image from Debian packages (log: {log})")
+    say(f"building the {what} from Debian packages (log: {log})")
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
-        layer, sources = Path(scratch, "layer.tar"), Path(scratch, "sources.list")
-        sources.write_text(debian_sources())
+        new, apt_sources = Path(scratch, "layer.tar"), Path(scratch, "sources.list")
+        apt_sources.write_text(debian_sources())
         # The machine's name and its package mirrors are nobody's business in the image.
         forget = ': >"$1/etc/hostname"; : >"$1/etc/resolv.conf"; rm -f "$1"/etc/apt/sources.list.d/*'
         command = [
@@ -206,22 +213,33 @@ def build_debian() -> str:
             "--skip=cleanup/run",
             "--skip=output/dev",
             SUITE,
-            str(layer),
+            str(new),
         ]
-        if sources.stat().st_size:
-            command.append(str(sources))
+        if apt_sources.stat().st_size:
+            command.append(str(apt_sources))
         long_step(
-            "building the sandbox image",
+            f"building the {what}",
             command,
             log=log,
             limit=1800,
             advice="mmdebstrap reads this machine's apt sources: does `apt-get update` work?",
             changes={"SOURCE_DATE_EPOCH": "0", "TMPDIR": scratch},
         )
-        layer.rename(DEBIAN_LAYER)
-        say(f"the sandbox image has {DEBIAN_LAYER.stat().st_size / 1e6:.0f} MB")
+        new.rename(layer)
+        say(f"the {what} has {layer.stat().st_size / 1e6:.0f} MB")
     stamp.write_text(wanted)
     return wanted
+
+
+def build_sshd() -> str:
+    """Builds the image whose sshd the guest is compared with, unless it is there. Returns its stamp."""
+    layer = SSHD_ARCHIVE.with_suffix(".layer.tar")
+    built = build_root("sshd image", SSHD_SOURCES, layer, CACHE / "bench-sshd.log")
+    stamp = SSHD_ARCHIVE.with_suffix(".stamp")
+    if not (SSHD_ARCHIVE.exists() and stamped(stamp, built)):
+        write_archive(SSHD_ARCHIVE, SSHD_IMAGE, [layer], {"User": "1000:1000"})
+        stamp.write_text(built)
+    return built
 
 
 def build_pause() -> None:

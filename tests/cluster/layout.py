@@ -28,6 +28,9 @@ PAUSE_ARCHIVE = CACHE / "pause.tar"
 # Only tests need them.
 BUSYBOX_ARCHIVE = CACHE / "busybox.tar"
 SINGLE_ARCHIVE = CACHE / "single.tar"
+# Only the benchmark needs it.
+SSHD_SOURCES = REPOSITORY / "benches" / "sshd"
+SSHD_ARCHIVE = CACHE / "bench-sshd.tar"
 LOCK = CACHE / "lock"
 
 # Thrown away by `down`.
@@ -40,6 +43,7 @@ CONFIG = STATE / "config"
 AUDIT_LOG = LOGS / "audit.log"
 IMAGE_STAMP = STATE / "image.stamp"
 OTHER_IMAGES_STAMP = STATE / "other-images.stamp"
+SSHD_STAMP = STATE / "sshd.stamp"
 PROGRAMS_STAMP = STATE / "programs.stamp"
 
 HASH = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:8]
@@ -62,6 +66,7 @@ GUEST_IMAGE = "localhost/sandbox-guest:dev"
 PAUSE_IMAGE = "localhost/pause:dev"
 BUSYBOX_IMAGE = "localhost/busybox:dev"
 SINGLE_IMAGE = "localhost/single:dev"
+SSHD_IMAGE = "localhost/bench-sshd:dev"
 # The RuntimeClass, and the runtime of containerd that it stands for.
 GVISOR = "gvisor"
 

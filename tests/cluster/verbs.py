@@ -32,6 +32,8 @@ from layout import (
     OTHER_IMAGES_STAMP,
     PROGRAMS_STAMP,
     RUN,
+    SSHD_ARCHIVE,
+    SSHD_STAMP,
     STATE,
 )
 from other_images import OTHER_ARCHIVES, build_other_images
@@ -99,7 +101,7 @@ def clear_away() -> None:
         file.unlink(missing_ok=True)
 
 
-def up(*, gvisor: bool, other_images: bool) -> int:
+def up(*, gvisor: bool, other_images: bool, sshd: bool) -> int:
     began = time.monotonic()
     machine.require_root()
     with lock():
@@ -112,6 +114,8 @@ def up(*, gvisor: bool, other_images: bool) -> int:
         if other_images:
             machine.install("images")
             other = build_other_images()
+        if sshd:
+            sshd_image = images.build_sshd()
         images.build_pause()
         image = images.build_images()
         api = connect()
@@ -137,6 +141,9 @@ def up(*, gvisor: bool, other_images: bool) -> int:
         if other_images and not machine.stamped(OTHER_IMAGES_STAMP, other):
             load_images(*OTHER_ARCHIVES)
             OTHER_IMAGES_STAMP.write_text(other)
+        if sshd and not machine.stamped(SSHD_STAMP, sshd_image):
+            load_images(SSHD_ARCHIVE)
+            SSHD_STAMP.write_text(sshd_image)
     if not found:
         say(f"is up; kubeconfig: {KUBECONFIG}")
         return 0
@@ -249,6 +256,7 @@ def main(arguments: list[str]) -> int:
         parsers[name] = verbs.add_parser(name, help=text)
     parsers["up"].add_argument("--gvisor", action="store_true", help="build gVisor too, and let Pods run under it")
     parsers["up"].add_argument("--images", action="store_true", help="build the images that only tests need too")
+    parsers["up"].add_argument("--sshd", action="store_true", help="build the image that only the benchmark needs too")
     loader = verbs.add_parser("load", help="give the cluster an image: an OCI archive")
     loader.add_argument("archive", type=Path)
     runner = verbs.add_parser("run", help="run a command in the cluster's network, or --outside")
@@ -270,7 +278,7 @@ def main(arguments: list[str]) -> int:
         if current_cluster():
             return current(known.verb, command)
         if known.verb == "up":
-            return up(gvisor=known.gvisor, other_images=known.images)
+            return up(gvisor=known.gvisor, other_images=known.images, sshd=known.sshd)
         if known.verb == "down":
             return down()
         if known.verb == "status":
