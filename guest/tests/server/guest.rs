@@ -87,10 +87,14 @@ impl Guest {
         let (stderr, kept) = (outer.stderr.take().unwrap(), Arc::clone(&log));
         std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if let Some(rest) = line.strip_prefix("sandbox-guest: listening on port ") {
-                    let _ = sender.send(rest.split(',').next().unwrap().parse().unwrap());
-                }
+                let port = line.strip_prefix("sandbox-guest: listening on port ").map(|rest| {
+                    let port = rest.split(',').next().unwrap();
+                    port.parse().unwrap()
+                });
                 kept.lock().unwrap().push_str(&(line + "\n"));
+                if let Some(port) = port {
+                    let _ = sender.send(port);
+                }
             }
         });
         let Ok(port) = receiver.recv_timeout(PATIENCE) else { panic!("no guest: {}", log.lock().unwrap()) };
@@ -114,6 +118,13 @@ impl Guest {
         command.args(["-o", "LogLevel=ERROR", "-o", "IdentitiesOnly=yes", "-i"]).arg(self.key());
         command.arg(port).arg(self.port.to_string()).env_remove("SSH_AUTH_SOCK");
         command
+    }
+
+    /// The guest's host key, as in `known_hosts`.
+    pub(crate) fn host_key(&self) -> String {
+        let log = self.log.lock().unwrap();
+        let key = log.lines().find_map(|line| Some(line.split_once(", host key ")?.1.to_owned()));
+        key.unwrap()
     }
 
     pub(crate) fn ssh(&self) -> Command {

@@ -5,9 +5,12 @@
 
 mod attacks;
 mod client;
+mod clients;
 mod commands;
 mod detached;
 mod guest;
 mod lifetime;
 mod limits;
 mod people;
+#[path = "../ssh/python.rs"]
+mod python;

@@ -1,19 +1,19 @@
-//! OpenSSH's clients.
+//! OpenSSH's clients, and what works through them. Those without a `#[test]` are rows of the table in `clients.rs`.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::guest::{Guest, wait_until};
 
-fn bytes(length: u32) -> Vec<u8> {
+pub(crate) fn bytes(length: u32) -> Vec<u8> {
     (0..length).map(|number| (number.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
 }
 
 /// Ends when it is dropped.
-struct Running(Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -22,8 +22,7 @@ impl Drop for Running {
     }
 }
 
-#[test]
-fn lines() {
+pub(crate) fn lines() {
     let guest = Guest::start();
     let output = guest.line("echo out; echo err >&2; pwd; echo $MARK; exit 7");
     let expected = format!("out\n{}\nof the image\n", guest.work().display());
@@ -37,8 +36,7 @@ fn lines() {
     assert_eq!(output.unwrap().stdout, b"hi\n1\n");
 }
 
-#[test]
-fn the_shell() {
+pub(crate) fn the_shell() {
     let guest = Guest::start();
     let mut child = guest.ssh().stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"cd /\npwd\nexit 4\n").unwrap();
@@ -46,8 +44,7 @@ fn the_shell() {
     assert_eq!((output.status.code(), output.stdout), (Some(4), b"/\n".to_vec()));
 }
 
-#[test]
-fn much_through_a_line_in_both_directions() {
+pub(crate) fn much_through_a_line_in_both_directions() {
     let guest = Guest::start();
     let input = bytes(60_000_000);
     let mut child = guest.ssh().arg("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
@@ -96,8 +93,7 @@ fn the_end_of_a_connection() {
     wait_until("the hang-up", || !guest.has_process(&mark));
 }
 
-#[test]
-fn a_terminal_with_job_control() {
+pub(crate) fn a_terminal_with_job_control() {
     let guest = Guest::start();
     let mut child = guest.ssh();
     child.args(["-tt"]).env("TERM", "vt100");
@@ -129,55 +125,85 @@ fn a_terminal_with_job_control() {
     assert_eq!(status.code(), Some(9));
 }
 
-#[test]
-fn files_by_sftp_and_scp() {
-    let guest = Guest::start();
-    let (here, there) = (guest.directory.join("here"), guest.work().join("there"));
+pub(crate) fn scp() {
+    copies(&Guest::start(), "scp");
+}
+
+/// By the program `scp` in the sandbox, which wants a line in `/etc/passwd` for its user.
+pub(crate) fn old_scp() {
+    copies(&Guest::root(), "scp -O");
+}
+
+fn copies(guest: &Guest, program: &str) {
+    let (here, there, back) = (guest.directory.join("here"), guest.work().join("there"), guest.directory.join("back"));
     std::fs::write(&here, bytes(5_000_000)).unwrap();
-    let scp = |from: &str, to: &str| guest.client("scp", "-P").args([from, to]).output().unwrap();
     let remote = format!("sandbox@127.0.0.1:{}", there.display());
-    let back = guest.directory.join("back");
     for (from, to) in [(here.to_str().unwrap(), &*remote), (&*remote, back.to_str().unwrap())] {
-        let output = scp(from, to);
+        let (program, options) = program.split_once(' ').unwrap_or((program, "-p"));
+        let output = guest.client(program, "-P").args([options, from, to]).output().unwrap();
         assert!(output.status.success(), "{output:?}");
     }
     assert!(std::fs::read(&back).unwrap() == bytes(5_000_000));
-    let batch = guest.directory.join("batch");
+}
+
+pub(crate) fn sftp() {
+    let guest = Guest::start();
+    let (here, back, batch) =
+        (guest.directory.join("here"), guest.directory.join("back"), guest.directory.join("batch"));
+    std::fs::write(&here, bytes(5_000_000)).unwrap();
     let text = format!("mkdir d\ncd d\nput {} f\nrename f g\nls -l\nget g {}\nrm g\n", here.display(), back.display());
     std::fs::write(&batch, text).unwrap();
     let output = guest.client("sftp", "-P").arg("-b").arg(&batch).arg("sandbox@127.0.0.1").output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("5000000"));
+    assert!(std::fs::read(&back).unwrap() == bytes(5_000_000));
     assert!(guest.work().join("d").is_dir());
 }
 
-#[test]
-fn git_and_rsync() {
+/// The command line of `ssh` for programs that call it.
+fn ssh_line(guest: &Guest) -> String {
+    let options = "-F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+    format!("ssh {options} -p {} -o IdentitiesOnly=yes -i {}", guest.port, guest.key().display())
+}
+
+fn succeeds(command: &mut Command) {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+}
+
+pub(crate) fn git() {
     let guest = Guest::start();
-    let mut ssh = format!(
-        "ssh -F none -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -p {}",
-        guest.port
-    );
-    ssh += &format!(" -o IdentitiesOnly=yes -i {}", guest.key().display());
-    let has = |program: &str| guest.line(&format!("command -v {program}")).status.success();
-    if has("git") {
-        let line = "git init -q r && cd r && git -c user.name=n -c user.email=e commit -q --allow-empty -m first";
-        let output = guest.line(line);
-        assert!(output.status.success(), "{output:?}");
-        let mut git = std::process::Command::new("git");
-        let url = format!("ssh://sandbox@127.0.0.1:{}{}", guest.port, guest.work().join("r").display());
-        git.env("GIT_SSH_COMMAND", &ssh).args(["clone", "-q", &url]).arg(guest.directory.join("clone"));
-        assert!(git.status().unwrap().success());
-        assert!(guest.directory.join("clone/.git").is_dir());
-    }
-    if has("rsync") {
-        std::fs::create_dir(guest.directory.join("tree")).unwrap();
-        std::fs::write(guest.directory.join("tree/file"), bytes(1_000_000)).unwrap();
-        let mut rsync = std::process::Command::new("rsync");
-        rsync.args(["-a", "-e", &ssh]).arg(guest.directory.join("tree"));
-        rsync.arg(format!("sandbox@127.0.0.1:{}/", guest.work().display()));
-        assert!(rsync.status().unwrap().success());
-        assert!(std::fs::read(guest.work().join("tree/file")).unwrap() == bytes(1_000_000));
+    let own = "git -c user.name=n -c user.email=e commit -q --allow-empty -m";
+    let output = guest.line(&format!("git init -q -b main r && cd r && {own} first"));
+    assert!(output.status.success(), "{output:?}");
+    let clone = guest.directory.join("clone");
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.env("GIT_SSH_COMMAND", ssh_line(&guest)).args(["-c", "user.name=n", "-c", "user.email=e"]);
+        succeeds(git.args(arguments).current_dir(&guest.directory));
+    };
+    let url = format!("ssh://sandbox@127.0.0.1:{}{}", guest.port, guest.work().join("r").display());
+    git(&["clone", "-q", &url, "clone"]);
+    std::fs::write(clone.join("file"), bytes(1_000_000)).unwrap();
+    git(&["-C", "clone", "add", "file"]);
+    git(&["-C", "clone", "commit", "-qm", "second"]);
+    git(&["-C", "clone", "push", "-q", "origin", "HEAD:refs/heads/other"]);
+    let output = guest.line(&format!("cd r && git merge -q other && {own} third && cat file"));
+    assert!(output.status.success() && output.stdout == bytes(1_000_000));
+    git(&["-C", "clone", "pull", "-q", "--ff-only"]);
+}
+
+pub(crate) fn rsync() {
+    let guest = Guest::start();
+    let (tree, back) = (guest.directory.join("tree"), guest.directory.join("back"));
+    std::fs::create_dir(&tree).unwrap();
+    let ssh = ssh_line(&guest);
+    let at = format!("sandbox@127.0.0.1:{}/", guest.work().display());
+    for length in [1_000_000, 1_200_000] {
+        std::fs::write(tree.join("file"), bytes(length)).unwrap();
+        succeeds(Command::new("rsync").args(["-a", "-e", &ssh]).arg(&tree).arg(&at));
+        succeeds(Command::new("rsync").args(["-a", "-e", &ssh, &format!("{at}tree/")]).arg(&back));
+        assert!(std::fs::read(back.join("file")).unwrap() == bytes(length));
     }
 }
 
@@ -192,6 +218,14 @@ fn echo(listener: TcpListener) {
             });
         }
     });
+}
+
+/// The port of one.
+pub(crate) fn echo_server() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    echo(listener);
+    port
 }
 
 fn free_port() -> u16 {
@@ -218,12 +252,9 @@ fn check_tcp_echo(stream: TcpStream) {
     check_echo(stream, writer, move || ender.shutdown(std::net::Shutdown::Write).unwrap());
 }
 
-#[test]
-fn forwarding() {
+pub(crate) fn forwarding() {
     let guest = Guest::start();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = listener.local_addr().unwrap().port();
-    echo(listener);
+    let target = echo_server();
     let [local, named, socks, back, nowhere] = std::array::from_fn(|_| free_port());
     let path = guest.work().join("socket");
     let local_path = guest.directory.join("local-socket");

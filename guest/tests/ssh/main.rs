@@ -6,4 +6,5 @@ mod libssh2;
 mod openssh;
 mod others;
 mod pattern;
+mod python;
 mod server;

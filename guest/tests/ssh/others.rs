@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::keys::Keys;
+use crate::python;
 use crate::server::Server;
 
 const CIPHERS: [&str; 3] = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"];
@@ -37,38 +38,16 @@ fn go() {
     fs::remove_file(program).expect("the program is there");
 }
 
-/// The interpreter of an environment with the packages.
-fn python() -> PathBuf {
-    static ENVIRONMENT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    let environment = ENVIRONMENT.get_or_init(|| {
-        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ssh-clients");
-        let requirements = beside("python/requirements.txt");
-        let installed = directory.join("installed.txt");
-        let wanted = fs::read(&requirements).expect("the requirements");
-        if fs::read(&installed).ok() != Some(wanted) {
-            let done = |command: &mut Command| {
-                let output = command.output().expect("python runs");
-                assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-            };
-            done(Command::new("python3").args(["-m", "venv"]).arg(&directory));
-            done(Command::new(directory.join("bin/pip")).args(["install", "--quiet", "-r"]).arg(&requirements));
-            fs::copy(requirements, installed).expect("a copy");
-        }
-        directory
-    });
-    environment.join("bin/python")
-}
-
 #[test]
 fn paramiko() {
     for cipher in &CIPHERS[..2] {
-        run(Command::new(python()).arg(beside("python/paramiko_client.py")), &[cipher]);
+        run(Command::new(python::environment()).arg(beside("python/paramiko_client.py")), &[cipher]);
     }
 }
 
 #[test]
 fn asyncssh() {
     for cipher in CIPHERS {
-        run(Command::new(python()).arg(beside("python/asyncssh_client.py")), &[cipher]);
+        run(Command::new(python::environment()).arg(beside("python/asyncssh_client.py")), &[cipher]);
     }
 }
