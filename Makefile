@@ -13,7 +13,7 @@ LOCAL = forked header hostile_ports layers
 # These too; `make test` runs them with AddressSanitizer, also in libssh2's C. Its runtime comes with stable Rust, the flag does not.
 ASAN = hostile hostile_files
 # These run in the cluster's network only. All others of tests/ run in both positions.
-ONCE = cable conformance cpp images install kubectl languages python readme settings storage untrusted
+ONCE = cable conformance cpp images install kubectl languages python readme settings soak storage untrusted
 BOTH = $(filter-out $(LOCAL) $(ONCE) $(ASAN) packages,$(basename $(notdir $(wildcard tests/*.rs))))
 CARGO_TEST = cargo test --offline --no-fail-fast
 # The command `sandbox`, which the library's users don't build.
@@ -106,7 +106,7 @@ ifndef IS_TOGETHER
 .NOTPARALLEL:
 endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
-	test-outside test-packages old-system test-cluster build-tests build-asan bench fmt lint \
+	test-outside test-packages old-system test-cluster build-tests build-asan bench soak fmt lint \
 	lint-rust lint-features lint-msrv lint-go lint-python deny docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image dist
 
@@ -301,6 +301,9 @@ bench: own-cluster tools ## measures library and guest beside other clients and 
 	$(CLUSTER) up --sshd
 	python3 benches/compare.py prepare $(BENCH)
 	$(CLUSTER) run -- python3 benches/compare.py run $(BENCH)
+
+soak: own-cluster build-tests cluster-up ## runs 100,000 commands on one sandbox, and looks at the memory of guest and client
+	$(CLUSTER) run -- env SANDBOX_TEST_SOAK=100000 $(CARGO_TEST) $(COMMAND) --test soak -- --nocapture
 
 fmt: $(RUFF) ## formats the sources of all languages
 	cargo fmt

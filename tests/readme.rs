@@ -50,6 +50,27 @@ fn readme_names_every_kind_of_error() {
 }
 
 #[test]
+fn every_promise_names_a_test_that_exists() {
+    let (readme, makefile) = (read("README.md"), read("Makefile"));
+    let table = readme.split("\n## What you can rely on\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| ")).skip(1).collect();
+    assert!(rows.len() > 15, "{rows:?}");
+    for row in rows {
+        let [_, promise, how, tests, _] = row.split('|').collect::<Vec<_>>()[..] else { panic!("{row}") };
+        assert!(!how.trim().is_empty(), "{promise}");
+        let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{promise}names no test");
+        for name in names {
+            let has_tests = match name.strip_prefix("make ") {
+                Some(target) => makefile.lines().any(|line| line.starts_with(&format!("{target}: "))),
+                None => read(name).contains("#[test]"),
+            };
+            assert!(has_tests, "{promise}names {name}, which has no test");
+        }
+    }
+}
+
+#[test]
 fn links_lead_somewhere() {
     for name in ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"].into_iter().chain(GUIDES.map(|(guide, _)| guide)) {
         let text: String = read(name).split("```").step_by(2).collect();
