@@ -24,12 +24,13 @@ const WINDOW: u64 = 4 * MIB;
 /// What passes each way while the memory is looked at.
 const STREAMED: u64 = 48 * MIB;
 
-const THREADS: usize = 4;
+/// By turns: commands that end while others run, and alone.
+const THREADS: [usize; 2] = [4, 1];
 const SLICES: usize = 10;
 /// Commands, if `SANDBOX_TEST_SOAK` names no number.
-const COMMANDS: usize = 6000;
-/// What the guest may have grown by since the first slice, and this process: a hundred bytes a command would be more.
-const GUEST_GROWTH: u64 = 512 * KIB;
+const COMMANDS: usize = 10_000;
+/// What the guest may have grown by since the first slice, and this process: sixty bytes a command would be more.
+const GUEST_GROWTH: u64 = 256 * KIB;
 const CLIENT_GROWTH: u64 = 2 * MIB;
 
 /// The memory of this process is that of one test.
@@ -175,12 +176,13 @@ fn many_commands_leave_nothing() {
     let (guest, own) = (guest_process(&sandbox), i32::try_from(std::process::id()).unwrap());
     let mut seen: Vec<(Held, Held)> = Vec::new();
     for slice in 0..SLICES {
-        let part = commands / SLICES / THREADS;
+        let threads = THREADS[slice % THREADS.len()];
+        let (slice_size, part) = (commands / SLICES, commands / SLICES / threads);
         thread::scope(|scope| {
-            for number in 0..THREADS {
+            for number in 0..threads {
                 let sandbox = &sandbox;
                 scope.spawn(move || {
-                    let first = (slice * THREADS + number) * part;
+                    let first = slice * slice_size + number * part;
                     (first..first + part).for_each(|index| one(sandbox, index));
                 });
             }
@@ -196,9 +198,10 @@ fn many_commands_leave_nothing() {
         }
         seen.push((Held::by(guest), Held::by(own)));
         let (of_guest, of_client) = seen[slice];
-        println!("after {} commands: the guest {of_guest:?}, the client {of_client:?}", (slice + 1) * part * THREADS);
+        println!("after {} commands: the guest {of_guest:?}, the client {of_client:?}", (slice + 1) * slice_size);
     }
-    let ((first, first_own), (last, last_own)) = (seen[0], seen[SLICES - 1]);
-    assert!(last.resident <= first.resident + GUEST_GROWTH, "{seen:#?}");
+    let ((first, first_own), (_, last_own)) = (seen[0], seen[SLICES - 1]);
+    // What a busy machine made it buffer goes when it rests.
+    await_at_most("after all", guest, first.resident + GUEST_GROWTH);
     assert!(last_own.resident <= first_own.resident + CLIENT_GROWTH, "{seen:#?}");
 }

@@ -1,6 +1,6 @@
 //! Whose the commands are that run.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -42,18 +42,19 @@ impl Owners {
 
     /// Forgets the commands that have ended, if there are many entries.
     pub(crate) fn tidy(&self, spawner: &Spawner) {
-        let is_due = {
+        let known: Vec<u64> = {
             let of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-            of.0.len() > FEW.max(2 * of.1)
+            if of.0.len() <= FEW.max(2 * of.1) {
+                return;
+            }
+            of.0.keys().copied().collect()
         };
-        if !is_due {
-            return;
-        }
-        let alive: Vec<u64> = spawner.commands().iter().map(|command| command.id).collect();
-        let newest = alive.iter().copied().max().unwrap_or(0);
+        // Made after the other list: what is not in it has ended. What has started meanwhile is in neither, and stays.
+        let alive: HashSet<u64> = spawner.commands().iter().map(|command| command.id).collect();
         let mut of = self.of.lock().unwrap_or_else(PoisonError::into_inner);
-        // One with a higher number may have started after the list was made.
-        of.0.retain(|id, _| *id > newest || alive.contains(id));
+        for id in known.iter().filter(|id| !alive.contains(id)) {
+            of.0.remove(id);
+        }
         of.1 = of.0.len();
     }
 
