@@ -20,6 +20,7 @@ const OURS: &str = "localhost/sandbox:dev";
 const PLAIN: &str = "localhost/plain:dev";
 const BUSYBOX: &str = "localhost/busybox:dev";
 const SINGLE: &str = "localhost/single:dev";
+const FISH: &str = "localhost/fish:dev";
 
 const MINUTE: Duration = Duration::from_secs(60);
 /// Rows that are tried at the same time.
@@ -67,7 +68,8 @@ struct Row {
     temporary: &'static str,
     /// A directory that can be written.
     place: &'static str,
-    /// What OpenSSH's `ssh` prints for the line `echo line`.
+    /// A line for OpenSSH's `ssh`, and what that prints.
+    asked: &'static str,
     line: &'static str,
 }
 
@@ -89,6 +91,7 @@ impl Default for Row {
             home: "/home/sandbox",
             temporary: "",
             place: "/home/sandbox",
+            asked: "echo line",
             line: "line\n",
         }
     }
@@ -230,6 +233,13 @@ fn rows() -> Vec<Row> {
                 &[("odd", "/odd", "#!/bin/sh\necho not sh: \"$@\"\n")],
             )
         },
+        Row {
+            image: FISH,
+            directory: "/home/sandbox",
+            asked: "string upper line",
+            line: "LINE\n",
+            ..with_shell("fish as login shell", "/usr/bin/fish", &[])
+        },
         // Those that runtimes make are noexec.
         Row {
             name: "a full /dev/shm",
@@ -237,13 +247,9 @@ fn rows() -> Vec<Row> {
             ..Row::default()
         },
         Row { name: "a volume at /dev/shm", template: volume("/dev/shm", json!({})), ..single() },
+        Row { name: "a sidecar", template: json!({"spec": {"containers": [pause(json!({}))]}}), ..Row::default() },
         Row {
-            name: "a container beside it",
-            template: json!({"spec": {"containers": [pause(json!({}))]}}),
-            ..Row::default()
-        },
-        Row {
-            name: "a container before it that stays, copy",
+            name: "a native sidecar, copy",
             guest: Guest::Copy,
             template: json!({"spec": {"initContainers": [pause(json!({"restartPolicy": "Always"}))]}}),
             ..Row::default()
@@ -405,7 +411,7 @@ fn ssh(row: &Row, Subject { sandbox, namespace, .. }: &Subject<'_>) {
     let output = Local::new("ssh")
         .args(["-F", "none", "-i", &key, "-p", &port, "-o", &known, "-o", "BatchMode=yes"])
         .arg(format!("{user}@{}", pod("{.status.podIP}")))
-        .arg("echo line")
+        .arg(row.asked)
         .output()
         .unwrap();
     let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();

@@ -28,6 +28,7 @@ PAUSE_ARCHIVE = CACHE / "pause.tar"
 # Only tests need them.
 BUSYBOX_ARCHIVE = CACHE / "busybox.tar"
 SINGLE_ARCHIVE = CACHE / "single.tar"
+FISH_ARCHIVE = CACHE / "fish.tar"
 # Only the benchmark needs it.
 SSHD_SOURCES = REPOSITORY / "benches" / "sshd"
 SSHD_ARCHIVE = CACHE / "bench-sshd.tar"
@@ -66,6 +67,7 @@ GUEST_IMAGE = "localhost/sandbox-guest:dev"
 PAUSE_IMAGE = "localhost/pause:dev"
 BUSYBOX_IMAGE = "localhost/busybox:dev"
 SINGLE_IMAGE = "localhost/single:dev"
+FISH_IMAGE = "localhost/fish:dev"
 SSHD_IMAGE = "localhost/bench-sshd:dev"
 # The RuntimeClass, and the runtime of containerd that it stands for.
 GVISOR = "gvisor"

@@ -1,19 +1,32 @@
-"""Images of other people's kind, which only tests need: busybox with musl, and one static program with nothing else."""
+"""Images of other kinds, which only tests need: busybox with musl, one static program with nothing else, and fish."""
 
 from __future__ import annotations
 
 import os
 import re
+import subprocess
 import tarfile
 import tempfile
 from pathlib import Path
 
 import images
 from commands import long_step, output
-from layout import BUSYBOX_ARCHIVE, BUSYBOX_IMAGE, CACHE, HERE, SINGLE_ARCHIVE, SINGLE_IMAGE
+from layout import (
+    BUSYBOX_ARCHIVE,
+    BUSYBOX_IMAGE,
+    CACHE,
+    DEBIAN_LAYER,
+    FISH_ARCHIVE,
+    FISH_IMAGE,
+    HERE,
+    SINGLE_ARCHIVE,
+    SINGLE_IMAGE,
+)
 from machine import digest, stamped
 
-OTHER_ARCHIVES = [BUSYBOX_ARCHIVE, SINGLE_ARCHIVE]
+OTHER_ARCHIVES = [BUSYBOX_ARCHIVE, SINGLE_ARCHIVE, FISH_ARCHIVE]
+# What fish takes beside what the sandbox image has; the rest of its dependencies are for its manual.
+FISH_PACKAGES = ["fish", "fish-common", "libpcre2-32-0", "libstdc++6"]
 # Debian's source package of busybox. Its own binary packages are linked with the GNU C library.
 SOURCE = "pool/main/b/busybox/busybox_1.35.0.orig.tar.bz2"
 SOURCE_SHA256 = "faeeb244c35a348a334f4a59e44626ee870fb07b6884d68c10ae8bc19f83a694"
@@ -34,6 +47,7 @@ def build_other_images() -> str:
     with tempfile.TemporaryDirectory(prefix="image-", dir=CACHE) as scratch:
         build_busybox(Path(scratch))
         build_single(Path(scratch))
+        build_fish(Path(scratch))
     stamp.write_text(wanted)
     return wanted
 
@@ -44,6 +58,22 @@ def build_single(scratch: Path) -> None:
     output("compiling single.c", [images.COMPILER, *options, "-o", str(program), str(HERE / "single.c")])
     images.write_program_layer(layer, program, {"single": 0o755})
     images.write_archive(SINGLE_ARCHIVE, SINGLE_IMAGE, [layer], {"Entrypoint": ["/single"]})
+
+
+def build_fish(scratch: Path) -> None:
+    """The sandbox image without the guest, and fish: each package is a layer."""
+    images.build_debian()
+    log, packages = CACHE / "fish.log", scratch / "packages"
+    packages.mkdir()
+    command = ["apt-get", "-o", "APT::Sandbox::User=root", "download", *FISH_PACKAGES]
+    advice = f"See {log}; does `apt-get update` work?"
+    long_step("downloading fish", command, log=log, limit=300, advice=advice, directory=packages)
+    layers = [DEBIAN_LAYER]
+    for package in sorted(packages.glob("*.deb")):
+        layers.append(package.with_suffix(".tar"))
+        with layers[-1].open("wb") as file:
+            subprocess.run(["dpkg-deb", "--fsys-tarfile", str(package)], stdout=file, check=True, timeout=60)
+    images.write_archive(FISH_ARCHIVE, FISH_IMAGE, layers, images.SANDBOX_CONFIG)
 
 
 def build_busybox(scratch: Path) -> None:
