@@ -35,6 +35,7 @@ pub struct SandboxSpec {
     pub(crate) lifetime: Lifetime,
     pub(crate) hard_limit: HardLimit,
     pub(crate) user_from_cluster: bool,
+    pub(crate) commands_as: Option<String>,
     pub(crate) runtime_class: Option<String>,
     pub(crate) node_selector: BTreeMap<String, String>,
     pub(crate) unschedulable_grace: Duration,
@@ -73,6 +74,7 @@ impl Default for SandboxSpec {
             lifetime: Lifetime::FromConfig,
             hard_limit: HardLimit::FromLifetime,
             user_from_cluster: false,
+            commands_as: None,
             runtime_class: None,
             node_selector: BTreeMap::new(),
             unschedulable_grace: Duration::from_secs(10),
@@ -179,6 +181,20 @@ impl SandboxSpec {
     /// Default: user and group 1000, whatever the image says.
     pub fn user_from_cluster(mut self) -> Self {
         self.user_from_cluster = true;
+        self
+    }
+
+    /// Gives commands a user of their own below a guest that runs as root: a name or number that the image's
+    /// `/etc/passwd` knows, or numbers of a user and a group such as `1000:1000`. Code in the sandbox then can't even
+    /// signal what keeps it, and a limit, a kill or a promise of the guest holds whatever it does. Files, directories
+    /// and sockets that this library is asked for are reached as that user too: with its rights, and its ownership of
+    /// what is new. [`Command::user`](crate::Command::user) still chooses another one, root as well.
+    ///
+    /// The Pod then runs as root, with the capabilities `KILL`, `SETGID` and `SETUID` and no others, which the
+    /// *restricted* and *baseline* Pod Security Standards refuse. A user that the image does not have is told when the
+    /// sandbox is created. Default: commands and guest have the sandbox's user.
+    pub fn commands_as(mut self, user: impl Into<String>) -> Self {
+        self.commands_as = Some(user.into());
         self
     }
 

@@ -43,6 +43,11 @@ type Spec struct {
 	// For clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
 	// root's. Default: user and group 1000, whatever the image says.
 	UserFromCluster bool
+	// The user of commands below a guest that runs as root: a name or number that the image's /etc/passwd knows, or
+	// numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod then
+	// runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline Pod
+	// Security Standards refuse. Default: commands and guest have the sandbox's user.
+	CommandsAs string
 	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the
 	// tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
 	RuntimeClass string
@@ -87,6 +92,9 @@ func (s *Spec) handle() (*C.sbx_spec, error) {
 	})
 	set.text("disk", s.Disk, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_disk(spec, value, err)
+	})
+	set.text("commands_as", s.CommandsAs, func(value *C.char, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_commands_as(spec, value, err)
 	})
 	set.text("runtime_class", s.RuntimeClass, func(value *C.char, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_runtime_class(spec, value, err)

@@ -7,6 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
 
+use crate::identity::Identity;
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 /// What Docker gives a container whose image says nothing.
@@ -111,12 +112,24 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Takes the environment of this process. `login` is the name that clients log in with.
-    pub(crate) fn capture(login: &[u8]) -> Self {
-        let variables = std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
+    /// Takes the environment of this process. `login` is the name that clients log in with, `identity` whom commands run as if it is not
+    /// this process's user.
+    ///
+    /// # Errors
+    /// If that user can't be taken on.
+    pub(crate) fn capture(login: &[u8], identity: Option<&Identity>) -> Result<Self, String> {
+        let mut variables: Variables =
+            std::env::vars_os().map(|(name, value)| (name.into_vec(), value.into_vec())).collect();
         let directory = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
-        let account = Account::by_id(rustix::process::geteuid().as_raw());
-        Self::new(variables, directory, account, login)
+        let Some(identity) = identity else {
+            let account = Account::by_id(rustix::process::geteuid().as_raw());
+            return Ok(Self::new(variables, directory, account, login));
+        };
+        // It is root's.
+        variables.retain(|(name, _)| name != b"HOME");
+        // What can be written is asked as that user, which only a thread can become.
+        let look = || identity.reach_files().map(|()| Self::new(variables, directory, identity.account.clone(), login));
+        std::thread::scope(|scope| scope.spawn(look).join()).map_err(|_| "the environment can't be read".to_owned())?
     }
 
     fn new(mut variables: Variables, directory: PathBuf, account: Option<Account>, login: &[u8]) -> Self {

@@ -6,6 +6,7 @@ pub mod control;
 mod detached;
 mod environment;
 mod expiry;
+mod identity;
 pub mod install;
 mod keys;
 mod limits;

@@ -21,6 +21,8 @@ sandbox-guest serve [OPTIONS]     serves SSH until the sandbox ends
     --hard-limit SECONDS          the sandbox ends after so long in any case
     --termination-log FILE        where to write why the guest ended (/dev/termination-log)
     --max-connections NUMBER      connections at a time (1024)
+    --commands-as USER            whom commands run as and files are reached as, if the guest is root: a user of
+                                  /etc/passwd, or UID:GID
 sandbox-guest control [--port PORT] authorize|revoke [KEY]
                                   lets a key log in, or no longer; without KEY it is read from the input
 sandbox-guest control [--port PORT] disconnect [KEY]
@@ -118,6 +120,7 @@ fn config(mut args: impl Iterator<Item = String>) -> Result<Config, String> {
             "--hard-limit" => config.hard_limit = Some(Duration::from_secs(parse(&option, &value)?)),
             "--termination-log" => config.termination_log = Some(value.into()),
             "--max-connections" => config.max_connections = parse(&option, &value)?,
+            "--commands-as" => config.commands_as = Some(value),
             _ => return Err(format!("there is no option {option}")),
         }
     }

@@ -61,7 +61,7 @@ pub(crate) fn pod(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_
     if let Some(template) = &spec.pod_template {
         merge_pod(&mut pod, template)?;
     }
-    insist(&mut pod, config, identity)?;
+    insist(&mut pod, spec, config, identity)?;
     add_guest(&mut pod, config, identity)?;
     Ok(Manifest { name: identity.name.clone(), nonce: identity.nonce.clone(), pod })
 }
@@ -101,6 +101,16 @@ fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
         )));
     }
     check_env(&spec.env)?;
+    if let Some(user) = &spec.commands_as {
+        if user.is_empty() || user.contains('\0') {
+            return Err(invalid(format!("{user:?} can't be the user of commands")));
+        }
+        if spec.user_from_cluster {
+            return Err(invalid(
+                "commands have a user of their own only where the sandbox's user is root, not the cluster's",
+            ));
+        }
+    }
     check_keys(spec.labels.keys().chain(spec.annotations.keys()))
 }
 
@@ -143,9 +153,16 @@ fn made(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Valu
         "runAsNonRoot": true,
         "seccompProfile": {"type": "RuntimeDefault"},
     });
+    let mut capabilities = json!({"drop": ["ALL"]});
+    if spec.commands_as.is_some() {
+        pod_security["runAsNonRoot"] = json!(false);
+        // To take on the user, and to end what belongs to it.
+        capabilities["add"] = json!(["KILL", "SETGID", "SETUID"]);
+    }
     if !spec.user_from_cluster {
-        pod_security["runAsUser"] = json!(USER_ID);
-        pod_security["runAsGroup"] = json!(USER_ID);
+        let id = if spec.commands_as.is_some() { 0 } else { USER_ID };
+        pod_security["runAsUser"] = json!(id);
+        pod_security["runAsGroup"] = json!(id);
     }
     if config.ssh_port < 1024 {
         pod_security["sysctls"] = json!([{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]);
@@ -158,7 +175,7 @@ fn made(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Valu
             "resources": {"limits": limits, "requests": requests},
             "securityContext": {
                 "allowPrivilegeEscalation": false,
-                "capabilities": {"drop": ["ALL"]},
+                "capabilities": capabilities,
             },
         }],
         "securityContext": pod_security,
@@ -238,7 +255,7 @@ fn merge(target: &mut Value, patch: Value) {
 }
 
 /// Sets what makes the Pod one of ours, whatever the template says.
-fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
+fn insist(pod: &mut Value, spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>) -> Result<()> {
     let expiry = identity.expires_at.map(time_text);
     let membership = identity.membership.as_ref();
     let annotations = [
@@ -263,7 +280,7 @@ fn insist(pod: &mut Value, config: &Config, identity: &PodIdentity<'_>) -> Resul
             "the Pod template gives the sandbox's container a restart policy: a sandbox that has ended does not come back",
         ));
     }
-    container["command"] = json!(guest_command(config, identity, is_readable));
+    container["command"] = json!(guest_command(spec, config, identity, is_readable));
     object(container, "the sandbox's container")?.remove("args");
     if pod["metadata"].is_null() {
         pod["metadata"] = json!({});
@@ -297,12 +314,15 @@ fn whole_seconds(span: Duration) -> u64 {
 }
 
 /// How the guest is started.
-fn guest_command(config: &Config, identity: &PodIdentity<'_>, is_readable: bool) -> Vec<String> {
+fn guest_command(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>, is_readable: bool) -> Vec<String> {
     let mut words = vec![identity.guest.program(is_readable), "serve".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), literal(&value)]);
     option("--port", config.ssh_port.to_string());
     option("--user", config.ssh_user.clone());
     option("--key", identity.public_key.to_owned());
+    if let Some(user) = &spec.commands_as {
+        option("--commands-as", user.clone());
+    }
     if let Some(lifetime) = identity.lifetime {
         option("--lifetime", whole_seconds(lifetime).to_string());
     }
@@ -472,6 +492,23 @@ mod tests {
         let security = security(&SandboxSpec::new().user_from_cluster());
         assert!(security["runAsUser"].is_null() && security["runAsGroup"].is_null());
         assert_eq!(security["runAsNonRoot"], true);
+    }
+
+    #[test]
+    fn gives_commands_a_user_of_their_own() {
+        let pod = made_of(&SandboxSpec::new().commands_as("$dev"));
+        let container = &pod["spec"]["containers"][0];
+        assert_eq!(pod["spec"]["securityContext"]["runAsUser"], 0);
+        assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], false);
+        let capabilities = json!({"drop": ["ALL"], "add": ["KILL", "SETGID", "SETUID"]});
+        assert_eq!(container["securityContext"]["capabilities"], capabilities);
+        assert_eq!(container["securityContext"]["allowPrivilegeEscalation"], false);
+        let command = container["command"].as_array().unwrap();
+        assert!(command.windows(2).any(|pair| pair == [json!("--commands-as"), json!("$$dev")]), "{command:?}");
+        for wrong in [SandboxSpec::new().commands_as(""), SandboxSpec::new().commands_as("a").user_from_cluster()] {
+            let error = super::pod(&wrong, &Config::new(), &identity()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        }
     }
 
     #[test]

@@ -212,6 +212,22 @@ pub extern "C" fn sbx_spec_set_user_from_cluster(
     boundary::call(err, || require(spec, "spec")?.change(|spec| Ok(spec.user_from_cluster())))
 }
 
+/// Gives commands a user of their own below a guest that runs as root: a name or number that the image's /etc/passwd
+/// knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod
+/// then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline
+/// Pod Security Standards refuse. Default: commands and guest have the sandbox's user.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_spec_set_commands_as(
+    spec: Option<&mut sbx_spec>,
+    user: Text,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let user = user.utf8("user")?;
+        require(spec, "spec")?.change(|spec| Ok(spec.commands_as(user)))
+    })
+}
+
 /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel,
 /// and what does not hold there of what is promised about a sandbox is logged as a warning.
 #[unsafe(no_mangle)]

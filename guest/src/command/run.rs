@@ -14,7 +14,7 @@ use sandbox_protocol::{
 };
 
 use super::frames::{Outbox, send_stream};
-use crate::environment::Account;
+use crate::identity::Identity;
 use crate::outcome::{Outcome, never_ran};
 use crate::process::{self, Pending, Running as Process, SpawnError, Spec, Starting, Stdio, Stream, Terminal, Whom};
 use crate::server::Shared;
@@ -88,18 +88,14 @@ pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
         return Err(invalid("only the standard error can be merged, into the standard output".to_owned()));
     }
     let mut env = environment.variables(run.clear_env, additions);
-    let user = user(run.user.as_ref()).map_err(|reason| Box::new(Response::NeverRan(reason)))?;
-    let user = match user {
-        Some((user, Some(account))) => {
-            let said = |name: &str| run.env.iter().any(|(of, _)| of.0 == name.as_bytes());
-            if !said("HOME") && !run.clear_env {
-                environment.adapt(&mut env, &account);
-            }
-            Some(user)
+    let identity = identity(run.user.as_ref()).map_err(|reason| Box::new(Response::NeverRan(reason)))?;
+    if let Some(account) = identity.as_ref().and_then(|identity| identity.account.as_ref()) {
+        let said = |name: &str| run.env.iter().any(|(of, _)| of.0 == name.as_bytes());
+        if !said("HOME") && !run.clear_env {
+            environment.adapt(&mut env, account);
         }
-        Some((user, None)) => Some(user),
-        None => None,
-    };
+    }
+    let user = identity.or_else(|| shared.commands_as.clone()).map(|identity| identity.user);
     let stream = |output: Output| match output {
         Output::Frames => Stream::Pipe,
         Output::Discarded => Stream::Null,
@@ -138,27 +134,23 @@ pub(super) fn spec(shared: &Shared, run: &Run) -> Result<Spec, Box<Response>> {
     })
 }
 
-/// Whom to run as, if it is not who the guest is.
-fn user(wanted: Option<&User>) -> Result<Option<(process::User, Option<Account>)>, NeverRan> {
-    let (user, account) = match wanted {
+/// Whom the client wants it to run as, if that is not who the guest is.
+fn identity(wanted: Option<&User>) -> Result<Option<Identity>, NeverRan> {
+    let identity = match wanted {
         None => return Ok(None),
-        Some(User::Name(name)) => {
-            let Some(account) = Account::by_name(name.as_bytes()) else {
-                return Err(NeverRan {
-                    stage: Stage::User,
-                    errno: libc::ENOENT,
-                    path: Some(name.as_str().into()),
-                    message: format!("/etc/passwd has no user '{name}'"),
-                });
-            };
-            let groups = account.groups();
-            (process::User { uid: account.uid, gid: account.gid, groups }, Some(account))
+        Some(User::Name(name)) => Identity::by_name(name).ok_or_else(|| NeverRan {
+            stage: Stage::User,
+            errno: libc::ENOENT,
+            path: Some(name.as_str().into()),
+            message: format!("/etc/passwd has no user '{name}'"),
+        })?,
+        Some(User::Ids { uid, gid, groups }) => {
+            Identity { user: process::User { uid: *uid, gid: *gid, groups: groups.clone() }, account: None }
         }
-        Some(User::Ids { uid, gid, groups }) => (process::User { uid: *uid, gid: *gid, groups: groups.clone() }, None),
     };
     let own = rustix::process::geteuid().as_raw();
     // Only root can take on another user; and nobody needs to take on his own.
-    Ok((own == 0 || user.uid != own).then_some((user, account)))
+    Ok((own == 0 || identity.user.uid != own).then_some(identity))
 }
 
 #[derive(Debug)]

@@ -33,6 +33,7 @@ use crate::detached::Detached;
 use crate::environment::Environment;
 use crate::expiry::{Expiry, now};
 use crate::keys::Keys;
+use crate::identity::Identity;
 use crate::limits::ResourceLimits;
 use crate::log::log;
 use crate::process::{Notice, Options as SpawnerOptions, Reaper, Running, SpawnError, Spawner, Spec, Starting};
@@ -63,6 +64,9 @@ pub struct Config {
     pub termination_log: Option<PathBuf>,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Whom commands run as and files are reached as, below a guest that is root: a name or number that `/etc/passwd` knows, or
+    /// `UID:GID`. Otherwise they are the guest's user.
+    pub commands_as: Option<String>,
 }
 
 impl Default for Config {
@@ -76,6 +80,7 @@ impl Default for Config {
             hard_limit: None,
             termination_log: Some("/dev/termination-log".into()),
             max_connections: 1024,
+            commands_as: None,
         }
     }
 }
@@ -87,6 +92,8 @@ pub(crate) struct Shared {
     pub(crate) user: String,
     pub(crate) keys: Keys,
     pub(crate) environment: Environment,
+    /// Whom commands run as and files are reached as, if not the guest's own user.
+    pub(crate) commands_as: Option<Identity>,
     pub(crate) expiry: Expiry,
     pub(crate) spawner: Arc<Spawner>,
     pub(crate) owners: Arc<Owners>,
@@ -214,7 +221,8 @@ impl Server {
         // A command that does not read its input must leave room for a signal to it.
         ssh.window = 2 * protocol::STDIN_WINDOW as u32;
         ssh.max_channels = 256;
-        let environment = Environment::capture(config.user.as_bytes());
+        let commands_as = config.commands_as.as_deref().map(Identity::parse).transpose()?;
+        let environment = Environment::capture(config.user.as_bytes(), commands_as.as_ref())?;
         let listener = bind_listener(config.address, config.port)
             .map_err(|e| format!("port {} can't be listened on: {e}", config.port))?;
         let spawner = Spawner::start(SpawnerOptions::default()).map_err(|e| format!("the keeper of commands: {e}"))?;
@@ -225,6 +233,7 @@ impl Server {
             user: config.user.clone(),
             keys: Keys::new(keys),
             environment,
+            commands_as,
             expiry,
             spawner,
             detached: Arc::new(Detached::new(Arc::clone(&owners))),
@@ -303,7 +312,11 @@ impl Server {
         let connected = shared.connected.add(&socket, &waker);
         let thread = std::thread::Builder::new().name("connection".to_owned()).stack_size(STACK);
         let serve = move || {
-            session::serve(&shared, &socket, waker, login, &connected);
+            // Whatever this thread and those that it starts open is the clients' business.
+            match shared.commands_as.as_ref().map_or(Ok(()), Identity::reach_files) {
+                Ok(()) => session::serve(&shared, &socket, waker, login, &connected),
+                Err(e) => log!("{e}"),
+            }
             // The logins may still have the socket for a moment.
             let _ = socket.shutdown(std::net::Shutdown::Both);
         };

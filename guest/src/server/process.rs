@@ -253,6 +253,7 @@ fn spec(context: &Context, shell: &Path, request: Request) -> Spec {
         argv,
         env,
         directory: Some(environment.directory().as_os_str().as_bytes().to_vec()),
+        user: context.shared.commands_as.as_ref().map(|identity| identity.user.clone()),
         limits: context.shared.limits.for_commands(),
         stdio,
         kill_on_close,

@@ -14,3 +14,4 @@ mod limits;
 mod people;
 #[path = "../ssh/python.rs"]
 mod python;
+mod users;

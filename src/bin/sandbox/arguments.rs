@@ -445,6 +445,10 @@ pub(crate) struct Spec {
     #[arg(long)]
     pub(crate) user_from_cluster: bool,
 
+    /// User of commands and files below a guest that runs as root, of /etc/passwd or as UID:GID [default: the guest's]
+    #[arg(long, value_name = "USER", conflicts_with = "user_from_cluster")]
+    pub(crate) commands_as: Option<String>,
+
     /// Runtime class, such as gvisor [default: the cluster's]
     #[arg(long, value_name = "CLASS")]
     pub(crate) runtime_class: Option<String>,

@@ -30,11 +30,12 @@ pub(crate) fn create(client: &Client, create: Create, is_json: bool) -> Result<(
 pub(crate) fn spec(create: Spec) -> Result<SandboxSpec, Failure> {
     let mut spec = SandboxSpec::new();
     type Set = fn(SandboxSpec, String) -> SandboxSpec;
-    let texts: [(Option<String>, Set); 5] = [
+    let texts: [(Option<String>, Set); 6] = [
         (create.image, SandboxSpec::image),
         (create.cpu, SandboxSpec::cpu),
         (create.memory, SandboxSpec::memory),
         (create.disk, SandboxSpec::disk),
+        (create.commands_as, SandboxSpec::commands_as),
         (create.runtime_class, SandboxSpec::runtime_class),
     ];
     for (text, set) in texts {

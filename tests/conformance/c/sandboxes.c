@@ -398,6 +398,12 @@ static void specs(void) {
     FAILS(SBX_ERR_INVALID_ARGUMENT, "JSON", sbx_spec_set_pod_template(spec, "[]", &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_spec_set_unschedulable_grace(spec, -1, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_spec_set_env(spec, "NAME", NULL, &err));
+    OK(sbx_spec_set_commands_as(spec, "sandbox", &err));
+    FAILS_WITH(SBX_ERR_CREATE, "runAsNonRoot", sbx_client_create(client, spec, &none, &err));
+    CHECK(sbx_error_verdict_cause(err) == SBX_CAUSE_REJECTED);
+    DONE;
+    sbx_spec_free(spec);
+    OK(sbx_spec_new(&spec, &err));
     OK(sbx_spec_set_user_from_cluster(spec, &err));
     OK(sbx_spec_set_runtime_class(spec, "no-such-class", &err));
     FAILS_WITH(SBX_ERR_CREATE, "no-such-class", sbx_client_create(client, spec, &none, &err));

@@ -236,6 +236,8 @@ void conformance::settings_() {
     CHECK(made->ssh_port() == 2222 && made->info().label("a") == "b");
     CHECK(made->execute("echo $A").check().out() == "b\n");
 
+    CHECK(has(FAILS(create_error, client.create(sandbox::spec().set_commands_as("sandbox"))), "runAsNonRoot"));
+
     CHECK(has(FAILS(config_error, config.set("ssh_port", "many")), "ssh_port"));
     CHECK(has(FAILS(error, sandbox::client(sandbox::config::from_env().set_owner("not allowed!"))), "owner"));
     CHECK(has(FAILS(error, sandbox::client(sandbox::config::from_env().set_max_sessions(0))), "max_sessions"));

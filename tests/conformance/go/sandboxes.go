@@ -286,6 +286,8 @@ func settings(w *world) {
 		Lifetime: sandbox.NoLimit, HardLimit: time.Hour, UserFromCluster: true, RuntimeClass: "gvisor", NodeSelector: map[string]string{"a": "b"},
 		UnschedulableGrace: time.Second, PodTemplate: "{}",
 	}
+	_, err = w.client.Create(w.ctx, &sandbox.Spec{CommandsAs: "sandbox"})
+	check(errors.Is(err, sandbox.ErrCreate) && strings.Contains(err.Error(), "runAsNonRoot"), "%v", err)
 	_, err = client.Create(w.ctx, spec)
 	// So the spec was fine, and the client looked for the cluster where it was told to.
 	check(errors.Is(err, sandbox.ErrTimedOut) || errors.Is(err, sandbox.ErrUnavailable), "%v", err)

@@ -296,6 +296,9 @@ def settings() -> None:
         assert made.info().expires_at is None
     with fails(ErrorKind.CREATE, sandbox.SandboxCreationError):
         client.create(sandbox.SandboxSpec(runtime_class="no-such-class"))
+    with fails(ErrorKind.CREATE, sandbox.SandboxCreationError) as seen:
+        client.create(sandbox.SandboxSpec(commands_as="sandbox"))
+    assert "runAsNonRoot" in str(seen[0])
     lines: list[tuple[sandbox.LogLevel, str, str]] = []
     sandbox.set_log_handler(sandbox.LogLevel.DEBUG, lambda *line: lines.append(line))
     client.list()

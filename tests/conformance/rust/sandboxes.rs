@@ -178,6 +178,9 @@ pub(crate) fn settings(world: &World) {
     fails(ErrorKind::Config, "/no/such/file", Client::new(config().kubeconfig("/no/such/file")));
     fails(ErrorKind::Config, "max_sessions", Client::new(config().max_sessions(0)));
     fails(ErrorKind::InvalidArgument, "JSON", SandboxSpec::new().pod_template("[]"));
+    let spec = SandboxSpec::new().commands_as("sandbox");
+    let error = fails(ErrorKind::Create, "runAsNonRoot", world.client.create(&spec));
+    assert_eq!(error.verdict().unwrap().cause, Cause::Rejected);
     let spec = SandboxSpec::new().user_from_cluster().runtime_class("no-such-class");
     let error = fails(ErrorKind::Create, "no-such-class", world.client.create(&spec));
     assert_eq!(error.verdict().unwrap().cause, Cause::Rejected);

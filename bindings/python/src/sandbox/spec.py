@@ -35,6 +35,10 @@ class SandboxSpec:
     user_from_cluster: leave the user and group that the sandbox runs as to the cluster and the image: the Pod names
         none. For clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that
         they are root's. Default: user and group 1000, whatever the image says.
+    commands_as: the user of commands below a guest that runs as root: a name or number that the image's /etc/passwd
+        knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The
+        Pod then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and
+        baseline Pod Security Standards refuse. Default: commands and guest have the sandbox's user.
     runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't
         be the tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
     unschedulable_grace: seconds that a Pod which no node can take is waited for, so that an autoscaler can add one.
@@ -57,6 +61,7 @@ class SandboxSpec:
     lifetime: Optional[float] = None
     hard_limit: Optional[float] = None
     user_from_cluster: bool = False
+    commands_as: Optional[str] = None
     runtime_class: Optional[str] = None
     unschedulable_grace: Optional[float] = None
     pod_template: Optional[Mapping[str, Any]] = None
@@ -71,6 +76,7 @@ class SandboxSpec:
             (abi.sbx_spec_set_memory, self.memory),
             (abi.sbx_spec_set_memory_request, self.memory_request),
             (abi.sbx_spec_set_disk, self.disk),
+            (abi.sbx_spec_set_commands_as, self.commands_as),
             (abi.sbx_spec_set_runtime_class, self.runtime_class),
             (abi.sbx_spec_set_pod_template, None if self.pod_template is None else json.dumps(self.pod_template)),
         ):
