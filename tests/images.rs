@@ -55,6 +55,7 @@ struct Row {
     transport: Transport,
     tools: Tools,
     is_root: bool,
+    commands_as: Option<&'static str>,
     user_from_cluster: bool,
     /// A namespace in which an admission policy chooses the user.
     chooses_user: bool,
@@ -82,6 +83,7 @@ impl Default for Row {
             transport: Transport::Auto,
             tools: Tools::Shell,
             is_root: false,
+            commands_as: None,
             user_from_cluster: false,
             chooses_user: false,
             annotations: Vec::new(),
@@ -219,6 +221,7 @@ fn rows() -> Vec<Row> {
             place: "/root",
             ..Row::default()
         },
+        Row { name: "root, commands as somebody else", is_root: true, commands_as: Some("sandbox"), ..Row::default() },
         with_shell("a login shell that is absent", "/usr/bin/zsh", &[]),
         with_shell(
             "nologin, and /etc/nologin",
@@ -499,6 +502,9 @@ fn run(row: &Row) -> Vec<Option<String>> {
     let mut spec = SandboxSpec::new().image(row.image).pod_template(&row.template.to_string()).unwrap();
     for (name, value) in &row.annotations {
         spec = spec.annotation(*name, value);
+    }
+    if let Some(user) = row.commands_as {
+        spec = spec.commands_as(user);
     }
     if row.user_from_cluster {
         spec = spec.user_from_cluster();
