@@ -10,7 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Guarded, Position, Scratch, await_that, beside, client, create_from, kubectl, pods, position, signal_guest, unique,
+    Guarded, Position, Scratch, await_that, beside, client, create_from, disconnect, kubectl, pods, position,
+    signal_guest, unique,
 };
 use parking_lot::Mutex;
 use rustix::process::Signal;
@@ -161,12 +162,31 @@ const ATTACKS: &[Attack] = &[
     },
     Attack {
         name: "setsid env -i, a double fork, a new title",
+        run: |sandbox| ends_in_time(sandbox, sandbox.shell(ESCAPES), "sleep 432[1]"),
+    },
+    Attack {
+        name: "the same, outliving a kill",
         run: |sandbox| {
-            let line = "env -i setsid sleep 4321 & \
-                        (unset HOME; setsid sh -c 'env -i sleep 4321 & exit' &); \
-                        python3 -c 'import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n\
-                        os.chdir(\"/\"); os.closerange(0, 9); os.execve(\"/bin/sleep\", [\"sleep\", \"4321\"], {})'; sleep 4321";
-            ends_in_time(sandbox, sandbox.shell(line), "sleep 432[1]")
+            let child = said(sandbox.shell(ESCAPES).spawn())?;
+            await_that("all of them", || processes(sandbox, "sleep 432[1]") == 4);
+            said(child.kill())?;
+            ensure(said(child.wait_shared())?.signal() == Some("KILL"), "its status")?;
+            await_that("them to end", || processes(sandbox, "sleep 432[1]") == 0);
+            works(sandbox)?;
+            Ok("all killed".to_owned())
+        },
+    },
+    Attack {
+        name: "the same, outliving the connection",
+        run: |sandbox| {
+            let child = said(sandbox.shell(ESCAPES).spawn())?;
+            await_that("all of them", || processes(sandbox, "sleep 432[1]") == 4);
+            disconnect(sandbox);
+            let error = child.wait_shared().unwrap_err();
+            ensure(error.kind() == ErrorKind::OutcomeUnknown, error.to_string())?;
+            await_that("them to end", || processes(sandbox, "sleep 432[1]") == 0);
+            works(sandbox)?;
+            Ok("all killed".to_owned())
         },
     },
     Attack {
@@ -321,6 +341,12 @@ const ATTACKS: &[Attack] = &[
         },
     },
 ];
+
+/// Four that sleep, three of which try not to be found.
+const ESCAPES: &str = "env -i setsid sleep 4321 & \
+    (unset HOME; setsid sh -c 'env -i sleep 4321 & exit' &); \
+    python3 -c 'import os\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n\
+    os.chdir(\"/\"); os.closerange(0, 9); os.execve(\"/bin/sleep\", [\"sleep\", \"4321\"], {})'; exec sleep 4321";
 
 /// A keeper that was killed is told from then on: whatever it kept may have escaped, so that no later kill counts as
 /// proved.
