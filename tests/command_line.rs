@@ -8,17 +8,19 @@ use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use common::{Guarded, Scratch, await_that, client, create, create_from, freeze_connections, noise, unique};
+use common::{
+    Guarded, Namespace, Scratch, await_that, client, config, create, create_from, freeze_connections, noise, unique,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{LocalModes, Termios, Winsize, tcgetattr, tcsetwinsize};
-use sandbox::{ErrorKind, SandboxSpec};
+use sandbox::{Client, ErrorKind, Phase, SandboxSpec};
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sandbox");
@@ -190,6 +192,54 @@ fn what_expired_is_reaped_and_named() {
         let reaped = json(run(["reap", "--json"]));
         reaped.as_array().unwrap().iter().any(|name| name == sandbox.name()) || sandbox.info().is_err()
     });
+}
+
+/// A library that shows a program another time of day.
+fn clock(scratch: &Scratch) -> PathBuf {
+    let library = scratch.path("clock.so");
+    let mut compiler = Command::new("cc");
+    compiler.args("-std=gnu11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&library);
+    assert!(compiler.arg(common::repository().join("tests/common/clock.c")).status().unwrap().success());
+    library
+}
+
+/// Nor does it shorten a life or end one: nobody's clock is compared with another's.
+#[test]
+fn a_clock_that_is_two_hours_off_reaps_nothing_that_lives() {
+    let (namespace, scratch) = (Namespace::new("clocks"), Scratch::new());
+    let (library, kubeconfig) = (clock(&scratch), scratch.path("kubeconfig"));
+    // To such a clock the API server's certificate is not yet valid.
+    let text = fs::read_to_string(std::env::var("KUBECONFIG").unwrap()).unwrap();
+    let line = text.lines().find(|line| line.trim_start().starts_with("certificate-authority-data:")).unwrap();
+    fs::write(&kubeconfig, text.replace(line, "    insecure-skip-tls-verify: true")).unwrap();
+    let client = Client::new(config().namespace(namespace.name())).unwrap();
+    let left = |sandbox: &sandbox::Sandbox| {
+        let end = sandbox.info().unwrap().expires_at.unwrap();
+        end.duration_since(SystemTime::now()).unwrap().as_secs()
+    };
+    for off in ["-7200", "7200"] {
+        let elsewhen = |args: &[&str]| {
+            let mut command = command(args);
+            command.env("LD_PRELOAD", &library).env("CLOCK_OFF", off);
+            command.env("KUBECONFIG", &kubeconfig).env("SANDBOX_NAMESPACE", namespace.name()).output().unwrap()
+        };
+        let created = json(elsewhen(&["create", "--lifetime", "20m", "--json"]));
+        let theirs = client.attach(created["name"].as_str().unwrap()).unwrap();
+        assert!((60..=1260).contains(&left(&theirs)), "{} s", left(&theirs));
+        succeeded(elsewhen(&["renew", theirs.name(), "40m"]));
+        assert!((1260..=2460).contains(&left(&theirs)), "{} s", left(&theirs));
+        assert_eq!(succeeded(elsewhen(&["run", theirs.name(), "echo", "there"])), "there\n");
+
+        let (ours, over) = (client.create(&SandboxSpec::new()).unwrap(), client.create(&SandboxSpec::new()).unwrap());
+        over.renew(Duration::from_secs(1)).unwrap();
+        await_that("the sandbox to expire", || over.info().unwrap().phase == Phase::Failed);
+        let reaped = json(elsewhen(&["reap", "--json"]));
+        assert_eq!(reaped, Value::from(vec![over.name()]));
+        assert_eq!(client.reap().unwrap(), [""; 0]);
+        for one in [theirs, ours] {
+            assert!(one.execute("true").unwrap().status.success());
+        }
+    }
 }
 
 #[test]
