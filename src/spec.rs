@@ -191,8 +191,9 @@ impl SandboxSpec {
     /// what is new. [`Command::user`](crate::Command::user) still chooses another one, root as well.
     ///
     /// The Pod then runs as root, with the capabilities `KILL`, `SETGID` and `SETUID` and no others, which the
-    /// *restricted* and *baseline* Pod Security Standards refuse. A user that the image does not have is told when the
-    /// sandbox is created. Default: commands and guest have the sandbox's user.
+    /// *restricted* and *baseline* Pod Security Standards refuse. Where it can't be had, since the image has no
+    /// such user or the runtime is gVisor, the creation fails with the reason. Default: commands and guest have the
+    /// sandbox's user.
     pub fn commands_as(mut self, user: impl Into<String>) -> Self {
         self.commands_as = Some(user.into());
         self

@@ -178,6 +178,8 @@ fn a_user_that_commands_can_not_have_is_told_at_creation() {
         let error = client.create(&SandboxSpec::new().commands_as(user)).unwrap_err();
         assert!(error.kind() == ErrorKind::Create && error.to_string().contains(why), "{error}");
     }
+    let error = client.create(&SandboxSpec::new().commands_as("sandbox").runtime_class("gvisor")).unwrap_err();
+    assert!(error.kind() == ErrorKind::Create && error.to_string().contains("as under gVisor"), "{error}");
     let both = SandboxSpec::new().commands_as("sandbox").user_from_cluster();
     assert_eq!(client.create(&both).unwrap_err().kind(), ErrorKind::InvalidArgument);
 }

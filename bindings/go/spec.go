@@ -46,7 +46,7 @@ type Spec struct {
 	// The user of commands below a guest that runs as root: a name or number that the image's /etc/passwd knows, or
 	// numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod then
 	// runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline Pod
-	// Security Standards refuse. Default: commands and guest have the sandbox's user.
+	// Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
 	CommandsAs string
 	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the
 	// tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.

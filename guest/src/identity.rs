@@ -44,7 +44,8 @@ impl Identity {
         let cannot = |e: std::io::Error| format!("files can't be reached as another user: {e}");
         let groups: Vec<_> = self.user.groups.iter().map(|group| Gid::from_raw(*group)).collect();
         rustix::thread::set_thread_groups(&groups).map_err(|e| cannot(e.into()))?;
-        sys::reach_files_as(self.user.uid, self.user.gid).map_err(cannot)
+        sys::reach_files_as(self.user.uid, self.user.gid)
+            .map_err(|_| "files can't be reached as another user here, as under gVisor".to_owned())
     }
 }
 

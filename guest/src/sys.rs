@@ -322,7 +322,7 @@ pub fn append(file: BorrowedFd<'_>, buffer: &mut Vec<u8>, length: usize) -> Resu
 /// root may do stays.
 ///
 /// # Errors
-/// If they are not taken on, for want of the right to it.
+/// If they are not taken on: for want of the right to it, or by a kernel that has no such call, such as gVisor's.
 pub fn reach_files_as(uid: u32, gid: u32) -> io::Result<()> {
     // SAFETY: these touch no memory. Unlike its other calls of this kind, the C library hands them on to no other thread.
     let taken = unsafe {
@@ -331,7 +331,7 @@ pub fn reach_files_as(uid: u32, gid: u32) -> io::Result<()> {
         // They tell of no failure, only what was before; -1 changes nothing.
         (libc::setfsuid(u32::MAX), libc::setfsgid(u32::MAX))
     };
-    if taken == (uid.cast_signed(), gid.cast_signed()) { Ok(()) } else { Err(io::ErrorKind::PermissionDenied.into()) }
+    if taken == (uid.cast_signed(), gid.cast_signed()) { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
 /// Makes the allocator give memory back that is not used, and keep few arenas: many threads that are mostly idle share them.

@@ -215,7 +215,7 @@ pub extern "C" fn sbx_spec_set_user_from_cluster(
 /// Gives commands a user of their own below a guest that runs as root: a name or number that the image's /etc/passwd
 /// knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod
 /// then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline
-/// Pod Security Standards refuse. Default: commands and guest have the sandbox's user.
+/// Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_commands_as(
     spec: Option<&mut sbx_spec>,

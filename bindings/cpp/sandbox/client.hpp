@@ -217,7 +217,8 @@ public:
     /// Gives commands a user of their own below a guest that runs as root: a name or number that the image's
     /// /etc/passwd knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that
     /// user too. The Pod then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the
-    /// restricted and baseline Pod Security Standards refuse. Default: commands and guest have the sandbox's user.
+    /// restricted and baseline Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have
+    /// the sandbox's user.
     spec &set_commands_as(std::string_view user) { return with(sbx_spec_set_commands_as, user, "commands_as"); }
 
     /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the

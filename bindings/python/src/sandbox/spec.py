@@ -38,7 +38,7 @@ class SandboxSpec:
     commands_as: the user of commands below a guest that runs as root: a name or number that the image's /etc/passwd
         knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The
         Pod then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and
-        baseline Pod Security Standards refuse. Default: commands and guest have the sandbox's user.
+        baseline Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
     runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't
         be the tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
     unschedulable_grace: seconds that a Pod which no node can take is waited for, so that an autoscaler can add one.
