@@ -23,7 +23,7 @@ STREAMED = 256 * MIB
 # MiB: idle, with idle sessions, and the most while data passes, which the windows bound.
 IDLE_MIB, SESSIONS_MIB, STREAMING_MIB = 4, 12, 24
 GUEST_MIB = 5
-REMOTE = "/dev/shm/bench-streamed"
+REMOTE = "/tmp/bench-streamed"
 
 
 class Usage:
