@@ -302,7 +302,7 @@ bench: own-cluster tools ## measures library and guest beside other clients and 
 	python3 benches/compare.py prepare $(BENCH)
 	$(CLUSTER) run -- python3 benches/compare.py run $(BENCH)
 
-soak: own-cluster build-tests cluster-up ## runs 100,000 commands on one sandbox, and looks at the memory of guest and client
+soak: own-cluster fetch cluster-up ## runs 100,000 commands on one sandbox, and looks at the memory of guest and client
 	$(CLUSTER) run -- env SANDBOX_TEST_SOAK=100000 $(CARGO_TEST) $(COMMAND) --test soak -- --nocapture
 
 fmt: $(RUFF) ## formats the sources of all languages
