@@ -107,7 +107,7 @@ ifndef IS_TOGETHER
 endif
 .PHONY: help library guest install uninstall wheel quickstart test test-local test-unit test-guest fetch test-doc test-relay test-inside test-asan \
 	test-outside test-packages old-system test-cluster build-tests build-asan bench soak fmt lint \
-	lint-rust lint-features lint-msrv lint-go lint-python deny docs-c header cluster-up test-up cluster-down clean tools \
+	lint-comments lint-rust lint-features lint-msrv lint-go lint-python deny docs-c header cluster-up test-up cluster-down clean tools \
 	own-cluster own-image dist
 
 help: ## lists the commands
@@ -310,7 +310,12 @@ fmt: $(RUFF) ## formats the sources of all languages
 	gofmt -w $(GO_FILES)
 	$(RUFF) format
 
-lint: lint-rust lint-features lint-msrv lint-go lint-python docs-c deny ## checks formatting and lints of all languages
+lint: lint-comments lint-rust lint-features lint-msrv lint-go lint-python docs-c deny ## checks formatting and lints of all languages
+
+# rustfmt leaves comments as they are, and gofmt any line.
+lint-comments: ## checks that no line of a comment is longer than 120 columns, except rows of tables
+	@! git grep -nE '^[[:space:]]*(//|/?\*|# )' -- '*.rs' '*.go' '*.c' '*.h' '*.hpp' '*.cpp' '*.sh' | \
+		grep -E '^[^:]+:[0-9]+:.{121}' | grep -vE '^[^:]+:[0-9]+: *//[/!] \|'
 
 lint-rust: tools
 	cargo fmt --check

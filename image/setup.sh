@@ -1,6 +1,6 @@
 #!/bin/sh
-# Turns a Debian root file system with the packages of packages.txt into the comfortable sandbox image. Runs inside it, as
-# root, for the Containerfile and for tests/cluster.
+# Turns a Debian root file system with the packages of packages.txt into the comfortable sandbox image. Runs inside it,
+# as root, for the Containerfile and for tests/cluster.
 set -eu
 
 # An ordinary user, so that commands have a name, a home and a shell.

@@ -190,11 +190,11 @@ impl<'a> Creation<'a> {
         Ok(Made { endpoint, snapshot, watch, timings, undo })
     }
 
-    /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that shows there
-    /// is the Pod's, and it works before the Pod's address is known.
+    /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that
+    /// shows there is the Pod's, and it works before the Pod's address is known.
     ///
-    /// Some runtimes have a network of their own, into which Kubernetes's port-forward does not reach. Then the API server's `exec`
-    /// vouches for the host key, and the login goes to the Pod's address.
+    /// Some runtimes have a network of their own, into which Kubernetes's port-forward does not reach. Then the API
+    /// server's `exec` vouches for the host key, and the login goes to the Pod's address.
     fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(FirstLogin, Duration)> {
         let ctx = self.ctx;
         ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
@@ -241,7 +241,8 @@ impl<'a> Creation<'a> {
         Session::log_in(stream, &login, deadline)
     }
 
-    /// Logs in at the Pod's address, after asking the guest for its host key by `exec`; the key stays known for the next attempt.
+    /// Logs in at the Pod's address, after asking the guest for its host key by `exec`; the key stays known for the
+    /// next attempt.
     fn log_in_without_tunnel(
         &self,
         snapshot: &PodSnapshot,
@@ -269,9 +270,9 @@ impl<'a> Creation<'a> {
         Ok(FirstLogin { session, address: Some(address) })
     }
 
-    /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one ends next, and
-    /// `auto` tries the Pod's address as soon as it has one. The expiry there is corrected: the sandbox's time began with its start,
-    /// not with its creation.
+    /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one
+    /// ends next, and `auto` tries the Pod's address as soon as it has one. The expiry there is corrected: the
+    /// sandbox's time began with its start, not with its creation.
     fn finish_in_background(&self, link: &Link, mut watch: Watch, expires_at: Option<SystemTime>) -> Result<()> {
         let endpoint = link.endpoint();
         let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());

@@ -1,7 +1,7 @@
 //! Disposable machines on your own Kubernetes: create a Pod with SSH, run commands in it, move files, delete it.
 //!
-//! Nothing else has to be installed in the cluster, and every call blocks: this is a library for programs with threads, on Linux. Inside, a
-//! runtime that nobody sees talks to Kubernetes, and libssh2 to the sandboxes.
+//! Nothing else has to be installed in the cluster, and every call blocks: this is a library for programs with threads,
+//! on Linux. Inside, a runtime that nobody sees talks to Kubernetes, and libssh2 to the sandboxes.
 //!
 //! ```no_run
 //! use sandbox::{Client, SandboxSpec};
@@ -16,15 +16,16 @@
 //! - [`Config`] says where Kubernetes is and how long to wait; its docs have the one table of settings.
 //! - [`Client`] creates, attaches to, lists, deletes and reaps sandboxes, and offers the operations by name.
 //! - [`SandboxSpec`] says what to create: image, environment, limits, lifetime, or any field of the Pod.
-//! - [`Sandbox`] is the handle: [`Command`]s after `std::process`, [`Files`] after `std::fs`, information, renewal, deletion.
+//! - [`Sandbox`] is the handle: [`Command`]s after `std::process`, [`Files`] after `std::fs`, information, renewal,
+//!   deletion.
 //! - [`Sandbox::connect`] and [`Sandbox::forward`] reach what listens in a sandbox: a [`Target`].
 //! - [`interruptible`] ends calls from within, such as at Ctrl-C.
 //! - [`Error`] has an [`ErrorKind`] to branch on, and a [`Verdict`] where Kubernetes knows the cause.
 //!
 //! # What can be relied on
 //!
-//! - **A command runs at most once.** Until it is requested, a failed connection is replaced unnoticed; afterwards never, and a
-//!   lost connection is [`ErrorKind::OutcomeUnknown`].
+//! - **A command runs at most once.** Until it is requested, a failed connection is replaced unnoticed; afterwards
+//!   never, and a lost connection is [`ErrorKind::OutcomeUnknown`].
 //! - **An exit code is the server's own word.** A signal is a signal; a status that never came is an error, not 0.
 //! - **A detached command starts once per key** and needs nobody to stay connected; any process finds it again.
 //! - **A timeout kills**, in the sandbox, and says whether that is proved. The output so far is in the error.
@@ -33,20 +34,21 @@
 //! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.
 //! - **The other side is the right one.** The host key is learned over the authenticated API server and pinned.
 //! - **A connection that broke is no end of its data**, on either side; a [`Forward`] ends with its Pod.
-//! - **Nothing is left behind for ever**: a sandbox that nobody renews stops by itself, and [`Client::reap`] deletes it.
+//! - **Nothing is left behind for ever**: a sandbox that nobody renews stops by itself, and [`Client::reap`] deletes
+//!   it.
 //!
 //! # Threads, forks, async
 //!
-//! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child or in async
-//! code are refused with an error of their own kind.
+//! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child or
+//! in async code are refused with an error of their own kind.
 //!
 //! A program may end while calls of other threads or a [`Child`] are under way.
 //!
 //! # Logging
 //!
-//! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go and connections of a
-//! [`Forward`], `debug` for each request and connection. No line has a key, a token, or what a command is given. A program
-//! without a logger of its own calls [`Config::init_logging`] or [`set_log_handler`].
+//! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go and
+//! connections of a [`Forward`], `debug` for each request and connection. No line has a key, a token, or what a command
+//! is given. A program without a logger of its own calls [`Config::init_logging`] or [`set_log_handler`].
 //!
 //! # Features
 //!
@@ -58,8 +60,8 @@
 //! | `vendored` | off | OpenSSL and zlib are built and linked in, which takes perl, make and minutes; else the system's are used, and the program shares their state with this library, such as the queue of errors |
 //! | `cli` | off | the command `sandbox` (`cargo install --path . --features cli`), with `fast-ciphers` |
 //!
-//! `libsandbox.so`, `libsandbox.a` and the packages have `fast-ciphers` and `vendored`. The oldest Rust that builds this is the
-//! `rust-version` of Cargo.toml, which is at most the newest but two when a version is released.
+//! `libsandbox.so`, `libsandbox.a` and the packages have `fast-ciphers` and `vendored`. The oldest Rust that builds
+//! this is the `rust-version` of Cargo.toml, which is at most the newest but two when a version is released.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!(

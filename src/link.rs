@@ -110,8 +110,8 @@ impl Link {
         }
     }
 
-    /// Repeats a question that lost its connection: to ask again does no harm. It gives up where that goes on happening,
-    /// and where the sandbox has ended.
+    /// Repeats a question that lost its connection: to ask again does no harm. It gives up where that goes on
+    /// happening, and where the sandbox has ended.
     pub(crate) fn repeatedly<T>(
         &self,
         timeout: Option<Duration>,

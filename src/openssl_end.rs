@@ -1,5 +1,6 @@
-//! The end of OpenSSL. If something else in the process has used the system's OpenSSL before this library did, OpenSSL frees all it has
-//! when the process exits, and whichever thread is in it then crashes. Ours are stopped first, in the moment between two calls.
+//! The end of OpenSSL. If something else in the process has used the system's OpenSSL before this library did, OpenSSL
+//! frees all it has when the process exits, and whichever thread is in it then crashes. Ours are stopped first, in the
+//! moment between two calls.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -41,7 +42,8 @@ impl Drop for InUse {
     }
 }
 
-/// It is this process whose threads are to be stopped. Those of a parent that were in OpenSSL at its fork are not there.
+/// It is this process whose threads are to be stopped. Those of a parent that were in OpenSSL at its fork are not
+/// there.
 pub(crate) fn register_process() {
     let process = std::process::id();
     if PROCESS.swap(process, SeqCst) != process {

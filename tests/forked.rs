@@ -105,8 +105,8 @@ impl Drop for End<'_> {
 /// The wait status of a child that does this.
 #[expect(unsafe_code, reason = "fork")]
 fn fork(work: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child makes calls that are to be refused without a lock, frees memory, which glibc's fork prepares for, and leaves
-    // without running anything else.
+    // SAFETY: the child makes calls that are to be refused without a lock, frees memory, which glibc's fork prepares
+    // for, and leaves without running anything else.
     unsafe {
         match libc::fork() {
             0 => {

@@ -1,5 +1,5 @@
-//! Connections into a sandbox whose SSH server misbehaves: an error in time, never an end of data that is none. These tests need no
-//! cluster.
+//! Connections into a sandbox whose SSH server misbehaves: an error in time, never an end of data that is none. These
+//! tests need no cluster.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
 
 mod common;

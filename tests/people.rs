@@ -229,7 +229,8 @@ fn ports_are_forwarded_by_ssh_as_an_editor_wants_it() {
 fn what_an_editor_installs_runs_on() {
     let person = Person::new();
     let host = person.host();
-    // A script for bash on the standard input, which unpacks an archive into a directory of the home and starts a server of it.
+    // A script for bash on the standard input, which unpacks an archive into a directory of the home and starts a
+    // server of it.
     std::fs::create_dir(person.home.path("server")).unwrap();
     std::fs::write(person.home.path("server/run.py"), include_str!("common/ports.py")).unwrap();
     let archive = person.of("tar").args(["-cz", "server"]).output().unwrap().stdout;

@@ -69,7 +69,8 @@ fn said_by(python: &Path, program: &str, arguments: &[&str]) -> String {
     succeeded(command.env("PYTHONPATH", place.trim()))
 }
 
-/// With the system's OpenSSL, which Python has used before or uses later: it may not go away under a thread of the library.
+/// With the system's OpenSSL, which Python has used before or uses later: it may not go away under a thread of the
+/// library.
 #[test]
 fn the_interpreter_ends_in_the_midst_of_calls() {
     let client = sandbox::Client::from_env().unwrap();

@@ -145,8 +145,8 @@ impl Opened {
         })
     }
 
-    /// Fills the pool with idle sessions that have run a command at the same time, each on a thread of its own, and have used
-    /// SFTP if that is asked for; or opens sessions `alone`, without commands and threads.
+    /// Fills the pool with idle sessions that have run a command at the same time, each on a thread of its own, and
+    /// have used SFTP if that is asked for; or opens sessions `alone`, without commands and threads.
     fn hold(&mut self, request: &Value) -> Result<Value> {
         let (count, sftp) = (number(request, "count")?, request["sftp"] == json!(true));
         if request["alone"] == json!(true) {
@@ -299,8 +299,8 @@ fn config(request: &Value) -> Result<Config> {
     Ok(Config::from_env()?.ssh_key(text(request, "key")?).owner("bench").lifetime(Duration::from_secs(900)))
 }
 
-/// More CPU than the machine has, so that no peer is measured against the limit's accounting, and memory for the SSH server's
-/// side of all sessions.
+/// More CPU than the machine has, so that no peer is measured against the limit's accounting, and memory for the SSH
+/// server's side of all sessions.
 fn spec() -> SandboxSpec {
     SandboxSpec::new().cpu("4").memory("4Gi")
 }

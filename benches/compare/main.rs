@@ -1,8 +1,9 @@
-//! The compiled side of `benches/compare.py`: this library, a plain libssh2 loop as the limit of what it can reach, and a slow
-//! link.
+//! The compiled side of `benches/compare.py`: this library, a plain libssh2 loop as the limit of what it can reach, and
+//! a slow link.
 //!
-//! One JSON object per line on standard input says which work to do; one per line on standard output has its `result`, or an
-//! `error`. A client in any other language can be compared by speaking the same protocol: `benches/peers/base.py` lists the works.
+//! One JSON object per line on standard input says which work to do; one per line on standard output has its `result`,
+//! or an `error`. A client in any other language can be compared by speaking the same protocol: `benches/peers/base.py`
+//! lists the works.
 
 mod library;
 mod plain;
@@ -73,7 +74,8 @@ fn sample<T>(request: &Value, mut run: impl FnMut() -> Result<T>) -> Result<Valu
     Ok(json!(seconds))
 }
 
-/// Lets `threads` threads do `count` runs each, which get the thread's number; how long all took, and how busy the machine was.
+/// Lets `threads` threads do `count` runs each, which get the thread's number; how long all took, and how busy the
+/// machine was.
 fn together(threads: usize, count: usize, run: impl Fn(usize) -> Result<()> + Sync) -> Result<Value> {
     let start = Barrier::new(threads + 1);
     let work = |thread| {

@@ -1,5 +1,5 @@
-//! A long link: hands bytes on after a delay, and otherwise as fast as they come. Netem does this in the kernel, where there is
-//! one.
+//! A long link: hands bytes on after a delay, and otherwise as fast as they come. Netem does this in the kernel, where
+//! there is one.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 
 use crate::{Peer, Result, number, sample, text};
 
-/// Bytes on their way in one direction: more than the bench's machine moves in the delay, so this limits memory and not speed.
+/// Bytes on their way in one direction: more than the bench's machine moves in the delay, so this limits memory and not
+/// speed.
 const CAPACITY: usize = 64 << 20;
 const PIECE: usize = 64 << 10;
 

@@ -1,6 +1,7 @@
 #!/bin/sh
-# hide_symbols.sh ARCHIVE SYMBOLS RESULT: a static library of one object, in which nothing is global but the functions that SYMBOLS
-# lists. So a program may have another OpenSSL, libssh2 or Rust library beside it, and neither is taken for the other.
+# hide_symbols.sh ARCHIVE SYMBOLS RESULT: turns ARCHIVE into a static library of one object, in which only the functions
+# that SYMBOLS lists are global. A program can then link another OpenSSL, libssh2 or Rust library beside it without
+# symbols being mixed up.
 set -eu
 archive=$1 symbols=$2 result=$3
 mkdir -p "$(dirname "$result")"

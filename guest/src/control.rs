@@ -1,9 +1,9 @@
-//! The door for what the kubelet starts: `sandbox-guest control`, run by `pods/exec`. Only it may bring in a key. Code in the sandbox
-//! can reach the socket, but it is not let in:
+//! The door for what the kubelet starts: `sandbox-guest control`, run by `pods/exec`. Only it may bring in a key. Code
+//! in the sandbox can reach the socket, but it is not let in:
 //!
 //! - A process that was started from outside of the PID namespace has no parent inside; any other has one.
-//! - The guest's program is execute-only, so a process of it is not dumpable from its first instruction on: nothing of the same user can
-//!   have taken it over. A shell that somebody started from outside is dumpable, and refused.
+//! - The guest's program is execute-only, so a process of it is not dumpable from its first instruction on: nothing of
+//!   the same user can have taken it over. A shell that somebody started from outside is dumpable, and refused.
 
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};

@@ -1,5 +1,5 @@
-//! Commands that outlive their connection, found again by key. One thread keeps them all; it reads what they write and keeps it in files
-//! without a name.
+//! Commands that outlive their connection, found again by key. One thread keeps them all; it reads what they write and
+//! keeps it in files without a name.
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;

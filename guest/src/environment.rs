@@ -1,5 +1,5 @@
-//! What commands find around them: variables, directories, users. Taken from the image once, when the guest starts, and kept in its
-//! memory, so that nothing that runs later can change it. Clients may set further variables.
+//! What commands find around them: variables, directories, users. Taken from the image once, when the guest starts, and
+//! kept in its memory, so that nothing that runs later can change it. Clients may set further variables.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -162,20 +162,20 @@ impl Environment {
         &self.directory
     }
 
-    /// The home directory: what the image's `HOME` or the user's line in `/etc/passwd` says. A user without a line has the
-    /// working directory, else the one for temporary files, whichever can be written, else `/`.
+    /// The home directory: what the image's `HOME` or the user's line in `/etc/passwd` says. A user without a line has
+    /// the working directory, else the one for temporary files, whichever can be written, else `/`.
     pub(crate) fn home(&self) -> &Path {
         &self.home
     }
 
-    /// A directory for temporary files, if one can be written: `TMPDIR`, `/tmp`, `/var/tmp` or `/dev/shm`. Where it is not `/tmp`, commands
-    /// are told by `TMPDIR`.
+    /// A directory for temporary files, if one can be written: `TMPDIR`, `/tmp`, `/var/tmp` or `/dev/shm`. Where it is
+    /// not `/tmp`, commands are told by `TMPDIR`.
     pub(crate) fn temporary(&self) -> Option<&Path> {
         self.temporary.as_deref()
     }
 
-    /// The shell for people: that of the user's line in `/etc/passwd` if it can be executed and lets people in, else `/bin/sh`, if
-    /// there is one.
+    /// The shell for people: that of the user's line in `/etc/passwd` if it can be executed and lets people in, else
+    /// `/bin/sh`, if there is one.
     pub(crate) fn shell(&self) -> Option<&Path> {
         self.shell.as_deref()
     }
@@ -190,7 +190,8 @@ impl Environment {
         self.account.as_ref()
     }
 
-    /// The variables of a command: the image's with what is missing in them, then `additions`. `clear` leaves out the image's.
+    /// The variables of a command: the image's with what is missing in them, then `additions`. `clear` leaves out the
+    /// image's.
     pub(crate) fn variables<'a>(
         &self,
         clear: bool,

@@ -51,8 +51,8 @@ impl Expiry {
         Ok(expiry)
     }
 
-    /// Moves the expiry to `lifetime` from now, or as far as the hard limit allows. An expiry that is later already stays, unless it may
-    /// be shortened.
+    /// Moves the expiry to `lifetime` from now, or as far as the hard limit allows. An expiry that is later already
+    /// stays, unless it may be shortened.
     ///
     /// # Errors
     /// If the timer can't be set; the expiry is as it was then.

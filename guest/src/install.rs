@@ -6,7 +6,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 const NAME: &str = "sandbox-guest";
-/// Only to be executed: a process of a program that can't be read is not dumpable, so nothing of the same user can take it over.
+/// Only to be executed: a process of a program that can't be read is not dumpable, so nothing of the same user can take
+/// it over.
 const MODE: u32 = 0o111;
 /// For runtimes that execute only what they can read, such as gVisor.
 const READABLE_MODE: u32 = 0o555;

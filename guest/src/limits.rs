@@ -56,8 +56,9 @@ impl ResourceLimits {
         Self { open_files, own, processors: sched_getaffinity(None).ok(), was_bound: AtomicBool::new(false) }
     }
 
-    /// Lets the calling thread run on all processors again, if somebody has bound it to some, and says whether any thread ever was
-    /// found so. Commands may bind themselves, and no filter of system calls can tell their threads from the guest's.
+    /// Lets the calling thread run on all processors again, if somebody has bound it to some, and says whether any
+    /// thread ever was found so. Commands may bind themselves, and no filter of system calls can tell their threads
+    /// from the guest's.
     pub(crate) fn restore_processors(&self) -> bool {
         if let Some(processors) = &self.processors
             && sched_getaffinity(None).is_ok_and(|now| now != *processors)

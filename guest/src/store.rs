@@ -68,8 +68,8 @@ impl Store {
         }
     }
 
-    /// Keeps the bytes, or as many of them as the limit and the space allow. Once some were dropped, all later ones are: what is kept
-    /// is the beginning of the stream.
+    /// Keeps the bytes, or as many of them as the limit and the space allow. Once some were dropped, all later ones
+    /// are: what is kept is the beginning of the stream.
     pub(crate) fn append(&self, bytes: &[u8]) {
         let mut rest = bytes;
         while !rest.is_empty() && self.dropped.load(Ordering::Relaxed) == 0 {

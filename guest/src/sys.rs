@@ -30,9 +30,9 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// What the guest does first of all: descriptors 0 to 2 are made valid, every other one is closed when a program is executed, and the
-/// process is made not dumpable, so that no process of the same user can trace it, read its memory or take its descriptors.
-/// What is to be written below `/proc/self` must be written before.
+/// What the guest does first of all: descriptors 0 to 2 are made valid, every other one is closed when a program is
+/// executed, and the process is made not dumpable, so that no process of the same user can trace it, read its memory or
+/// take its descriptors. What is to be written below `/proc/self` must be written before.
 pub fn protect() -> io::Result<()> {
     fill_standard_descriptors()?;
     close_on_exec_from(3)?;
@@ -40,7 +40,8 @@ pub fn protect() -> io::Result<()> {
     Ok(())
 }
 
-/// Makes descriptors 0 to 2 valid, so that no file that is opened later gets one of these numbers and is taken for a standard stream.
+/// Makes descriptors 0 to 2 valid, so that no file that is opened later gets one of these numbers and is taken for a
+/// standard stream.
 pub fn fill_standard_descriptors() -> io::Result<()> {
     loop {
         // Any file does; an eventfd needs none of the image. It is leaked on purpose.
@@ -59,7 +60,8 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     if result == 0 {
         return Ok(());
     }
-    // A kernel before 5.11. The highest descriptor is not known there; the soft limit is above all that were opened below it.
+    // A kernel before 5.11. The highest descriptor is not known there; the soft limit is above all that were opened
+    // below it.
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(1 << 20).min(1 << 20);
     for number in first..u32::try_from(limit).unwrap_or(1 << 20) {
         // SAFETY: as above; a number that is not open is an error without effect.
@@ -68,12 +70,14 @@ pub fn close_on_exec_from(first: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes descriptor 3 another of the same file, which stays open when a program is executed. What it was before is closed.
+/// Makes descriptor 3 another of the same file, which stays open when a program is executed. What it was before is
+/// closed.
 pub fn duplicate_to_3(file: BorrowedFd<'_>) -> io::Result<()> {
     if file.as_raw_fd() == 3 {
         return Ok(rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?);
     }
-    // SAFETY: touches no memory. Only for a process that is about to execute a program, where nobody uses descriptor 3 any more.
+    // SAFETY: touches no memory. Only for a process that is about to execute a program, where nobody uses descriptor 3
+    // any more.
     check(unsafe { libc::dup2(file.as_raw_fd(), 3) }).map(drop)
 }
 
@@ -87,8 +91,8 @@ pub fn exit_now(code: i32) -> ! {
 fn set_disposition(signal: i32, handler: usize, flags: i32) -> io::Result<()> {
     debug_assert!(handler == libc::SIG_DFL || handler == libc::SIG_IGN);
     let action = KernelSigaction { handler, flags: usize::try_from(flags).unwrap_or(0), restorer: 0, mask: 0 };
-    // SAFETY: `action` is the kernel's structure and lives through the call; no handler of ours is installed. The raw call, because
-    // glibc's refuses the signals 32 and 33, which may be inherited as ignored.
+    // SAFETY: `action` is the kernel's structure and lives through the call; no handler of ours is installed. The raw
+    // call, because glibc's refuses the signals 32 and 33, which may be inherited as ignored.
     let result = unsafe {
         libc::syscall(libc::SYS_rt_sigaction, signal, &raw const action, ptr::null_mut::<c_void>(), SIGNAL_SET_SIZE)
     };
@@ -103,8 +107,9 @@ pub fn reset_signals() {
     }
 }
 
-/// Takes back what Rust does at SIGSEGV and SIGBUS: it tells of an overflown stack. Process 1 can be killed by signals from inside only
-/// if it handles them: many at once overflow the stack of the handlers, and that the kernel does not forgive.
+/// Takes back what Rust does at SIGSEGV and SIGBUS: it tells of an overflown stack. Process 1 can be killed by signals
+/// from inside only if it handles them: many at once overflow the stack of the handlers, and that the kernel does not
+/// forgive.
 ///
 /// # Errors
 /// If the kernel does not know the call.
@@ -161,7 +166,8 @@ pub fn signal_descriptor(signals: &[i32]) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
-/// Sends a signal to a process, or to the group of the negated number. Refuses 0 and -1, which mean more than one thinks.
+/// Sends a signal to a process, or to the group of the negated number. Refuses 0 and -1, which mean more than one
+/// thinks.
 pub fn kill(pid: i32, signal: i32) -> io::Result<()> {
     if pid == 0 || pid == -1 {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -196,7 +202,8 @@ pub enum Forked {
     Parent(i32),
 }
 
-/// Forks. Only for a process with a single thread: in the child of any other, locks that another thread held stay locked for ever.
+/// Forks. Only for a process with a single thread: in the child of any other, locks that another thread held stay
+/// locked for ever.
 pub fn fork() -> io::Result<Forked> {
     // SAFETY: duplicates the process; every pointer of either stays valid in its own copy.
     match check(unsafe { libc::fork() })? {
@@ -218,9 +225,9 @@ impl Stack {
     }
 }
 
-/// Starts a child that runs `child` in this process's memory, on a stack of its own, while this process waits until the child has
-/// executed a program or ended: as `vfork`, in the form that is safe to use. The child's descriptors, directory, umask, signal mask and
-/// user are its own. What `child` returns is its exit code.
+/// Starts a child that runs `child` in this process's memory, on a stack of its own, while this process waits until the
+/// child has executed a program or ended: as `vfork`, in the form that is safe to use. The child's descriptors,
+/// directory, umask, signal mask and user are its own. What `child` returns is its exit code.
 pub fn run_in_child<T>(stack: &mut Stack, data: &mut T, child: fn(&mut T) -> i32) -> io::Result<i32> {
     struct Call<'a, T> {
         data: &'a mut T,
@@ -233,8 +240,9 @@ pub fn run_in_child<T>(stack: &mut Stack, data: &mut T, child: fn(&mut T) -> i32
     }
     let mut call = Call { data, child };
     let top = stack.memory.as_mut_ptr_range().end.cast::<c_void>();
-    // SAFETY: `top` is the 16-byte-aligned end of memory that only the child uses. With CLONE_VFORK this thread goes on only when the
-    // child has left this memory, so `call` and the stack outlive its use of them. A panic in an `extern "C"` function aborts the child.
+    // SAFETY: `top` is the 16-byte-aligned end of memory that only the child uses. With CLONE_VFORK this thread goes on
+    // only when the child has left this memory, so `call` and the stack outlive its use of them. A panic in an
+    // `extern "C"` function aborts the child.
     let pid = unsafe {
         libc::clone(enter::<T>, top, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, (&raw mut call).cast())
     };
@@ -257,7 +265,8 @@ impl<'a> FromIterator<&'a CStr> for Strings<'a> {
 
 /// Executes a program. Returns only the error number.
 pub fn execute(program: &CStr, argv: &Strings<'_>, env: &Strings<'_>) -> i32 {
-    // SAFETY: both arrays end with NULL (there is no other way to make `Strings`) and borrow strings that end with zero.
+    // SAFETY: both arrays end with NULL (there is no other way to make `Strings`) and borrow strings that end with
+    // zero.
     unsafe { libc::execve(program.as_ptr(), argv.pointers.as_ptr(), env.pointers.as_ptr()) };
     io::Error::last_os_error().raw_os_error().unwrap_or(libc::EINVAL)
 }
@@ -269,7 +278,8 @@ pub fn install_filter(instructions: &[libc::sock_filter]) -> io::Result<()> {
         filter: instructions.as_ptr().cast_mut(),
     };
     let install = |flags: libc::c_ulong| {
-        // SAFETY: `program` and the instructions live through the call; the kernel copies and checks them and writes nothing.
+        // SAFETY: `program` and the instructions live through the call; the kernel copies and checks them and writes
+        // nothing.
         unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) }
     };
     // Without this flag, kernels before 5.16 slow down everything below a filter by their mitigations of speculation.
@@ -349,7 +359,8 @@ pub fn tune_allocator() {
 pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<i32> {
     let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most `length` bytes, which is the structure's size, and every content is valid for it.
+    // SAFETY: the kernel writes at most `length` bytes, which is the structure's size, and every content is valid for
+    // it.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -362,7 +373,8 @@ pub fn peer_process(socket: BorrowedFd<'_>) -> io::Result<i32> {
     if result == 0 { Ok(credentials.pid) } else { Err(io::Error::last_os_error()) }
 }
 
-/// A descriptor of the process at the other end of a Unix socket, whatever its number is used for later. Since Linux 6.5.
+/// A descriptor of the process at the other end of a Unix socket, whatever its number is used for later. Since Linux
+/// 6.5.
 pub fn peer_pidfd(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     const SO_PEERPIDFD: libc::c_int = 77;
     let mut descriptor: libc::c_int = -1;

@@ -89,7 +89,8 @@ impl Cluster {
         after(self.now().await?, LEASE)
     }
 
-    /// Tells the others from time to time that a member is being made, in a background task that ends when what this returns is dropped.
+    /// Tells the others from time to time that a member is being made, in a background task that ends when what this
+    /// returns is dropped.
     pub(crate) fn keep_lease(&self, member: &PodSnapshot) -> JoinSet<()> {
         let (cluster, name, uid) = (self.clone(), member.name.clone(), member.uid.clone());
         let mut until = member.membership.as_ref().and_then(|membership| membership.until);
@@ -134,8 +135,8 @@ impl Cluster {
         }
     }
 
-    /// Takes a member out of its pool, if it is still there: of all who try at the same time exactly one has it. `None` if it
-    /// is another's, or has ended.
+    /// Takes a member out of its pool, if it is still there: of all who try at the same time exactly one has it. `None`
+    /// if it is another's, or has ended.
     pub(crate) async fn claim(&self, member: &PodSnapshot, claim: &Claiming<'_>) -> Result<Option<PodSnapshot>> {
         let patch = claim_patch(member, claim, self.now().await?);
         let give_up = Instant::now() + REQUEST_RETRY_BUDGET;
@@ -302,7 +303,8 @@ struct Follower {
 }
 
 impl Follower {
-    /// Lists, then watches from there; after whatever ends the watch with an error (too old a version, a cut connection), once more.
+    /// Lists, then watches from there; after whatever ends the watch with an error (too old a version, a cut
+    /// connection), once more.
     async fn run(self) {
         let mut backoff = Backoff::new();
         loop {

@@ -37,25 +37,27 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 
 /// So many sandboxes of one spec, ready before somebody wants them, under a name.
 ///
-/// All that is known of a pool is in the labels and annotations of its Pods: any number of processes on any machines fill it and claim
-/// from it, one that starts later finds it, and none has to stay. Nothing has to be installed in the cluster, and no other rights are
-/// needed than for sandboxes.
+/// All that is known of a pool is in the labels and annotations of its Pods: any number of processes on any machines
+/// fill it and claim from it, one that starts later finds it, and none has to stay. Nothing has to be installed in the
+/// cluster, and no other rights are needed than for sandboxes.
 ///
-/// - **A claim is exclusive.** It is one change of a Pod, which Kubernetes lets exactly one make. It hands out only what somebody has
-///   logged in to, what was made for this spec, and what neither has expired nor is ending.
-/// - **Nobody makes too many**: all who fill a pool choose the same name for the same gap, and Kubernetes gives a name to one of them.
-/// - **Nothing is left behind**: what a killed process has left half made is replaced by the others, a sandbox that nobody claims
-///   stops by itself after its idle lifetime, and [`Client::reap`](crate::Client::reap) deletes what is left of it.
+/// - **A claim is exclusive.** It is one change of a Pod, which Kubernetes lets exactly one make. It hands out only
+///   what somebody has logged in to, what was made for this spec, and what neither has expired nor is ending.
+/// - **Nobody makes too many**: all who fill a pool choose the same name for the same gap, and Kubernetes gives a name
+///   to one of them.
+/// - **Nothing is left behind**: what a killed process has left half made is replaced by the others, a sandbox that
+///   nobody claims stops by itself after its idle lifetime, and [`Client::reap`](crate::Client::reap) deletes what is
+///   left of it.
 ///
-/// A sandbox knows the login key of the client that made it. With the same `ssh_key`, claiming it takes a single API call beside
-/// looking for what is there; a client with another key needs the right to execute commands in Pods and about a tenth of a second
-/// more. Who has made a sandbox can log in to it also after somebody else has claimed it.
+/// A sandbox knows the login key of the client that made it. With the same `ssh_key`, claiming it takes a single API
+/// call beside looking for what is there; a client with another key needs the right to execute commands in Pods and
+/// about a tenth of a second more. Who has made a sandbox can log in to it also after somebody else has claimed it.
 ///
-/// Two specs under one name are taken for an old and a new one: that of the handle that began to fill later holds, and what was made
-/// from the other one is replaced.
+/// Two specs under one name are taken for an old and a new one: that of the handle that began to fill later holds, and
+/// what was made from the other one is replaced.
 ///
-/// Cloning is cheap and gives a second handle of the same pool. All methods may be called from many threads at once. Dropping the last
-/// clone ends what it does in the background; the sandboxes stay.
+/// Cloning is cheap and gives a second handle of the same pool. All methods may be called from many threads at once.
+/// Dropping the last clone ends what it does in the background; the sandboxes stay.
 ///
 /// ```no_run
 /// use sandbox::{Claim, Client, PoolOptions, SandboxSpec};
@@ -100,7 +102,8 @@ pub struct PoolStatus {
     pub foreign: usize,
     /// When the oldest one that can be claimed was made.
     pub oldest: Option<SystemTime>,
-    /// Why the pool is not filled, as far as the Pods and this handle's own attempts tell: no room in the cluster, a used-up quota.
+    /// Why the pool is not filled, as far as the Pods and this handle's own attempts tell: no room in the cluster, a
+    /// used-up quota.
     pub held: Option<String>,
 }
 
@@ -195,8 +198,9 @@ impl Pool {
         &self.shared.name
     }
 
-    /// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that is
-    /// done. For programs that look after a pool from time to time; see [`PoolOptions::keep_filled`] for the others.
+    /// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when
+    /// that is done. For programs that look after a pool from time to time; see [`PoolOptions::keep_filled`] for the
+    /// others.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -215,7 +219,8 @@ impl Pool {
     }
 
     /// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
-    /// [`Sandbox::timings`] says which it was. All of it has the time of the setting `create_timeout`. A claim that fails leaves nothing.
+    /// [`Sandbox::timings`] says which it was. All of it has the time of the setting `create_timeout`. A claim that
+    /// fails leaves nothing.
     ///
     /// ```no_run
     /// # fn show(pool: &sandbox::Pool) -> sandbox::Result<()> {
@@ -226,9 +231,10 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::PoolEmpty`] and [`ErrorKind::TimedOut`] by [`OnMiss`], else as of [`Client::create`](crate::Client::create) and of
-    /// [`Files::write`](crate::Files::write). [`ErrorKind::PermissionDenied`] if the sandboxes were made with another key and this client may not
-    /// execute commands in Pods.
+    /// [`ErrorKind::PoolEmpty`] and [`ErrorKind::TimedOut`] by [`OnMiss`], else as of
+    /// [`Client::create`](crate::Client::create) and of [`Files::write`](crate::Files::write).
+    /// [`ErrorKind::PermissionDenied`] if the sandboxes were made with another key and this client may not execute
+    /// commands in Pods.
     pub fn claim(&self, claim: &Claim) -> Result<Sandbox> {
         self.shared.claim(claim).map_err(|e| self.report(e, "claim sandbox"))
     }
@@ -249,8 +255,9 @@ impl Pool {
         PoolCounters { hits, misses, conflicts, waiting, bad, created, retired }
     }
 
-    /// Deletes all sandboxes of the pool that nobody has claimed, those of other specs too, and returns how many. Their end is not
-    /// waited for. This handle does not fill the pool any more in the background; who else does will fill it again.
+    /// Deletes all sandboxes of the pool that nobody has claimed, those of other specs too, and returns how many. Their
+    /// end is not waited for. This handle does not fill the pool any more in the background; who else does will fill it
+    /// again.
     ///
     /// # Errors
     /// The first error of the API server; what could be deleted is deleted all the same.
@@ -264,7 +271,8 @@ impl Pool {
     /// [`Pool::drain`], which waits until the sandboxes are gone. Those that were claimed stay.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if they don't go within a minute, because somebody fills the pool for one, else as of [`Pool::drain`].
+    /// [`ErrorKind::Conflict`] if they don't go within a minute, because somebody fills the pool for one, else as of
+    /// [`Pool::drain`].
     pub fn remove(&self) -> Result<usize> {
         self.stop_filling().and_then(|()| self.shared.remove()).map_err(|e| self.report(e, "remove pool"))
     }

@@ -27,8 +27,8 @@ pub(super) const TURN: Duration = Duration::from_millis(100);
 /// What an answer of the SFTP server takes beside names and contents, with its packets.
 const ANSWER: u64 = 512;
 
-/// Offered when the linked libssh2 does not use the table of `sandbox-ciphers`: its other ciphers abort the process on a packet of an
-/// odd length.
+/// Offered when the linked libssh2 does not use the table of `sandbox-ciphers`: its other ciphers abort the process on
+/// a packet of an odd length.
 const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
 #[cfg(feature = "fast-ciphers")]
 const NO_CIPHER: &str = "this system's OpenSSL is allowed neither AES in Galois mode nor ChaCha20";
@@ -182,7 +182,8 @@ impl Session {
         Ok(self.sftp.insert(sftp).clone())
     }
 
-    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see [`Session::credit`].
+    /// Has `wait` wait for an answer of the SFTP server, which may send that and not much more; see
+    /// [`Session::credit`].
     pub(super) fn await_answer<T>(&self, deadline: Deadline, wait: impl FnOnce() -> T) -> T {
         self.connection.set_sftp_wait(Some(deadline));
         let answer = wait();
@@ -211,8 +212,8 @@ impl Session {
         until_done(&self.ssh, &self.connection, deadline, waiting_for, || step(&self.ssh))
     }
 
-    /// Tries `step` once: `None` if nothing has arrived for it yet. A packet that is half sent is finished first, because
-    /// libssh2 allows no other call in between.
+    /// Tries `step` once: `None` if nothing has arrived for it yet. A packet that is half sent is finished first,
+    /// because libssh2 allows no other call in between.
     pub(super) fn attempt<T>(
         &self,
         deadline: Deadline,
@@ -271,8 +272,8 @@ impl Session {
         self.connection.stream().as_fd().try_clone_to_owned()
     }
 
-    /// Grows with everything that libssh2 takes off the socket. Whichever call it made for that keeps what is meant for another one,
-    /// and nobody must wait for the socket then.
+    /// Grows with everything that libssh2 takes off the socket. Whichever call it made for that keeps what is meant for
+    /// another one, and nobody must wait for the socket then.
     pub(super) fn arrivals(&self) -> u64 {
         self.connection.arrivals()
     }
@@ -282,15 +283,16 @@ impl Session {
         self.connection.has_room()
     }
 
-    /// Waits until something arrives, there is room again for what is to be sent, one of `others` is ready, or the deadline comes.
+    /// Waits until something arrives, there is room again for what is to be sent, one of `others` is ready, or the
+    /// deadline comes.
     pub(super) fn wait_for_traffic(&self, others: &[Awaited<'_>], deadline: Deadline) {
         let to_write = self.connection.awaits_room();
         let server = Awaited { descriptor: self.connection.stream().as_fd(), to_read: true, to_write };
         fd::poll(&[&[server], others].concat(), deadline.next_check().remaining_ms(LONGEST_WAIT));
     }
 
-    /// As [`Session::wait_for_traffic`], if `to_read` for something that arrives too, and says whether something did and how each of the
-    /// others is.
+    /// As [`Session::wait_for_traffic`], if `to_read` for something that arrives too, and says whether something did
+    /// and how each of the others is.
     pub(super) fn wait_for_each(
         &self,
         others: &[Awaited<'_>],
@@ -316,7 +318,8 @@ impl Drop for Session {
             self.connection.end();
             let _ = SockRef::from(self.connection.stream()).shutdown(std::net::Shutdown::Both);
         } else {
-            // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye on it.
+            // In a forked child the connection is still the parent's: neither shut it down nor let libssh2 say goodbye
+            // on it.
             std::mem::forget((self.ssh.clone(), self.sftp.take(), self.commands.take()));
         }
     }
@@ -376,8 +379,8 @@ fn until_done<T>(
     }
 }
 
-/// Why a step failed. Where an SFTP server took too long or sent too much, the connection was ended under libssh2, which has many
-/// numbers for that.
+/// Why a step failed. Where an SFTP server took too long or sent too much, the connection was ended under libssh2,
+/// which has many numbers for that.
 fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> DriveError {
     if failure.sftp_status.is_some() {
         return DriveError::Failed(failure);
@@ -390,7 +393,8 @@ fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Driv
     if connection.is_late() { DriveError::Ended(Deadline::error(waiting_for)) } else { DriveError::Failed(failure) }
 }
 
-/// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over it.
+/// Ends the connection on which `step` could not send all of its packet in time: only the same call gets libssh2 over
+/// it.
 fn forget_half_sent<T>(connection: &Connection, mut step: impl FnMut() -> Answer<T>) {
     connection.end();
     let _ = call(&mut step);
@@ -409,7 +413,8 @@ fn wait(
     Awaited::wait(&[server], deadline, waiting_for).map_err(DriveError::Ended)
 }
 
-/// Whether a login was answered, and with no. libssh2 has the same number for a connection that was lost before the answer.
+/// Whether a login was answered, and with no. libssh2 has the same number for a connection that was lost before the
+/// answer.
 fn is_refusal(failure: &Failure) -> bool {
     match failure.code {
         libssh2_sys::LIBSSH2_ERROR_AUTHENTICATION_FAILED => true,

@@ -1,5 +1,6 @@
-//! The guest beside OpenSSH's sshd, on this machine: the same client (libssh2) against both, rounds interleaved, medians and ratios.
-//! `make bench` measures the library in a cluster; this shows in a minute what a change of the guest did.
+//! The guest beside OpenSSH's sshd, on this machine: the same client (libssh2) against both, rounds interleaved,
+//! medians and ratios. `make bench` measures the library in a cluster; this shows in a minute what a change of the
+//! guest did.
 //!
 //! ```text
 //! cargo run --profile guest -p sandbox-guest --example beside_sshd [-- WORK ...]
@@ -7,9 +8,9 @@
 //! cargo run --profile guest -p sandbox-guest --example beside_sshd -- profile [WORK]
 //! ```
 //!
-//! The works are `login`, `warm`, `threads`, `output`, `download`, `upload` and `memory`; all of them if none is named. `soak` runs many
-//! commands and looks at the guest's memory. `profile` repeats a work against the guest alone and says its process number, for
-//! `perf` or `strace`. It takes `sshd` and `ssh-keygen` of OpenSSH.
+//! The works are `login`, `warm`, `threads`, `output`, `download`, `upload` and `memory`; all of them if none is named.
+//! `soak` runs many commands and looks at the guest's memory. `profile` repeats a work against the guest alone and says
+//! its process number, for `perf` or `strace`. It takes `sshd` and `ssh-keygen` of OpenSSH.
 
 mod client;
 mod server;
@@ -97,7 +98,8 @@ fn timed(run: impl FnOnce() -> Result<()>) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-/// Each gets its turn in each round; every other round goes backwards, so that a machine that gets slower shows in all alike.
+/// Each gets its turn in each round; every other round goes backwards, so that a machine that gets slower shows in all
+/// alike.
 fn rounds(sides: &mut [&mut dyn FnMut() -> Result<()>]) -> Result<()> {
     for round in 0..ROUNDS {
         let order: Vec<usize> =

@@ -44,7 +44,8 @@ impl Outbox {
     }
 }
 
-/// Sends one frame of a stream with what `fill` puts into it, straight into the packet. Returns how many bytes that were.
+/// Sends one frame of a stream with what `fill` puts into it, straight into the packet. Returns how many bytes that
+/// were.
 pub(super) fn send_stream(link: &mut Link<'_>, kind: FrameKind, fill: impl FnOnce(&mut [u8]) -> usize) -> usize {
     if link.connection.room(link.id) <= HEADER_LENGTH {
         return 0;

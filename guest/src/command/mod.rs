@@ -323,7 +323,8 @@ impl Channel for CommandChannel {
             }
         }
         self.decoder = decoder;
-        // All of it: what a command has not taken is bounded by its credit, and what is more must get through, such as a signal.
+        // All of it: what a command has not taken is bounded by its credit, and what is more must get through, such as
+        // a signal.
         bytes.len()
     }
 

@@ -45,7 +45,8 @@ fn arguments(run: &Run) -> Result<Arguments, Box<Response>> {
     };
     let file = memfd_create(c"shell line", MemfdFlags::CLOEXEC).map_err(no_memory)?;
     let mut file = File::from(file);
-    // The shell reads from a descriptor of its own then. On the line's first line, so that the numbers of lines are right.
+    // The shell reads from a descriptor of its own then. On the line's first line, so that the numbers of lines are
+    // right.
     let written = file.write_all(b"exec 3<&-; ").and_then(|()| file.write_all(&line.0));
     written.map_err(|e| no_memory(Errno::from_io_error(&e).unwrap_or(Errno::NOMEM)))?;
     Ok((shell(b". /proc/self/fd/3").into_iter().chain(words).collect(), Some(file.into())))
@@ -346,7 +347,8 @@ impl Command {
         is_over.then(|| Response::Ended(self.ended(link.context)))
     }
 
-    /// Tells a client that may not read any more, since nobody takes the output from it: the result would wait behind that.
+    /// Tells a client that may not read any more, since nobody takes the output from it: the result would wait behind
+    /// that.
     fn announce_end(&mut self, link: &mut Link<'_>) {
         if self.is_draining && !self.is_announced && self.sent.iter().any(|sent| *sent > MUCH_OUTPUT) {
             self.is_announced = true;
@@ -418,7 +420,8 @@ impl Command {
     }
 
     fn drain_if_over(&mut self) {
-        // What a command that is being killed wrote before its end is its output, too, so this waits for the end of all.
+        // What a command that is being killed wrote before its end is its output, too, so this waits for the end of
+        // all.
         if self.outcome.is_complete() && !self.is_draining {
             self.is_draining = true;
             self.input.close();

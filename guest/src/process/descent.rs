@@ -1,9 +1,9 @@
 //! Finding the descendants of a process.
 //!
-//! The numbers of direct children are safe to kill: until they are waited for, no other process can get them. Whatever is further down
-//! becomes a direct child when its parent has died, because a keeper is a child subreaper. That alone would end every command but one
-//! that starts processes faster than they die level by level; so those further down are killed too, as long as what was read about them
-//! is so new that their numbers can't have been given to others.
+//! The numbers of direct children are safe to kill: until they are waited for, no other process can get them. Whatever
+//! is further down becomes a direct child when its parent has died, because a keeper is a child subreaper. That alone
+//! would end every command but one that starts processes faster than they die level by level; so those further down are
+//! killed too, as long as what was read about them is so new that their numbers can't have been given to others.
 
 use crate::sys;
 use std::collections::HashSet;
@@ -12,7 +12,8 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
-/// How old a number may be. For it to be another's, all other numbers must have been used in between, of which there are 32,768 or more.
+/// How old a number may be. For it to be another's, all other numbers must have been used in between, of which there
+/// are 32,768 or more.
 const FRESH: Duration = Duration::from_millis(50);
 
 /// The direct children of this process, which has one thread.

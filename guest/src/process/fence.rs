@@ -1,9 +1,10 @@
 //! What commands may not do to the guest: a seccomp filter.
 //!
-//! A process may lower the resource limits of any other of the same user, give it the lowest priority or the idle scheduling class, and
-//! none of it can be taken back without privileges: the guest could open nothing any more, or get no processor time. A filter sees only
-//! numbers, not whose they are, so every process number but 0 ("myself") is refused there. The processor affinity is different: programs
-//! set that of their own threads by number, and it can be taken back; there only the guest's main thread and the zygote are refused.
+//! A process may lower the resource limits of any other of the same user, give it the lowest priority or the idle
+//! scheduling class, and none of it can be taken back without privileges: the guest could open nothing any more, or get
+//! no processor time. A filter sees only numbers, not whose they are, so every process number but 0 ("myself") is
+//! refused there. The processor affinity is different: programs set that of their own threads by number, and it can be
+//! taken back; there only the guest's main thread and the zygote are refused.
 
 use libc::{BPF_ABS, BPF_JEQ, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W, sock_filter};
 
@@ -152,8 +153,8 @@ fn filter(guest: i32, zygote: i32) -> Vec<sock_filter> {
     program
 }
 
-/// Lays the filter on this process, the zygote, and so on all keepers and commands. Without `no_new_privs` there is none: a filter would
-/// need that, and it would take set-user-id programs like `sudo` from the commands.
+/// Lays the filter on this process, the zygote, and so on all keepers and commands. Without `no_new_privs` there is
+/// none: a filter would need that, and it would take set-user-id programs like `sudo` from the commands.
 pub(super) fn install(guest: i32, zygote: i32) {
     if rustix::thread::no_new_privs().unwrap_or(false) {
         // A runtime whose kernel has no seccomp: the guest works without.

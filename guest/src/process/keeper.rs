@@ -269,7 +269,8 @@ impl Command<'_> {
         self.send_reports();
     }
 
-    /// Kills all that can be found, if it is time to. What dies wakes the keeper; what was started or orphaned meanwhile does not.
+    /// Kills all that can be found, if it is time to. What dies wakes the keeper; what was started or orphaned
+    /// meanwhile does not.
     fn kill_if_due(&mut self) -> bool {
         let Some(killing) = self.killing.as_mut().filter(|killing| killing.next <= Instant::now()) else {
             return false;

@@ -1,7 +1,7 @@
 //! The child's side between fork and exec.
 //!
-//! The child shares the keeper's memory until it has executed the program (see [`sys::run_in_child`]): everything that needs memory
-//! is prepared before, and a failure is left in the plan, where the keeper finds it.
+//! The child shares the keeper's memory until it has executed the program (see [`sys::run_in_child`]): everything that
+//! needs memory is prepared before, and a failure is left in the plan, where the keeper finds it.
 
 use super::messages::Request;
 use super::{Limit, NeverRan, Stage};

@@ -19,7 +19,8 @@ use std::os::unix::fs::FileExt;
 /// A request that is longer goes in a memory file. Well below what a socket holds.
 pub(super) const LONGEST_INLINE: usize = 32 * 1024;
 
-/// Linux executes nothing with more than 6 MiB of arguments and environment; a request that is longer than this is refused at once.
+/// Linux executes nothing with more than 6 MiB of arguments and environment; a request that is longer than this is
+/// refused at once.
 pub(super) const LONGEST_REQUEST: usize = 16 * 1024 * 1024;
 
 /// The longest packet: a request in line and its header.

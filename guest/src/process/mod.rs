@@ -1,17 +1,19 @@
 //! The keeper of commands.
 //!
-//! The guest never forks itself: it has threads and the memory of all sessions. A *zygote*, the guest's own program started anew as
-//! `sandbox-guest keeper`, is small and has one thread; it forks *keepers*. A keeper runs one command at a time. It is a child
-//! subreaper, so that whatever a command's processes do (sessions of their own, double forks, a cleared environment), their
-//! orphans become the keeper's children. It kills them by descent and proves it: it has no child any more.
+//! The guest never forks itself: it has threads and the memory of all sessions. A *zygote*, the guest's own program
+//! started anew as `sandbox-guest keeper`, is small and has one thread; it forks *keepers*. A keeper runs one command
+//! at a time. It is a child subreaper, so that whatever a command's processes do (sessions of their own, double forks,
+//! a cleared environment), their orphans become the keeper's children. It kills them by descent and proves it: it has
+//! no child any more.
 //!
 //! ```text
 //! guest (process 1) ── zygote ─┬─ keeper ── main process of a command ── its descendants
 //!                              └─ keeper (idle, taken for the next command)
 //! ```
 //!
-//! Guest and keeper talk over a socket pair of which a command never holds an end. Zygote and keepers are not dumpable and block all
-//! signals. What the same user can still do to them is SIGKILL and SIGSTOP: both are noticed, and then no kill counts as proved.
+//! Guest and keeper talk over a socket pair of which a command never holds an end. Zygote and keepers are not dumpable
+//! and block all signals. What the same user can still do to them is SIGKILL and SIGSTOP: both are noticed, and then no
+//! kill counts as proved.
 
 mod descent;
 mod fence;
@@ -34,11 +36,12 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-/// A command to run: everything is data, nothing is inherited but the working directory and the umask, if they are not given.
+/// A command to run: everything is data, nothing is inherited but the working directory and the umask, if they are not
+/// given.
 #[derive(Debug, Default)]
 pub struct Spec {
-    /// The program's file, if it is not the first argument (a login shell is called `-sh`). Without a slash it is looked up in the
-    /// `PATH` of `env`.
+    /// The program's file, if it is not the first argument (a login shell is called `-sh`). Without a slash it is
+    /// looked up in the `PATH` of `env`.
     pub program: Option<Vec<u8>>,
     /// The arguments; the first names the program. Not empty.
     pub argv: Vec<Vec<u8>>,
@@ -54,13 +57,13 @@ pub struct Spec {
     pub limits: Vec<Limit>,
     /// What the command's standard descriptors are.
     pub stdio: Stdio,
-    /// After so long the keeper kills the command with all its descendants, unless its main process has ended before. It is counted
-    /// on a clock that nobody can set and that goes on while the machine sleeps.
+    /// After so long the keeper kills the command with all its descendants, unless its main process has ended before.
+    /// It is counted on a clock that nobody can set and that goes on while the machine sleeps.
     pub time_limit: Option<Duration>,
     /// If the guest lets go of the command (drops [`Running`]) while the main process runs, everything of it is killed.
     pub kill_on_close: bool,
-    /// The start of a command that ends within milliseconds is reported together with its end: most commands do, and the guest is
-    /// woken once instead of two to four times. Until the report, nobody reads the output.
+    /// The start of a command that ends within milliseconds is reported together with its end: most commands do, and
+    /// the guest is woken once instead of two to four times. Until the report, nobody reads the output.
     pub announce_late: bool,
     /// A file that the command gets as its descriptor 3.
     pub script: Option<OwnedFd>,
@@ -128,8 +131,8 @@ pub enum Stream {
 pub enum SpawnError {
     /// The program did not run: not one instruction of it.
     NeverRan(NeverRan),
-    /// The keeper was killed or stopped while it started the command. Whether the program ran is not known; what could be found of
-    /// it has been killed.
+    /// The keeper was killed or stopped while it started the command. Whether the program ran is not known; what could
+    /// be found of it has been killed.
     Lost,
 }
 
@@ -140,7 +143,8 @@ pub struct NeverRan {
     pub stage: Stage,
     /// The error number of Linux.
     pub errno: i32,
-    /// The file or directory that it is about, if there is one: the program as found in `PATH`, the missing interpreter, the directory.
+    /// The file or directory that it is about, if there is one: the program as found in `PATH`, the missing
+    /// interpreter, the directory.
     pub path: Option<Vec<u8>>,
 }
 
@@ -226,8 +230,8 @@ pub enum Exit {
     },
 }
 
-/// What a keeper says of its command. The order is: `TimedOut` if it was so, `Exited`, `Killed` for each kill, `Gone` as the last; or
-/// `Gone { proved: false }` at any time, if the keeper was lost.
+/// What a keeper says of its command. The order is: `TimedOut` if it was so, `Exited`, `Killed` for each kill, `Gone`
+/// as the last; or `Gone { proved: false }` at any time, if the keeper was lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Report {
     /// The time limit has passed; everything of the command is being killed, `Killed` follows.
@@ -243,8 +247,8 @@ pub enum Report {
     },
     /// The end: nothing of the command is left. No report follows.
     Gone {
-        /// False if the keeper was killed or had to be: how the command ended is then not known beyond earlier reports, and descendants
-        /// may have escaped. Everything that had become a child of process 1 was killed.
+        /// False if the keeper was killed or had to be: how the command ended is then not known beyond earlier reports,
+        /// and descendants may have escaped. Everything that had become a child of process 1 was killed.
         proved: bool,
     },
 }

@@ -54,8 +54,8 @@ pub(super) fn resize(master: BorrowedFd<'_>, columns: u16, rows: u16, width: u16
     rustix::termios::tcsetwinsize(master, size)
 }
 
-/// Applies SSH's encoded modes: an opcode and a number of 32 bits each, until opcode 0. Opcodes from 160 on end it too, as their form is
-/// not known; unknown ones below are skipped.
+/// Applies SSH's encoded modes: an opcode and a number of 32 bits each, until opcode 0. Opcodes from 160 on end it too,
+/// as their form is not known; unknown ones below are skipped.
 fn apply(termios: &mut Termios, mut modes: &[u8]) {
     while let Some((&opcode, rest)) = modes.split_first() {
         let Some((value, rest)) = rest.split_first_chunk::<4>() else { return };

@@ -14,12 +14,13 @@ pub struct Reaper {
 /// What a signal asks of the guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
-    /// SIGTERM, or what an image names as its stop signal, from outside of the process namespace, that is, from the kubelet: end.
+    /// SIGTERM, or what an image names as its stop signal, from outside of the process namespace, that is, from the
+    /// kubelet: end.
     Terminate,
 }
 
-/// What ends the guest if it comes from outside. Images may name other stop signals than SIGTERM. Not the realtime ones: those are queued,
-/// and a command could fill the queue (see `leave_room_for_signals` in zygote.rs).
+/// What ends the guest if it comes from outside. Images may name other stop signals than SIGTERM. Not the realtime
+/// ones: those are queued, and a command could fill the queue (see `leave_room_for_signals` in zygote.rs).
 const STOP: [i32; 9] = [
     libc::SIGTERM,
     libc::SIGINT,
@@ -36,7 +37,8 @@ const STOP: [i32; 9] = [
 const RECORD: usize = 128;
 
 impl Reaper {
-    /// Blocks SIGCHLD and all stop signals in this thread, and so in those that it starts later: call it before any thread exists.
+    /// Blocks SIGCHLD and all stop signals in this thread, and so in those that it starts later: call it before any
+    /// thread exists.
     pub fn new() -> io::Result<Self> {
         let signals = [&[libc::SIGCHLD][..], &STOP].concat();
         sys::block_signals(&signals)?;
@@ -61,8 +63,9 @@ impl Reaper {
 fn notice(record: &[u8]) -> Option<Notice> {
     let number = |at: usize| Some(i32::from_le_bytes(record.get(at..at + 4)?.try_into().ok()?));
     let (signal, code, sender) = (number(0)?, number(8)?, number(12)?);
-    // A sender in another namespace has no number here. One inside can write 0 itself, with rt_sigqueueinfo(2), but not with this code.
-    // The kernel itself (SI_KERNEL) tells of the terminal that a container may have: its size, its end; that is nobody's order to stop.
+    // A sender in another namespace has no number here. One inside can write 0 itself, with rt_sigqueueinfo(2), but not
+    // with this code. The kernel itself (SI_KERNEL) tells of the terminal that a container may have: its size, its end;
+    // that is nobody's order to stop.
     let is_from_outside = sender == 0 && code == libc::SI_USER;
     (is_from_outside && STOP.contains(&signal)).then_some(Notice::Terminate)
 }

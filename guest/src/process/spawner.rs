@@ -26,14 +26,17 @@ const IDLE_TIME: Duration = Duration::from_secs(5);
 /// How much of a command's arguments is kept for lists.
 const KEPT_ARGUMENTS: usize = 4096;
 
-/// How long a keeper may be late with what it has to do before it is woken, in case it was stopped; and before it is killed.
+/// How long a keeper may be late with what it has to do before it is woken, in case it was stopped; and before it is
+/// killed.
 const LATE: Duration = Duration::from_millis(500);
 const TOO_LATE: Duration = Duration::from_secs(10);
 
-/// How long a start may take, then it is given up: the program lies on a file system that hangs, or somebody keeps stopping the keeper.
+/// How long a start may take, then it is given up: the program lies on a file system that hangs, or somebody keeps
+/// stopping the keeper.
 const LONGEST_START: Duration = Duration::from_secs(30);
 
-/// How long the thread that notices a lost keeper kills what came to process 1, before it leaves the rest to the main thread.
+/// How long the thread that notices a lost keeper kills what came to process 1, before it leaves the rest to the main
+/// thread.
 const SWEEP: Duration = Duration::from_secs(2);
 
 /// How often a command is begun anew when keepers die before they have seen it.
@@ -42,10 +45,12 @@ const ATTEMPTS: u32 = 4;
 /// How a [`Spawner`] works.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// The program that is started as `PROGRAM keeper`; the guest's own if absent. For tests, which are not the guest themselves.
+    /// The program that is started as `PROGRAM keeper`; the guest's own if absent. For tests, which are not the guest
+    /// themselves.
     pub program: Option<PathBuf>,
-    /// Takes on process 1's part of the work also where the guest is another process: it becomes a child subreaper, so that what a
-    /// killed keeper leaves behind comes to it. Then every child of it that it did not start through this module may be killed.
+    /// Takes on process 1's part of the work also where the guest is another process: it becomes a child subreaper, so
+    /// that what a killed keeper leaves behind comes to it. Then every child of it that it did not start through this
+    /// module may be killed.
     pub subreaper: bool,
 }
 
@@ -64,8 +69,8 @@ pub struct Spawner {
     epoll: OwnedFd,
 }
 
-/// The processes that the guest has started, all behind one lock: children of this process are waited for, and strangers told from
-/// them, only while it is held.
+/// The processes that the guest has started, all behind one lock: children of this process are waited for, and
+/// strangers told from them, only while it is held.
 #[derive(Debug, Default)]
 struct Family {
     zygote: Option<Zygote>,
@@ -145,7 +150,8 @@ impl Spawner {
         self.begin(spec)?.wait()
     }
 
-    /// Starts a command without waiting: a program on a file system that hangs, or a keeper that was stopped, holds nobody up.
+    /// Starts a command without waiting: a program on a file system that hangs, or a keeper that was stopped, holds
+    /// nobody up.
     pub fn begin(self: &Arc<Self>, spec: Spec) -> Result<Starting, SpawnError> {
         let beginning = Beginning::new(&self.beginning);
         let patience = spec.announce_late.then(|| beginning.patience());
@@ -186,7 +192,8 @@ impl Spawner {
         self.order(id, &Order::Signal(signal, whom))
     }
 
-    /// Kills everything of a command of the list; who holds its [`Running`] gets the report. False: there is no such command any more.
+    /// Kills everything of a command of the list; who holds its [`Running`] gets the report. False: there is no such
+    /// command any more.
     pub fn kill_all(&self, id: u64) -> bool {
         self.order(id, &Order::Kill)
     }
@@ -196,8 +203,9 @@ impl Spawner {
         self.epoll.as_fd()
     }
 
-    /// Reads the reports of commands that the guest has let go of, ends idle keepers that are not needed, and kills strangers once a
-    /// keeper was lost. The main thread calls it when [`Spawner::tending`] is readable and every second or so.
+    /// Reads the reports of commands that the guest has let go of, ends idle keepers that are not needed, and kills
+    /// strangers once a keeper was lost. The main thread calls it when [`Spawner::tending`] is readable and every
+    /// second or so.
     pub fn tend(&self) {
         self.tend_left();
         self.trim_idle();
@@ -219,8 +227,8 @@ impl Spawner {
         }
     }
 
-    /// Whether a keeper or the zygote was ever killed or stopped by somebody: what a command reports is still true, but no kill since
-    /// is proved for processes that may have escaped then.
+    /// Whether a keeper or the zygote was ever killed or stopped by somebody: what a command reports is still true, but
+    /// no kill since is proved for processes that may have escaped then.
     pub fn was_tampered_with(&self) -> bool {
         self.was_tampered_with.load(Ordering::Relaxed)
     }
@@ -695,8 +703,9 @@ fn borrow(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
     descriptors.iter().map(AsFd::as_fd).collect()
 }
 
-/// How long the start of a command need not be reported ([`Spec::announce_late`]): most commands that do little are over by then. Where
-/// many are started at the same time each takes longer, and the wake-ups that this saves are worth more.
+/// How long the start of a command need not be reported ([`Spec::announce_late`]): most commands that do little are
+/// over by then. Where many are started at the same time each takes longer, and the wake-ups that this saves are worth
+/// more.
 const PATIENCE: Duration = Duration::from_millis(2);
 const PATIENCE_FOR_ANOTHER: Duration = Duration::from_micros(500);
 const MOST_PATIENCE: Duration = Duration::from_millis(30);
@@ -751,8 +760,8 @@ pub struct Starting {
 }
 
 impl Starting {
-    /// Whether it runs, never ran, or (None) is not decided. Call it when the descriptor of [`Starting::as_fd`], which may change each time,
-    /// is readable and at [`Starting::wake_at`]; not again after a decision.
+    /// Whether it runs, never ran, or (None) is not decided. Call it when the descriptor of [`Starting::as_fd`], which
+    /// may change each time, is readable and at [`Starting::wake_at`]; not again after a decision.
     pub fn poll(&mut self) -> Option<Result<Running, SpawnError>> {
         let mut packet = [0; LONGEST_REPORT];
         loop {
@@ -973,8 +982,8 @@ impl Watch {
     }
 }
 
-/// A command that runs. Dropping it lets go of the command: with [`Spec::kill_on_close`] all of it is killed if its main process runs,
-/// else it lives on, in the list of [`Spawner::commands`].
+/// A command that runs. Dropping it lets go of the command: with [`Spec::kill_on_close`] all of it is killed if its
+/// main process runs, else it lives on, in the list of [`Spawner::commands`].
 #[derive(Debug)]
 pub struct Running {
     /// The guest's number for it, as in [`Command::id`].
@@ -995,14 +1004,14 @@ pub struct Running {
 }
 
 impl Running {
-    /// The next report, if there is one. Call it, until it says None, when the descriptor of [`Running::as_fd`] is readable and at
-    /// [`Running::wake_at`]. After `Gone` the descriptor is another command's: poll it no more.
+    /// The next report, if there is one. Call it, until it says None, when the descriptor of [`Running::as_fd`] is
+    /// readable and at [`Running::wake_at`]. After `Gone` the descriptor is another command's: poll it no more.
     pub fn report(&mut self) -> Option<Report> {
         self.watch.as_mut()?.next(&self.spawner)
     }
 
-    /// When [`Running::report`] is to be called even if the descriptor is not readable: the guest watches that the keeper keeps the time
-    /// limit and answers, because code of the same user may have stopped it.
+    /// When [`Running::report`] is to be called even if the descriptor is not readable: the guest watches that the
+    /// keeper keeps the time limit and answers, because code of the same user may have stopped it.
     pub fn wake_at(&self) -> Option<Instant> {
         self.watch.as_ref()?.wake_at()
     }
@@ -1030,7 +1039,8 @@ impl Running {
         self.order(&Order::Signal(signal, whom));
     }
 
-    /// Kills everything of the command with SIGKILL. `Killed` says whether it is proved; only `Gone` comes if it had ended already.
+    /// Kills everything of the command with SIGKILL. `Killed` says whether it is proved; only `Gone` comes if it had
+    /// ended already.
     pub fn kill_all(&mut self) {
         self.order(&Order::Kill);
         if let Some(watch) = &mut self.watch {

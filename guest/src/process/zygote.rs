@@ -7,8 +7,8 @@ use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use std::os::fd::AsFd;
 
-/// The zygote's whole life: `sandbox-guest keeper`. Its standard input is the socket to the guest; it ends when the guest closes that.
-/// The result is the exit code.
+/// The zygote's whole life: `sandbox-guest keeper`. Its standard input is the socket to the guest; it ends when the
+/// guest closes that. The result is the exit code.
 pub fn main() -> i32 {
     match serve() {
         Ok(()) => 0,
@@ -57,13 +57,14 @@ fn serve() -> std::io::Result<()> {
     }
 }
 
-/// Gives keepers and commands half of the guest's limit of waiting signals. The limit counts those of all processes of the user. Once
-/// that many wait, the kernel delivers further ones without their sender, just as those that come from outside of the namespace, and
-/// the guest would take a command's SIGTERM for the kubelet's. Below half, the guest's own limit is never reached.
+/// Gives keepers and commands half of the guest's limit of waiting signals. The limit counts those of all processes of
+/// the user. Once that many wait, the kernel delivers further ones without their sender, just as those that come from
+/// outside of the namespace, and the guest would take a command's SIGTERM for the kubelet's. Below half, the guest's
+/// own limit is never reached.
 fn leave_room_for_signals() {
     if let Some(limit) = rustix::process::getrlimit(rustix::process::Resource::Sigpending).current {
-        // Linux lets every process lower a limit. gVisor does not know this one; nor does it keep commands from ending the guest, which
-        // its client is told.
+        // Linux lets every process lower a limit. gVisor does not know this one; nor does it keep commands from ending
+        // the guest, which its client is told.
         let _ = sys::set_limit(libc::RLIMIT_SIGPENDING, limit / 2, limit / 2);
     }
 }

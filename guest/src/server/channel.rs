@@ -73,7 +73,8 @@ pub(crate) trait Channel: std::fmt::Debug {
     /// Something happened to a descriptor.
     fn ready(&mut self, slot: u8, events: PollFlags);
 
-    /// Does what can be done now. It is called after each of the above and whenever anything happened on the connection.
+    /// Does what can be done now. It is called after each of the above and whenever anything happened on the
+    /// connection.
     fn progress(&mut self, link: &mut Link<'_>);
 
     /// A request of the client, and whether it was granted.
@@ -100,8 +101,8 @@ pub(crate) trait Channel: std::fmt::Debug {
         let _ = digests;
     }
 
-    /// The channel is closed. Whether it has something to write nevertheless: then it is kept a while, and this is called until it has
-    /// not.
+    /// The channel is closed. Whether it has something to write nevertheless: then it is kept a while, and this is
+    /// called until it has not.
     fn linger(&mut self) -> bool {
         false
     }

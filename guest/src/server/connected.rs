@@ -94,8 +94,8 @@ impl Connected {
         self.is_closing.load(Ordering::Acquire)
     }
 
-    /// Its client has proved to have the key with this fingerprint. Whether the key may log in is to be asked after this, or a key that
-    /// is revoked just then would keep this connection.
+    /// Its client has proved to have the key with this fingerprint. Whether the key may log in is to be asked after
+    /// this, or a key that is revoked just then would keep this connection.
     pub(crate) fn set_client(&self, fingerprint: &Arc<str>) {
         if let Some(entry) = self.connections.lock().entries.get_mut(&self.number) {
             entry.client = Some(Arc::clone(fingerprint));

@@ -58,7 +58,8 @@ impl Forwards {
         }))
     }
 
-    /// Listens on the loopback addresses, whatever address is asked for, as sshd does by default. Returns the data of the answer.
+    /// Listens on the loopback addresses, whatever address is asked for, as sshd does by default. Returns the data of
+    /// the answer.
     pub(crate) fn listen_tcp(&mut self, host: &[u8], port: u32) -> Option<Vec<u8>> {
         let wanted = u16::try_from(port).ok()?;
         let is_known =

@@ -350,7 +350,8 @@ fn prepare(socket: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether the kernel is gVisor's, where process 1 can be killed from inside. It has said this about itself since its beginning.
+/// Whether the kernel is gVisor's, where process 1 can be killed from inside. It has said this about itself since its
+/// beginning.
 fn is_gvisor() -> bool {
     fs::read_to_string("/proc/version").is_ok_and(|version| version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016"))
 }

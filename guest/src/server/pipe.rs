@@ -6,7 +6,8 @@ use rustix::io::{self, Errno};
 use rustix::pipe::{fcntl_getpipe_size, fcntl_setpipe_size};
 use rustix::termios::{SpecialCodeIndex, tcgetattr};
 
-/// What a pipe is enlarged to once a command has filled it: more bytes a system call. Not before, since most commands write little.
+/// What a pipe is enlarged to once a command has filled it: more bytes a system call. Not before, since most commands
+/// write little.
 const LARGE_PIPE: usize = 1 << 20;
 
 fn enlarge(pipe: BorrowedFd<'_>) {
@@ -192,8 +193,8 @@ impl OutputEnd {
         self.descriptor.is_none()
     }
 
-    /// The command has ended: what it has written is what is there now. What others write later does not count, so somebody who
-    /// goes on writing for ever does not keep the command from being over.
+    /// The command has ended: what it has written is what is there now. What others write later does not count, so
+    /// somebody who goes on writing for ever does not keep the command from being over.
     pub(crate) fn drain(&mut self) {
         let Some(descriptor) = &self.descriptor else { return };
         let there = if self.is_terminal {

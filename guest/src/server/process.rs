@@ -1,5 +1,5 @@
-//! What people run by SSH: a line for their shell, or the shell itself, with or without a terminal. As sshd does it, except that no
-//! start-up file of a login changes the image's environment.
+//! What people run by SSH: a line for their shell, or the shell itself, with or without a terminal. As sshd does it,
+//! except that no start-up file of a login changes the image's environment.
 
 use std::convert::Infallible;
 use std::ffi::OsStr;
@@ -176,8 +176,8 @@ impl Process {
             match report {
                 Report::Exited(exit) => {
                     self.end = Some(End::Exit(exit));
-                    // Without a terminal, as with sshd, the channel stays open while anything has the pipes: what a background
-                    // process of the line writes is its output.
+                    // Without a terminal, as with sshd, the channel stays open while anything has the pipes: what a
+                    // background process of the line writes is its output.
                     if self.has_terminal {
                         self.stdout.drain();
                     }

@@ -1,5 +1,5 @@
-//! Names of hosts. A static program can't use the image's C library for it, so this reads `/etc/hosts` and asks the name servers of
-//! `/etc/resolv.conf`, with search list and `ndots`, which names of Kubernetes services need.
+//! Names of hosts. A static program can't use the image's C library for it, so this reads `/etc/hosts` and asks the
+//! name servers of `/etc/resolv.conf`, with search list and `ndots`, which names of Kubernetes services need.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -221,8 +221,8 @@ fn question(id: [u8; 2], name: &Name, kind: Kind) -> Vec<u8> {
     message
 }
 
-/// The addresses in an answer to the question with this id; the inner `None` if the server failed. The outer `None`: it is another
-/// message.
+/// The addresses in an answer to the question with this id; the inner `None` if the server failed. The outer `None`: it
+/// is another message.
 fn addresses(message: &[u8], id: [u8; 2], kind: Kind) -> Option<Option<Vec<IpAddr>>> {
     let word = |at: usize| Some(u16::from_be_bytes(message.get(at..at + 2)?.try_into().ok()?));
     let (flags, questions, answers) = (word(2)?, word(4)?, word(6)?);

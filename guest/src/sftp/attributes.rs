@@ -59,7 +59,8 @@ impl Attributes {
         Ok(attributes)
     }
 
-    /// Sets all that is given, in OpenSSH's order: also what comes behind something that could not be set. The last failure counts.
+    /// Sets all that is given, in OpenSSH's order: also what comes behind something that could not be set. The last
+    /// failure counts.
     pub(super) fn set(&self, subject: Subject<'_>) -> Result<(), Failure> {
         let mut result = Ok(());
         let mut note = |done: Result<(), Failure>| {

@@ -48,7 +48,8 @@ pub(super) struct Hash {
     context: Option<Context>,
 }
 
-/// All that a client has open. Handles on the wire are a number of a place and one that tells apart whatever is there in time.
+/// All that a client has open. Handles on the wire are a number of a place and one that tells apart whatever is there
+/// in time.
 #[derive(Debug)]
 pub(super) struct Handles {
     places: Vec<Place>,

@@ -1,7 +1,9 @@
-//! The SFTP server: version 3 of the protocol (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions and a few of our own.
+//! The SFTP server: version 3 of the protocol (draft-ietf-secsh-filexfer-02) with OpenSSH's extensions and a few of our
+//! own.
 //!
-//! Bytes in, bytes out: the engine knows nothing of SSH. Requests are answered in the order in which they came, on the caller's
-//! thread, and none of them keeps the caller for long: what could take long is done in steps or elsewhere, see [`Sftp::wait`].
+//! Bytes in, bytes out: the engine knows nothing of SSH. Requests are answered in the order in which they came, on the
+//! caller's thread, and none of them keeps the caller for long: what could take long is done in steps or elsewhere, see
+//! [`Sftp::wait`].
 
 mod attributes;
 mod errors;
@@ -72,7 +74,8 @@ pub struct Options {
     pub max_handles: usize,
     /// Requests are answered as long as there are fewer bytes of answers than this. One answer is at most 257 KiB long.
     pub output_limit: usize,
-    /// How long a request waits for a named pipe or a terminal that has no data or no room, before it fails with `EAGAIN`.
+    /// How long a request waits for a named pipe or a terminal that has no data or no room, before it fails with
+    /// `EAGAIN`.
     pub patience: Duration,
 }
 
@@ -98,7 +101,8 @@ pub struct Broken(&'static str);
 pub enum Wait<'a> {
     /// More input. With input there already: room in the output.
     Input,
-    /// Nothing; a long request is being answered in steps. [`Sftp::handle`] is to be called again once others had their turn.
+    /// Nothing; a long request is being answered in steps. [`Sftp::handle`] is to be called again once others had their
+    /// turn.
     Now,
     /// One of these events, or the time: then [`Sftp::handle`] is to be called again.
     Descriptor {
@@ -178,12 +182,12 @@ impl Sftp {
         Self { options, base, handles, is_begun: false, partial, pending, digests }
     }
 
-    /// Takes requests from `input` and appends answers to `output` while that is shorter than its limit; returns how many bytes of
-    /// `input` were taken. The others are to be given again: once `output` has been drained, or as [`wait`](Self::wait) says.
-    /// A part of a request at the end of `input` is taken and kept. `input` may be empty.
+    /// Takes requests from `input` and appends answers to `output` while that is shorter than its limit; returns how
+    /// many bytes of `input` were taken. The others are to be given again: once `output` has been drained, or as
+    /// [`wait`](Self::wait) says. A part of a request at the end of `input` is taken and kept. `input` may be empty.
     ///
-    /// A client may send many requests before it reads an answer: while `output` can't be drained, the caller goes on accepting
-    /// input, up to the channel's window, and keeps it. Otherwise both sides could wait for each other.
+    /// A client may send many requests before it reads an answer: while `output` can't be drained, the caller goes on
+    /// accepting input, up to the channel's window, and keeps it. Otherwise both sides could wait for each other.
     ///
     /// # Errors
     /// If the stream of requests is no SFTP.
@@ -257,8 +261,8 @@ impl Sftp {
         }
     }
 
-    /// The digests of files that were closed since the last call, in the order of closing, the last 1024 of them; then of those that
-    /// are open, of what has passed so far.
+    /// The digests of files that were closed since the last call, in the order of closing, the last 1024 of them; then
+    /// of those that are open, of what has passed so far.
     pub fn take_digests(&mut self) -> Vec<Digest> {
         let open = self.handles.files().filter_map(|file| file.hash.as_ref()).map(|hash| hash.so_far());
         self.digests.drain(..).chain(open).collect()
@@ -604,8 +608,9 @@ impl Sftp {
         self.write_stream(id, handle, offset, &bytes[written..], until)
     }
 
-    /// Whoever reads from a named pipe may take time, and may never come: what has no room is tried again when there is some, as long
-    /// as any progress is made within the time that is allowed. An error at once would end each transfer that is longer than a pipe.
+    /// Whoever reads from a named pipe may take time, and may never come: what has no room is tried again when there is
+    /// some, as long as any progress is made within the time that is allowed. An error at once would end each transfer
+    /// that is longer than a pipe.
     fn write_stream(
         &mut self,
         id: u32,

@@ -45,7 +45,8 @@ impl Base {
         }
     }
 
-    /// The absolute path without links, `.` and `..`. Its last name need not be there, nor need what a link in its place leads to.
+    /// The absolute path without links, `.` and `..`. Its last name need not be there, nor need what a link in its
+    /// place leads to.
     pub(super) fn resolve(&self, path: &[u8]) -> Result<Vec<u8>, Errno> {
         if path.contains(&0) {
             return Err(Errno::INVAL);

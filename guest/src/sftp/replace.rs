@@ -1,7 +1,7 @@
 //! Files that take the place of others when they are complete.
 //!
-//! What a path leads to is decided once, when it is opened; from then on names are looked up in an open directory only, so that a
-//! partial file's name is never what makes a path too long.
+//! What a path leads to is decided once, when it is opened; from then on names are looked up in an open directory only,
+//! so that a partial file's name is never what makes a path too long.
 
 use std::fmt::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -98,7 +98,8 @@ fn place_of(base: BorrowedFd<'_>, path: &[u8]) -> Result<(OwnedFd, Vec<u8>), Err
 }
 
 impl Place {
-    /// Opens a new file beside, with these flags for reading and writing; `mode` is what it has if there is none to be replaced.
+    /// Opens a new file beside, with these flags for reading and writing; `mode` is what it has if there is none to be
+    /// replaced.
     pub(super) fn begin(self, flags: OFlags, mode: Mode) -> Result<(OwnedFd, Replacement), Failure> {
         let Self { directory, name, found } = self;
         let part = part_name()?;

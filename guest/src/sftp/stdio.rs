@@ -1,4 +1,5 @@
-//! The SFTP server on its standard streams, for one client: `sftp -D 'sandbox-guest sftp'` works on this machine's own files.
+//! The SFTP server on its standard streams, for one client: `sftp -D 'sandbox-guest sftp'` works on this machine's own
+//! files.
 
 use std::ffi::OsString;
 use std::io::{self, Write};

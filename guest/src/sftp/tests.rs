@@ -259,7 +259,8 @@ fn files_are_written_and_read_as_openssh_does_it() {
     assert_eq!((client.close(&handle), client.read(&handle, 0, 1)), (Told::Status(2), Told::Status(4)));
     assert_eq!(fs::read(place.at("a")).unwrap(), b"hello there");
 
-    // Appending ignores offsets, truncating empties, exclusive creation fails, and what is open for one thing is not for another.
+    // Appending ignores offsets, truncating empties, exclusive creation fails, and what is open for one thing is not
+    // for another.
     let handle = client.handle("a", flag::WRITE | flag::APPEND);
     assert_eq!((client.write(&handle, 0, b"!"), client.read(&handle, 0, 1)), (OK, Told::Status(2)));
     client.close(&handle);

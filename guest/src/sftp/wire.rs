@@ -80,7 +80,8 @@ fn length_of(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
-/// Appends a packet whose contents are written by `fill`; it may also take them back and fail, and then nothing is appended.
+/// Appends a packet whose contents are written by `fill`; it may also take them back and fail, and then nothing is
+/// appended.
 pub(super) fn packet<E>(
     output: &mut Vec<u8>,
     kind: u8,

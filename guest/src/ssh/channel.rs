@@ -84,7 +84,8 @@ impl Channel {
     }
 }
 
-/// All channels. A number is not given again: some clients send a last message after they have closed a channel, which must not meet another one.
+/// All channels. A number is not given again: some clients send a last message after they have closed a channel, which
+/// must not meet another one.
 #[derive(Debug, Default)]
 pub(super) struct Channels {
     open: BTreeMap<ChannelId, Channel>,

@@ -14,7 +14,8 @@ use super::wire::message;
 
 /// The longest version line, with its end (RFC 4253, section 4.2).
 const MAX_VERSION: usize = 255;
-/// New keys are exchanged after so many packets, long before the sequence numbers, which are nonces, come again (RFC 4344, section 3.1).
+/// New keys are exchanged after so many packets, long before the sequence numbers, which are nonces, come again (RFC
+/// 4344, section 3.1).
 const REKEY_PACKETS: u64 = 1 << 31;
 /// A peer that does not answer an offer of new keys may go on up to here.
 const MAX_PACKETS: u64 = u32::MAX as u64;
@@ -29,7 +30,8 @@ const PACKET_OVERHEAD: usize = 1 << 10;
 pub struct ServerConfig {
     /// The server's key.
     pub host_key: HostKey,
-    /// The name and version of the software in the server's version string, after `SSH-2.0-`: printable ASCII without spaces and `-`.
+    /// The name and version of the software in the server's version string, after `SSH-2.0-`: printable ASCII without
+    /// spaces and `-`.
     pub software: String,
     /// How much data a peer may send in a channel before the application has taken it. 2 MiB.
     pub window: u32,
@@ -96,8 +98,8 @@ impl Connection {
         connection
     }
 
-    /// The room for bytes from the socket: at least one byte if [`next_event`](Self::next_event) has returned `None` and
-    /// [`wants_input`](Self::wants_input).
+    /// The room for bytes from the socket: at least one byte if [`next_event`](Self::next_event) has returned `None`
+    /// and [`wants_input`](Self::wants_input).
     pub fn read_buffer(&mut self) -> &mut [u8] {
         self.input.spare()
     }
@@ -107,8 +109,9 @@ impl Connection {
         self.input.received(length);
     }
 
-    /// Whether bytes from the socket are of use now. If not, the connection has ended, or waits for an answer to [`Event::Auth`], or the peer has to
-    /// read what it was answered. In the last case [`next_event`](Self::next_event) is to be called again when output has been written.
+    /// Whether bytes from the socket are of use now. If not, the connection has ended, or waits for an answer to
+    /// [`Event::Auth`], or the peer has to read what it was answered. In the last case [`next_event`](Self::next_event)
+    /// is to be called again when output has been written.
     pub fn wants_input(&self) -> bool {
         self.core.takes_messages()
     }
@@ -117,7 +120,8 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// The peer did not keep to the protocol or to a limit. The output ends with the reason for it: write it, then close the socket.
+    /// The peer did not keep to the protocol or to a limit. The output ends with the reason for it: write it, then
+    /// close the socket.
     pub fn next_event(&mut self) -> Result<Option<Event<'_>>, Error> {
         match self.advance() {
             Ok(None) => Ok(None),
@@ -208,7 +212,8 @@ impl Connection {
         }
     }
 
-    /// Whether [`release_memory`](Self::release_memory) would give something back: otherwise a poll needs no timeout for it.
+    /// Whether [`release_memory`](Self::release_memory) would give something back: otherwise a poll needs no timeout
+    /// for it.
     pub fn holds_memory(&self) -> bool {
         self.input.holds_memory() || self.core.output.holds_memory()
     }
@@ -294,7 +299,8 @@ impl Connection {
         });
     }
 
-    /// Answers the oldest request outside channels that wants a reply and has none; nothing happens if there is none. `data` is for success only.
+    /// Answers the oldest request outside channels that wants a reply and has none; nothing happens if there is none.
+    /// `data` is for success only.
     pub fn reply_global(&mut self, ok: bool, data: &[u8]) {
         let Some(left) = self.core.global_replies.checked_sub(1) else {
             return;
@@ -308,8 +314,8 @@ impl Connection {
         });
     }
 
-    /// How much data a channel takes now: by the peer's window and its largest packet, and by how much output waits. 0 if the channel does not
-    /// exist, is not open yet, or has ended on this side, and while keys are exchanged.
+    /// How much data a channel takes now: by the peer's window and its largest packet, and by how much output waits. 0
+    /// if the channel does not exist, is not open yet, or has ended on this side, and while keys are exchanged.
     pub fn room(&self, id: ChannelId) -> usize {
         let core = &self.core;
         match core.channels.get(id).filter(|channel| channel.takes_data()) {
@@ -321,15 +327,17 @@ impl Connection {
         }
     }
 
-    /// Whether the channel is open and has no window: it takes no data before the peer has taken some. (If not, and [`room`](Self::room) is 0, it is
-    /// for the whole connection and passes when output has been written or keys have been exchanged.)
+    /// Whether the channel is open and has no window: it takes no data before the peer has taken some. (If not, and
+    /// [`room`](Self::room) is 0, it is for the whole connection and passes when output has been written or keys have
+    /// been exchanged.)
     pub fn is_window_closed(&self, id: ChannelId) -> bool {
         let channel = self.core.channels.get(id).filter(|channel| channel.takes_data());
         channel.is_some_and(|channel| channel.peer_window == 0 || channel.peer_packet == 0)
     }
 
-    /// Sends what `fill` writes into the packet's place in the output buffer, of which it returns the length; up to [`room`](Self::room) bytes fit.
-    /// Nothing is sent if there is no room (`fill` is not called then) or if `fill` returns 0.
+    /// Sends what `fill` writes into the packet's place in the output buffer, of which it returns the length; up to
+    /// [`room`](Self::room) bytes fit. Nothing is sent if there is no room (`fill` is not called then) or if `fill`
+    /// returns 0.
     ///
     /// # Errors
     ///
@@ -384,7 +392,8 @@ impl Connection {
         sent
     }
 
-    /// The application has taken so much of a channel's data: the peer may send as much again. It is told from a quarter of the window on.
+    /// The application has taken so much of a channel's data: the peer may send as much again. It is told from a
+    /// quarter of the window on.
     pub fn consumed(&mut self, id: ChannelId, length: usize) {
         let window = self.core.config.window;
         let Some(channel) = self.core.channels.get_mut(id) else {
@@ -428,7 +437,8 @@ impl Connection {
         });
     }
 
-    /// Closes a channel. [`Event::Closed`] follows when the peer has done so too; data that comes until then is dropped.
+    /// Closes a channel. [`Event::Closed`] follows when the peer has done so too; data that comes until then is
+    /// dropped.
     pub fn close(&mut self, id: ChannelId) {
         let Some(channel) = self.core.channels.get_mut(id) else {
             return;
@@ -440,8 +450,8 @@ impl Connection {
         }
     }
 
-    /// Opens a channel to the peer for a connection that was accepted here. [`Event::OpenConfirmed`] or [`Event::OpenFailed`] follows. `None`: there
-    /// are too many channels, or nobody is logged in.
+    /// Opens a channel to the peer for a connection that was accepted here. [`Event::OpenConfirmed`] or
+    /// [`Event::OpenFailed`] follows. `None`: there are too many channels, or nobody is logged in.
     pub fn open_forwarded(&mut self, kind: Forwarded<'_>) -> Option<ChannelId> {
         let core = &mut self.core;
         if core.ended || !core.is_authenticated() {

@@ -12,7 +12,8 @@ use super::packet::{Opening, Output};
 use super::parse::{self, Token};
 use super::wire::{Malformed, Reader, Write, message};
 
-/// How many packets a peer may send before a user is logged in. Enough for every offer of a key, with something between.
+/// How many packets a peer may send before a user is logged in. Enough for every offer of a key, with something
+/// between.
 const MAX_PACKETS_BEFORE_LOGIN: u64 = 100;
 
 /// Everything but the input.

@@ -8,7 +8,8 @@ use super::key::PublicKeyRef;
 /// A channel's number on this side. It is not used again for another channel of the connection.
 pub type ChannelId = u32;
 
-/// What the peer did. It borrows from the read buffer: the connection can be used again when the event has been dropped.
+/// What the peer did. It borrows from the read buffer: the connection can be used again when the event has been
+/// dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event<'a> {
@@ -19,10 +20,12 @@ pub enum Event<'a> {
         user: &'a [u8],
         /// The key that is offered.
         key: PublicKeyRef<'a>,
-        /// Whether the peer has proved by a signature, which was verified, that it has the private key. If not, it asks only whether the key would do.
+        /// Whether the peer has proved by a signature, which was verified, that it has the private key. If not, it asks
+        /// only whether the key would do.
         proved: bool,
     },
-    /// The peer opens a channel. To be answered with [`accept_open`](super::Connection::accept_open) or [`refuse_open`](super::Connection::refuse_open).
+    /// The peer opens a channel. To be answered with [`accept_open`](super::Connection::accept_open) or
+    /// [`refuse_open`](super::Connection::refuse_open).
     Open {
         /// The channel.
         id: ChannelId,
@@ -43,7 +46,8 @@ pub enum Event<'a> {
         /// The reason in words.
         text: &'a [u8],
     },
-    /// A request in a channel. To be answered with [`reply`](super::Connection::reply), in the order of the requests, if a reply is wanted.
+    /// A request in a channel. To be answered with [`reply`](super::Connection::reply), in the order of the requests,
+    /// if a reply is wanted.
     Request {
         /// The channel.
         id: ChannelId,
@@ -52,8 +56,8 @@ pub enum Event<'a> {
         /// Whether the peer waits for an answer.
         wants_reply: bool,
     },
-    /// A request outside any channel. To be answered with [`reply_global`](super::Connection::reply_global), in the order of the requests, if a reply
-    /// is wanted.
+    /// A request outside any channel. To be answered with [`reply_global`](super::Connection::reply_global), in the
+    /// order of the requests, if a reply is wanted.
     Global {
         /// What is requested.
         request: GlobalRequest<'a>,
@@ -81,7 +85,8 @@ pub enum Event<'a> {
         /// The channel.
         id: ChannelId,
     },
-    /// The channel is closed on both sides. Comes also when the peer has closed it first: the answer has been sent then.
+    /// The channel is closed on both sides. Comes also when the peer has closed it first: the answer has been sent
+    /// then.
     Closed {
         /// The channel.
         id: ChannelId,
@@ -196,7 +201,8 @@ pub enum Request<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GlobalRequest<'a> {
-    /// Listen on a TCP port and forward its connections. If the port is 0, one is chosen, and the reply's data is its number, four bytes.
+    /// Listen on a TCP port and forward its connections. If the port is 0, one is chosen, and the reply's data is its
+    /// number, four bytes.
     TcpipForward {
         /// The address to listen on; empty means all.
         host: &'a [u8],
@@ -285,7 +291,8 @@ impl OpenFailure {
     }
 }
 
-/// The numbers of RFC 4253, section 11.1, for [`Connection::disconnect`](super::Connection::disconnect) and [`Event::Disconnected`].
+/// The numbers of RFC 4253, section 11.1, for [`Connection::disconnect`](super::Connection::disconnect) and
+/// [`Event::Disconnected`].
 pub mod disconnect_reason {
     /// The peer may not connect.
     pub const HOST_NOT_ALLOWED_TO_CONNECT: u32 = 1;
@@ -309,7 +316,8 @@ pub mod disconnect_reason {
     pub const NO_MORE_AUTH_METHODS_AVAILABLE: u32 = 14;
 }
 
-/// Why a connection has ended: the peer did not keep to the protocol or exceeded a limit, or there is no algorithm in common.
+/// Why a connection has ended: the peer did not keep to the protocol or exceeded a limit, or there is no algorithm in
+/// common.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     reason: u32,

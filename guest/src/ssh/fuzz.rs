@@ -12,9 +12,10 @@ const MOST_INPUT: usize = 2 << 20;
 
 /// Feeds a connection with these bytes, in a way that depends on the first two.
 ///
-/// The first one's two lowest bits say what the rest is: 0 the bytes of a client from the beginning, 1 messages of a user who is logged in, 2 messages
-/// after the version, 3 messages of a user who is not logged in yet; each message after its length, two bytes. There is no encryption before a key
-/// exchange. The second byte is for what the application does.
+/// The first one's two lowest bits say what the rest is: 0 the bytes of a client from the beginning, 1 messages of a
+/// user who is logged in, 2 messages after the version, 3 messages of a user who is not logged in yet; each message
+/// after its length, two bytes. There is no encryption before a key exchange. The second byte is for what the
+/// application does.
 ///
 /// Returns how many events there were.
 ///

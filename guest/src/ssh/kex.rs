@@ -1,4 +1,5 @@
-//! Key exchange (RFC 4253, sections 7 and 8; RFC 8731; draft-ietf-sshm-mlkem-hybrid-kex; OpenSSH's strict key exchange).
+//! Key exchange (RFC 4253, sections 7 and 8; RFC 8731; draft-ietf-sshm-mlkem-hybrid-kex; OpenSSH's strict key
+//! exchange).
 
 use ml_kem::MlKem768;
 use ml_kem::kem::Key;

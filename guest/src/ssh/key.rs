@@ -285,7 +285,8 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a line as in OpenSSH's `id_ed25519.pub`: kind, key, and a comment that is ignored. Options before it are not allowed.
+    /// Reads a line as in OpenSSH's `id_ed25519.pub`: kind, key, and a comment that is ignored. Options before it are
+    /// not allowed.
     ///
     /// # Errors
     ///

@@ -1,7 +1,9 @@
-//! The SSH transport, authentication and connection protocols of a server (RFC 4250 to 4254), without input and output of its own.
+//! The SSH transport, authentication and connection protocols of a server (RFC 4250 to 4254), without input and output
+//! of its own.
 //!
-//! A [`Connection`] is fed with the bytes of a socket, gives [`Event`]s, and holds the bytes to be written to the socket. It never blocks, has no
-//! thread, knows no clock and queues nothing without a limit. Only modern algorithms are there, and only public keys log in.
+//! A [`Connection`] is fed with the bytes of a socket, gives [`Event`]s, and holds the bytes to be written to the
+//! socket. It never blocks, has no thread, knows no clock and queues nothing without a limit. Only modern algorithms
+//! are there, and only public keys log in.
 //!
 //! # The loop around it
 //!
@@ -40,17 +42,19 @@
 //! # }
 //! ```
 //!
-//! With a socket that does not block, poll it for reading while [`Connection::wants_input`], for writing while [`Connection::output`] is not
-//! empty. Nothing wakes such a loop for data that had no [`Connection::room`] and then got some: after each write, and after each round of events, data
-//! that waits is to be offered again before the next poll. (Room comes by writing, by events, or not at all.)
+//! With a socket that does not block, poll it for reading while [`Connection::wants_input`], for writing while
+//! [`Connection::output`] is not empty. Nothing wakes such a loop for data that had no [`Connection::room`] and then
+//! got some: after each write, and after each round of events, data that waits is to be offered again before the next
+//! poll. (Room comes by writing, by events, or not at all.)
 //!
-//! After an error from [`Connection::next_event`] the output still holds the reason for the peer: write it, then close. A connection that was quiet for
-//! a second gives its buffers back by [`Connection::release_memory`].
+//! After an error from [`Connection::next_event`] the output still holds the reason for the peer: write it, then close.
+//! A connection that was quiet for a second gives its buffers back by [`Connection::release_memory`].
 //!
 //! # Flow control
 //!
-//! A channel's window is enlarged only when the application says that it has taken data ([`Connection::consumed`]), so what a peer can have in flight
-//! for a channel, and what the application must be able to hold, is [`ServerConfig::window`]. Data of one channel never waits for another channel.
+//! A channel's window is enlarged only when the application says that it has taken data ([`Connection::consumed`]), so
+//! what a peer can have in flight for a channel, and what the application must be able to hold, is
+//! [`ServerConfig::window`]. Data of one channel never waits for another channel.
 
 mod auth;
 mod channel;

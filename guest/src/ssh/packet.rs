@@ -402,14 +402,16 @@ impl Output {
     /// How much of `limit` bytes of data a packet takes now.
     pub(super) fn data_room(&self, limit: usize) -> usize {
         let pending = self.tail - self.head;
-        // Moving what waits to the front is worth it only if it is little. Otherwise room comes when more has been written.
+        // Moving what waits to the front is worth it only if it is little. Otherwise room comes when more has been
+        // written.
         let used = if pending <= DATA_LIMIT / 4 { pending } else { self.tail };
         let available = DATA_LIMIT.saturating_sub(used + OVERHEAD + DATA_HEADER);
         // No small packets just because the buffer is nearly full.
         if available < SMALLEST_ROOM { 0 } else { limit.min(available) }
     }
 
-    /// A packet of `header`, the length of the data and the data, which `fill` writes: up to `room` bytes. None if it is nothing.
+    /// A packet of `header`, the length of the data and the data, which `fill` writes: up to `room` bytes. None if it
+    /// is nothing.
     pub(super) fn data<E>(
         &mut self,
         header: &[u8],

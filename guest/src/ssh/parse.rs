@@ -1,5 +1,5 @@
-//! Messages that become events. A message is read twice: to see that it is well formed before anything changes, and for the event itself, which
-//! borrows from it.
+//! Messages that become events. A message is read twice: to see that it is well formed before anything changes, and for
+//! the event itself, which borrows from it.
 
 use super::auth::{AuthMethod, AuthRequest};
 use super::event::{ChannelId, Event, GlobalRequest, OpenKind, Request};

@@ -1,7 +1,7 @@
 //! Writes a tree of files below one directory, and nowhere else, whatever others do there meanwhile.
 //!
-//! Each step goes from an open directory to a name in it and follows no link, so that what is below the root is decided by the
-//! kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
+//! Each step goes from an open directory to a name in it and follows no link, so that what is below the root is decided
+//! by the kernel and not by a look at names. Names are looked at too, for a clear word on what is wrong with them.
 
 use std::ffi::OsStr;
 use std::io;
@@ -24,7 +24,8 @@ pub(super) struct Root {
     root: OwnedFd,
     /// The directory that was used last.
     current: Option<(Vec<u8>, OwnedFd)>,
-    /// Directories that are being filled: they get their own modes and times when something comes that is not below them.
+    /// Directories that are being filled: they get their own modes and times when something comes that is not below
+    /// them.
     unfinished: Vec<(Vec<u8>, Attributes)>,
     /// Names whose modes the file system did not take: the first of them.
     without_mode: Vec<Vec<u8>>,
@@ -151,8 +152,8 @@ impl Root {
         })
     }
 
-    /// Gives a file below the root another name there. Of a symbolic link it only returns the target, which means something else
-    /// from another directory.
+    /// Gives a file below the root another name there. Of a symbolic link it only returns the target, which means
+    /// something else from another directory.
     pub(super) fn hard_link(&mut self, name: &[u8], original: &[u8]) -> io::Result<Option<Vec<u8>>> {
         if name == original {
             return Ok(None);
@@ -184,7 +185,8 @@ impl Root {
         self.apply(self.root.try_clone()?, b"", attributes)
     }
 
-    /// Moves all that is in it into another directory, which gets its mode and time. After a failure, `path` is what it is about.
+    /// Moves all that is in it into another directory, which gets its mode and time. After a failure, `path` is what it
+    /// is about.
     pub(super) fn merge_into(&self, target: BorrowedFd<'_>, path: &mut Vec<u8>) -> io::Result<()> {
         let found = fs::fstat(&self.root)?;
         // The root may forbid it by its own mode; where there are no modes, none does.

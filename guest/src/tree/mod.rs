@@ -1,7 +1,7 @@
 //! Files and trees of the sandbox, moved and looked at without any tool of its image: `sandbox-guest tree VERB …`.
 //!
-//! See [`sandbox_protocol::tree`] for the verbs and what they answer. The engines work on any stream; [`run`] gives them the standard
-//! ones.
+//! See [`sandbox_protocol::tree`] for the verbs and what they answer. The engines work on any stream; [`run`] gives
+//! them the standard ones.
 
 mod confined;
 mod digest;

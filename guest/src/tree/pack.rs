@@ -18,8 +18,8 @@ use super::{BUFFER, Trouble};
 /// How many bytes of names of files with several names are kept in memory. Further ones are sent as files of their own.
 const NAMES: usize = 8 << 20;
 
-/// Writes all that is in `directory`, and the directory itself as `./`, to `output`. Sockets, named pipes and devices are left out and
-/// noted, and so is what is removed meanwhile.
+/// Writes all that is in `directory`, and the directory itself as `./`, to `output`. Sockets, named pipes and devices
+/// are left out and noted, and so is what is removed meanwhile.
 ///
 /// # Errors
 /// If something can't be read, if a file shrinks while it is read, or if the output can't be written.

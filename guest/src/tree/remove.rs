@@ -16,8 +16,8 @@ const OPEN: usize = 64;
 /// How often a directory is emptied again into which somebody else writes meanwhile.
 const ROUNDS: usize = 8;
 
-/// Removes whatever has this name, and all that is in it; links are removed and not followed. Directories whose modes forbid it are
-/// opened up. What can't be removed does not keep the rest.
+/// Removes whatever has this name, and all that is in it; links are removed and not followed. Directories whose modes
+/// forbid it are opened up. What can't be removed does not keep the rest.
 ///
 /// # Errors
 /// The first that the system refuses; also if there is no such file.
@@ -37,8 +37,8 @@ pub fn remove(path: &Path) -> Result<(), Trouble> {
     }
 }
 
-/// The same, after it has got another name, so that it does not get its own one any more from whoever is at work on it. If it is
-/// not there, it has been removed, or has its other name already.
+/// The same, after it has got another name, so that it does not get its own one any more from whoever is at work on it.
+/// If it is not there, it has been removed, or has its other name already.
 ///
 /// # Errors
 /// As [`remove`].
@@ -182,10 +182,12 @@ fn is_directory(refusal: Errno) -> bool {
     matches!(refusal, Errno::ISDIR | Errno::PERM)
 }
 
-/// Opens a directory, also one whose mode forbids to list or change it. For what is none, `refusal` is why it was not removed.
+/// Opens a directory, also one whose mode forbids to list or change it. For what is none, `refusal` is why it was not
+/// removed.
 fn open(parent: BorrowedFd<'_>, name: &OsStr, refusal: Errno) -> Result<OwnedFd, Errno> {
     let opened = match fs::openat(parent, name, DIRECTORY, Mode::empty()) {
-        // For its owner's user alone, whose power ends at what is its own: that the name may be a link by now harms nobody.
+        // For its owner's user alone, whose power ends at what is its own: that the name may be a link by now harms
+        // nobody.
         Err(Errno::ACCESS) => {
             fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty())?;
             fs::openat(parent, name, DIRECTORY, Mode::empty())?

@@ -32,11 +32,12 @@ impl Default for Limits {
     }
 }
 
-/// Reads an archive into the new directory `part`, with modes and times. What has no place in a tree that is moved, a device or a
-/// pipe, is left out and noted. If `sums` are wanted, the digests of the files are written there as they arrive.
+/// Reads an archive into the new directory `part`, with modes and times. What has no place in a tree that is moved, a
+/// device or a pipe, is left out and noted. If `sums` are wanted, the digests of the files are written there as they
+/// arrive.
 ///
-/// Nothing is written outside of `part`, whatever the archive says and whoever changes something there meanwhile. After a failure
-/// it is removed.
+/// Nothing is written outside of `part`, whatever the archive says and whoever changes something there meanwhile. After
+/// a failure it is removed.
 ///
 /// # Errors
 /// If the archive is none, or says what must not be, or the system refuses something.

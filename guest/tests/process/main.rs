@@ -1,9 +1,9 @@
-//! The keeper of commands against commands that misbehave. Each scenario runs as process 1 of a process namespace of its own, as the
-//! guest does, and as a user of its own without privileges or as root. Making the namespace needs root; without it nothing is tested, and
-//! that is said.
+//! The keeper of commands against commands that misbehave. Each scenario runs as process 1 of a process namespace of
+//! its own, as the guest does, and as a user of its own without privileges or as root. Making the namespace needs root;
+//! without it nothing is tested, and that is said.
 //!
-//! This program is, by its first argument: the test (none, or a part of the names of the scenarios to run), process 1 (`inside`), the
-//! zygote (`keeper`), or a program that a scenario runs as a command (see `tools.rs`).
+//! This program is, by its first argument: the test (none, or a part of the names of the scenarios to run), process 1
+//! (`inside`), the zygote (`keeper`), or a program that a scenario runs as a command (see `tools.rs`).
 
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, reason = "a test")]
 
@@ -41,7 +41,8 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) who: As,
     pub(crate) run: fn(&World),
-    /// What happens outside of the namespace once the scenario has printed `ready`. It is given the number of process 1 out here.
+    /// What happens outside of the namespace once the scenario has printed `ready`. It is given the number of process 1
+    /// out here.
     pub(crate) outside: Option<fn(u32)>,
 }
 

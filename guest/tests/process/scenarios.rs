@@ -475,8 +475,8 @@ fn never_ran(world: &World) {
 
 fn no_processes(world: &World) {
     let hard = rustix::process::getrlimit(rustix::process::Resource::Nproc).maximum;
-    // The two threads of the guest, the zygote, and for each command a keeper and a process. With none to spare, no keeper can be made;
-    // with one, no command.
+    // The two threads of the guest, the zygote, and for each command a keeper and a process. With none to spare, no
+    // keeper can be made; with one, no command.
     for most in [9, 10] {
         let running: Vec<Running> = (0..3).map(|_| world.spawn(argv(&["sleep", "1000"]))).collect();
         let limit = rustix::process::Rlimit { current: Some(most), maximum: hard };

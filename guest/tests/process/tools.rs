@@ -64,15 +64,16 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         "forge" => forge(),
         // Another guest, with a command that is to end without it.
         "guest" => guest(&arguments[1]),
-        // Tries everything that one process of a user can do to another that does not want it, and prints what was allowed.
+        // Tries everything that one process of a user can do to another that does not want it, and prints what was
+        // allowed.
         "attack" => attack(number(1)),
         tool => panic!("{tool}"),
     }
     ExitCode::SUCCESS
 }
 
-/// Sends process 1 a SIGTERM that looks as if it came from outside: the kernel forgets who sent a signal when the user has too many that
-/// wait to be received.
+/// Sends process 1 a SIGTERM that looks as if it came from outside: the kernel forgets who sent a signal when the user
+/// has too many that wait to be received.
 #[allow(unsafe_code, reason = "an attack")]
 fn forge() {
     sandbox_guest::sys::block_all_signals().unwrap();

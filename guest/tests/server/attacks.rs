@@ -95,7 +95,8 @@ for thread in threads:
     assert_eq!(answer.code(), 0, "{}", String::from_utf8_lossy(&answer.stderr));
     assert!(answer.text().lines().count() > 15);
     for line in answer.text().lines() {
-        // Commands may bind their own threads to processors, and the guest's threads can't be told from them. It undoes it.
+        // Commands may bind their own threads to processors, and the guest's threads can't be told from them. It undoes
+        // it.
         let is_known = line == "sched_setaffinity done";
         assert!(line.ends_with(" EPERM") || line.ends_with(" EACCES") || is_known, "{}", answer.text());
     }
@@ -205,8 +206,8 @@ fn only_the_system_outside_tells_it_to_end() {
     let mut guest = Guest::start();
     let mut client = Client::new(&guest);
     attack(&mut client, "kill -TERM 1; kill -INT 1; kill -HUP 1");
-    // As the kubelet does it. Again, since Linux keeps one of a kind: while one from inside has not been read yet, another one is lost.
-    // The kubelet's next signal is SIGKILL.
+    // As the kubelet does it. Again, since Linux keeps one of a kind: while one from inside has not been read yet,
+    // another one is lost. The kubelet's next signal is SIGKILL.
     wait_until("the end", || {
         let _ = Command::new("kill").args(["-TERM", &guest.pid.to_string()]).stderr(Stdio::null()).status();
         guest.has_ended()

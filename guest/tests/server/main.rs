@@ -1,5 +1,5 @@
-//! The guest as it runs in a sandbox: its real program, process 1 of a PID namespace, driven by OpenSSH's clients and by a client of the
-//! command channel over libssh2. Making the namespace takes root.
+//! The guest as it runs in a sandbox: its real program, process 1 of a PID namespace, driven by OpenSSH's clients and
+//! by a client of the command channel over libssh2. Making the namespace takes root.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -29,7 +29,8 @@ const PACKETS: u64 = 16;
 /// How long the guest may take to connect. It gives up earlier by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who wants to know what becomes of a connection. It is told on a thread that moves the bytes of others too: nothing here may block.
+/// Who wants to know what becomes of a connection. It is told on a thread that moves the bytes of others too: nothing
+/// here may block.
 pub(crate) trait Observer: Send {
     /// There is a connection to the target.
     fn connected(&mut self);
@@ -192,8 +193,8 @@ impl Connection {
         }
     }
 
-    /// Takes in what has arrived on the session, for whichever connection it is. False if this one can't: libssh2 looks at nothing more on
-    /// behalf of a channel that the guest has closed.
+    /// Takes in what has arrived on the session, for whichever connection it is. False if this one can't: libssh2 looks
+    /// at nothing more on behalf of a channel that the guest has closed.
     pub(super) fn take_in(&self, session: &Session) -> std::result::Result<bool, DriveError> {
         let Some(channel) = &self.channel else { return Ok(self.stage == Stage::Opening) };
         let forever = Deadline::after(None);

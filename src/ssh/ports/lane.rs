@@ -239,8 +239,8 @@ impl Worker {
         Ok(true)
     }
 
-    /// Takes in what has arrived: otherwise it would wait for somebody who has no room for what he got before, and end each wait at once.
-    /// False if nobody can.
+    /// Takes in what has arrived: otherwise it would wait for somebody who has no room for what he got before, and end
+    /// each wait at once. False if nobody can.
     fn take_in(&self) -> std::result::Result<bool, DriveError> {
         for connection in &self.connections {
             if connection.take_in(&self.session)? {

@@ -16,8 +16,8 @@ pub(crate) fn watch_openssl_end() {
     static WATCHED: Once = Once::new();
     openssl_end::register_process();
     WATCHED.call_once(|| {
-        // SAFETY: the function is there as long as the process: a shared library of this crate is not unloaded (see build.rs). Without
-        // memory for the entry it is not called, which is as if it were not there.
+        // SAFETY: the function is there as long as the process: a shared library of this crate is not unloaded (see
+        // build.rs). Without memory for the entry it is not called, which is as if it were not there.
         unsafe { OPENSSL_atexit(at_end) };
     });
 }

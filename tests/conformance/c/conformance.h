@@ -28,7 +28,8 @@ void run(void), streams(void), exit_status(void), timeout(void), cancel(void), t
 void bytes(void), large(void), threads(void), forks(void), callback(void);
 void files(void), file_errors(void), transfers(void), trees(void);
 
-/* Ends the scenario, and does not return. On the main thread only, and in no callback: C code must not jump out of one. */
+/* Ends the scenario, and does not return. On the main thread only, and in no callback: C code must not jump out of
+   one. */
 void fail(const char *file, int line, const char *what);
 
 #define CHECK(condition) ((condition) ? (void)0 : fail(__FILE__, __LINE__, #condition))
@@ -78,7 +79,8 @@ sbx_output *output_of(sbx_command *command);
 /* Starts a command and frees it. */
 sbx_child *child_of(sbx_command *command);
 
-/* Waits until something runs, or checks that nothing does, whose command line matches: write "slee[p] 1", not to be found itself. */
+/* Waits until a process runs whose command line matches, or checks that none does. Write "slee[p] 1", so that the
+   search does not find itself. */
 #define RUNS(pattern) AWAIT(matches(pattern))
 #define NOTHING_RUNS(pattern) CHECK(!matches(pattern))
 bool matches(const char *pattern);

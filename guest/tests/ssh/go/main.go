@@ -1,6 +1,7 @@
 // Logs in with golang.org/x/crypto/ssh and checks what the server of the transport's tests answers.
 //
-// Arguments: the port, the file of the private key, the host key's line, and the names of the key exchange and the cipher.
+// Arguments: the port, the file of the private key, the host key's line, and the names of the key exchange and the
+// cipher.
 package main
 
 import (
