@@ -1,4 +1,4 @@
-//! The entrance: create, attach, list, delete and reap sandboxes.
+//! The client: create, attach, list, delete and reap sandboxes.
 
 use std::fmt;
 use std::path::Path;
@@ -84,7 +84,7 @@ impl Client {
         Stats { api_requests: self.ctx.cluster.api_requests() }
     }
 
-    /// Creates a sandbox and waits until it takes commands. A sandbox that fails to start is deleted again.
+    /// Creates a sandbox and waits until it is ready for commands. A sandbox that fails to start is deleted again.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -108,8 +108,8 @@ impl Client {
         Creation::new(&self.ctx, spec, &name).run(&self.registry).map_err(|e| e.during("create sandbox").on(&name))
     }
 
-    /// The pool of this name, which gives sandboxes of this spec without the time that a creation takes; see [`Pool`].
-    /// Nothing is asked of the API server here.
+    /// A handle for the pool of this name, whose sandboxes of this spec are created in advance; see [`Pool`]. It makes
+    /// no API call.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -123,14 +123,14 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if the name, the spec or the options can't be a pool's.
+    /// [`ErrorKind::InvalidArgument`] if the name, the spec or the options are invalid.
     pub fn pool(&self, name: &str, spec: &SandboxSpec, options: &PoolOptions) -> Result<Pool> {
         Pool::open(&self.ctx, &self.registry, name, spec, options).map_err(|e| e.during("open pool"))
     }
 
-    /// A handle of a sandbox that exists, by name: from the cache without an API call, else with one. A sandbox of
-    /// another client takes this one's key if the API server lets this one execute commands in Pods, unless both have
-    /// the same `ssh_key`.
+    /// A handle for the existing sandbox of this name. It takes one API call, or none if the client's cache has the
+    /// sandbox. To use a sandbox of another client, this client needs the same `ssh_key`, or the right to `pods/exec`
+    /// to add its own key.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -141,8 +141,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if no sandbox has this name; [`ErrorKind::Conflict`] if it is a pool's and nobody has
-    /// claimed it.
+    /// [`ErrorKind::NotFound`] if no sandbox has this name; [`ErrorKind::Conflict`] if it is an unclaimed sandbox of a
+    /// pool.
     pub fn attach(&self, name: &str) -> Result<Sandbox> {
         self.handle(name).map_err(|e| e.during("attach to sandbox").on(name))
     }
@@ -165,9 +165,9 @@ impl Client {
         Ok(snapshot.into_iter().map(SandboxInfo::from).collect())
     }
 
-    /// Deletes every sandbox in the namespace that has expired, whoever owns it, and returns their names. The end of
-    /// the Pods is not waited for. What has expired is decided by the API server's clock, not this machine's; a sandbox
-    /// that is renewed meanwhile stays.
+    /// Deletes every expired sandbox in the namespace, whoever owns it, and returns their names. It does not wait until
+    /// the Pods are gone. The API server's clock decides what has expired, not this machine's. A sandbox that is
+    /// renewed meanwhile stays.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -179,7 +179,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// The first error of the API server; what could be deleted is deleted all the same.
+    /// Fails with the first error of the API server; the other sandboxes are deleted all the same.
     pub fn reap(&self) -> Result<Vec<String>> {
         let cluster = &self.ctx.cluster;
         let (found, now) = self
@@ -208,7 +208,7 @@ impl Client {
         first_error.map_or(Ok(reaped), Err)
     }
 
-    /// Creates a sandbox: [`Client::create`] under its other name.
+    /// An alias of [`Client::create`].
     ///
     /// # Errors
     /// As [`Client::create`].
@@ -224,7 +224,7 @@ impl Client {
         self.by_name(name, Sandbox::delete)
     }
 
-    /// [`Client::delete_sandbox`] under the name that some know.
+    /// An alias of [`Client::delete_sandbox`].
     ///
     /// # Errors
     /// As [`Client::delete_sandbox`].

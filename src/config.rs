@@ -17,7 +17,7 @@ const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 /// How a client reaches Kubernetes and its sandboxes, and how long it waits.
 ///
 /// [`Config::from_env`] takes what the environment says, then what a `.env` file in the working directory or above it
-/// says, then the defaults; a setter called afterwards wins over all three. The process's environment is only read.
+/// says, then the defaults; a setter called afterwards wins over all three. The process's environment is not changed.
 ///
 /// This table is the one list of all settings. Each is a setter of the same name here, `SANDBOX_` and its name in
 /// capitals in the environment and, except for `kubeconfig`, `context` and `ssh_key`, in `.env`, and a name for
@@ -196,7 +196,7 @@ impl Config {
     /// The environment, then a `.env` file with the limits told above, then the defaults.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] names the variable, where it stands, its value and what is allowed.
+    /// [`ErrorKind::Config`]; the message has the variable, its source, its value and the allowed values.
     pub fn from_env() -> Result<Self> {
         let is_ours = |name: &str| SETTINGS.iter().any(|(setting, _)| variable(setting) == name);
         // Without a working directory there is no file in it.
@@ -227,7 +227,7 @@ impl Config {
                 (Err(VarError::NotPresent), None) => continue,
             };
             apply(&mut config, &value).map_err(|allowed| {
-                Error::new(ErrorKind::Config, format!("{variable} in {place} is {value:?}, allowed is {allowed}"))
+                Error::new(ErrorKind::Config, format!("{variable} in {place} is {value:?}; it must be {allowed}"))
             })?;
         }
         Ok(config)
@@ -247,7 +247,7 @@ impl Config {
         };
         match apply(&mut self, value) {
             Ok(()) => Ok(self),
-            Err(allowed) => Err(Error::new(ErrorKind::Config, format!("{name} is {value:?}, allowed is {allowed}"))),
+            Err(allowed) => Err(Error::new(ErrorKind::Config, format!("{name} is {value:?}; it must be {allowed}"))),
         }
     }
 
@@ -288,8 +288,8 @@ impl Config {
         self
     }
 
-    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. As with
-    /// OpenSSH, nobody but its owner may have a right to the file.
+    /// Path of an unencrypted ed25519 private key in OpenSSH's format or PEM (PKCS#8), for processes that share
+    /// sandboxes. As with OpenSSH, only the owner may have access to the file (mode 0600).
     pub fn ssh_key(mut self, path: impl Into<PathBuf>) -> Self {
         self.ssh_key = Some(path.into());
         self
@@ -313,7 +313,7 @@ impl Config {
         self
     }
 
-    /// Label value that tells whose sandboxes these are: at most 63 letters, digits, `-`, `_` and `.`.
+    /// Label value that names the owner of the sandboxes: at most 63 letters, digits, `-`, `_` and `.`.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = owner.into();
         self
@@ -398,13 +398,13 @@ impl Config {
         match wrong.iter().find(|(_, is_wrong, _)| *is_wrong) {
             None => Ok(()),
             Some((name, _, allowed)) => {
-                Err(Error::new(ErrorKind::Config, format!("{name} is not allowed as set; allowed is {allowed}")))
+                Err(Error::new(ErrorKind::Config, format!("the value of {name} is not allowed; it must be {allowed}")))
             }
         }
     }
 }
 
-const TEXT: &str = "a text that is not empty";
+const TEXT: &str = "a non-empty text";
 const PORT: &str = "a port from 1 to 65535";
 const LABEL: &str = "at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit";
 const SESSIONS: &str = "a number from 1 to 1000";

@@ -118,7 +118,7 @@ impl<'a> Creation<'a> {
             undo.armed = false;
             return Ok(());
         }
-        Err(Error::new(ErrorKind::Conflict, "somebody else gave this member up before it was ready"))
+        Err(Error::new(ErrorKind::Conflict, "another process gave this pool member up before it was ready"))
     }
 
     /// How the guest gets into the Pods of a spec.
@@ -257,7 +257,7 @@ impl<'a> Creation<'a> {
             None => {
                 let asked = ctx.cluster.host_key(self.name, &snapshot.guest, snapshot.ssh_port);
                 let line = ctx.runtime.block_on(deadline, "the API server", unless_failed(watch, asked))?;
-                host_key.insert(PublicKey::parse(&line).ok_or_else(|| unreachable("the host key can't be understood"))?)
+                host_key.insert(PublicKey::parse(&line).ok_or_else(|| unreachable("the host key is invalid"))?)
             }
         };
         if ctx.config.transport == Transport::Tunnel {

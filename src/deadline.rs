@@ -78,6 +78,6 @@ impl Deadline {
     }
 
     pub(crate) fn error(waiting_for: &str) -> Error {
-        Error::new(ErrorKind::TimedOut, format!("time ran out while waiting for {waiting_for}"))
+        Error::new(ErrorKind::TimedOut, format!("timed out waiting for {waiting_for}"))
     }
 }

@@ -142,7 +142,7 @@ fn value(before: &str, line: &[u8]) -> Result<String, &'static str> {
     // Alone first, since together with those before it a line without an entry would give the last of theirs.
     match understood(&format!("{line}\n")) {
         Some(Ok(_)) => {}
-        Some(Err(_)) => return Err("a quote is open, or something stands behind the value"),
+        Some(Err(_)) => return Err("a quote is not closed, or text follows the value"),
         None => return Err("it sets nothing"),
     }
     match understood(&format!("{before}{line}\n")) {

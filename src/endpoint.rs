@@ -290,7 +290,7 @@ impl Endpoint {
         self.connect_with_known_key(own_deadline).map_err(|e| match e.kind() {
             // The time for connecting is over, not the caller's.
             ErrorKind::TimedOut if !deadline.has_passed() => e.with_kind(ErrorKind::Connect),
-            ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("nothing was asked of the sandbox"),
+            ErrorKind::TimedOut | ErrorKind::Cancelled => e.context("no request was sent to the sandbox"),
             _ => e,
         })
     }
@@ -319,7 +319,7 @@ impl Endpoint {
             self.ctx
                 .runtime
                 .block_on(deadline, "the API server", asked)
-                .map_err(|e| no_way(e, "this client did not create the sandbox, and its key can't be added"))?;
+                .map_err(|e| no_way(e, "this client did not create the sandbox, and can't add its key to it"))?;
             self.authorized.store(true, Ordering::Release);
         }
         Ok(())
@@ -411,8 +411,8 @@ impl Endpoint {
     fn learn_host_key(&self, deadline: Deadline) -> Result<()> {
         let asked = self.ctx.cluster.host_key(&self.name, &self.guest, self.port);
         let line = self.ctx.runtime.block_on(deadline, "the API server", asked)?;
-        let key = PublicKey::parse(&line)
-            .ok_or_else(|| Error::new(ErrorKind::Connect, "the guest's host key can't be understood"))?;
+        let key =
+            PublicKey::parse(&line).ok_or_else(|| Error::new(ErrorKind::Connect, "the guest's host key is invalid"))?;
         self.pin(&key);
         Ok(())
     }
@@ -444,7 +444,7 @@ impl Endpoint {
             .ctx
             .runtime
             .block_on(deadline, "the tunnel", asked)
-            .map_err(|e| no_way(e, "no tunnel through the API server"))?;
+            .map_err(|e| no_way(e, "can't open a tunnel through the API server"))?;
         self.log_in(Stream::Tunnel(tunnel), deadline)
     }
 

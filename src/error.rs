@@ -69,13 +69,13 @@ pub struct PartialOutput {
 pub struct Verdict {
     /// The cause as a value to branch on.
     pub cause: Cause,
-    /// The word that Kubernetes itself uses, such as `ErrImagePull` or `OOMKilled`; may be empty.
+    /// Kubernetes' own reason, such as `ErrImagePull` or `OOMKilled`; may be empty.
     pub reason: String,
     /// The explanation of Kubernetes, on one line; may be empty.
     pub message: String,
 }
 
-/// The causes that a [`Verdict`] tells apart.
+/// Why a Pod can't start or has stopped, in a [`Verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Cause {
@@ -103,7 +103,7 @@ pub enum Cause {
     Deleted,
     /// The node is gone or does not answer.
     NodeLost,
-    /// Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    /// Kubernetes reports no problem; the verdict is the last state seen.
     Pending,
 }
 
@@ -214,7 +214,7 @@ impl Error {
         self.0.http_status
     }
 
-    /// libssh2's error number, which is negative, or the status of an SFTP server that has no better word than that.
+    /// libssh2's error number (negative), or the SFTP status code (positive) of a server that reports no errno.
     pub fn ssh_code(&self) -> Option<i32> {
         self.0.ssh_code
     }
@@ -241,7 +241,7 @@ impl Error {
         self.0.output.as_deref()
     }
 
-    /// True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+    /// True if the same call may succeed later and is safe to repeat, because no request had been sent to the sandbox.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -368,7 +368,10 @@ pub(crate) fn os_text(errno: i32) -> String {
 /// The error of a text that is none of these names.
 pub(crate) fn unknown_name(text: &str, what: &str, names: &[&str]) -> Error {
     let text = text.escape_debug();
-    Error::new(ErrorKind::InvalidArgument, format!("'{text}' is no {what}: one of {}", names.join(", ")))
+    Error::new(
+        ErrorKind::InvalidArgument,
+        format!("'{text}' is not a valid {what}; it must be one of {}", names.join(", ")),
+    )
 }
 
 impl fmt::Display for Error {

@@ -6,7 +6,8 @@ use sandbox_protocol as protocol;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How a command ended: with an exit code, or by a signal. The sandbox's main process saw it; nothing is made up.
+/// How a command ended: with an exit code, or by a signal. It is always what the sandbox's main process observed, never
+/// a default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ExitStatus(Exit);
 
@@ -48,11 +49,11 @@ impl ExitStatus {
             protocol::Status::Code(code @ 0..=255) => Ok(Self(Exit::Code(*code))),
             protocol::Status::Signal(name) if let Some(name) = SignalName::new(name) => Ok(Self(Exit::Signal(name))),
             protocol::Status::Code(_) | protocol::Status::Signal(_) => {
-                Err(unknown("the sandbox says that the command ended as no process does"))
+                Err(unknown("the sandbox reports an exit status that does not exist"))
             }
             protocol::Status::Lost => Err(unknown(
-                "how the command ended is not known, and that all its processes are gone is not proved: something in the \
-                     sandbox killed what kept the command",
+                "how the command ended is not known, and it is not proved that all its processes are gone: the process \
+                 that supervised it was killed from inside the sandbox",
             )),
         }
     }

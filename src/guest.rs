@@ -27,8 +27,8 @@ pub enum Guest {
     Auto,
     /// The sandbox's image has it as `/sandbox-guest`.
     Image,
-    /// The guest's image is mounted as a volume. Takes Kubernetes 1.35 and a container runtime that can, such as
-    /// containerd 2.1.
+    /// The guest's image is mounted as a volume. Requires Kubernetes 1.35 and a container runtime that supports image
+    /// volumes, such as containerd 2.1.
     Volume,
     /// A container of the guest's image copies it into an empty volume before the sandbox starts. Works everywhere, and
     /// takes the longest.

@@ -17,13 +17,14 @@ struct CancelCheck {
     next: Cell<Option<Instant>>,
 }
 
-/// Does the work, and ends the call of this library that it waits in once `is_interrupted` says so.
+/// Does the work, and cancels the call of this library in which it waits once `is_interrupted` returns true.
 ///
-/// It is asked on this thread about ten times a second while a call waits, and as soon as a signal handler has run in
-/// most of the waits; never before a call and never while one has nothing to wait for. Once it says true, the call ends
-/// with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) as it would at its timeout: a command is killed in the
-/// sandbox and its end awaited, an upload leaves no partial file, a creation no Pod. That takes its time, and nothing
-/// is asked any more until `work` has returned. What runs on other threads, such as a [`Child`](crate::Child), goes on.
+/// It is called on this thread about ten times a second while a call waits, and in most waits as soon as a signal
+/// handler has run. It is not called before a wait, nor by calls that do not wait. Once it returns true, the call fails
+/// with [`ErrorKind::Cancelled`](crate::ErrorKind::Cancelled) and cleans up as it does after a timeout: a command is
+/// killed in the sandbox and the call waits for its end, an upload leaves no partial file, a creation no Pod. The
+/// clean-up may take some seconds, and `is_interrupted` is not called again until `work` has returned. What runs on
+/// other threads, such as a [`Child`](crate::Child), goes on.
 ///
 /// `is_interrupted` may call this library, with other handles than those in use; such calls are not cancelled by it.
 ///

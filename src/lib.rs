@@ -1,7 +1,7 @@
 //! Disposable machines on your own Kubernetes: create a Pod with SSH, run commands in it, move files, delete it.
 //!
 //! Nothing else has to be installed in the cluster, and every call blocks: this is a library for programs with threads,
-//! on Linux. Inside, a runtime that nobody sees talks to Kubernetes, and libssh2 to the sandboxes.
+//! on Linux. Internally, a tokio runtime talks to Kubernetes, and libssh2 to the sandboxes.
 //!
 //! ```no_run
 //! use sandbox::{Client, SandboxSpec};
@@ -24,31 +24,31 @@
 //!
 //! # What can be relied on
 //!
-//! - **A command runs at most once.** Until it is requested, a failed connection is replaced unnoticed; afterwards
-//!   never, and a lost connection is [`ErrorKind::OutcomeUnknown`].
-//! - **An exit code is the server's own word.** A signal is a signal; a status that never came is an error, not 0.
+//! - **A command runs at most once.** Until the request is sent, a failed connection is replaced silently. Afterwards
+//!   nothing is retried: a lost connection is [`ErrorKind::OutcomeUnknown`].
+//! - **An exit code is what the sandbox reported.** A signal is a signal; a status that never came is an error, not 0.
 //! - **A detached command starts once per key** and needs nobody to stay connected; any process finds it again.
 //! - **A timeout kills**, in the sandbox, and says whether that is proved. The output so far is in the error.
 //! - **A file arrives whole or not at all**, and a directory too, as long as it is a new one.
-//! - **A download stays where it was sent**, whatever the sandbox sends: no name or link leads out of the target.
+//! - **A download stays inside its target**, whatever the sandbox sends: no name or link leads out of it.
 //! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.
 //! - **The other side is the right one.** The host key is learned over the authenticated API server and pinned.
-//! - **A connection that broke is no end of its data**, on either side; a [`Forward`] ends with its Pod.
-//! - **Nothing is left behind for ever**: a sandbox that nobody renews stops by itself, and [`Client::reap`] deletes
-//!   it.
+//! - **A broken connection is never reported as the end of its data**, on either side; a [`Forward`] ends with its Pod.
+//! - **Nothing is left behind**: a sandbox that is not renewed stops by itself, and [`Client::reap`] deletes it.
 //!
 //! # Threads, forks, async
 //!
-//! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child or
-//! in async code are refused with an error of their own kind.
+//! [`Client`] and [`Sandbox`] are cheap to clone and may be used from any number of threads. Calls in a forked child
+//! fail with [`ErrorKind::Forked`], those in async code with [`ErrorKind::AsyncContext`].
 //!
-//! A program may end while calls of other threads or a [`Child`] are under way.
+//! A program may exit while other threads are in calls or a [`Child`] runs.
 //!
 //! # Logging
 //!
 //! Through [`log`](https://docs.rs/log), under the target `sandbox`: `info` for sandboxes that come and go and
-//! connections of a [`Forward`], `debug` for each request and connection. No line has a key, a token, or what a command
-//! is given. A program without a logger of its own calls [`Config::init_logging`] or [`set_log_handler`].
+//! connections of a [`Forward`], `debug` for each request and connection. No line contains a key, a token, or a
+//! command's arguments, environment or input. A program without a logger of its own calls [`Config::init_logging`] or
+//! [`set_log_handler`].
 //!
 //! # Features
 //!

@@ -18,9 +18,9 @@ use crate::error::{Error, ErrorKind, Result, stable_names};
 pub enum LogLevel {
     /// Nothing at all.
     Off,
-    /// What went wrong and could not be reported by a call.
+    /// Failures that no call can report.
     Error,
-    /// What may need attention.
+    /// Conditions that may need attention.
     Warn,
     /// Sandboxes that come and go.
     Info,
@@ -116,11 +116,11 @@ impl Log for Logger {
     fn flush(&self) {}
 }
 
-/// Hands this library's log lines to `handler`, for programs that have no logger for the crate `log`; `None` ends that.
-/// A handler that was there is replaced: once this returns, it is not called any more.
+/// Passes this library's log lines to `handler`, for programs that have no logger for the crate `log`; `None` stops it.
+/// An earlier handler is replaced: once this returns, it is not called any more.
 ///
-/// The handler is called on whatever thread has something to log, also on the library's own, and by several at once. It
-/// must not wait for calls of this library. What it logs itself is left out.
+/// The handler is called on the thread that logs, which may be one of the library's own, and by several threads at
+/// once. It must not wait for calls of this library. Lines that it logs itself are dropped.
 ///
 /// ```
 /// use sandbox::{LogLevel, set_log_handler};
@@ -132,8 +132,8 @@ impl Log for Logger {
 /// ```
 ///
 /// # Errors
-/// [`ErrorKind::Config`] if the process has another logger, which receives the lines; [`ErrorKind::InvalidArgument`]
-/// within a handler; [`ErrorKind::TimedOut`] if the handler that is to be replaced does not return.
+/// [`ErrorKind::Config`] if the process has another logger, which receives the lines; [`ErrorKind::InvalidArgument`] if
+/// a handler calls it; [`ErrorKind::TimedOut`] if the handler to be replaced does not return within 10 seconds.
 pub fn set_log_handler(level: LogLevel, handler: Option<LogHandler>) -> Result<()> {
     install(level, handler, true)
 }

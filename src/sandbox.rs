@@ -101,7 +101,7 @@ pub struct SandboxInfo {
     pub namespace: String,
     /// Kubernetes' unique id of the Pod; another Pod of the same name has another one.
     pub uid: String,
-    /// Where the Pod is in its life.
+    /// The phase of the Pod.
     pub phase: Phase,
     /// The owner that its creator was configured with.
     pub owner: String,
@@ -123,7 +123,7 @@ pub struct SandboxInfo {
     pub expires_at: Option<SystemTime>,
     /// The Pod's labels.
     pub labels: BTreeMap<String, String>,
-    /// Why it stopped or can't start, if so.
+    /// Why it has stopped or can't start, if either is the case.
     pub verdict: Option<Verdict>,
 }
 
@@ -237,8 +237,8 @@ impl Sandbox {
         self.shell(line).output()
     }
 
-    /// The command that [`Command::detach`] started under this key, by whomever. Nothing is asked of the sandbox: the
-    /// first use tells whether there is one.
+    /// A handle for the command that [`Command::detach`] started under this key, in this process or another. No request
+    /// is sent: only the first use of the handle tells whether the command exists.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -250,7 +250,7 @@ impl Sandbox {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if this can't be a key.
+    /// [`ErrorKind::InvalidArgument`] if the key is invalid.
     pub fn detached(&self, key: impl Into<String>) -> Result<Detached> {
         Detached::new(self.link.clone(), key.into())
     }
@@ -291,14 +291,14 @@ impl Sandbox {
         self.files().download(remote, local)
     }
 
-    /// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it. What listens there
-    /// need not be reachable from anywhere else.
+    /// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it. The server there may
+    /// listen on a loopback address only.
     ///
     /// The stream is an ordinary socket of this machine whose bytes go through an SSH session that all connections into
     /// the sandbox share: encrypted, to the machine with the pinned host key, and over the tunnel where that is the
-    /// way. Each side can end its half by itself. A connection that breaks on the way, or in the sandbox, is an error
-    /// of the stream ([`ConnectionReset`](std::io::ErrorKind::ConnectionReset)) and no end. The stream outlives this
-    /// handle and the client.
+    /// way. Each side can close its half with [`shutdown`](TcpStream::shutdown). If the connection breaks, on the way
+    /// or in the sandbox, reads fail with [`ConnectionReset`](std::io::ErrorKind::ConnectionReset) instead of returning
+    /// the end of the data. The stream stays usable after this handle and the client are dropped.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {
@@ -320,8 +320,8 @@ impl Sandbox {
     }
 
     /// Listens on this machine, and connects each connection to a port of the sandbox or a Unix socket in it, as
-    /// [`Sandbox::connect`] does, until what this returns is closed or dropped or the Pod has ended. Whether anything
-    /// listens in the sandbox shows with the first connection; [`Sandbox::wait_for_port`] waits for that.
+    /// [`Sandbox::connect`] does, until what this returns is closed or dropped or the Pod has ended. It does not check
+    /// whether anything listens in the sandbox; [`Sandbox::wait_for_port`] waits for that.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -339,8 +339,8 @@ impl Sandbox {
         self.link.call("forward port", || Forward::start(self.link.clone(), &local.into(), target.into()))
     }
 
-    /// Waits in the sandbox until something listens on a port or a Unix socket; no time means for ever. What listens
-    /// there is not connected to for that.
+    /// Waits until something in the sandbox listens on a port or a Unix socket; `None` waits without a limit. The check
+    /// makes no connection to the server.
     ///
     /// # Errors
     /// [`ErrorKind::TimedOut`] if nothing listens there in time; and those of a connection.
@@ -359,7 +359,7 @@ impl Sandbox {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] if its Pod is gone, also if another one has its name now.
+    /// [`ErrorKind::NotFound`] if its Pod is gone, even if a new Pod has the same name.
     pub fn info(&self) -> Result<SandboxInfo> {
         self.link.call("get sandbox info", || self.observe().map(SandboxInfo::from))
     }
@@ -424,9 +424,9 @@ impl Sandbox {
         self.link.call("revoke key", || keys::revoke(&self.link, key))
     }
 
-    /// Lets the sandbox live until `lifetime` from now; earlier than before is possible too. The hard limit of its spec
-    /// stays, and cuts this short. The sandbox counts the time itself, whatever clocks say; what is returned is the end
-    /// by the API server's clock. One request to the sandbox and one API call.
+    /// Sets the sandbox's expiry to `lifetime` from now. It may be earlier than the current one, and never exceeds the
+    /// hard limit of the spec. The sandbox measures the time itself, on a monotonic clock; the returned time is the
+    /// expiry by the API server's clock. One request to the sandbox and one API call.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -457,8 +457,8 @@ impl Sandbox {
         })
     }
 
-    /// Deletes the sandbox and waits until its Pod is gone. Handles of it are closed: what they are asked afterwards
-    /// fails with [`ErrorKind::Closed`].
+    /// Deletes the sandbox and waits until its Pod is gone. Its handles are closed: later calls with them fail with
+    /// [`ErrorKind::Closed`].
     ///
     /// # Errors
     /// [`ErrorKind::NotFound`] if it was gone already, [`ErrorKind::Delete`] if its end could not be confirmed in time.
@@ -485,8 +485,8 @@ impl Sandbox {
 
     /// A guard that deletes the sandbox when it goes out of scope, also by `?` or a panic.
     ///
-    /// The drop waits as [`delete`](Sandbox::delete) does. What fails is logged and no more: call
-    /// [`DeleteOnDrop::delete`] to see it. Other handles of the sandbox don't keep it.
+    /// Dropping it waits as [`delete`](Sandbox::delete) does. A failure is only logged; call [`DeleteOnDrop::delete`]
+    /// to get the error. The sandbox is deleted even if there are other handles.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -527,7 +527,7 @@ impl Sandbox {
         let _ = ctx.runtime.spawn_to_finish(deletion);
     }
 
-    /// The same as [`Sandbox::delete`], under the name that some know.
+    /// An alias of [`Sandbox::delete`].
     ///
     /// # Errors
     /// As [`Sandbox::delete`].
@@ -572,7 +572,7 @@ impl DeleteOnDrop {
         self.sandbox.delete()
     }
 
-    /// The sandbox, which stays then.
+    /// Returns the sandbox without deleting it.
     pub fn keep(mut self) -> Sandbox {
         self.is_wanted = false;
         self.sandbox.clone()

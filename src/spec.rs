@@ -96,14 +96,14 @@ impl SandboxSpec {
         self
     }
 
-    /// Image to run, any for Linux and the nodes' architecture: nothing has to be in it, since the sandbox's main
-    /// process comes along (see [`Guest`](crate::Guest)); only [`Sandbox::shell`](crate::Sandbox::shell) and the like
-    /// take a shell. Its entry point is not used; its variables, working directory and programs are those of the
-    /// commands. Default: the configured image.
+    /// Image to run: any Linux image for the nodes' architecture, without requirements, since the library brings the
+    /// sandbox's main process (see [`Guest`](crate::Guest)). Only [`Sandbox::shell`](crate::Sandbox::shell) and
+    /// [`Sandbox::execute`](crate::Sandbox::execute) need a shell in it. Its entry point is not used; commands get its
+    /// environment variables, working directory and programs. Default: the configured image.
     ///
-    /// Of what an image or a user lacks, commands get this: `PATH` as Docker has it; `HOME` as the user's line in
-    /// `/etc/passwd` says, else the working directory or the one for temporary files, whichever can be written, else
-    /// `/`; `TMPDIR` where `/tmp` can't be written but `/var/tmp` or `/dev/shm` can.
+    /// If the image or the user lacks one of these, commands get a default: `PATH` as Docker has it; `HOME` as the
+    /// user's line in `/etc/passwd` says, else the working directory or the one for temporary files, whichever can be
+    /// written, else `/`; `TMPDIR` where `/tmp` can't be written but `/var/tmp` or `/dev/shm` can.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
@@ -139,8 +139,8 @@ impl SandboxSpec {
         self
     }
 
-    /// The most memory it may use, as a Kubernetes quantity such as `512Mi`; beyond it the kernel kills. Default:
-    /// `1Gi`.
+    /// The most memory it may use, as a Kubernetes quantity such as `512Mi`; if it uses more, the kernel kills
+    /// processes. Default: `1Gi`.
     pub fn memory(mut self, quantity: impl Into<String>) -> Self {
         self.memory = quantity.into();
         self
@@ -174,9 +174,8 @@ impl SandboxSpec {
         self
     }
 
-    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For
-    /// clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
-    /// root's.
+    /// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
+    /// clusters that assign them per namespace, such as OpenShift. Root stays forbidden.
     ///
     /// Default: user and group 1000, whatever the image says.
     pub fn user_from_cluster(mut self) -> Self {
@@ -202,8 +201,7 @@ impl SandboxSpec {
     /// Runtime class, such as `gvisor` or `kata`. Default: the cluster's.
     ///
     /// Kubernetes's port-forward does not reach into gVisor's network, so [`Transport::Tunnel`](crate::Transport) does
-    /// not work there, the others do. What another kernel can't keep of what is promised about a sandbox is logged as a
-    /// warning.
+    /// not work there, the others do. The library logs a warning for each guarantee that does not hold there.
     pub fn runtime_class(mut self, name: impl Into<String>) -> Self {
         self.runtime_class = Some(name.into());
         self
@@ -215,7 +213,7 @@ impl SandboxSpec {
         self
     }
 
-    /// How long a Pod that no node can take is waited for, so that an autoscaler can add one. Default: 10 seconds.
+    /// How long to wait for a Pod that can't be scheduled, so that an autoscaler can add a node. Default: 10 seconds.
     pub fn unschedulable_grace(mut self, grace: Duration) -> Self {
         self.unschedulable_grace = grace;
         self

@@ -634,7 +634,7 @@ fn cut_in_the_middle_of_the_request() {
         await_bytes(client, 64 << 10)
     })
     .fails_commands(ErrorKind::Disconnected)
-    .says("nothing was asked of the sandbox");
+    .says("no request was sent to the sandbox");
 }
 
 #[test]
@@ -650,7 +650,7 @@ fn a_channel_that_ends_in_the_middle_of_the_request() {
             client.hold()
         })
         .fails_commands(ErrorKind::Disconnected)
-        .says("nothing was asked of the sandbox");
+        .says("no request was sent to the sandbox");
     });
 }
 
@@ -664,7 +664,7 @@ fn an_answer_in_the_middle_of_the_request() {
         client.hold()
     })
     .fails_commands(ErrorKind::Disconnected)
-    .says("nothing was asked of the sandbox");
+    .says("no request was sent to the sandbox");
 }
 
 /// The window never has room for it.
@@ -674,7 +674,7 @@ fn a_request_that_can_not_be_sent() {
         open_narrow(client, 0)?;
         client.hold()
     });
-    trial.asks_nothing().fails_all(ErrorKind::TimedOut).says("nothing was asked of the sandbox");
+    trial.asks_nothing().fails_all(ErrorKind::TimedOut).says("no request was sent to the sandbox");
 }
 
 /// The window has room for a few bytes at a time.
@@ -1779,7 +1779,7 @@ fn what_nobody_asks_for_fills_no_memory() {
         });
         let sent = SENT.load(Ordering::Relaxed);
         assert!(sent < 64 << 20, "{sent} bytes were taken: {:?}", trial.commands);
-        trial.fails_commands(ErrorKind::OutcomeUnknown).says("sends more than it was asked for");
+        trial.fails_commands(ErrorKind::OutcomeUnknown).says("sends data that was not requested");
     }
 }
 

@@ -560,7 +560,7 @@ impl Ended {
 
 /// A connection that takes the place of a lost one may fail, too, and so may the command that tells a checksum.
 fn is_of_something_else(e: &Error) -> bool {
-    ["nothing was asked of the sandbox", "the start of SFTP", "can't be started"]
+    ["no request was sent to the sandbox", "the start of SFTP", "can't be started"]
         .iter()
         .any(|text| e.message().contains(text))
 }
@@ -989,7 +989,7 @@ fn answers_to_nobody_fill_no_memory() {
             assert!(sent < 32 << 20, "{what}: {sent} bytes were taken");
             if let Err(e) = ended.outcome {
                 assert!([ErrorKind::Disconnected, ErrorKind::OutcomeUnknown].contains(&e.kind()), "{what}: {e}");
-                assert!(e.to_string().contains("sends more than it was asked for"), "{what}: {e}");
+                assert!(e.to_string().contains("sends data that was not requested"), "{what}: {e}");
             }
         }
     }

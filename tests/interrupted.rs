@@ -173,8 +173,8 @@ fn operations() -> Vec<Operation> {
         put("upload_from", "write@20", "beyond byte ", |p| {
             p.files.transfer().upload_from(&vec![0; BIG][..], p.at("file")).map(|_| 0)
         }),
-        put("upload: sync", "fsync", "put on the disk", |p| p.upload(|t| t.sync(true))),
-        Operation { nature: Change, ..put("upload: close", "close", "put in place", |p| p.upload(|t| t)) },
+        put("upload: sync", "fsync", "synced to disk", |p| p.upload(|t| t.sync(true))),
+        Operation { nature: Change, ..put("upload: close", "close", "moved into place", |p| p.upload(|t| t)) },
         Operation {
             nature: Change,
             ..name("write: rename", |p| p.files.write(p.at("file"), vec![0; BIG]).map(|()| 0))
@@ -226,7 +226,7 @@ fn operations() -> Vec<Operation> {
         used("File::set_permissions", "fchmod", "changed", |p| {
             p.open("big", OpenOptions::new().write(true)).set_permissions(0o600).map(|()| 0)
         }),
-        used("File::sync_all", "fsync", "put on the disk", |p| {
+        used("File::sync_all", "fsync", "synced to disk", |p| {
             p.open("big", OpenOptions::new().write(true)).sync_all().map(|()| 0)
         }),
         used("File::close", "close", "closed", |p| p.open("big", OpenOptions::new().read(true)).close().map(|()| 0)),

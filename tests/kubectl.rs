@@ -201,7 +201,7 @@ fn order(world: &World) -> Vec<Case> {
         case("KUBECONFIG=empty:listed", "Bearer listed").with("KUBECONFIG", "{dir}/empty:{dir}/listed"),
         failing("KUBECONFIG=listed:broken", "not the YAML").with("KUBECONFIG", "{dir}/listed:{dir}/broken"),
         failing("KUBECONFIG=listed:directory", "directory").with("KUBECONFIG", "{dir}/listed:{dir}/home"),
-        failing("KUBECONFIG=:", "no way to a Kubernetes").with("KUBECONFIG", ":"),
+        failing("KUBECONFIG=:", "no Kubernetes cluster is configured").with("KUBECONFIG", ":"),
         case("an empty KUBECONFIG", "Bearer home").with("KUBECONFIG", ""),
         failing("--kubeconfig that is not there, in a Pod", "missing")
             .arguments(&["--kubeconfig", "{dir}/missing"])

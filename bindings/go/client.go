@@ -53,8 +53,8 @@ func (c *Client) APIRequests() uint64 {
 	return get(c.handle, func(client *C.sbx_client) uint64 { return uint64(C.sbx_client_api_requests(client)) })
 }
 
-// Create creates a sandbox and waits until it takes commands; nil stands for the defaults. A sandbox that fails to
-// start is deleted again, and so is one whose context is done before it was returned. The caller deletes it with
+// Create creates a sandbox and waits until it is ready for commands; nil stands for the defaults. A sandbox that fails
+// to start is deleted again, and so is one whose context is done before it was returned. The caller deletes it with
 // [Sandbox.Delete].
 //
 // [ErrCreate] with the cluster's verdict; [ErrQuota]; [ErrConflict] if the name is taken; [ErrTimedOut] with the last
@@ -85,8 +85,8 @@ func (c *Client) Create(ctx context.Context, spec *Spec) (*Sandbox, error) {
 	}))
 }
 
-// Attach makes a handle of the sandbox of this name, from the cache without an API call, else with one. [ErrNotFound]
-// if there is none.
+// Attach makes a handle for the existing sandbox of this name. It takes one API call, or none if the client's cache has
+// the sandbox. [ErrNotFound] if there is none.
 func (c *Client) Attach(ctx context.Context, name string) (*Sandbox, error) {
 	op := operation{name: "attach sandbox", sandbox: name, texts: []string{name}}
 	return c.newSandbox(ask(ctx, op, c.handle, func(client *C.sbx_client) (sandbox *C.sbx_sandbox, err error) {
@@ -148,7 +148,7 @@ func (c *Client) DeleteSandbox(ctx context.Context, name string) error {
 	})
 }
 
-// ShutdownSandbox is the same as [Client.DeleteSandbox], under the name that some know.
+// ShutdownSandbox is an alias of [Client.DeleteSandbox].
 func (c *Client) ShutdownSandbox(ctx context.Context, name string) error {
 	op := operation{name: "delete sandbox", sandbox: name, texts: []string{name}}
 	return tell(ctx, op, c.handle, func(client *C.sbx_client, err **C.sbx_error) C.sbx_status {

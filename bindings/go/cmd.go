@@ -29,10 +29,10 @@ type Terminal struct {
 
 // A Cmd is a command to run in a sandbox, after os/exec; made by [Sandbox.Command] or [Sandbox.Shell].
 //
-// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It runs
-// at most once, also if the connection is lost: then the error is [ErrOutcomeUnknown]. When its context is done, its
-// process group is killed, and the error matches the context's and has the output so far, where that was collected. A
-// deadline becomes the command's timeout, at which whatever left the process group is killed too.
+// Its environment is the image's, overridden by the spec's, overridden by its own. It starts in the image's working
+// directory. It runs at most once, also if the connection is lost: then the error is [ErrOutcomeUnknown]. When its
+// context is done, its process group is killed, and the error matches the context's and has the output so far, where
+// that was collected. A deadline becomes the command's timeout, at which whatever left the process group is killed too.
 //
 // A Cmd can't be used by several goroutines at once, apart from its Process and its pipes, and not again after it was
 // run.
@@ -303,15 +303,16 @@ func (c *Cmd) Wait() error {
 	return c.settle(state, c.tidy(state, err))
 }
 
-// Detach starts the command so that it needs neither this process nor a connection, and returns: it is found again,
-// from any process, by its key. It starts at most once per key: where the key is known already, this gives the command
-// that has it, running or ended.
+// Detach starts the command so that it depends on neither this process nor a connection, and returns. Any process finds
+// it again by its key. It starts at most once per key: if the sandbox knows the key already, this returns a handle of
+// the command that has it, running or ended.
 //
-// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output
-// goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only its own Timeout counts,
-// neither the configured one nor the context, which is for the start.
+// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The sandbox keeps the
+// output, up to OutputLimit bytes of each stream; later output is dropped and counted. The input must be bytes, and
+// there is no terminal. Only the command's own Timeout applies, neither the configured one nor the context, which is
+// for the start.
 //
-// [ErrInvalidArgument] for what is said above; [ErrConflict] if the key belongs to another command; else as
+// [ErrInvalidArgument] if one of these rules is broken; [ErrConflict] if the key belongs to another command; else as
 // [Cmd.Start].
 func (c *Cmd) Detach(key string) (*Detached, error) {
 	op := c.operation()

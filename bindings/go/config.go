@@ -31,13 +31,13 @@ type LogLevel string
 const (
 	// None at all.
 	LogOff LogLevel = "off"
-	// What went wrong and could not be reported by a call.
+	// Failures that no call can report.
 	LogError LogLevel = "error"
-	// What may need attention.
+	// Conditions that may need attention.
 	LogWarn LogLevel = "warn"
-	// What happens.
+	// What the library does: sandboxes created and deleted, connections made.
 	LogInfo LogLevel = "info"
-	// Details for finding a fault.
+	// Details for debugging: each request and connection.
 	LogDebug LogLevel = "debug"
 	// Everything.
 	LogTrace LogLevel = "trace"
@@ -50,10 +50,10 @@ var logLevels = map[LogLevel]C.int32_t{
 
 // A Config says how a client reaches Kubernetes and its sandboxes, and how long it waits. What has its zero value is
 // taken from the SANDBOX_ variables of the environment, then of a .env file in the working directory or above it, then
-// from the defaults below. The process's environment is only read. Durations may be [NoLimit].
+// from the defaults below. The process's environment is not changed. Durations may be [NoLimit].
 //
-// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
-// refused there, and what another user may have written is ignored.
+// A .env file may be part of untrusted code. So SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused in
+// it, and a file that another user can write to is ignored.
 type Config struct {
 	// Leaves the environment and .env aside.
 	IgnoreEnvironment bool
@@ -69,15 +69,14 @@ type Config struct {
 	Image string
 	// User name for SSH. Default: "sandbox".
 	SSHUser string
-	// Port of the SSH server in new sandboxes. Default: 22.
+	// Port of the SSH server in new sandboxes. Default: 2222.
 	SSHPort uint16
-	// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a
-	// new key in memory for each client.
+	// Path of an unencrypted ed25519 private key in OpenSSH's format or PEM (PKCS#8), for processes that share sandboxes.
+	// Default: a new key in memory for each client.
 	SSHKey string
 	// The way to the sandboxes. Default: TransportAuto.
 	Transport Transport
-	// Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default:
-	// "default".
+	// Label value that names the owner of the sandboxes: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
 	Owner string
 	// Time until a new sandbox expires. Default: an hour.
 	Lifetime time.Duration

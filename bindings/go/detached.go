@@ -33,8 +33,9 @@ type Detached struct {
 	turns   *turns
 }
 
-// Detached is the command that [Cmd.Detach] started under this key, by whomever. Nothing is asked of the sandbox: the
-// first use tells whether there is one. [ErrInvalidArgument] if this can't be a key.
+// Detached is a handle for the command that [Cmd.Detach] started under this key, in this process or another. No request
+// is sent: only the first use of the handle tells whether the command exists. [ErrInvalidArgument] if the key is
+// invalid.
 func (s *Sandbox) Detached(key string) (*Detached, error) {
 	op := s.order("detached command")
 	op.texts = []string{key}
@@ -74,8 +75,8 @@ func (d *Detached) Key() string { return d.key }
 // TryWait is how the command ended, or nil while it runs. It does not wait for it.
 //
 // [ErrDetachedNotFound] if no command has this key; [ErrTimedOut] if its own timeout ended it; [ErrCommand] if it did
-// not run; [ErrOutcomeUnknown] if what watches over it in the sandbox was killed; [ErrConnect] and its like if the
-// sandbox can't be reached.
+// not run; [ErrOutcomeUnknown] if the process that supervises it in the sandbox was killed; [ErrConnect] and its like
+// if the sandbox can't be reached.
 func (d *Detached) TryWait(ctx context.Context) (*ProcessState, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) (*ProcessState, error) {
 		return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
@@ -108,8 +109,8 @@ func (d *Detached) Wait(ctx context.Context) (*ProcessState, error) {
 	}
 }
 
-// Read is what the command has written by now to a stream, from the byte offset on: at most limit bytes. It does not
-// wait: none means that there is nothing there yet, or no more once it has ended.
+// Read reads what the command has written so far to a stream, starting at byte offset: at most limit bytes. It does not
+// wait. No bytes means that there is no more output yet, or none at all if the command has ended.
 func (d *Detached) Read(ctx context.Context, stream Stream, offset uint64, limit int) ([]byte, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) ([]byte, error) {
 		return contents(func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status {
@@ -125,7 +126,7 @@ type Position struct {
 }
 
 // Stream hands the output to receive as it comes, from the position on, until the command has ended. It calls receive
-// as [Cmd.Stream] does, and moves the position along, so that after an error the same call goes on where this one
+// as [Cmd.Stream] does, and moves the position along, so that after an error the same call continues where this one
 // stopped. A nil position is the beginning. An error of receive, a panic, or the end of the context ends the call, not
 // the command.
 //
@@ -154,8 +155,8 @@ func (d *Detached) Stream(ctx context.Context, position *Position, receive func(
 	})
 }
 
-// Kill kills the command and all its processes, those that left its process group too, and returns when they are gone.
-// One that has ended needs no killing.
+// Kill kills the command and all its descendants, also those that left its process group, and returns when they are
+// gone. It does nothing if the command has ended.
 //
 // [ErrDetachedNotFound] if no command has this key; [ErrCommand] if some process can't be killed.
 func (d *Detached) Kill(ctx context.Context) error {
@@ -164,8 +165,8 @@ func (d *Detached) Kill(ctx context.Context) error {
 	})
 }
 
-// Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended
-// needs none. [ErrInvalidArgument] if this is no name of a signal; else as [Detached.Kill].
+// Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM". Does nothing if the
+// command has ended. [ErrInvalidArgument] if there is no signal of this name; else as [Detached.Kill].
 func (d *Detached) Signal(ctx context.Context, name string) error {
 	return tell(ctx, d.operation(name), d.handle, func(detached *C.sbx_detached, err **C.sbx_error) C.sbx_status {
 		return C.sbx_detached_signal(detached, text(name), err)

@@ -22,7 +22,7 @@ type Kind int32
 
 // The kinds of errors, the same in every language. A later version of the library may have more of them.
 const (
-	// An argument is invalid; nothing was tried. Matches fs.ErrInvalid.
+	// An argument is invalid. Nothing was done. Matches fs.ErrInvalid.
 	ErrInvalidArgument Kind = C.SBX_ERR_INVALID_ARGUMENT
 	// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
 	ErrConfig Kind = C.SBX_ERR_CONFIG
@@ -41,23 +41,22 @@ const (
 	ErrPermissionDenied Kind = C.SBX_ERR_PERMISSION_DENIED
 	// A quota of the namespace, or the API server's limit of requests, is used up.
 	ErrQuota Kind = C.SBX_ERR_QUOTA
-	// A disk is full, its quota used up, or the file as large as it may be. Matches syscall.ENOSPC.
+	// The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed. Matches
+	// syscall.ENOSPC.
 	ErrStorageFull Kind = C.SBX_ERR_STORAGE_FULL
 	// No detached command has this key. The sandbox is there.
 	ErrDetachedNotFound Kind = C.SBX_ERR_DETACHED_NOT_FOUND
-	// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+	// The pool has no sandbox ready, and the claim was made to fail in that case.
 	ErrPoolEmpty Kind = C.SBX_ERR_POOL_EMPTY
-	// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones.
-	// Matches fs.ErrNotExist and syscall.ENOENT.
+	// No such file or directory. For this and the following file errors, the message says whether the file is in the
+	// sandbox or on this machine. Matches fs.ErrNotExist and syscall.ENOENT.
 	ErrFileNotFound Kind = C.SBX_ERR_FILE_NOT_FOUND
 	// A file or directory of that name exists already. Matches
 	// fs.ErrExist and syscall.EEXIST.
 	ErrFileExists Kind = C.SBX_ERR_FILE_EXISTS
-	// It is a directory, and the operation is for files. Matches
-	// syscall.EISDIR.
+	// The path is a directory, and the operation needs a file. Matches syscall.EISDIR.
 	ErrIsADirectory Kind = C.SBX_ERR_IS_A_DIRECTORY
-	// It is not a directory, or something on the way to it is not. Matches
-	// syscall.ENOTDIR.
+	// The path, or one of its parents, is not a directory. Matches syscall.ENOTDIR.
 	ErrNotADirectory Kind = C.SBX_ERR_NOT_A_DIRECTORY
 	// The directory is not empty. Matches
 	// syscall.ENOTEMPTY.
@@ -65,10 +64,10 @@ const (
 	// The file system is read-only. Matches
 	// syscall.EROFS.
 	ErrReadOnly Kind = C.SBX_ERR_READ_ONLY
-	// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
-	// Matches syscall.EBUSY.
+	// The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port is
+	// in use. Matches syscall.EBUSY.
 	ErrBusy Kind = C.SBX_ERR_BUSY
-	// A name is longer than its file system allows, or a path longer than 4095 bytes. Matches
+	// A file name is longer than the file system allows, or a path is longer than 4095 bytes. Matches
 	// syscall.ENAMETOOLONG.
 	ErrNameTooLong Kind = C.SBX_ERR_NAME_TOO_LONG
 	// The API server can't be reached or can't answer now. Trying later may help.
@@ -79,15 +78,16 @@ const (
 	ErrAuthentication Kind = C.SBX_ERR_AUTHENTICATION
 	// The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
 	ErrHostKeyMismatch Kind = C.SBX_ERR_HOST_KEY_MISMATCH
-	// A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+	// The connection was lost, either before a request was sent or during a request that can safely be repeated.
 	ErrDisconnected Kind = C.SBX_ERR_DISCONNECTED
-	// The operation's time ran out. A command was killed, and the error has its output so far. Matches
+	// The operation timed out. A command was killed, and the error has the output up to then. Matches
 	// os.ErrDeadlineExceeded.
 	ErrTimedOut Kind = C.SBX_ERR_TIMED_OUT
 	// Nothing in the sandbox listens on the port or the socket. Matches
 	// syscall.ECONNREFUSED.
 	ErrRefused Kind = C.SBX_ERR_REFUSED
-	// The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+	// The sandbox could not be created; the error's verdict has the reason that Kubernetes gives. The Pod was deleted
+	// again.
 	ErrCreate Kind = C.SBX_ERR_CREATE
 	// The sandbox could not be deleted, or its end could not be confirmed.
 	ErrDelete Kind = C.SBX_ERR_DELETE
@@ -95,10 +95,11 @@ const (
 	ErrCommand Kind = C.SBX_ERR_COMMAND
 	// The command ran and did not succeed. Only [ExitError] and [Output.Check] say this.
 	ErrCommandFailed Kind = C.SBX_ERR_COMMAND_FAILED
-	// The connection was lost while a command may have run, or a change of a file be done. It is never asked twice.
+	// The connection was lost after the request to run a command or to change a file was sent. The sandbox may have
+	// carried it out. The library does not repeat such a request.
 	ErrOutcomeUnknown Kind = C.SBX_ERR_OUTCOME_UNKNOWN
-	// A file could not be moved, or something else not be done to it, for a reason that has no kind of its own. The
-	// target of a transfer is as it was before.
+	// A transfer or another file operation failed for a reason that has no kind of its own. The target of a transfer is
+	// unchanged.
 	ErrTransfer Kind = C.SBX_ERR_TRANSFER
 	// The caller asked to stop: by the context, or by an error of a function, reader or writer. That error matches too.
 	ErrCancelled Kind = C.SBX_ERR_CANCELLED
@@ -161,19 +162,18 @@ func (k Kind) Is(target error) bool {
 type Error struct {
 	// Why it failed, to branch on.
 	Kind Kind
-	// What was tried, such as "create sandbox"; "" where there is nothing to say.
+	// The operation that failed, such as "create sandbox"; "" if there is none.
 	Op string
 	// The name of the sandbox that it was tried on, or "".
 	Sandbox string
-	// The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what
-	// Kubernetes says.
+	// The complete message on one line, without secrets: the operation, the sandbox, what happened, and what Kubernetes
+	// reports.
 	Message string
 	// What Kubernetes knows about why the Pod can't start or why it stopped, if the cause is there; else nil.
 	Verdict *Verdict
 	// The HTTP status of the API server's answer, if that was a failure; else 0.
 	HTTPStatus int
-	// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that;
-	// else 0.
+	// libssh2's error number (negative), or the SFTP status code (positive) of a server that reports no errno; else 0.
 	SSHCode int
 	// The error number of Linux, such as syscall.ENOENT, if a system call on a file failed in the sandbox or on this
 	// machine, or if one is why a command did not run; else 0. errors.Is matches it, and what it matches itself, such
@@ -181,7 +181,7 @@ type Error struct {
 	Errno syscall.Errno
 	// What a command had written when it was stopped, failed or was lost; nil for an error without output.
 	Stdout, Stderr []byte
-	// Trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+	// The same call may succeed later and is safe to repeat, because no request had been sent to the sandbox.
 	Retryable bool
 
 	causes []error
@@ -234,7 +234,7 @@ const (
 	CauseDeleted Cause = C.SBX_CAUSE_DELETED
 	// The node is gone or does not answer.
 	CauseNodeLost Cause = C.SBX_CAUSE_NODE_LOST
-	// Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+	// Kubernetes reports no problem; the verdict is the last state seen.
 	CausePending Cause = C.SBX_CAUSE_PENDING
 )
 
@@ -242,7 +242,7 @@ const (
 type Verdict struct {
 	// The cause, to branch on.
 	Cause Cause
-	// The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty.
+	// Kubernetes' own reason, such as "ErrImagePull"; may be empty.
 	Reason string
 	// The explanation of Kubernetes on one line; may be empty.
 	Message string

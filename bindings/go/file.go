@@ -18,7 +18,7 @@ import (
 //
 // It keeps an SSH session for itself until it is closed. Calls of several goroutines take turns. Each is one round trip
 // or more, so a bufio.Reader or bufio.Writer around it is worth as much as around a file of this machine. After a lost
-// connection or a timeout it can only be closed. Errors are those of [Sandbox.UploadFile].
+// connection or a timeout it can only be closed. Fails with the errors of [Sandbox.UploadFile].
 type File struct {
 	handle   *handle[*C.sbx_file]
 	ctx      context.Context
@@ -46,7 +46,7 @@ func (s *Sandbox) Create(ctx context.Context, name string) (*File, error) {
 }
 
 // OpenFile opens a file with flags of os: one of O_RDONLY, O_WRONLY and O_RDWR, with O_APPEND, O_CREATE, O_EXCL and
-// O_TRUNC. A new one gets the permission bits, less the sandbox's umask. [ErrFileExists] if a file is there that
+// O_TRUNC. A new one gets the permission bits, minus the sandbox's umask. [ErrFileExists] if a file is there that
 // O_CREATE|O_EXCL was to create.
 func (s *Sandbox) OpenFile(ctx context.Context, name string, flag int, perm fs.FileMode) (*File, error) {
 	op := s.operation("open file", name)
@@ -222,7 +222,7 @@ func (f *File) WriteAt(p []byte, offset int64) (int, error) {
 	return f.at(offset, func() (int, error) { return f.write(p) })
 }
 
-// Stat tells what is known about it now; the info is a [*FileInfo].
+// Stat returns its metadata; the info is a [*FileInfo].
 func (f *File) Stat() (fs.FileInfo, error) {
 	info, err := ask(f.ctx, f.operation("get metadata"), f.handle, func(file *C.sbx_file) (*FileInfo, error) {
 		return takeFileInfo(path.Base(f.name), func(metadata **C.sbx_metadata, err **C.sbx_error) C.sbx_status {
@@ -235,7 +235,7 @@ func (f *File) Stat() (fs.FileInfo, error) {
 	return info, nil
 }
 
-// Truncate cuts it off after size bytes, or fills it up with zeros.
+// Truncate truncates the file to size bytes, or extends it with zeros.
 func (f *File) Truncate(size int64) error {
 	if size < 0 {
 		return f.operation("set length").fail(ErrInvalidArgument, "a negative size")
@@ -252,14 +252,13 @@ func (f *File) Chmod(mode fs.FileMode) error {
 	})
 }
 
-// Sync returns once the sandbox's system says that the contents are on its disk. [ErrTransfer] if its file system can't
-// do that.
+// Sync syncs the contents to the sandbox's disk (fsync). [ErrTransfer] if the file system does not support it.
 func (f *File) Sync() error {
 	return f.change("sync file", func(file *C.sbx_file, err **C.sbx_error) C.sbx_status { return C.sbx_file_sync(file, err) })
 }
 
-// Close closes it, and tells what could not be written: some file systems report it only then. A second Close is
-// [ErrClosed]. Once its context is done, it is closed in the background.
+// Close closes it and reports write errors; some file systems report them only on close. A second Close is [ErrClosed].
+// Once its context is done, it is closed in the background.
 func (f *File) Close() error {
 	err := f.change("close file", func(file *C.sbx_file, err **C.sbx_error) C.sbx_status { return C.sbx_file_close(file, err) })
 	if f.ctx.Err() != nil {

@@ -30,7 +30,7 @@ var _ fs.FileInfo = (*FileInfo)(nil)
 // Name is the last element of the file's name.
 func (i *FileInfo) Name() string { return i.name }
 
-// Size is its size in bytes. Files that the system makes up, as in /proc, say 0.
+// Size is its size in bytes. Generated files, such as those in /proc, have size 0.
 func (i *FileInfo) Size() int64 { return i.size }
 
 // Mode is its type and permission bits. What is neither a regular file nor a directory or a symbolic link is
@@ -120,13 +120,13 @@ func contents(call func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status) ([
 // remote begins at the image's working directory. The file arrives whole or not at all. See [Sandbox.Upload] for
 // options.
 //
-// What methods for files have in common when they fail: what the system says, of the file in the sandbox or of the one
-// on this machine, as the message tells: [ErrFileNotFound], [ErrFileExists], [ErrIsADirectory], [ErrNotADirectory],
+// All methods for files fail in the same ways. Errors of the system, for the file in the sandbox or the local file (the
+// message says which): [ErrFileNotFound], [ErrFileExists], [ErrIsADirectory], [ErrNotADirectory],
 // [ErrDirectoryNotEmpty], [ErrPermissionDenied], [ErrReadOnly], [ErrBusy], [ErrNameTooLong], [ErrStorageFull] for a
 // full disk or quota, and [ErrTransfer] for everything else; errors.Is matches each with its [syscall.Errno].
-// [ErrInvalidArgument] for what is no path, [ErrNotFound] if the sandbox is gone, [ErrTimedOut] (the configured
-// transfer timeout, which applies to each call), and those of a lost connection: [ErrDisconnected] where asking again
-// is harmless, [ErrOutcomeUnknown] where it may have been done. The message names the file.
+// [ErrInvalidArgument] for an invalid path, [ErrNotFound] if the sandbox is gone, [ErrTimedOut] after the configured
+// transfer timeout, which applies to each call. After a lost connection: [ErrDisconnected] if the call is safe to
+// repeat, [ErrOutcomeUnknown] if the change may have been made. The message names the file.
 func (s *Sandbox) UploadFile(ctx context.Context, local, remote string) (int64, error) {
 	if ctx.Done() != nil {
 		return sizeOf(s.Upload(ctx, local, remote, nil))
@@ -164,7 +164,7 @@ func sizeOf(transferred *Transferred, err error) (int64, error) {
 // umask is what a new directory does not get of the permission bits that it is asked for with, as nearly everywhere.
 const umask = 0o022
 
-// WriteFile writes a file. As with [os.WriteFile], perm, less the sandbox's umask, is for a new one; a file that is
+// WriteFile writes a file. As with [os.WriteFile], perm, minus the sandbox's umask, is for a new one; a file that is
 // there keeps its bits. It arrives whole or not at all. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte, perm fs.FileMode) error {
 	if perm = perm.Perm(); perm != 0o666 {
@@ -179,7 +179,7 @@ func (s *Sandbox) WriteFile(ctx context.Context, name string, data []byte, perm 
 	}, name)
 }
 
-// AppendFile writes data at the end of a file, which is created with the bits 0666 less the sandbox's umask if it is
+// AppendFile writes data at the end of a file, which is created with the bits 0666 minus the sandbox's umask if it is
 // not there. After a failure a part may be there. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) AppendFile(ctx context.Context, name string, data []byte) error {
 	data = owned(ctx, data)
@@ -198,7 +198,7 @@ func (s *Sandbox) ReadFile(ctx context.Context, name string) ([]byte, error) {
 	}, nil)
 }
 
-// Stat tells what is known about a file; links are followed. Fails as [Sandbox.UploadFile].
+// Stat returns the metadata of a file; links are followed. Fails as [Sandbox.UploadFile].
 func (s *Sandbox) Stat(ctx context.Context, name string) (*FileInfo, error) {
 	return ask(ctx, s.operation("get metadata", name), s.handle, func(sandbox *C.sbx_sandbox) (*FileInfo, error) {
 		return takeFileInfo(path.Base(name), func(metadata **C.sbx_metadata, err **C.sbx_error) C.sbx_status {
@@ -216,8 +216,8 @@ func (s *Sandbox) Lstat(ctx context.Context, name string) (*FileInfo, error) {
 	}, nil)
 }
 
-// Exists tells whether there is such a file; links are followed, so a broken one is none. Fails as
-// [Sandbox.UploadFile], but not for a file that is not there.
+// Exists tells whether the file exists; links are followed, so a broken link does not exist. Fails as
+// [Sandbox.UploadFile], except that a missing file is no error.
 func (s *Sandbox) Exists(ctx context.Context, name string) (bool, error) {
 	return ask(ctx, s.operation("get metadata", name), s.handle, func(sandbox *C.sbx_sandbox) (bool, error) {
 		var exists C.bool
@@ -251,7 +251,7 @@ func (s *Sandbox) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, erro
 }
 
 // Mkdir creates a directory, with the permission bits perm less 022, the usual umask, which are set in a second step.
-// Fails as [Sandbox.UploadFile]; [ErrFileExists] if something of that name is there.
+// Fails as [Sandbox.UploadFile]; [ErrFileExists] if the name exists.
 func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) error {
 	err := s.change(ctx, "create directory", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_create_dir(sandbox, text(name), err)
@@ -262,9 +262,8 @@ func (s *Sandbox) Mkdir(ctx context.Context, name string, perm fs.FileMode) erro
 	return s.Chmod(ctx, name, perm&^umask)
 }
 
-// MkdirAll creates a directory and those above it, as far as they are not there, each as by [Sandbox.Mkdir]. Fails as
-// [Sandbox.UploadFile]; [ErrFileExists] if something else than a directory has that name, [ErrNotADirectory] if
-// something else is on the way to it.
+// MkdirAll creates a directory and its missing parents, each as by [Sandbox.Mkdir]. Fails as [Sandbox.UploadFile];
+// [ErrFileExists] if the name exists and is not a directory, [ErrNotADirectory] if a parent is not a directory.
 func (s *Sandbox) MkdirAll(ctx context.Context, name string, perm fs.FileMode) error {
 	var missing []string
 	// Not path.Dir, which would resolve a ".." without looking at links.
@@ -334,10 +333,9 @@ func (s *Sandbox) removeFile(ctx context.Context, name string) error {
 	}, name)
 }
 
-// Rename gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
-// directory by a directory. Fails as [Sandbox.UploadFile]; [ErrIsADirectory], [ErrNotADirectory] or
-// [ErrDirectoryNotEmpty] if what has the name can't be replaced, [ErrTransfer] with [syscall.EXDEV] if the two are not
-// on the same file system.
+// Rename renames a file or directory, atomically. An existing file of the new name is replaced; a directory replaces an
+// empty directory. Fails as [Sandbox.UploadFile]; [ErrIsADirectory], [ErrNotADirectory] or [ErrDirectoryNotEmpty] if
+// the target can't be replaced, [ErrTransfer] with [syscall.EXDEV] if the names are on different file systems.
 func (s *Sandbox) Rename(ctx context.Context, from, to string) error {
 	return s.change(ctx, "rename file", func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_rename_file(sandbox, text(from), text(to), err)
@@ -359,8 +357,8 @@ func (s *Sandbox) Symlink(ctx context.Context, original, link string) error {
 	}, original, link)
 }
 
-// Readlink tells what a symbolic link points to. Fails as [Sandbox.UploadFile]; [ErrTransfer] with [syscall.EINVAL] for
-// what is no link.
+// Readlink tells what a symbolic link points to. Fails as [Sandbox.UploadFile]; [ErrTransfer] with [syscall.EINVAL] if
+// the path is not a link.
 func (s *Sandbox) Readlink(ctx context.Context, name string) (string, error) {
 	target, err := ask(ctx, s.operation("read link", name), s.handle, func(sandbox *C.sbx_sandbox) ([]byte, error) {
 		return contents(func(bytes **C.sbx_bytes, err **C.sbx_error) C.sbx_status {

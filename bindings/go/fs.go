@@ -93,7 +93,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return in("readdir", name, entries, err)
 }
 
-// Stat tells what is known about a file; links are followed.
+// Stat returns the metadata of a file; links are followed.
 func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	at, err := f.at("stat", name)
 	if err != nil {

@@ -7,12 +7,12 @@ import "C"
 
 import "time"
 
-// A Phase is where a Pod is in its life. A later version may have more of them.
+// A Phase is the phase of a Pod. A later version may have more of them.
 type Phase int32
 
 // The phases of a Pod.
 const (
-	// Kubernetes has lost sight of it, or says something that the library does not know.
+	// Kubernetes does not know the phase, or reports one that the library does not know.
 	PhaseUnknown Phase = C.SBX_PHASE_UNKNOWN
 	// Accepted by Kubernetes; its container does not run yet.
 	PhasePending Phase = C.SBX_PHASE_PENDING
@@ -34,7 +34,7 @@ type Info struct {
 	Namespace string
 	// Kubernetes' unique id of the Pod; another Pod of the same name has another one.
 	UID string
-	// Where the Pod is in its life.
+	// The phase of the Pod.
 	Phase Phase
 	// The owner that its creator was configured with.
 	Owner string

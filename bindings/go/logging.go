@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// A LogHandler takes a line of the library's log: how important it is, the part of the library that it is from, such as
-// "sandbox::client", and what it says, without a line's end.
+// A LogHandler takes a line of the library's log: its level, the part of the library that wrote it, such as
+// "sandbox::client", and the message, without a newline.
 type LogHandler func(level LogLevel, target, message string)
 
 var (
@@ -22,12 +22,12 @@ var (
 	logReplaced sync.Mutex
 )
 
-// SetLogHandler hands the library's log lines, up to this level, to the handler, for all clients of the process; nil
-// ends that. A handler that was there is replaced: once this returns, it is not called any more. Without this and
+// SetLogHandler passes the library's log lines, up to this level, to the handler, for all clients of the process; nil
+// stops it. An earlier handler is replaced: once this returns, it is not called any more. Without this and
 // [Config.InitLogging] the library writes nothing.
 //
 // The handler is called by several goroutines at once. It must not wait for calls of this library. What it logs itself
-// is left out. A panic in it ends the program. [ErrInvalidArgument] within a handler; [ErrTimedOut] if the one that is
+// is left out. A panic in it ends the program. [ErrInvalidArgument] if a handler calls it; [ErrTimedOut] if the handler
 // to be replaced does not return.
 func SetLogHandler(level LogLevel, handler LogHandler) error {
 	number, isKnown := logLevels[level]

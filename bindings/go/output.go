@@ -10,7 +10,7 @@ import (
 	"fmt"
 )
 
-// A ProcessState says how a command ended. The server really said so; nothing is made up.
+// A ProcessState says how a command ended. It is always what the sandbox reported, never a default.
 type ProcessState struct {
 	code      int
 	signal    string

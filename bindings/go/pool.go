@@ -12,11 +12,12 @@ import (
 
 // PoolOptions say how a pool is filled. What has its zero value is left to the defaults; who only claims needs none.
 type PoolOptions struct {
-	// How many sandboxes are kept ready, up to 10,000; a negative number is none. If several processes fill the pool,
-	// the largest size holds; a smaller one takes effect as sandboxes are claimed or age. Default: 4.
+	// How many sandboxes are kept ready, up to 10,000; a negative number is none. If several processes fill the pool, the
+	// largest size applies. After the size was lowered, surplus sandboxes stay until they are claimed or reach their idle
+	// lifetime. Default: 4.
 	Size int
-	// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. Nobody has to be there for its
-	// end. Default: one hour.
+	// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. It stops by itself then, even if
+	// no process fills the pool. Default: one hour.
 	IdleLifetime time.Duration
 	// How many sandboxes the pool makes at the same time, up to 256. Default: 4.
 	CreatesAtOnce int
@@ -72,7 +73,7 @@ const (
 
 // A Claim says what the sandbox gets that a claim takes. What has its zero value is as the pool's spec has it.
 type Claim struct {
-	// Environment variables for everything that runs in the sandbox from now on, over those of the spec.
+	// Environment variables for all later commands in the sandbox. They override those of the spec.
 	Env map[string]string
 	// Kubernetes labels of the Pod.
 	Labels map[string]string
@@ -81,7 +82,7 @@ type Claim struct {
 	// Time until the sandbox expires, from the claim on, or [NoLimit]. Default: that of the pool's spec, else the
 	// configured one.
 	Lifetime time.Duration
-	// Whose the sandbox is from now on. Default: the configured owner of the client that claims.
+	// The new owner of the sandbox. Default: the configured owner of the client that claims.
 	Owner string
 	// Files to write before the sandbox is handed out, by path.
 	Files map[string][]byte
@@ -127,20 +128,20 @@ func (c *Claim) handle() (*C.sbx_claim, error) {
 	return claim, nil
 }
 
-// A Pool is so many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of it is
-// in the cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed
-// process leaves nothing that the others do not find. It may be used from several goroutines.
+// A Pool is a named pool of sandboxes of one spec that are created in advance. Its state is in the cluster only: any
+// number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a killed process
+// leaves behind is found by the others. It may be used from several goroutines.
 type Pool struct {
 	handle *handle[*C.sbx_pool]
 	client *Client
 	name   string
 }
 
-// Pool makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
-// The spec and the options may be nil for the defaults.
+// Pool makes a handle for the pool of this name, for sandboxes of this spec. It makes no API call. The spec and the
+// options may be nil for the defaults.
 //
-// [ErrInvalidArgument] if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no name,
-// or the options can't be a pool's.
+// [ErrInvalidArgument] if the name (at most 36 lower-case letters, digits and '-'), the spec (which must not have a
+// name) or the options are invalid.
 func (c *Client) Pool(name string, spec *Spec, options *PoolOptions) (*Pool, error) {
 	op := operation{name: "open pool", texts: []string{name}}
 	givenSpec, err := spec.handle()
@@ -184,11 +185,12 @@ type Filled struct {
 	Retired int
 }
 
-// Fill makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; it returns
-// when that is done. Once the context is done it returns at once, and the filling ends in the background.
+// Fill creates the sandboxes that the pool lacks, and deletes those that have ended, are too old, or were made from an
+// older spec. It returns when that is done. Once the context is done it returns at once, and the filling ends in the
+// background.
 //
-// The first failure to make one, as of [Client.Create]; none is begun after it. [ErrConflict] if somebody fills the
-// pool from a newer spec.
+// Fails as [Client.Create], with the first error; after that no further sandbox is begun. [ErrConflict] if another
+// process fills the pool from a newer spec.
 func (p *Pool) Fill(ctx context.Context) (Filled, error) {
 	return ask(ctx, operation{name: "fill pool"}, p.handle, func(pool *C.sbx_pool) (Filled, error) {
 		var created, retired C.size_t
@@ -197,12 +199,12 @@ func (p *Pool) Fill(ctx context.Context) (Filled, error) {
 	}, nil)
 }
 
-// Claim takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
-// [Sandbox.Origin] says which it was. The claim may be nil for the defaults. A claim that fails leaves nothing, and
-// neither does one whose context is done before it has returned.
+// Claim takes a ready sandbox out of the pool, or does what the claim's OnMiss says if there is none; [Sandbox.Origin]
+// says which it was. The claim may be nil for the defaults. A claim that fails leaves nothing, and neither does one
+// whose context is done before it has returned.
 //
-// [ErrPoolEmpty] and [ErrTimedOut] by [OnMiss]; [ErrPermissionDenied] if the sandboxes were made with another key and
-// this client may not execute commands in Pods; else as [Client.Create] and [Sandbox.WriteFile].
+// [ErrPoolEmpty] and [ErrTimedOut] by [OnMiss]; [ErrPermissionDenied] if the sandboxes were made with another SSH key
+// and this client has no right to pods/exec; else as [Client.Create] and [Sandbox.WriteFile].
 func (p *Pool) Claim(ctx context.Context, claim *Claim) (*Sandbox, error) {
 	op := operation{name: "claim sandbox"}
 	given, err := claim.handle()
@@ -275,7 +277,7 @@ func (p *Pool) Status(ctx context.Context) (*PoolStatus, error) {
 type PoolCounters struct {
 	// Claims that got what was ready at once, and claims that found nothing ready.
 	Hits, Misses uint64
-	// Attempts to take a sandbox that somebody else took first, or that had ended.
+	// Attempts to take a sandbox that another claim took first, or that had ended.
 	Conflicts uint64
 	// Claims that wait for a sandbox now.
 	Waiting uint64
@@ -301,16 +303,16 @@ func (p *Pool) Counters() PoolCounters {
 	})
 }
 
-// Drain deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and returns how many.
-// This handle does not fill the pool any more in the background; who else does will fill it again.
+// Drain deletes all unclaimed sandboxes of the pool, without waiting for their end, and returns how many. This handle
+// stops filling the pool in the background; other processes that fill it will do so again.
 func (p *Pool) Drain(ctx context.Context) (int, error) {
 	return p.deleted(ctx, "drain pool", func(pool *C.sbx_pool, count *C.size_t, err **C.sbx_error) C.sbx_status {
 		return C.sbx_pool_drain(pool, count, err)
 	})
 }
 
-// Remove is [Pool.Drain], and waits until the sandboxes are gone. Those that were claimed stay. [ErrConflict] if they
-// don't go within a minute, because somebody fills the pool for one.
+// Remove is [Pool.Drain], and waits until the sandboxes are gone. Claimed sandboxes stay. [ErrConflict] if sandboxes
+// are still there after a minute, for example because another process fills the pool.
 func (p *Pool) Remove(ctx context.Context) (int, error) {
 	return p.deleted(ctx, "remove pool", func(pool *C.sbx_pool, count *C.size_t, err **C.sbx_error) C.sbx_status {
 		return C.sbx_pool_remove(pool, count, err)

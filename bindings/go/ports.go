@@ -14,12 +14,12 @@ import (
 	"time"
 )
 
-// Connect connects to a TCP port of the sandbox's own loopback addresses. What listens there need not be reachable from
-// anywhere else.
+// Connect connects to a TCP port of the sandbox's own loopback addresses. The server there may listen on a loopback
+// address only.
 //
 // The connection is an ordinary one of this machine, a *net.TCPConn, whose bytes go through an SSH session that all
-// connections into the sandbox share. Each side can end its half by itself, with CloseWrite. One that breaks on the way
-// or in the sandbox is ECONNRESET, and no end of the data. It outlives the handles.
+// connections into the sandbox share. Each side can close its half with CloseWrite. If the connection breaks, on the
+// way or in the sandbox, Read fails with ECONNRESET instead of io.EOF. It stays usable after the handles are closed.
 //
 // [ErrRefused] if nothing listens there; [ErrTimedOut] after the client's time to connect; [ErrConnect] and its like if
 // the sandbox can't be reached.
@@ -76,7 +76,7 @@ func (s *Sandbox) connect(ctx context.Context, target string) (net.Conn, error) 
 }
 
 // WaitForPort waits in the sandbox until something listens on a port, such as "8080", or on a Unix socket, a path with
-// a slash. What listens there is not connected to for that. The context limits the time.
+// a slash. The check makes no connection to the server. The context limits the time.
 func (s *Sandbox) WaitForPort(ctx context.Context, target string) error {
 	// What nobody waits for any more goes on in the background, but no longer than this.
 	piece := NoLimit
@@ -94,9 +94,9 @@ func (s *Sandbox) WaitForPort(ctx context.Context, target string) error {
 	}
 }
 
-// A Forward is a local port or Unix socket whose connections end in a sandbox; made by [Sandbox.Forward]. It works
-// until it is closed, or until its Pod has ended: another Pod of the same name never gets its connections. Its
-// connections end with it. A lost session breaks the connections of that moment, and is replaced.
+// A Forward is a local port or Unix socket whose connections end in a sandbox; made by [Sandbox.Forward]. It listens
+// until it is closed, or until its Pod has ended. It never connects to another Pod of the same name. Its connections
+// end with it. If the SSH session is lost, its open connections break and later ones use a new session.
 type Forward struct {
 	handle         *handle[*C.sbx_forward]
 	local, sandbox string
@@ -106,8 +106,8 @@ type Forward struct {
 // Forward listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
 // [Sandbox.Connect] does. local is a port of 127.0.0.1 such as "8080", or "ADDRESS:PORT", or a path with a slash, of
 // which the file must not exist; port 0 is one that the system chooses. target is a port such as "8080", or a path with
-// a slash. Whether anything listens in the sandbox shows with the first connection; [Sandbox.WaitForPort] waits for
-// that. The context is that of the start.
+// a slash. It does not check whether anything listens in the sandbox; [Sandbox.WaitForPort] waits for that. The context
+// is that of the start.
 //
 // [ErrBusy] if the local port or file is in use; [ErrPermissionDenied] if it may not be used.
 func (s *Sandbox) Forward(ctx context.Context, local, target string) (*Forward, error) {
@@ -154,7 +154,7 @@ func (f *Forward) IsOpen() bool {
 }
 
 // LastFailure is why the last connection that failed did so, such as [ErrRefused] because nothing listened in the
-// sandbox; nil if none has, and after Close. What somebody on this machine breaks off is no failure.
+// sandbox; nil if none has, and after Close. A connection that its local side breaks off does not count as failed.
 func (f *Forward) LastFailure() error {
 	return get(f.handle, func(forward *C.sbx_forward) error {
 		var failure *C.sbx_error

@@ -28,7 +28,7 @@ func newProcess(child *C.sbx_child, sandbox string) *Process {
 // ID is the command's number in the sandbox, as text.
 func (p *Process) ID() string { return p.id }
 
-// Kill sends the command's process group the signal KILL. [Cmd.Wait] tells when it has ended.
+// Kill kills the command and all processes that it started. [Cmd.Wait] waits until they are gone.
 func (p *Process) Kill() error {
 	return p.order("kill command", func(child *C.sbx_child, err **C.sbx_error) C.sbx_status {
 		return C.sbx_child_kill(child, err)
@@ -36,14 +36,14 @@ func (p *Process) Kill() error {
 }
 
 // Signal sends the command's process group a signal, named without SIG, such as "INT" or "TERM": the numbers of signals
-// are those of another system. [ErrInvalidArgument] if this is no name of a signal.
+// are those of another system. [ErrInvalidArgument] if there is no signal of this name.
 func (p *Process) Signal(name string) error {
 	return p.order("signal command", func(child *C.sbx_child, err **C.sbx_error) C.sbx_status {
 		return C.sbx_child_signal(child, text(name), err)
 	}, name)
 }
 
-// Resize tells the command that its terminal has another size, in characters.
+// Resize changes the size of the command's terminal, in characters.
 func (p *Process) Resize(columns, rows uint16) error {
 	return p.order("resize terminal", func(child *C.sbx_child, _ **C.sbx_error) C.sbx_status {
 		C.sbx_child_resize(child, C.uint16_t(columns), C.uint16_t(rows))

@@ -73,7 +73,7 @@ type Origin int32
 
 // The origins of sandboxes.
 const (
-	// It was there before: [Client.Attach].
+	// It existed before: [Client.Attach].
 	OriginAttached Origin = C.SBX_ORIGIN_ATTACHED
 	// It was created by [Client.Create].
 	OriginCreated Origin = C.SBX_ORIGIN_CREATED
@@ -110,8 +110,8 @@ func (s *Sandbox) SessionCounts() (idle, busy int) {
 	return int(counts[0]), int(counts[1])
 }
 
-// Info asks Kubernetes about the sandbox: one API call. [ErrNotFound] if its Pod is gone, also if another one has its
-// name now.
+// Info asks Kubernetes about the sandbox: one API call. [ErrNotFound] if its Pod is gone, even if a new Pod has the
+// same name.
 func (s *Sandbox) Info(ctx context.Context) (*Info, error) {
 	return ask(ctx, s.order("get sandbox info"), s.handle, func(sandbox *C.sbx_sandbox) (*Info, error) {
 		return takeInfo(func(info **C.sbx_info, err **C.sbx_error) C.sbx_status {
@@ -188,8 +188,8 @@ func (s *Sandbox) RevokeKey(ctx context.Context, key string) error {
 	})
 }
 
-// Renew lets the sandbox live until this time from now, at least a second; earlier than before is possible too. The
-// hard limit of its spec stays. It returns the new expiry.
+// Renew sets the sandbox's expiry to this time from now, at least a second, and returns it. It may be earlier than the
+// current one, and never exceeds the hard limit of the spec.
 func (s *Sandbox) Renew(ctx context.Context, lifetime time.Duration) (time.Time, error) {
 	return ask(ctx, s.order("renew sandbox"), s.handle, func(sandbox *C.sbx_sandbox) (time.Time, error) {
 		var expiry C.int64_t
@@ -214,7 +214,7 @@ func (s *Sandbox) Delete(ctx context.Context) error {
 	return s.deleted(err)
 }
 
-// Shutdown is the same as [Sandbox.Delete], under the name that some know.
+// Shutdown is an alias of [Sandbox.Delete].
 func (s *Sandbox) Shutdown(ctx context.Context) error {
 	err := tell(ctx, s.order("delete sandbox"), s.handle, func(sandbox *C.sbx_sandbox, err **C.sbx_error) C.sbx_status {
 		return C.sbx_sandbox_shutdown(sandbox, err)

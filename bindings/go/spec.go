@@ -7,13 +7,13 @@ import "C"
 
 import "time"
 
-// A Spec says what to create. What has its zero value is left to the defaults. What Kubernetes does not accept is found
-// out by [Client.Create].
+// A Spec says what to create. What has its zero value is left to the defaults. Values that Kubernetes does not accept
+// are reported by [Client.Create].
 type Spec struct {
 	// Name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
 	// random hexadecimal digits.
 	Name string
-	// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+	// Image to run: any Linux image, without requirements, since the library brings the sandbox's main process (setting
 	// "guest"). Its entry point is not used. Default: the configured image.
 	Image string
 	// Environment variables for everything that runs in the sandbox, on top of the image's own.
@@ -26,7 +26,8 @@ type Spec struct {
 	CPU string
 	// The CPU that the scheduler sets aside for it. Default: "10m".
 	CPURequest string
-	// The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+	// The most memory it may use, as a Kubernetes quantity such as "512Mi"; if it uses more, the kernel kills processes.
+	// Default: "1Gi".
 	Memory string
 	// The memory that the scheduler sets aside for it. Default: "32Mi".
 	MemoryRequest string
@@ -39,21 +40,21 @@ type Spec struct {
 	// Time after which Kubernetes itself stops the Pod, or [NoLimit]; no renewal moves it. Default: 24 hours, or twice
 	// the lifetime if that is more; none for a sandbox that never expires.
 	HardLimit time.Duration
-	// Whether the user and group that the sandbox runs as are left to the cluster and the image: the Pod names none.
-	// For clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
-	// root's. Default: user and group 1000, whatever the image says.
+	// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
+	// clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
+	// whatever the image says.
 	UserFromCluster bool
 	// The user of commands below a guest that runs as root: a name or number that the image's /etc/passwd knows, or
 	// numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod then
 	// runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline Pod
 	// Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
 	CommandsAs string
-	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the
-	// tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
+	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
+	// and the library logs a warning for each guarantee that does not hold there.
 	RuntimeClass string
 	// Labels that the node must have.
 	NodeSelector map[string]string
-	// Time that a Pod which no node can take is waited for, so that an autoscaler can add one; a negative one for none.
+	// How long to wait for a Pod that can't be scheduled, so that an autoscaler can add a node; a negative one for none.
 	// Default: 10 seconds.
 	UnschedulableGrace time.Duration
 	// A Pod in JSON that is merged over the one that the library makes (RFC 7386: objects are merged, everything else

@@ -12,19 +12,19 @@ import (
 	"unsafe"
 )
 
-// TransferOptions change how something is copied; nil stands for zero values. By default nothing is resumed or forced
-// to a disk, and no checksum is compared: SSH guards every packet, and the server acknowledges every write.
+// TransferOptions change how something is copied; nil stands for zero values. By default nothing is resumed, nothing is
+// synced to disk, and no checksum is compared: SSH protects every packet with a MAC, and the server acknowledges every
+// write.
 type TransferOptions struct {
-	// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a directory, of each
-	// of its files.
+	// Compares the SHA-256 of the source and of the copy before the copy gets its name; in a directory, for each file.
 	Checksum bool
-	// Returns only when contents and names are on the receiving disk, as far as its system tells the truth.
+	// Syncs contents and names to the receiving disk (fsync) before it returns.
 	Sync bool
-	// Keeps what has arrived when a transfer of a file fails, and begins with what an earlier one of the same name has
-	// kept, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Only from file to file.
+	// Keeps the partial file when a transfer of a file fails, and continues from that of an earlier transfer to the same
+	// name, if its SHA-256 matches the beginning of the source. Implies the checksum. Only from file to file.
 	Resume bool
-	// Permission bits of a new file that an upload makes, less the sandbox's umask, if not 0. A file that is there
-	// keeps its own, and directories bring theirs. Otherwise those of the local file, or 0666.
+	// Permission bits of a new file that an upload makes, minus the sandbox's umask, if not 0. An existing file keeps its
+	// own, and the files of a directory keep those they have locally. Otherwise those of the local file, or 0666.
 	Mode fs.FileMode
 	// How many bytes of contents a download may have, if not 0; more are [ErrTransfer].
 	MaxBytes uint64
@@ -76,8 +76,8 @@ type Note struct {
 }
 
 // Upload copies the local file to remote in the sandbox, with its permission bits. It arrives whole or not at all. A
-// relative remote begins at the image's working directory. Errors are those of [Sandbox.UploadFile]; [ErrTransfer] also
-// if the checksums differ.
+// relative remote begins at the image's working directory. Fails with the errors of [Sandbox.UploadFile]; [ErrTransfer]
+// also if the checksums differ.
 func (s *Sandbox) Upload(ctx context.Context, local, remote string, options *TransferOptions) (*Transferred, error) {
 	op := s.operation("upload file", local, remote)
 	return transferFile(ctx, s, op, options, &conversation{}, func(t *C.sbx_transfer, userdata unsafe.Pointer,
@@ -95,7 +95,7 @@ func (s *Sandbox) Download(ctx context.Context, remote, local string, options *T
 	})
 }
 
-// UploadFrom copies all that source gives to the file remote, which gets the permission bits 0666 less the sandbox's
+// UploadFrom copies all that source gives to the file remote, which gets the permission bits 0666 minus the sandbox's
 // umask if it is new. The error of a Read matches the error of UploadFrom; a Read that still blocks when the context is
 // done is left alone. Otherwise as [Sandbox.Upload].
 func (s *Sandbox) UploadFrom(ctx context.Context, source io.Reader, remote string, options *TransferOptions) (*Transferred, error) {
@@ -118,13 +118,13 @@ func (s *Sandbox) DownloadTo(ctx context.Context, remote string, target io.Write
 
 // UploadDir copies the local directory with all that is in it to remote, as one stream: with modes, times of
 // modification in whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left
-// out and told.
+// out, and the report lists them.
 //
-// Nothing has its name before all has arrived. If remote is not there, it appears whole. If it is a directory, it is
-// merged: files replace files, each in one step, and what only the target has stays. If the merge itself fails, a part
-// of it may be done.
+// No file gets its name before everything has arrived. If remote does not exist, it appears complete. If it is a
+// directory, the two are merged: files replace files, each atomically, and what exists only in the target stays. If the
+// merge itself fails, it may be partly done.
 //
-// [ErrNotADirectory] if something else than a directory is in the way; else as [Sandbox.Upload].
+// [ErrNotADirectory] if a path exists that should be a directory and is not; otherwise as [Sandbox.Upload].
 func (s *Sandbox) UploadDir(ctx context.Context, local, remote string, options *TransferOptions) (*TreeReport, error) {
 	op := s.operation("upload directory", local, remote)
 	return transferDir(ctx, s, op, options, func(t *C.sbx_transfer, userdata unsafe.Pointer, report **C.sbx_tree_report,
@@ -137,8 +137,9 @@ func (s *Sandbox) UploadDir(ctx context.Context, local, remote string, options *
 // [Sandbox.UploadDir].
 //
 // Whatever the sandbox sends, nothing is written outside of local, and what is kept in memory does not grow with the
-// tree. Symbolic links that lead out of the tree are left out and told. Names that begin with '/' or have a "..", files
-// below a link, and links to files outside are [ErrTransfer]. Bits for set-user-id and its like are not set.
+// tree. Symbolic links that lead out of the directory are left out, and the report lists them. Absolute names, names
+// with "..", files below a link, and hard links to files outside are [ErrTransfer]. Set-user-id, set-group-id and
+// sticky bits are not set.
 func (s *Sandbox) DownloadDir(ctx context.Context, remote, local string, options *TransferOptions) (*TreeReport, error) {
 	op := s.operation("download directory", local, remote)
 	return transferDir(ctx, s, op, options, func(t *C.sbx_transfer, userdata unsafe.Pointer, report **C.sbx_tree_report,

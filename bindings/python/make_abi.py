@@ -39,7 +39,7 @@ WORDS = {
     r"sbx_claim_set_on_miss\(\)": "Pool.claim()",
     r"sbx_pool_counter\(\)": "Pool.counters",
     r"sbx_usage_value\(\)": "Usage",
-    r"the function of sbx_thread_on_wait\(\)": "a signal handler",
+    r"the function registered with sbx_thread_on_wait\(\)": "a signal handler",
     "NULL": "None",
 }
 VALUES = {

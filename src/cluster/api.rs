@@ -234,10 +234,9 @@ pub(super) fn error_from_kube(e: kube::Error, server: &str) -> Error {
     let error = match &e {
         kube::Error::Api(status) => return error_from_status(status, server),
         kube::Error::Auth(auth) => return Error::new(ErrorKind::Config, explain_auth(auth)),
-        kube::Error::UpgradeConnection(_) | kube::Error::SerdeError(_) => Error::new(
-            ErrorKind::Unavailable,
-            format!("the API server {server} gave an answer that is not understood: {}", flat(&e)),
-        ),
+        kube::Error::UpgradeConnection(_) | kube::Error::SerdeError(_) => {
+            Error::new(ErrorKind::Unavailable, format!("the API server {server} gave an invalid answer: {}", flat(&e)))
+        }
         _ => match flat(&e) {
             text if is_tls(&text) => {
                 Error::new(ErrorKind::Config, format!("no trusted connection to {server}: {text}"))

@@ -76,7 +76,7 @@ impl Surroundings<'_> {
             Some(_) => "a context is set, so the service account is not used".to_owned(),
             None => format!("there is no service account of a Pod ({})", self.service_account.display()),
         };
-        Err(Error::new(ErrorKind::Config, format!("no way to a Kubernetes is known: {files}, and {pod}")))
+        Err(Error::new(ErrorKind::Config, format!("no Kubernetes cluster is configured: {files}, and {pod}")))
     }
 
     /// What `kubectl` reads unless it is told otherwise.

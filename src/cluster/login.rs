@@ -194,13 +194,16 @@ impl LoginCommand {
         }
         let version = exec.api_version.as_deref().unwrap_or_default();
         if !VERSIONS.contains(&version) {
-            return wrong(&format!("has the apiVersion {version:?}; there are {}", VERSIONS.join(", ")));
+            return wrong(&format!(
+                "has the unsupported apiVersion {version:?}; supported are {}",
+                VERSIONS.join(", ")
+            ));
         }
         if version == VERSIONS[1] {
             exec.interactive_mode.get_or_insert(ExecInteractiveMode::IfAvailable);
         }
         if exec.interactive_mode.is_none() {
-            return wrong("has no interactiveMode; there are Never, IfAvailable, Always");
+            return wrong("has no interactiveMode; it must be Never, IfAvailable or Always");
         }
         Ok(Self { exec, attempt: Mutex::default(), leash: Arc::new(Leash::new()) })
     }

@@ -96,7 +96,7 @@ fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
     let ends_well = name.first().is_some_and(plain) && name.last().is_some_and(plain);
     if name.len() > 63 || !ends_well || !name.iter().all(|byte| plain(byte) || *byte == b'-') {
         return Err(invalid(format!(
-            "the name {:?} is not one of at most 63 lower-case letters, digits and '-' that begins and ends without '-'",
+            "the name {:?} is invalid: it must have 1 to 63 lower-case letters, digits and '-', and not begin or end with '-'",
             identity.name
         )));
     }

@@ -15,7 +15,7 @@ use super::verdict::{self, PodHealth};
 use crate::error::{Error, ErrorKind, Result, Verdict, stable_names};
 use crate::guest;
 
-/// Where a sandbox's Pod stands in its life.
+/// The phase of a sandbox's Pod.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Phase {
@@ -27,7 +27,7 @@ pub enum Phase {
     Succeeded,
     /// It stopped in another way.
     Failed,
-    /// Kubernetes has lost sight of it, or says something that this library does not know.
+    /// Kubernetes does not know the phase, or reports one that this library does not know.
     Unknown,
     /// It is being deleted.
     Terminating,

@@ -21,9 +21,9 @@ use crate::ssh::commands::{ControlRequest, Size, StreamId, Streams};
 
 /// A command that was started by [`Command::spawn`].
 ///
-/// Its streams can be taken and used from other threads. As with a process of this machine, a command whose output
-/// nobody reads stops when the buffers are full, so read both streams at once, or use [`Child::wait_with_output`]. A
-/// stream that is dropped is read and thrown away, or closed.
+/// Its streams can be taken and used from other threads. As with a process of this machine, a command blocks when
+/// nobody reads its output and the buffers are full, so read both streams at once, or use [`Child::wait_with_output`].
+/// A stream that is dropped is read and thrown away, or closed.
 ///
 /// **Dropping a `Child` does not end its command**: it runs on to its end or its timeout, with its input closed.
 #[derive(Debug)]
@@ -139,8 +139,7 @@ impl Child {
         self.shared.wait()
     }
 
-    /// Waits until the command has ended and leaves its input as it is, so that other threads may use the child
-    /// meanwhile.
+    /// Waits until the command has ended, without closing its input, so that other threads can use the child meanwhile.
     ///
     /// # Errors
     /// As [`Child::wait`].
@@ -231,7 +230,7 @@ impl Child {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if this is no name of a signal.
+    /// [`ErrorKind::InvalidArgument`] if there is no signal of this name.
     pub fn signal(&self, name: &str) -> Result<()> {
         check_signal(name)?;
         self.shared.process.check()?;
@@ -239,7 +238,7 @@ impl Child {
         Ok(())
     }
 
-    /// Tells the command that its terminal has another size, in characters.
+    /// Changes the size of the command's terminal, in characters.
     pub fn resize(&self, columns: u16, rows: u16) {
         if self.shared.process.is_current() {
             self.shared.request(ControlRequest::Resize(Size { columns, rows }));
@@ -265,7 +264,10 @@ pub(super) fn check_signal(name: &str) -> Result<()> {
     if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit()) {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::InvalidArgument, format!("{name:?} is no signal; one is TERM, another INT")))
+    Err(Error::new(
+        ErrorKind::InvalidArgument,
+        format!("there is no signal {name:?}; signals have names such as TERM or INT"),
+    ))
 }
 
 impl Shared {

@@ -25,8 +25,9 @@ const OPERATION: &str = "detached command";
 /// It runs in the sandbox whether anybody is connected or not, until it ends, is killed, or the sandbox goes. Its
 /// output and its status stay until [`Detached::remove`]. All methods may be called from many threads and processes,
 /// again and again; each is one request to the sandbox, under the configured `command_timeout` where nothing else is
-/// said. What only asks is repeated where the connection is lost; [`Detached::signal`] and [`Detached::remove`] are
-/// not: then the error is [`ErrorKind::OutcomeUnknown`]. **Dropping this does nothing** to the command.
+/// said. Requests that change nothing are repeated after a lost connection. [`Detached::signal`] and
+/// [`Detached::remove`] are not: their error is [`ErrorKind::OutcomeUnknown`]. **Dropping this does nothing** to the
+/// command.
 #[derive(Clone, Debug)]
 pub struct Detached {
     link: Link,
@@ -94,7 +95,9 @@ impl Detached {
         }
         Err(Error::new(
             ErrorKind::InvalidArgument,
-            format!("{key:?} is no key: 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit"),
+            format!(
+                "{key:?} is not a valid key: it must have 1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit"
+            ),
         ))
     }
 
@@ -107,8 +110,8 @@ impl Detached {
     ///
     /// # Errors
     /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::TimedOut`] if its own timeout ended it;
-    /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if what watches over it in the sandbox
-    /// was killed; and those of a connection.
+    /// [`ErrorKind::Command`] if it did not run; [`ErrorKind::OutcomeUnknown`] if the process that supervises it in the
+    /// sandbox was killed; and those of a connection.
     pub fn try_wait(&self) -> Result<Option<ExitStatus>> {
         self.link.call(OPERATION, || self.status(&self.info(&Request::DetachedStatus(self.named()))?))
     }
@@ -144,8 +147,8 @@ impl Detached {
         })
     }
 
-    /// What the command has written to a stream by now from the byte `offset` on, at most `limit` bytes. It does not
-    /// wait: none means that there is nothing there yet, or no more once the command has ended.
+    /// Reads what the command has written so far to a stream, starting at byte `offset`: at most `limit` bytes. It does
+    /// not wait. No bytes means that there is no more output yet, or none at all if the command has ended.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -183,9 +186,9 @@ impl Detached {
         })
     }
 
-    /// Hands the output over as it comes, from `position` on, until the command has ended, and moves `position` along:
-    /// after an error, the same call goes on where this one stopped. An error from `receive` ends the call, not the
-    /// command.
+    /// Passes the output to `receive` as it arrives, from `position` on, until the command has ended. It updates
+    /// `position`, so that after an error the same call continues where this one stopped. An error from `receive` ends
+    /// the call, not the command.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -232,8 +235,8 @@ impl Detached {
         })
     }
 
-    /// Kills the command and all its processes, those that left its process group too, and returns when they are gone.
-    /// One that has ended needs no killing.
+    /// Kills the command and all its descendants, also those that left its process group, and returns when they are
+    /// gone. Does nothing if the command has ended.
     ///
     /// # Errors
     /// [`ErrorKind::DetachedNotFound`] if no command has this key; [`ErrorKind::Command`] if some process can't be
@@ -251,11 +254,11 @@ impl Detached {
         })
     }
 
-    /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`. One that has ended
-    /// needs none.
+    /// Sends the command's process group a signal, named without `SIG`, such as `INT` or `TERM`. Does nothing if the
+    /// command has ended.
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] if this is no name of a signal, else as [`Detached::try_wait`].
+    /// [`ErrorKind::InvalidArgument`] if there is no signal of this name, else as [`Detached::try_wait`].
     pub fn signal(&self, name: &str) -> Result<()> {
         super::child::check_signal(name)?;
         let signal = DetachedSignal { key: self.key.clone(), signal: name.to_owned(), all: false };

@@ -22,7 +22,7 @@ const BUFFER: usize = 64 << 10;
 /// The standard input of a command, for [`Command::stdin`](crate::Command::stdin): bytes, an open file, a pipe or a
 /// socket, or any [`Read`].
 ///
-/// Bytes are there for each run of the command; everything else is used up by the first run.
+/// Bytes are sent again at each run of the command; everything else is consumed by the first run.
 ///
 /// ```no_run
 /// # fn show(sandbox: &sandbox::Sandbox) -> Result<(), Box<dyn std::error::Error>> {

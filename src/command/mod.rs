@@ -30,16 +30,16 @@ use crate::ssh::commands::{self, Answer, Size, Streams};
 use crate::text;
 
 /// What is said of a killed command if code of the same user has killed its keeper in the sandbox.
-const NOT_PROVED: &str =
-    "that all its processes are gone is not proved: something in the sandbox killed what kept them";
+const NOT_PROVED: &str = "it is not proved that all its processes are gone: the process that supervised them was \
+                          killed from inside the sandbox";
 /// Bytes of each output stream that are kept in memory unless [`Command::output_limit`] says otherwise.
 const OUTPUT_LIMIT: usize = 256 << 20;
 
 /// A command to run in a sandbox; made by [`Sandbox::command`](crate::Sandbox::command) or
 /// [`Sandbox::shell`](crate::Sandbox::shell).
 ///
-/// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory, as with
-/// `docker run IMAGE COMMAND`; no start-up file of a shell runs. By default:
+/// Its environment is the image's, overridden by the spec's, overridden by its own. It starts in the image's working
+/// directory, as with `docker run IMAGE COMMAND`; no start-up file of a shell runs. By default:
 ///
 /// - its input is empty,
 /// - both output streams are kept in memory, 256 MiB of each,
@@ -47,8 +47,8 @@ const OUTPUT_LIMIT: usize = 256 << 20;
 ///
 /// It may be run again and again; each run is a new process. **A run happens at most once**: when the connection is
 /// lost after the command was requested, the error is [`ErrorKind::OutcomeUnknown`] and the command is not sent again.
-/// When its time runs out, its processes are killed in the sandbox, those that left its process group too, and the
-/// error has its output so far.
+/// After its timeout, all its processes are killed in the sandbox, also those that left its process group, and the
+/// error has the output up to then.
 #[derive(Clone)]
 pub struct Command {
     link: Link,
@@ -170,13 +170,13 @@ impl Command {
         self
     }
 
-    /// Sends the standard output to `/dev/null` in the sandbox, so that none of it travels.
+    /// Sends the standard output to `/dev/null` in the sandbox, so that none of it is transferred.
     pub fn discard_stdout(mut self) -> Self {
         self.stdout = OutputMode::Discarded;
         self
     }
 
-    /// Sends the standard error to `/dev/null` in the sandbox, so that none of it travels.
+    /// Sends the standard error to `/dev/null` in the sandbox, so that none of it is transferred.
     pub fn discard_stderr(mut self) -> Self {
         self.stderr = OutputMode::Discarded;
         self
@@ -216,8 +216,8 @@ impl Command {
         self
     }
 
-    /// Runs the command on a terminal of this kind (such as `xterm-256color`) and size in characters. Both output
-    /// streams come as standard output then, and the terminal turns line ends into `\r\n`. Default: no terminal.
+    /// Runs the command on a terminal of this type, such as `xterm-256color`, and this size in characters. Both output
+    /// streams then arrive as standard output, and the terminal turns `\n` into `\r\n`. Default: no terminal.
     pub fn terminal(mut self, kind: impl Into<String>, columns: u16, rows: u16) -> Self {
         self.terminal = Some(Terminal { kind: kind.into(), size: Size { columns, rows } });
         self
@@ -256,7 +256,7 @@ impl Command {
         })
     }
 
-    /// Runs the command and throws its output away, in the sandbox already unless it has a terminal.
+    /// Runs the command and discards its output, in the sandbox itself unless it has a terminal.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -277,8 +277,9 @@ impl Command {
         command.output().map(|output| output.status)
     }
 
-    /// Runs the command and hands its output over as it comes, in pieces of any size, on this thread. An error from
-    /// `receive`, such as [`Error::cancelled`], kills the command and is returned; `receive` is not called again then.
+    /// Runs the command and passes its output to `receive` as it arrives, in pieces of any size, on this thread. An
+    /// error from `receive`, such as [`Error::cancelled`], kills the command and is returned; `receive` is not called
+    /// again then.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -320,20 +321,19 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// As [`Command::output`], as far as the start is concerned; the rest comes from [`Child::wait`].
+    /// Errors of the start are those of [`Command::output`]; later ones are reported by [`Child::wait`].
     pub fn spawn(&self) -> Result<Child> {
         self.call(|| Child::spawn(self.clone()))
     }
 
-    /// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from
-    /// any process, by its key. **It starts at most once per key**: where the key is known already, this gives the
-    /// command that has it, running or ended. So after a lost connection, or in a second process, the same call is the
-    /// right one.
+    /// Starts the command so that it depends on neither this process nor a connection, and returns. Any process finds
+    /// it again by its key. **It starts at most once per key**: if the sandbox knows the key already, this returns a
+    /// handle of the command that has it, running or ended. So the same call can be repeated after a lost connection,
+    /// or made by a second process.
     ///
-    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with none of these three.
-    /// [`Command::output_limit`] bytes of each output stream are kept in the sandbox, in files that have no name there;
-    /// what comes later is dropped, and counted. The input must be bytes, or of another kind none; there is no
-    /// terminal; and only a timeout of its own counts, not the configured one.
+    /// A key has 1 to 64 ASCII letters, digits, `.`, `_` or `-`, and begins with a letter or digit. The sandbox keeps
+    /// [`Command::output_limit`] bytes of each output stream; later output is dropped and counted. The input must be
+    /// bytes or empty, and there is no terminal. Only the command's own timeout applies, not the configured one.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -345,8 +345,8 @@ impl Command {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::InvalidArgument`] for what is said above; [`ErrorKind::Conflict`] if the key belongs to a command
-    /// with another program, argument, input or setting; else as [`Command::output`].
+    /// [`ErrorKind::InvalidArgument`] if one of these rules is broken; [`ErrorKind::Conflict`] if the key belongs to a
+    /// command with another program, argument, input or setting; else as [`Command::output`].
     pub fn detach(&self, key: impl Into<String>) -> Result<Detached> {
         self.link.call("detach command", || detached::start(self, &key.into()))
     }

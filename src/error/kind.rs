@@ -6,12 +6,12 @@ use super::names::stable_names;
 
 /// The kinds of [`Error`](crate::Error), the same in every language.
 ///
-/// Kinds of files are about a file in the sandbox or on this machine; the message says which.
-/// [`Error::raw_os_error`](crate::Error::raw_os_error) has the system's own number, also where there is no kind for it.
+/// File errors are about a file in the sandbox or on this machine; the message says which.
+/// [`Error::raw_os_error`](crate::Error::raw_os_error) has Linux's error number, also if there is no kind for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// An argument is invalid; nothing was tried.
+    /// An argument is invalid. Nothing was done.
     InvalidArgument,
     /// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
     Config,
@@ -24,7 +24,7 @@ pub enum ErrorKind {
     Closed,
     /// No such sandbox: it was never there, or is gone. A file that is not there is [`ErrorKind::FileNotFound`].
     NotFound,
-    /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+    /// The pool has no sandbox ready, and the claim was made to fail in that case.
     PoolEmpty,
     /// No detached command has this key. The sandbox is there.
     DetachedNotFound,
@@ -35,23 +35,24 @@ pub enum ErrorKind {
     PermissionDenied,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     Quota,
-    /// A disk is full, its quota used up, or the file as large as it may be.
+    /// The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed.
     StorageFull,
     /// No such file or directory.
     FileNotFound,
     /// A file or directory of that name exists already.
     FileExists,
-    /// It is a directory, and the operation is for files.
+    /// The path is a directory, and the operation needs a file.
     IsADirectory,
-    /// It is not a directory, or something on the way to it is not.
+    /// The path, or one of its parents, is not a directory.
     NotADirectory,
     /// The directory is not empty.
     DirectoryNotEmpty,
     /// The file system is read-only.
     ReadOnly,
-    /// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
+    /// The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port
+    /// is in use.
     Busy,
-    /// A name is longer than its file system allows, or a path longer than 4095 bytes.
+    /// A file name is longer than the file system allows, or a path is longer than 4095 bytes.
     NameTooLong,
     /// Nothing in the sandbox listens on the port or the socket.
     Refused,
@@ -63,7 +64,8 @@ pub enum ErrorKind {
     Authentication,
     /// The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
     HostKeyMismatch,
-    /// An established connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    /// An established connection was lost, either before a request was sent or during a request that can safely be
+    /// repeated.
     Disconnected,
     /// The sandbox could not be created; [`Error::verdict`](crate::Error::verdict) has the cluster's reason. Its Pod is
     /// deleted again.
@@ -74,18 +76,18 @@ pub enum ErrorKind {
     Command,
     /// The command ran and did not succeed. Only `Output::check` makes this error; by itself an exit code is data.
     CommandFailed,
-    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it
-    /// may have happened, in part or whole. It is never asked twice.
+    /// The connection was lost after the request to run a command or to change a file was sent. The sandbox may have
+    /// carried it out, completely or in part. The library does not repeat such a request.
     OutcomeUnknown,
-    /// The operation's time ran out. For a command, its processes were killed; see
+    /// The operation timed out. A command's processes were killed; see
     /// [`Error::partial_output`](crate::Error::partial_output).
     TimedOut,
-    /// A file could not be moved, or something else could not be done to it, for a reason that has no kind of its own.
-    /// The target of a transfer is as it was before.
+    /// A transfer or another file operation failed for a reason that has no kind of its own. The target of a transfer
+    /// is unchanged.
     Transfer,
-    /// The caller's own callback, or the question of [`interruptible`](crate::interruptible), asked to stop.
+    /// A callback of the caller, or that of [`interruptible`](crate::interruptible), cancelled the call.
     Cancelled,
-    /// A bug in this library: a panic was caught at its border. The handle stays usable.
+    /// A bug in this library: a panic was caught at the C boundary. The handle stays usable.
     Panic,
 }
 

@@ -137,7 +137,7 @@ pub(super) fn invalid(message: impl Into<Cow<'static, str>>) -> Error {
 /// One of an enum's values from its number. An enum from C could hold any number, which Rust must never see.
 pub(super) fn enum_from_i32<T: Copy>(number: i32, name: &str, known: &[(i32, T)]) -> Result<T> {
     let found = known.iter().find(|(known, _)| *known == number);
-    found.map(|(_, value)| *value).ok_or_else(|| invalid(format!("{number} is no {name}")))
+    found.map(|(_, value)| *value).ok_or_else(|| invalid(format!("{number} is not a valid {name}")))
 }
 
 /// A string from C: NULL, or bytes with a NUL at their end that stay as they are during the call.
@@ -203,7 +203,7 @@ pub(super) unsafe fn fill(
     read: impl FnOnce(&mut [u8]) -> Result<usize>,
 ) -> Result<usize> {
     if buffer.is_null() || capacity == 0 {
-        return Err(invalid("buffer is NULL or has no room"));
+        return Err(invalid("buffer is NULL or its capacity is 0"));
     }
     let mut ours = vec![0; capacity.min(at_once)];
     let length = read(&mut ours)?;
@@ -250,7 +250,8 @@ pub(super) fn optional_seconds(seconds: f64, name: &str) -> Result<Option<Durati
 
 /// Seconds from C that can't be left out.
 pub(super) fn exact_seconds(seconds: f64, name: &str) -> Result<Duration> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| invalid(format!("{name} is no number of seconds: {seconds}")))
+    Duration::try_from_secs_f64(seconds)
+        .map_err(|_| invalid(format!("{name} is not a valid number of seconds: {seconds}")))
 }
 
 /// A point in time as C gets it: whole seconds since 1970.

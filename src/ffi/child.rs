@@ -118,9 +118,9 @@ pub extern "C" fn sbx_child_close_stdin(child: Option<&sbx_child>) {
     boundary::get(child, (), |child| drop(child.close_stdin()));
 }
 
-/// Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came:
-/// 0 at the end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says
-/// so.
+/// Reads from the command's standard output into the `capacity` bytes at `buffer`, and sets `*len` to their number: 1
+/// or more, or 0 at the end of the output. Blocks until there is output. A lost connection ends the output too;
+/// sbx_child_wait() reports it.
 ///
 /// SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]
@@ -158,8 +158,8 @@ pub unsafe extern "C" fn sbx_child_read_stderr(
     })
 }
 
-/// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not
-/// wait; a read of another thread finds the end.
+/// Closes the command's standard output: output that still arrives is discarded, so it need not be read. Does not wait.
+/// A read by another thread returns the end of the output.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_close_stdout(child: Option<&sbx_child>) {
     boundary::get(child, (), |child| {
@@ -215,7 +215,7 @@ pub extern "C" fn sbx_child_wait_with_output(
     })
 }
 
-/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
+/// Sets `*has_ended` to whether the command has ended. If it has, sets `*ending`, which may be NULL, to how; the caller
 /// frees that with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_try_wait(
@@ -234,10 +234,10 @@ pub extern "C" fn sbx_child_try_wait(
     })
 }
 
-/// Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended
-/// needs none.
+/// Kills the command and all processes that it started. Does not wait; sbx_child_wait() does. Does nothing if the
+/// command has ended.
 ///
-/// SBX_ERR_FORKED in a forked child, and no other error.
+/// SBX_ERR_FORKED in a forked child. There is no other error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_kill(
     child: Option<&sbx_child>,
@@ -248,7 +248,7 @@ pub extern "C" fn sbx_child_kill(
 
 /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM".
 ///
-/// SBX_ERR_INVALID_ARGUMENT if this is no name of a signal.
+/// SBX_ERR_INVALID_ARGUMENT if there is no signal of this name.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_signal(
     child: Option<&sbx_child>,

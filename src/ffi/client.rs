@@ -72,8 +72,8 @@ pub extern "C" fn sbx_client_api_requests(client: Option<&sbx_client>) -> u64 {
     boundary::get(client, 0, |client| client.client.stats().api_requests)
 }
 
-/// Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to
-/// start is deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with
+/// Creates a sandbox and waits until it is ready for commands; `spec` may be NULL for the defaults. A sandbox that
+/// fails to start is deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with
 /// sbx_sandbox_delete().
 ///
 /// SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT
@@ -96,8 +96,8 @@ pub extern "C" fn sbx_client_create(
     })
 }
 
-/// Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it
-/// with sbx_sandbox_free().
+/// Makes a handle for the existing sandbox of this name. It takes one API call, or none if the client's cache has the
+/// sandbox. The caller frees it with sbx_sandbox_free().
 ///
 /// SBX_ERR_NOT_FOUND if there is none.
 #[unsafe(no_mangle)]
@@ -130,10 +130,10 @@ pub extern "C" fn sbx_client_list(
     })
 }
 
-/// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods.
-/// Their names are freed by the caller with sbx_names_free(); `names` may be NULL.
+/// Deletes every expired sandbox in the namespace, whoever owns it. It does not wait until the Pods are gone. `*names`
+/// gets the names of the deleted sandboxes; the caller frees it with sbx_names_free(). `names` may be NULL.
 ///
-/// Fails as sbx_client_list(), with the first error; what could be deleted is deleted all the same.
+/// Fails as sbx_client_list(), with the first error. The other sandboxes are deleted all the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_reap(
     client: Option<&sbx_client>,
@@ -161,7 +161,7 @@ pub extern "C" fn sbx_client_delete_sandbox(
     boundary::call(err, || require(client, "client")?.client.delete_sandbox(name.utf8("name")?))
 }
 
-/// The same as sbx_client_delete_sandbox(), under the name that some know.
+/// An alias of sbx_client_delete_sandbox().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_shutdown_sandbox(
     client: Option<&sbx_client>,

@@ -57,11 +57,12 @@ pub(super) const STREAMS: &[(i32, OutputStream)] = &[
     (sbx_stream::SBX_STREAM_STDERR as i32, OutputStream::Stderr),
 ];
 
-/// Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`,
-/// without a NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
+/// Receives output of a command as it arrives, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at
+/// `data`, not followed by a NUL, in pieces of any size. Returns 0 to continue; anything else ends the call.
 ///
-/// It is called on the thread that made the call, and only during it. It may call this library, also for the same
-/// sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
+/// It is called on the thread that made the call, and only during that call. It may call this library, also for the
+/// same sandbox, but must not change or free the object that the call belongs to. It must not throw, longjmp or end its
+/// thread.
 pub type sbx_output_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, stream: sbx_stream, data: *const u8, len: usize) -> i32>;
 
@@ -154,9 +155,9 @@ pub unsafe extern "C" fn sbx_command_set_stdin(
     })
 }
 
-/// Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to
-/// its end. The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller
-/// may close its own at once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+/// Lets the command read its standard input from an open file, pipe or socket of this process, from the current
+/// position to the end. The library duplicates `fd`, so the caller may close its own at once, and reads from the
+/// duplicate while the command runs. One run consumes the input: the next run fails with SBX_ERR_INVALID_ARGUMENT.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_set_stdin_fd(
     command: Option<&mut sbx_command>,
@@ -169,7 +170,7 @@ pub extern "C" fn sbx_command_set_stdin_fd(
     })
 }
 
-/// Sends the standard output to /dev/null in the sandbox, so that none of it travels.
+/// Sends the standard output to /dev/null in the sandbox, so that none of it is transferred.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_discard_stdout(
     command: Option<&mut sbx_command>,
@@ -178,7 +179,7 @@ pub extern "C" fn sbx_command_discard_stdout(
     boundary::call(err, || require(command, "command")?.change(Command::discard_stdout))
 }
 
-/// Sends the standard error to /dev/null in the sandbox, so that none of it travels.
+/// Sends the standard error to /dev/null in the sandbox, so that none of it is transferred.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_discard_stderr(
     command: Option<&mut sbx_command>,
@@ -210,8 +211,8 @@ pub extern "C" fn sbx_command_set_timeout(
     })
 }
 
-/// Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams
-/// come as standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+/// Runs the command on a terminal of this type, such as "xterm-256color", and this size in characters. Both output
+/// streams then arrive as standard output, and the terminal turns "\n" into "\r\n". Default: no terminal.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_set_terminal(
     command: Option<&mut sbx_command>,
@@ -255,8 +256,8 @@ pub extern "C" fn sbx_command_output(
     })
 }
 
-/// Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending`
-/// may be NULL. Fails as sbx_command_output().
+/// Runs the command to its end and discards its output. The caller frees `*ending` with sbx_ending_free(); `ending` may
+/// be NULL. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_status(
     command: Option<&sbx_command>,
@@ -270,7 +271,7 @@ pub extern "C" fn sbx_command_status(
     })
 }
 
-/// Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The
+/// Runs the command to its end and passes its output to `receive` as it arrives, with `userdata` as first argument. The
 /// caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
 ///
 /// SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
@@ -309,7 +310,7 @@ pub(super) fn receiver(
 
 /// Starts the command and returns while it runs. The caller frees the child with sbx_child_free().
 ///
-/// Fails as sbx_command_output(), as far as the start is concerned; the rest comes from sbx_child_wait().
+/// Errors of the start are those of sbx_command_output(); later ones are reported by sbx_child_wait().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_spawn(
     command: Option<&sbx_command>,
@@ -322,16 +323,16 @@ pub extern "C" fn sbx_command_spawn(
     })
 }
 
-/// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any
-/// process, by its key. It starts at most once per key: where the key is known already, this gives the command that has
-/// it, running or ended. The caller frees `*detached` with sbx_detached_free().
+/// Starts the command so that it depends on neither this process nor a connection, and returns. Any process finds it
+/// again by its key. It starts at most once per key: if the sandbox knows the key already, this returns a handle of the
+/// command that has it, running or ended. The caller frees `*detached` with sbx_detached_free().
 ///
-/// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output
-/// goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own
-/// counts, not the configured one.
+/// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The sandbox keeps the
+/// output, up to the command's output limit for each stream; later output is dropped and counted. The input must be
+/// bytes, and there is no terminal. Only the command's own timeout applies, not the configured one.
 ///
-/// SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
-/// sbx_command_output().
+/// SBX_ERR_INVALID_ARGUMENT if one of these rules is broken; SBX_ERR_CONFLICT if the key belongs to another command;
+/// otherwise as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_detach(
     command: Option<&sbx_command>,
@@ -352,8 +353,8 @@ pub extern "C" fn sbx_command_free(command: Option<Box<sbx_command>>) {
     boundary::free(command);
 }
 
-/// How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up. Freed with
-/// sbx_ending_free(). May be read from several threads.
+/// How a command ended: with an exit code, or by a signal. It is always what the sandbox reported, never a default.
+/// Freed with sbx_ending_free(). May be read from several threads.
 #[derive(Debug)]
 pub struct sbx_ending {
     status: ExitStatus,
@@ -442,8 +443,8 @@ pub extern "C" fn sbx_output_signal(output: Option<&sbx_output>) -> *const c_cha
     boundary::get_text(output, |output| output.ending.signal.as_deref())
 }
 
-/// The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them.
-/// `len` may be NULL. NULL and 0 only for NULL.
+/// The bytes of the standard output, borrowed from the output, and their number in `*len`; they are followed by a NUL.
+/// `len` may be NULL. Returns NULL, with 0 in `*len`, only if `output` is NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_stdout(output: Option<&sbx_output>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
     boundary::get_bytes(output, len, |output| Some(&output.stdout))

@@ -41,13 +41,13 @@ pub enum sbx_transport {
 pub enum sbx_log_level {
     /// None at all.
     SBX_LOG_OFF = 0,
-    /// What went wrong and could not be reported by a call.
+    /// Failures that no call can report.
     SBX_LOG_ERROR = 1,
-    /// What may need attention.
+    /// Conditions that may need attention.
     SBX_LOG_WARN = 2,
-    /// What happens.
+    /// What the library does: sandboxes created and deleted, connections made.
     SBX_LOG_INFO = 3,
-    /// Details for finding a fault.
+    /// Details for debugging: each request and connection.
     SBX_LOG_DEBUG = 4,
     /// Everything.
     SBX_LOG_TRACE = 5,
@@ -82,13 +82,14 @@ pub extern "C" fn sbx_config_new(
     })
 }
 
-/// Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory
-/// or above it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
+/// Makes a configuration from the SANDBOX_ variables of the environment, then from a .env file in the working directory
+/// or a directory above it, then from the defaults. The process's environment is not changed. The caller frees it with
+/// sbx_config_free().
 ///
-/// A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
-/// refused there, and what another user may have written is ignored.
+/// A .env file may be part of untrusted code. So SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused in
+/// it, and a file that another user can write to is ignored.
 ///
-/// SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
+/// SBX_ERR_CONFIG; the message has the variable, its source, its value and the allowed values.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_from_env(
     config: Option<&mut MaybeUninit<*mut sbx_config>>,
@@ -100,11 +101,11 @@ pub extern "C" fn sbx_config_from_env(
     })
 }
 
-/// Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The
+/// Sets a setting by its name, such as "ssh_port", from text in the form used in the environment, such as "2222". The
 /// names are those of the sbx_config_set_ functions.
 ///
-/// SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what
-/// is.
+/// SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message lists the settings or the
+/// allowed values.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set(
     config: Option<&mut sbx_config>,
@@ -184,7 +185,7 @@ pub extern "C" fn sbx_config_set_ssh_user(
     })
 }
 
-/// Port of the SSH server in new sandboxes. Default: 22.
+/// Port of the SSH server in new sandboxes. Default: 2222.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_ssh_port(
     config: Option<&mut sbx_config>,
@@ -194,8 +195,8 @@ pub extern "C" fn sbx_config_set_ssh_port(
     boundary::call(err, || require(config, "config")?.change(|config| Ok(config.ssh_port(port))))
 }
 
-/// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its
-/// owner may have a right to the file. Default: a new key in memory for each client.
+/// Path of an unencrypted ed25519 private key, in OpenSSH's format or PEM (PKCS#8), for processes that share sandboxes.
+/// Only the owner may have access to the file (mode 0600). Default: a new key in memory for each client.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_ssh_key(
     config: Option<&mut sbx_config>,
@@ -221,7 +222,7 @@ pub extern "C" fn sbx_config_set_transport(
     })
 }
 
-/// Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
+/// Label value that names the owner of the sandboxes: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_owner(
     config: Option<&mut sbx_config>,
@@ -247,7 +248,7 @@ pub extern "C" fn sbx_config_set_lifetime(
     })
 }
 
-/// Seconds for creating a sandbox, up to its first login; a negative number for no limit. Default: 300.
+/// Seconds for creating a sandbox, including the first login; a negative number for no limit. Default: 300.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_set_create_timeout(
     config: Option<&mut sbx_config>,
@@ -338,7 +339,7 @@ pub extern "C" fn sbx_config_set_log(
 /// Sends this library's log lines to standard error at the configured level, for the rest of the process's life.
 /// Without this and sbx_log_set_handler() the library writes nothing.
 ///
-/// SBX_ERR_CONFIG if this was done before, or a function is set that gets them.
+/// SBX_ERR_CONFIG if this was done before, or if sbx_log_set_handler() has set a function.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_config_init_logging(
     config: Option<&sbx_config>,

@@ -35,8 +35,8 @@ pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_
 /// frees that with sbx_ending_free(). Does not wait for it.
 ///
 /// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
-/// SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed;
-/// SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+/// SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if the process that supervises it in the sandbox was
+/// killed; SBX_ERR_CONNECT and the other connection errors if the sandbox can't be reached.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_try_wait(
     detached: Option<&sbx_detached>,
@@ -57,7 +57,7 @@ pub extern "C" fn sbx_detached_try_wait(
 /// Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
 /// sbx_ending_free(); `ending` may be NULL.
 ///
-/// SBX_ERR_TIMED_OUT if it still runs; it goes on then. Else as sbx_detached_try_wait().
+/// SBX_ERR_TIMED_OUT if it still runs; it keeps running. Otherwise as sbx_detached_try_wait().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_wait(
     detached: Option<&sbx_detached>,
@@ -72,9 +72,9 @@ pub extern "C" fn sbx_detached_wait(
     })
 }
 
-/// What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes,
-/// which the caller frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no
-/// more once it has ended.
+/// Reads what the command has written so far to a stream (an sbx_stream), starting at byte `offset`: at most `limit`
+/// bytes, which the caller frees with sbx_bytes_free(). Does not wait. No bytes means that there is no more output yet,
+/// or none at all if the command has ended.
 ///
 /// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
@@ -93,12 +93,12 @@ pub extern "C" fn sbx_detached_read(
     })
 }
 
-/// Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
-/// `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that
-/// after an error the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free();
-/// `ending` may be NULL.
+/// Passes the output to `receive` as it arrives, with `userdata` as first argument, until the command has ended. It
+/// starts `*stdout_position` and `*stderr_position` bytes after the beginning of the streams. When the call returns,
+/// both are updated, so that after an error the same call continues where this one stopped. The caller frees `*ending`
+/// with sbx_ending_free(); `ending` may be NULL.
 ///
-/// SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
+/// SBX_ERR_CANCELLED if `receive` asked to stop; the command keeps running. Otherwise as sbx_detached_try_wait().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_stream(
     detached: Option<&sbx_detached>,
@@ -121,8 +121,8 @@ pub extern "C" fn sbx_detached_stream(
     })
 }
 
-/// Kills the command and all its processes, those that left its process group too, and returns when they are gone. One
-/// that has ended needs no killing.
+/// Kills the command and all its descendants, also those that left its process group, and returns when they are gone.
+/// Does nothing if the command has ended.
 ///
 /// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed;
 /// SBX_ERR_CONNECT and its like if the sandbox can't be reached.
@@ -134,8 +134,8 @@ pub extern "C" fn sbx_detached_kill(
     boundary::call(err, || require(detached, "detached")?.detached.kill())
 }
 
-/// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs
-/// none.
+/// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". Does nothing if the command
+/// has ended.
 ///
 /// SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
 #[unsafe(no_mangle)]

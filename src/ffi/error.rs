@@ -7,18 +7,17 @@ use std::sync::OnceLock;
 use super::boundary::{self, NulTerminated};
 use crate::{Cause, Error, ErrorKind, Verdict};
 
-/// What a function answers: SBX_OK, or why it failed.
+/// The result of a call: SBX_OK, or why it failed.
 ///
-/// The numbers never change and are never used again for something else. A later version may have more of them.
+/// A number never changes and is never reused. A later version may have more of them.
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_status {
-    /// It did what was asked.
+    /// Success.
     SBX_OK = 0,
 
-    /// An argument is invalid: NULL where something must be, text that is not UTF-8, a number out of its range.
-    /// Nothing was tried.
+    /// An argument is invalid: a required one is NULL, a text is not UTF-8, a number is out of range. Nothing was done.
     SBX_ERR_INVALID_ARGUMENT = 1,
     /// A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
     SBX_ERR_CONFIG = 2,
@@ -38,29 +37,30 @@ pub enum sbx_status {
     SBX_ERR_PERMISSION_DENIED = 22,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     SBX_ERR_QUOTA = 23,
-    /// A disk is full, its quota used up, or the file as large as it may be.
+    /// The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed.
     SBX_ERR_STORAGE_FULL = 24,
     /// No detached command has this key. The sandbox is there.
     SBX_ERR_DETACHED_NOT_FOUND = 25,
-    /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+    /// The pool has no sandbox ready, and the claim was made with SBX_ON_MISS_FAIL.
     SBX_ERR_POOL_EMPTY = 26,
 
-    /// No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next
-    /// ones.
+    /// No such file or directory. For this and the following file errors, the message says whether the file is in the
+    /// sandbox or on this machine.
     SBX_ERR_FILE_NOT_FOUND = 30,
     /// A file or directory of that name exists already.
     SBX_ERR_FILE_EXISTS = 31,
-    /// It is a directory, and the operation is for files.
+    /// The path is a directory, and the operation needs a file.
     SBX_ERR_IS_A_DIRECTORY = 32,
-    /// It is not a directory, or something on the way to it is not.
+    /// The path, or one of its parents, is not a directory.
     SBX_ERR_NOT_A_DIRECTORY = 33,
     /// The directory is not empty.
     SBX_ERR_DIRECTORY_NOT_EMPTY = 34,
     /// The file system is read-only.
     SBX_ERR_READ_ONLY = 35,
-    /// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
+    /// The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port
+    /// is in use.
     SBX_ERR_BUSY = 36,
-    /// A name is longer than its file system allows, or a path longer than 4095 bytes.
+    /// A file name is longer than the file system allows, or a path is longer than 4095 bytes.
     SBX_ERR_NAME_TOO_LONG = 37,
 
     /// The API server can't be reached or can't answer now. Trying later may help.
@@ -71,31 +71,33 @@ pub enum sbx_status {
     SBX_ERR_AUTHENTICATION = 42,
     /// The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
     SBX_ERR_HOST_KEY_MISMATCH = 43,
-    /// A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    /// The connection was lost, either before a request was sent or during a request that can safely be repeated.
     SBX_ERR_DISCONNECTED = 44,
-    /// The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+    /// The operation timed out. A command's processes were killed, and the error has the output up to then.
     SBX_ERR_TIMED_OUT = 45,
     /// Nothing in the sandbox listens on the port or the socket.
     SBX_ERR_REFUSED = 46,
 
-    /// The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+    /// The sandbox could not be created; the error's verdict has the reason that Kubernetes gives. The Pod was deleted
+    /// again.
     SBX_ERR_CREATE = 60,
     /// The sandbox could not be deleted, or its end could not be confirmed.
     SBX_ERR_DELETE = 61,
     /// The command could not be started: it did not run.
     SBX_ERR_COMMAND = 62,
-    /// The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
+    /// The command ran and did not succeed. Only sbx_output_check() fails with this: elsewhere a non-zero exit code is
+    /// not an error.
     SBX_ERR_COMMAND_FAILED = 63,
-    /// The connection was lost after a command was requested, or a change of a file that is not to be made twice: it
-    /// may have happened, in part or whole. It is never asked twice.
+    /// The connection was lost after the request to run a command or to change a file was sent. The sandbox may have
+    /// carried it out, completely or in part. The library does not repeat such a request.
     SBX_ERR_OUTCOME_UNKNOWN = 64,
-    /// A file could not be moved, or something else could not be done to it, for a reason that has no status of its
-    /// own. The target of a transfer is as it was before.
+    /// A transfer or another file operation failed for a reason that has no status of its own. The target of a transfer
+    /// is unchanged.
     SBX_ERR_TRANSFER = 65,
-    /// The caller's own callback, or the function of sbx_thread_on_wait(), asked to stop.
+    /// A callback of the caller, or the function registered with sbx_thread_on_wait(), cancelled the call.
     SBX_ERR_CANCELLED = 66,
 
-    /// A bug in this library: a panic was caught at its border. The handles stay usable.
+    /// A bug in this library: a panic was caught at the C boundary. The handles stay usable.
     SBX_ERR_PANIC = 90,
 }
 
@@ -211,7 +213,7 @@ pub extern "C" fn sbx_status_at(index: usize) -> sbx_status {
     boundary::get(Some(&()), SBX_OK, |()| STATUSES.get(index).map_or(SBX_OK, |(status, _)| *status))
 }
 
-/// The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them.
+/// Why a Pod can't start or has stopped, according to Kubernetes. A later version may have more of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_cause {
@@ -241,7 +243,7 @@ pub enum sbx_cause {
     SBX_CAUSE_DELETED = 11,
     /// The node is gone or does not answer.
     SBX_CAUSE_NODE_LOST = 12,
-    /// Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    /// Kubernetes reports no problem; the verdict is the last state seen.
     SBX_CAUSE_PENDING = 13,
 }
 
@@ -322,14 +324,14 @@ pub extern "C" fn sbx_error_status(error: Option<&sbx_error>) -> sbx_status {
     boundary::get(error, SBX_OK, |error| error.error.kind().into())
 }
 
-/// The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes
-/// says. NULL only for NULL.
+/// The complete message on one line, without secrets: the operation, the sandbox, what happened, and what Kubernetes
+/// reports. NULL only if `error` is NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_message(error: Option<&sbx_error>) -> *const c_char {
     boundary::get_text(error, |error| Some(&error.message))
 }
 
-/// What was tried, such as "create sandbox"; "" where there is nothing to say.
+/// The operation that failed, such as "create sandbox"; "" if there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_operation(error: Option<&sbx_error>) -> *const c_char {
     boundary::get_text(error, |error| Some(&error.operation))
@@ -341,7 +343,7 @@ pub extern "C" fn sbx_error_sandbox(error: Option<&sbx_error>) -> *const c_char 
     boundary::get_text(error, |error| error.sandbox.as_deref())
 }
 
-/// True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+/// True if the same call may succeed later and is safe to repeat, because no request had been sent to the sandbox.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_is_retryable(error: Option<&sbx_error>) -> bool {
     boundary::get(error, false, |error| error.error.is_retryable())
@@ -353,8 +355,7 @@ pub extern "C" fn sbx_error_http_status(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.http_status().map_or(0, i32::from))
 }
 
-/// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that;
-/// else 0.
+/// libssh2's error number (negative), or the SFTP status code (positive) of a server that reports no errno; else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_ssh_code(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.ssh_code().unwrap_or(0))
@@ -367,7 +368,8 @@ pub extern "C" fn sbx_error_errno(error: Option<&sbx_error>) -> i32 {
     boundary::get(error, 0, |error| error.error.raw_os_error().unwrap_or(0))
 }
 
-/// What Kubernetes knows about why the Pod can't start or why it stopped; SBX_CAUSE_NONE if the cause is not there.
+/// Why the Pod can't start or has stopped, according to Kubernetes; SBX_CAUSE_NONE if that is not the cause of the
+/// error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_verdict_cause(error: Option<&sbx_error>) -> sbx_cause {
     boundary::get(error, sbx_cause::SBX_CAUSE_NONE, |error| {
@@ -375,7 +377,7 @@ pub extern "C" fn sbx_error_verdict_cause(error: Option<&sbx_error>) -> sbx_caus
     })
 }
 
-/// The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty. NULL without a verdict.
+/// Kubernetes' own reason, such as "ErrImagePull"; may be empty. NULL without a verdict.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_error_verdict_reason(error: Option<&sbx_error>) -> *const c_char {
     boundary::get_text(error, |error| error.verdict.as_ref().map(|verdict| verdict.reason.as_c_str()))

@@ -14,14 +14,13 @@ use crate::{DirEntry, Metadata};
 /// into `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The
 /// file arrives whole or not at all.
 ///
-/// What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the
-/// one on this machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY,
+/// All functions for files fail in the same ways. Errors of the system, for the file in the sandbox or the local file
+/// (the message says which): SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY,
 /// SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY,
-/// SBX_ERR_NAME_TOO_LONG, SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of
-/// which sbx_error_errno() has the number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the
-/// sandbox is gone, SBX_ERR_TIMED_OUT (the configured transfer_timeout, which applies to each call), and those of a
-/// lost connection: SBX_ERR_DISCONNECTED where asking again is harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been
-/// done. The message names the file.
+/// SBX_ERR_NAME_TOO_LONG, SBX_ERR_STORAGE_FULL, and SBX_ERR_TRANSFER for all others; sbx_error_errno() has the number.
+/// SBX_ERR_INVALID_ARGUMENT for an invalid path, SBX_ERR_NOT_FOUND if the sandbox is gone, SBX_ERR_TIMED_OUT after the
+/// configured transfer_timeout, which applies to each call. After a lost connection: SBX_ERR_DISCONNECTED if the call
+/// is safe to repeat, SBX_ERR_OUTCOME_UNKNOWN if the change may have been made. The message names the file.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_upload_file(
     sandbox: Option<&sbx_sandbox>,
@@ -51,7 +50,7 @@ pub extern "C" fn sbx_sandbox_download_file(
     })
 }
 
-/// Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the
+/// Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- minus the
 /// sandbox's umask if it is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_write_file(
@@ -96,8 +95,8 @@ impl sbx_bytes {
     }
 }
 
-/// The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL
-/// and 0 only for NULL.
+/// The bytes, borrowed from the handle, and their number in `*len`; they are followed by a NUL. `len` may be NULL.
+/// Returns NULL, with 0 in `*len`, only if the handle is NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_bytes_data(bytes: Option<&sbx_bytes>, len: Option<&mut MaybeUninit<usize>>) -> *const u8 {
     boundary::get_bytes(bytes, len, |bytes| Some(&bytes.0))
@@ -110,7 +109,7 @@ pub extern "C" fn sbx_bytes_free(bytes: Option<Box<sbx_bytes>>) {
 }
 
 /// Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it
-/// is not there. After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as
+/// does not exist. After a failure some of the bytes may have been written. `data` may be NULL if `len` is 0. Fails as
 /// sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_sandbox_append_file(
@@ -128,7 +127,7 @@ pub unsafe extern "C" fn sbx_sandbox_append_file(
     })
 }
 
-/// Tells what is known about a file; links are followed. The caller frees the answer with sbx_metadata_free(). Fails as
+/// Gets the metadata of a file; links are followed. The caller frees it with sbx_metadata_free(). Fails as
 /// sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_file_metadata(
@@ -144,7 +143,7 @@ pub extern "C" fn sbx_sandbox_file_metadata(
     })
 }
 
-/// As sbx_sandbox_file_metadata(), of a link itself.
+/// As sbx_sandbox_file_metadata(), but does not follow a link.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_symlink_metadata(
     sandbox: Option<&sbx_sandbox>,
@@ -159,8 +158,8 @@ pub extern "C" fn sbx_sandbox_symlink_metadata(
     })
 }
 
-/// Puts into `*exists` whether there is such a file; links are followed, so a broken one is none. Fails as
-/// sbx_sandbox_upload_file(), but not for a file that is not there.
+/// Sets `*exists` to whether the file exists; links are followed, so a broken link does not exist. Fails as
+/// sbx_sandbox_upload_file(), except that a missing file is no error.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_file_exists(
     sandbox: Option<&sbx_sandbox>,
@@ -175,9 +174,9 @@ pub extern "C" fn sbx_sandbox_file_exists(
     })
 }
 
-/// Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list
-/// with sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64
-/// MiB of names.
+/// Lists all entries of a directory except "." and "..", in no particular order. The caller frees the list with
+/// sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
+/// names.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_dir(
     sandbox: Option<&sbx_sandbox>,
@@ -191,7 +190,7 @@ pub extern "C" fn sbx_sandbox_read_dir(
     })
 }
 
-/// Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if something of that name is there.
+/// Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if the name exists.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_dir(
     sandbox: Option<&sbx_sandbox>,
@@ -204,9 +203,8 @@ pub extern "C" fn sbx_sandbox_create_dir(
     })
 }
 
-/// Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is
-/// on the way to it.
+/// Creates a directory and its missing parents. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if the name
+/// exists and is not a directory, SBX_ERR_NOT_A_DIRECTORY if a parent is not a directory.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_dir_all(
     sandbox: Option<&sbx_sandbox>,
@@ -232,8 +230,8 @@ pub extern "C" fn sbx_sandbox_remove_file(
     })
 }
 
-/// Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_DIRECTORY_NOT_EMPTY or
-/// SBX_ERR_NOT_A_DIRECTORY if it is none that is empty.
+/// Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_DIRECTORY_NOT_EMPTY if it is not empty,
+/// SBX_ERR_NOT_A_DIRECTORY if it is not a directory.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_remove_dir(
     sandbox: Option<&sbx_sandbox>,
@@ -247,7 +245,7 @@ pub extern "C" fn sbx_sandbox_remove_dir(
 }
 
 /// Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_NOT_A_DIRECTORY for something else than a directory. What could be removed is gone after a failure.
+/// SBX_ERR_NOT_A_DIRECTORY if it is not a directory. After a failure, part of the contents may be removed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_remove_dir_all(
     sandbox: Option<&sbx_sandbox>,
@@ -260,10 +258,10 @@ pub extern "C" fn sbx_sandbox_remove_dir_all(
     })
 }
 
-/// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
-/// directory by a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or
-/// SBX_ERR_DIRECTORY_NOT_EMPTY if what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not
-/// on the same file system.
+/// Renames a file or directory, atomically. An existing file of the new name is replaced; a directory replaces an empty
+/// directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or
+/// SBX_ERR_DIRECTORY_NOT_EMPTY if the target can't be replaced, SBX_ERR_TRANSFER with EXDEV if the names are on
+/// different file systems.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_rename_file(
     sandbox: Option<&sbx_sandbox>,
@@ -292,7 +290,7 @@ pub extern "C" fn sbx_sandbox_set_file_permissions(
 }
 
 /// Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_FILE_EXISTS if something of that name is there.
+/// SBX_ERR_FILE_EXISTS if the name exists.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_create_symlink(
     sandbox: Option<&sbx_sandbox>,
@@ -306,8 +304,8 @@ pub extern "C" fn sbx_sandbox_create_symlink(
     })
 }
 
-/// Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as
-/// sbx_sandbox_upload_file(); SBX_ERR_TRANSFER with EINVAL for what is no link.
+/// Reads the target of a symbolic link. The caller frees the bytes with sbx_bytes_free(). Fails as
+/// sbx_sandbox_upload_file(); SBX_ERR_TRANSFER with EINVAL if the path is not a link.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_link(
     sandbox: Option<&sbx_sandbox>,
@@ -323,7 +321,7 @@ pub extern "C" fn sbx_sandbox_read_link(
     })
 }
 
-/// Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free().
+/// Resolves a path to an absolute one without links, "." and "..". The caller frees the bytes with sbx_bytes_free().
 /// Fails as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_resolve_path(
@@ -373,7 +371,7 @@ pub extern "C" fn sbx_metadata_kind(metadata: Option<&sbx_metadata>) -> sbx_file
     })
 }
 
-/// Its size in bytes; 0 for NULL. Files that the system makes up, as in /proc, say 0.
+/// Its size in bytes; 0 for NULL. Generated files, such as those in /proc, have size 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_metadata_size(metadata: Option<&sbx_metadata>) -> u64 {
     boundary::get(metadata, 0, |metadata| metadata.0.len())
@@ -437,7 +435,8 @@ pub extern "C" fn sbx_entries_name_at(entries: Option<&sbx_entries>, index: usiz
     boundary::get_text(entries, |entries| entries.0.get(index).map(|(name, _)| name.as_c_str()))
 }
 
-/// What is known about an entry, of a link itself; borrowed from the list. `index` counts from 0. NULL beyond the last.
+/// The metadata of an entry, of the link itself if it is one; borrowed from the list. `index` counts from 0. NULL
+/// beyond the last.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_entries_metadata_at(entries: Option<&sbx_entries>, index: usize) -> *const sbx_metadata {
     boundary::get(entries, ptr::null(), |entries| {

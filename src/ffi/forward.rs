@@ -7,10 +7,10 @@ use super::boundary::{self, require};
 use super::error::{sbx_error, sbx_status};
 use crate::Forward;
 
-/// A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread
-/// of its own until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its
-/// connections. Its connections end with it. A lost session breaks the connections of that moment, and is replaced. It
-/// may be used from several threads. Freed with sbx_forward_free().
+/// A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It has a thread of
+/// its own and listens until it is closed or freed, or until its Pod has ended. It never connects to another Pod of the
+/// same name. Its connections end with it. If the SSH session is lost, its open connections break and later ones use a
+/// new session. It may be used from several threads. Freed with sbx_forward_free().
 #[derive(Debug)]
 pub struct sbx_forward {
     forward: Forward,
@@ -47,9 +47,9 @@ pub extern "C" fn sbx_forward_is_open(forward: Option<&sbx_forward>) -> bool {
     boundary::get(forward, false, |forward| forward.forward.is_open())
 }
 
-/// True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the
-/// sandbox. What somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free();
-/// `failure` may be NULL.
+/// Returns true if a connection has failed, and then sets `*failure` to the error of the last one, such as
+/// SBX_ERR_REFUSED because nothing listened in the sandbox. A connection that its local side breaks off does not count
+/// as failed. The caller frees `*failure` with sbx_error_free(); `failure` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_forward_last_failure(
     forward: Option<&sbx_forward>,
@@ -76,7 +76,7 @@ pub extern "C" fn sbx_forward_wait(
     boundary::call(err, || require(forward, "forward")?.forward.wait())
 }
 
-/// Stops listening and breaks the connections that there are. Once more does no harm.
+/// Stops listening and breaks the open connections. Does nothing if it is closed already.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_forward_close(forward: Option<&sbx_forward>) {
     boundary::get(forward, (), |forward| forward.forward.close());

@@ -51,11 +51,11 @@ impl sbx_info {
     }
 }
 
-/// Where a Pod is in its life. A later version may have more of them.
+/// The phase of a Pod. A later version may have more of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_phase {
-    /// Kubernetes has lost sight of it, or says something that this library does not know.
+    /// Kubernetes does not know the phase, or reports one that this library does not know.
     SBX_PHASE_UNKNOWN = 0,
     /// Accepted by Kubernetes; its container does not run yet.
     SBX_PHASE_PENDING = 1,
@@ -100,7 +100,7 @@ pub extern "C" fn sbx_info_uid(info: Option<&sbx_info>) -> *const c_char {
     boundary::get_text(info, |info| Some(&info.uid))
 }
 
-/// Where the Pod is in its life; SBX_PHASE_UNKNOWN for NULL.
+/// The phase of the Pod; SBX_PHASE_UNKNOWN for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_info_phase(info: Option<&sbx_info>) -> sbx_phase {
     boundary::get(info, sbx_phase::SBX_PHASE_UNKNOWN, |info| info.phase)
@@ -187,7 +187,7 @@ pub extern "C" fn sbx_info_label_value_at(info: Option<&sbx_info>, index: usize)
     boundary::get_text(info, |info| info.labels.get(index).map(|(_, value)| &**value))
 }
 
-/// Why it stopped or can't start; SBX_CAUSE_NONE if neither is so.
+/// Why the Pod has stopped or can't start; SBX_CAUSE_NONE if neither is the case.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_info_verdict_cause(info: Option<&sbx_info>) -> sbx_cause {
     boundary::get(info, sbx_cause::SBX_CAUSE_NONE, |info| {
@@ -195,7 +195,7 @@ pub extern "C" fn sbx_info_verdict_cause(info: Option<&sbx_info>) -> sbx_cause {
     })
 }
 
-/// The word that Kubernetes itself uses, such as "OOMKilled"; may be empty. NULL without a verdict.
+/// Kubernetes' own reason, such as "OOMKilled"; may be empty. NULL without a verdict.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_info_verdict_reason(info: Option<&sbx_info>) -> *const c_char {
     boundary::get_text(info, |info| info.verdict.as_ref().map(|verdict| verdict.reason.as_c_str()))

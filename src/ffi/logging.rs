@@ -8,12 +8,12 @@ use super::config::{LEVELS, sbx_log_level};
 use super::error::{sbx_error, sbx_status};
 use crate::{LogHandler, LogLevel, LogLine, set_log_handler};
 
-/// Takes a line of the library's log: how important it is, the part of the library that it is from, such as
-/// "sandbox::client", and what it says, without a line's end. The texts stay until it returns.
+/// Receives a line of the library's log: its level, the part of the library that wrote it, such as "sandbox::client",
+/// and the message, without a newline. The texts are valid until it returns.
 ///
-/// It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
-/// wait for calls of this library, nor throw, longjmp or end its thread. What its own calls of this library log is left
-/// out.
+/// It is called on the thread that logs, which may be one of the library's own, and by several threads at once. It must
+/// not wait for calls of this library, nor throw, longjmp or end its thread. Lines that its own calls of this library
+/// would log are dropped.
 pub type sbx_log_fn = Option<
     unsafe extern "C" fn(userdata: *mut c_void, level: sbx_log_level, target: *const c_char, message: *const c_char),
 >;
@@ -40,13 +40,13 @@ impl Callback {
     }
 }
 
-/// Hands the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its argument, for
-/// all clients of the process and for the rest of its life; NULL ends that. A function that was there is replaced: once
-/// this returns, it is not called any more, and what its userdata points to may go. Without this and
+/// Passes the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its first argument.
+/// This holds for all clients of the process, until it is called again; NULL stops it. An earlier function is replaced:
+/// once this returns, it is not called any more, and its `userdata` may be freed. Without this and
 /// sbx_config_init_logging() the library writes nothing.
 ///
-/// SBX_ERR_INVALID_ARGUMENT within such a function; SBX_ERR_TIMED_OUT if the one that is to be replaced does not
-/// return.
+/// SBX_ERR_INVALID_ARGUMENT if it is called by such a function; SBX_ERR_TIMED_OUT if the function to be replaced does
+/// not return within 5 seconds.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_log_set_handler(
     level: i32,

@@ -22,47 +22,48 @@
 //!
 //! What holds for all functions:
 //!
-//! Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else
-//! `*err` is always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so
-//! free one before the next call. Other results are written on success only and left as they were on failure. A
-//! handle's place must not be NULL unless its function says so; a number's may be, but for the `len` of
-//! sbx_child_read_stdout() and its like, and the positions of sbx_detached_stream(). Nothing is read from a place but
-//! from those positions. Places must not overlap.
+//! Results. A function that can fail returns an sbx_status and takes `sbx_error **err` as its last parameter. `err` may
+//! be NULL. If it is not, `*err` is always written: NULL on success, and on failure an error that the caller frees with
+//! sbx_error_free(). So free an error before passing its variable to the next call. Other output parameters are written
+//! on success only and left unchanged on failure. An output parameter for a handle must not be NULL unless its function
+//! says so. One for a number may be NULL, except the `len` of sbx_child_read_stdout(), sbx_child_read_stderr() and
+//! sbx_file_read(), and the positions of sbx_detached_stream(). Those positions are the only output parameters that are
+//! also read. Output parameters must not overlap.
 //!
-//! Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL
-//! does nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a
-//! function returns are borrowed from its first argument: they stay until that is freed, are never freed themselves,
-//! and have a NUL behind them, but for sbx_transferred_sha256(). What is handed in is copied, or used only during the
-//! call.
+//! Ownership. Every handle that a function returns must be freed once, with the function named sbx_..._free. Freeing
+//! NULL does nothing. A handle keeps alive what it needs of other handles, so they can be freed in any order. Text and
+//! bytes that a function returns are borrowed from its first argument: they stay valid until that is freed, and must
+//! not be freed themselves. All of them are followed by a NUL, except sbx_transferred_sha256(). Arguments are copied,
+//! or used only during the call.
 //!
-//! NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not
-//! UTF-8. Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself.
-//! Functions without a status answer a NULL handle with NULL, 0 or false.
+//! NULL and text. If a required argument is NULL, or a text is not UTF-8, the function fails with
+//! SBX_ERR_INVALID_ARGUMENT. Arguments of commands, environment variables and file paths are bytes, not text, as they
+//! are for Linux itself. Functions that return no status return NULL, 0 or false for a NULL handle.
 //!
-//! Units. Durations are seconds as a double. Where something may be without a limit, a negative number says so. Points
-//! in time are seconds since 1970 as an int64_t.
+//! Units. Durations are seconds as a double. Where "no limit" is allowed, a negative number means it. Points in time
+//! are seconds since 1970-01-01 UTC as an int64_t.
 //!
-//! Threads. A function that takes its handle as const may be called with the same handle from several threads at once;
-//! one that does not needs the handle to itself. A handle may be freed in another thread than it was made in. No
-//! function needs to be called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait()
-//! registers. Calls block; none must be made in a signal handler. In a child of fork() that does not exec, handles of
-//! the parent answer SBX_ERR_FORKED.
+//! Threads. A function that takes its handle as const may be called with the same handle from several threads at once.
+//! A function that takes it as non-const must not run at the same time as another call with that handle. A handle may
+//! be freed by another thread than the one that made it. Functions may be called on any thread, and the only state per
+//! thread is what sbx_thread_on_wait() registers. Calls block, and must not be made in a signal handler. In a child of
+//! fork() that does not exec, handles of the parent fail with SBX_ERR_FORKED.
 //!
-//! The end. A program may end while calls of other threads or an sbx_child are under way.
+//! Exit. A program may exit while other threads are in calls or an sbx_child runs.
 //!
-//! Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A
-//! program must close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds
-//! taken: calls would hang, or write into what is opened next.
+//! File descriptors. The library opens descriptors for its connections and for waking its threads. A program must not
+//! close descriptors that it did not open, as a loop over all numbers does, not even 0 to 2: calls would hang, or write
+//! into a file that is opened later under the same number.
 //!
-//! Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on. Only
-//! an sbx_log_fn runs on any thread, for as long as it is set.
+//! Callbacks get `userdata` as their first argument, run on the calling thread and only during the call, and return 0
+//! to continue. An sbx_log_fn is the exception: it may run on any thread for as long as it is set.
 //!
-//! Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a
-//! pointer to something else is as undefined as everywhere in C.
+//! A bug in the library is reported as SBX_ERR_PANIC; no Rust panic leaves the library. Freeing a handle twice, using
+//! it after it was freed, or passing a pointer to something else is undefined behavior, as everywhere in C.
 //!
-//! Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it
-//! was compiled with, with sbx_version_number(), which it runs with. What has come since 0.1.0 says so; the files in
-//! symbols/ list what each version has.
+//! Versions. Within one SONAME, functions and enumerators are only added, never removed or renumbered. A program can
+//! compare SBX_VERSION_NUMBER, the version that it was compiled with, with sbx_version_number(), the version that it
+//! runs with. What was added after 0.1.0 says so; the files in symbols/ list the functions of each version.
 #![expect(unsafe_code, reason = "the C boundary: the exported names, and what boundary.rs does with C's pointers")]
 #![expect(unreachable_pub, reason = "cbindgen takes only what is pub, and Rust programs have no use for it")]
 #![expect(non_camel_case_types, reason = "types and enumerators have the names that C knows them by")]

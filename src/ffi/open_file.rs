@@ -13,7 +13,7 @@ use crate::{Error, ErrorKind, File, OpenOptions, Result, Sandbox};
 
 /// An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed.
 /// May be used from several threads; their calls take turns. After a lost connection or a timeout it can only be freed.
-/// Freed with sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
+/// Freed with sbx_file_free(), which also closes it but reports no error; call sbx_file_close() first to see errors.
 #[derive(Debug)]
 pub struct sbx_file {
     sandbox: Sandbox,
@@ -42,21 +42,21 @@ fn ours(e: io::Error) -> Error {
     e.downcast().unwrap_or_else(|e| Error::new(ErrorKind::Transfer, e.to_string()))
 }
 
-/// How sbx_sandbox_open_file() opens a file; to be combined with |.
+/// How sbx_sandbox_open_file() opens a file; combine them with |.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_open {
     /// For reading.
     SBX_OPEN_READ = 1,
-    /// For writing, over what is there.
+    /// For writing, without truncating.
     SBX_OPEN_WRITE = 2,
-    /// For writing at the end, wherever that is at the time.
+    /// For writing at the end of the file, even if it has grown meanwhile.
     SBX_OPEN_APPEND = 4,
-    /// Empties a file that is there. Needs SBX_OPEN_WRITE.
+    /// Truncates an existing file. Needs SBX_OPEN_WRITE.
     SBX_OPEN_TRUNCATE = 8,
-    /// Creates the file if it is not there. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+    /// Creates the file if it does not exist. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
     SBX_OPEN_CREATE = 16,
-    /// Creates the file, which must not be there, nor a link of its name. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+    /// Creates the file, and fails if the name exists, even as a broken link. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
     SBX_OPEN_CREATE_NEW = 32,
 }
 
@@ -72,9 +72,9 @@ pub enum sbx_seek {
     SBX_SEEK_END = 2,
 }
 
-/// Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the
+/// Opens a file with the sbx_open `flags`. A new file gets the permission bits `mode`, such as 0644, minus the
 /// sandbox's umask. The caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as
-/// sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
+/// sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if SBX_OPEN_CREATE_NEW is set and the file exists.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_open_file(
     sandbox: Option<&sbx_sandbox>,
@@ -97,7 +97,7 @@ pub extern "C" fn sbx_sandbox_open_file(
             .mode(mode)
             .clone();
         if !(0..64).contains(&flags) {
-            return Err(invalid(format!("{flags} are no flags for opening a file")));
+            return Err(invalid(format!("{flags} is not a valid combination of sbx_open flags")));
         }
         let sandbox = sandbox.sandbox.clone();
         let file = Mutex::new(Some(sandbox.files().open_with(path, &options)?));
@@ -106,8 +106,8 @@ pub extern "C" fn sbx_sandbox_open_file(
     })
 }
 
-/// Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
-/// file's end, else 1 or more, but not always as many as there are. Fails as sbx_sandbox_upload_file();
+/// Reads from the current position into the `capacity` bytes at `buffer`, and sets `*len` to their number: 0 at the end
+/// of the file, else 1 or more, possibly fewer than the file has. Fails as sbx_sandbox_upload_file();
 /// SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_read(
@@ -127,8 +127,8 @@ pub unsafe extern "C" fn sbx_file_read(
     })
 }
 
-/// Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be
-/// NULL if `len` is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+/// Writes all `len` bytes at `data` at the current position, or at the end of a file opened with SBX_OPEN_APPEND.
+/// `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file(); some of the bytes may be written then.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_file_write(
     file: Option<&sbx_file>,
@@ -160,7 +160,7 @@ pub extern "C" fn sbx_file_seek(
             }
             whence if whence == sbx_seek::SBX_SEEK_CURRENT as i32 => SeekFrom::Current(offset),
             whence if whence == sbx_seek::SBX_SEEK_END as i32 => SeekFrom::End(offset),
-            whence => return Err(invalid(format!("{whence} is no place to seek from"))),
+            whence => return Err(invalid(format!("{whence} is not a valid sbx_seek"))),
         };
         let reached = require(file, "file")?.with(|file| file.seek(target).map_err(ours))?;
         boundary::write_out(position, reached);
@@ -168,8 +168,7 @@ pub extern "C" fn sbx_file_seek(
     })
 }
 
-/// Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as
-/// sbx_sandbox_upload_file().
+/// Gets the file's metadata. The caller frees it with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_metadata(
     file: Option<&sbx_file>,
@@ -182,7 +181,7 @@ pub extern "C" fn sbx_file_metadata(
     })
 }
 
-/// Cuts it off after `size` bytes, or fills it up with zeros. Fails as sbx_sandbox_upload_file().
+/// Truncates the file to `size` bytes, or extends it with zeros. Fails as sbx_sandbox_upload_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_set_size(
     file: Option<&sbx_file>,
@@ -202,15 +201,15 @@ pub extern "C" fn sbx_file_set_permissions(
     boundary::call(err, || require(file, "file")?.with(|file| file.set_permissions(mode)))
 }
 
-/// Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file();
-/// SBX_ERR_TRANSFER if its file system can't do that.
+/// Syncs the file's contents to the sandbox's disk (fsync). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the
+/// file system does not support it.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_sync(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || require(file, "file")?.with(File::sync_all))
 }
 
-/// Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed
-/// still. Fails as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+/// Closes the file and reports write errors; some file systems report them only on close. The handle must still be
+/// freed. Fails as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_close(file: Option<&sbx_file>, err: Option<&mut MaybeUninit<*mut sbx_error>>) -> sbx_status {
     boundary::call(err, || {

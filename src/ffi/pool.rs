@@ -10,27 +10,27 @@ use super::sandbox::sbx_sandbox;
 use super::spec::sbx_spec;
 use crate::{Claim, OnMiss, Pool, PoolOptions, PoolStatus, SandboxSpec};
 
-/// How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted.
-/// Who only claims needs none. Freed with sbx_pool_options_free().
+/// How a pool is filled. Made by sbx_pool_options_new(), changed by setters, used by sbx_client_pool() any number of
+/// times. A program that only claims needs no options. Freed with sbx_pool_options_free().
 #[derive(Debug)]
 pub struct sbx_pool_options(PoolOptions);
 
-/// What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as
-/// often as wanted. Freed with sbx_claim_free(). What is handed in is copied.
+/// What a claimed sandbox gets. Made by sbx_claim_new(), changed by setters, used by sbx_pool_claim() any number of
+/// times. Freed with sbx_claim_free(). Setters copy their arguments.
 #[derive(Debug)]
 pub struct sbx_claim(Claim);
 
-/// So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the
-/// cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process
-/// leaves nothing that the others do not find. May be used from several threads at once. Freed with sbx_pool_free(),
-/// which ends what it does in the background; the sandboxes stay.
+/// A named pool of sandboxes of one spec that are created in advance. The state of a pool is in the cluster only: any
+/// number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a killed process
+/// leaves behind is found by the others. May be used from several threads at once. Freed with sbx_pool_free(), which
+/// stops its background work; the sandboxes stay.
 #[derive(Debug)]
 pub struct sbx_pool {
     pool: Pool,
     name: CString,
 }
 
-/// What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from
+/// The state of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from
 /// several threads.
 #[derive(Debug)]
 pub struct sbx_pool_state {
@@ -60,11 +60,11 @@ const WAYS: &[(i32, OnMiss)] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_pool_counter_kind {
-    /// Claims that got what was ready at once.
+    /// Claims that were served by a ready sandbox at once.
     SBX_POOL_HITS = 0,
     /// Claims that found nothing ready.
     SBX_POOL_MISSES = 1,
-    /// Attempts to take a sandbox that somebody else took first, or that had ended.
+    /// Attempts to take a sandbox that another claim took first, or that had ended.
     SBX_POOL_CONFLICTS = 2,
     /// Claims that wait for a sandbox now.
     SBX_POOL_WAITING = 3,
@@ -96,8 +96,8 @@ impl sbx_pool_options {
     }
 }
 
-/// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
-/// smaller one takes effect as sandboxes are claimed or age. Default: 4.
+/// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size applies. After
+/// the size was lowered, surplus sandboxes stay until they are claimed or reach their idle lifetime. Default: 4.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_set_size(
     options: Option<&mut sbx_pool_options>,
@@ -110,8 +110,8 @@ pub extern "C" fn sbx_pool_options_set_size(
     })
 }
 
-/// How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its
-/// end. Default: 3600.
+/// How many seconds a sandbox waits to be claimed before it is replaced; at least 10. It stops by itself then, even if
+/// no process fills the pool. Default: 3600.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_options_set_idle_lifetime(
     options: Option<&mut sbx_pool_options>,
@@ -190,8 +190,7 @@ impl sbx_claim {
     }
 }
 
-/// An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the
-/// spec.
+/// An environment variable for all later commands in the sandbox, whoever runs them. It overrides one of the spec.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_claim_set_env(
     claim: Option<&mut sbx_claim>,
@@ -251,7 +250,7 @@ pub extern "C" fn sbx_claim_set_lifetime(
     })
 }
 
-/// Whose the sandbox is from now on. Default: the configured owner of the client that claims.
+/// The new owner of the sandbox. Default: the configured owner of the client that claims.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_claim_set_owner(
     claim: Option<&mut sbx_claim>,
@@ -265,7 +264,7 @@ pub extern "C" fn sbx_claim_set_owner(
     })
 }
 
-/// A file to write before the sandbox is handed out, with `len` bytes at `data`, which may be NULL if `len` is 0.
+/// A file to write before sbx_pool_claim() returns, with `len` bytes at `data`, which may be NULL if `len` is 0.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn sbx_claim_add_file(
     claim: Option<&mut sbx_claim>,
@@ -303,11 +302,11 @@ pub extern "C" fn sbx_claim_free(claim: Option<Box<sbx_claim>>) {
     boundary::free(claim);
 }
 
-/// Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
-/// `spec` and `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
+/// Makes a handle for the pool of this name, for sandboxes of this spec. It makes no API call. `spec` and `options` may
+/// be NULL for the defaults. The caller frees it with sbx_pool_free().
 ///
-/// SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
-/// name, or the options can't be a pool's.
+/// SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec (which must not have
+/// a name) or the options are invalid.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_pool(
     client: Option<&sbx_client>,
@@ -334,11 +333,12 @@ pub extern "C" fn sbx_pool_name(pool: Option<&sbx_pool>) -> *const c_char {
     boundary::get_text(pool, |pool| Some(&pool.name))
 }
 
-/// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that
-/// is done. Puts into `*created` and `*retired`, which may be NULL, how many it was.
+/// Creates the sandboxes that the pool lacks, and deletes those that have ended, are too old, or were made from an
+/// older spec. Returns when that is done. Sets `*created` and `*retired`, which may be NULL, to how many were created
+/// and deleted.
 ///
-/// The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills
-/// the pool from a newer spec.
+/// Fails as sbx_client_create(), with the first error; after that no further sandbox is begun. SBX_ERR_CONFLICT if
+/// another process fills the pool from a newer spec.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_fill(
     pool: Option<&sbx_pool>,
@@ -354,12 +354,12 @@ pub extern "C" fn sbx_pool_fill(
     })
 }
 
-/// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
-/// sbx_sandbox_origin() says which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The
-/// caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+/// Takes a ready sandbox out of the pool, or does what sbx_claim_set_on_miss() says if there is none;
+/// sbx_sandbox_origin() tells which. `claim` may be NULL for the defaults. A claim that fails leaves no sandbox behind.
+/// The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
 ///
-/// SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with
-/// another key and this client may not execute commands in Pods; else as sbx_client_create() and
+/// SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT as sbx_on_miss says; SBX_ERR_PERMISSION_DENIED if the sandboxes were made
+/// with another SSH key and this client has no right to pods/exec; otherwise as sbx_client_create() and
 /// sbx_sandbox_write_file().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_claim(
@@ -379,7 +379,7 @@ pub extern "C" fn sbx_pool_claim(
     })
 }
 
-/// Tells what there is of the pool now: one API call. The caller frees the answer with sbx_pool_state_free().
+/// Gets the state of the pool: one API call. The caller frees it with sbx_pool_state_free().
 ///
 /// SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
 #[unsafe(no_mangle)]
@@ -396,8 +396,7 @@ pub extern "C" fn sbx_pool_status(
     })
 }
 
-/// A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that
-/// stands for none.
+/// The value of one of this handle's counters, an sbx_pool_counter_kind; 0 for NULL and for an unknown number.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_counter(pool: Option<&sbx_pool>, kind: i32) -> u64 {
     boundary::get(pool, 0, |pool| {
@@ -416,11 +415,11 @@ pub extern "C" fn sbx_pool_counter(pool: Option<&sbx_pool>, kind: i32) -> u64 {
     })
 }
 
-/// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`,
-/// which may be NULL, how many. This handle does not fill the pool any more in the background; who else does will fill
-/// it again.
+/// Deletes all unclaimed sandboxes of the pool without waiting until they are gone, and sets `*deleted`, which may be
+/// NULL, to their number. This handle stops filling the pool in the background; other processes that fill it will do so
+/// again.
 ///
-/// The first error of the API server; what could be deleted is deleted all the same.
+/// Fails with the first error of the API server; the other sandboxes are deleted all the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_drain(
     pool: Option<&sbx_pool>,
@@ -433,10 +432,10 @@ pub extern "C" fn sbx_pool_drain(
     })
 }
 
-/// The same as sbx_pool_drain(), and waits until the sandboxes are gone. Those that were claimed stay.
+/// As sbx_pool_drain(), and waits until the sandboxes are gone. Claimed sandboxes stay.
 ///
-/// SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as
-/// sbx_pool_drain().
+/// SBX_ERR_CONFLICT if sandboxes are still there after a minute, for example because another process fills the pool;
+/// otherwise as sbx_pool_drain().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_remove(
     pool: Option<&sbx_pool>,
@@ -492,8 +491,7 @@ pub extern "C" fn sbx_pool_state_oldest(state: Option<&sbx_pool_state>, time: Op
     boundary::get(state, false, |state| boundary::write_some(time, state.status.oldest.map(boundary::unix_time)))
 }
 
-/// Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to
-/// hinder it.
+/// Why the pool is not full, as far as the Pods and this handle's own attempts show; NULL if no reason is known.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_state_held(state: Option<&sbx_pool_state>) -> *const c_char {
     boundary::get_text(state, |state| state.held.as_deref())

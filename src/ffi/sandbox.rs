@@ -65,9 +65,9 @@ pub extern "C" fn sbx_sandbox_host_key(sandbox: Option<&sbx_sandbox>) -> *const 
     })
 }
 
-/// True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
-/// sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until
-/// the container had started, and until the SSH login had succeeded. Each of the three may be NULL.
+/// If this handle came from sbx_client_create() or sbx_pool_claim(), returns true and how long it took, in seconds from
+/// the call, until the API server had stored the Pod or assigned it to this client (`accepted`), until the container
+/// had started (`started`), and until the SSH login had succeeded (`logged_in`). Each of the three may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_timings(
     sandbox: Option<&sbx_sandbox>,
@@ -133,7 +133,7 @@ pub extern "C" fn sbx_sandbox_session_counts(
 
 /// Asks Kubernetes about the sandbox: one API call. The caller frees the answer with sbx_info_free().
 ///
-/// SBX_ERR_NOT_FOUND if its Pod is gone, also if another one has its name now.
+/// SBX_ERR_NOT_FOUND if its Pod is gone, even if a new Pod has the same name.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_info(
     sandbox: Option<&sbx_sandbox>,
@@ -193,10 +193,11 @@ pub extern "C" fn sbx_sandbox_shell(
     })
 }
 
-/// The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the
-/// first use tells whether there is one. The caller frees it with sbx_detached_free().
+/// A handle for the command that sbx_command_detach() started under this key, in this process or another. No request is
+/// sent: only the first use of the handle tells whether the command exists. The caller frees it with
+/// sbx_detached_free().
 ///
-/// SBX_ERR_INVALID_ARGUMENT if this can't be a key.
+/// SBX_ERR_INVALID_ARGUMENT if the key is invalid.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_detached(
     sandbox: Option<&sbx_sandbox>,
@@ -212,12 +213,12 @@ pub extern "C" fn sbx_sandbox_detached(
 }
 
 /// Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such
-/// as "8080", or a path with a slash. What listens there need not be reachable from anywhere else.
+/// as "8080", or a path with a slash. The server there may listen on a loopback address only.
 ///
 /// `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with
-/// close(). Its bytes go through an SSH session that all connections into the sandbox share. Each side can end its half
-/// by itself, with shutdown(). A connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the
-/// data. The socket outlives the handles.
+/// close(). Its bytes go through an SSH session that all connections into the sandbox share. Each side can close its
+/// half with shutdown(). If the connection breaks, on the way or in the sandbox, reads fail with ECONNRESET instead of
+/// returning the end of the data. The socket stays usable after the handles are freed.
 ///
 /// SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket;
 /// SBX_ERR_TIMED_OUT after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
@@ -238,8 +239,8 @@ pub extern "C" fn sbx_sandbox_connect(
 /// Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
 /// sbx_sandbox_connect() does and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT
 /// such as "0.0.0.0:8080", or a path with a slash, of which the file must not exist; port 0 is one that the system
-/// chooses. Whether anything listens in the sandbox shows with the first connection; sbx_sandbox_wait_for_port() waits
-/// for that. The caller frees it with sbx_forward_free().
+/// chooses. It does not check whether anything listens in the sandbox; sbx_sandbox_wait_for_port() waits for that. The
+/// caller frees it with sbx_forward_free().
 ///
 /// SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT
 /// and its like if the sandbox can't be reached.
@@ -258,8 +259,8 @@ pub extern "C" fn sbx_sandbox_forward(
     })
 }
 
-/// Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for
-/// ever. `target` is as for sbx_sandbox_connect(). What listens there is not connected to for that.
+/// Waits until something in the sandbox listens on a port or a Unix socket, at most `seconds`; a negative number waits
+/// without a limit. `target` is as for sbx_sandbox_connect(). The check makes no connection to the server.
 ///
 /// SBX_ERR_TIMED_OUT if nothing listens there in time; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
 #[unsafe(no_mangle)]
@@ -275,8 +276,8 @@ pub extern "C" fn sbx_sandbox_wait_for_port(
     })
 }
 
-/// Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of
-/// its spec stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+/// Sets the sandbox's expiry to `seconds` from now, at least 1. It may be earlier than the current one, and never
+/// exceeds the hard limit of the spec. Sets `*unix_seconds`, which may be NULL, to the new expiry.
 ///
 /// SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as
 /// sbx_client_list().
@@ -295,8 +296,8 @@ pub extern "C" fn sbx_sandbox_renew(
     })
 }
 
-/// Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked
-/// afterwards fails with SBX_ERR_CLOSED.
+/// Deletes the sandbox and waits until its Pod is gone. Its handles must still be freed; other calls with them fail
+/// with SBX_ERR_CLOSED.
 ///
 /// SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
 #[unsafe(no_mangle)]
@@ -307,7 +308,7 @@ pub extern "C" fn sbx_sandbox_delete(
     boundary::call(err, || require(sandbox, "sandbox")?.sandbox.delete())
 }
 
-/// The same as sbx_sandbox_delete(), under the name that some know.
+/// An alias of sbx_sandbox_delete().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_shutdown(
     sandbox: Option<&sbx_sandbox>,

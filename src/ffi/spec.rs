@@ -6,9 +6,9 @@ use super::boundary::{self, Text, require};
 use super::error::{sbx_error, sbx_status};
 use crate::{Result, SandboxSpec};
 
-/// What to create: sbx_spec_new(), then change what matters, then sbx_client_create(), as often as wanted. Freed with
-/// sbx_spec_free(). The text of its settings is UTF-8 and copied. What Kubernetes does not accept is found out by
-/// sbx_client_create().
+/// What to create. Made by sbx_spec_new(), changed by setters, used by sbx_client_create() any number of times. Freed
+/// with sbx_spec_free(). Texts are UTF-8, and are copied. Values that Kubernetes does not accept are reported by
+/// sbx_client_create(), not by the setters.
 #[derive(Debug)]
 pub struct sbx_spec(SandboxSpec);
 
@@ -51,7 +51,7 @@ pub extern "C" fn sbx_spec_set_name(
     })
 }
 
-/// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+/// Image to run: any Linux image, without requirements, since the library brings the sandbox's main process (setting
 /// "guest"). Its entry point is not used. Default: the configured image.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_image(
@@ -133,7 +133,8 @@ pub extern "C" fn sbx_spec_set_cpu_request(
     })
 }
 
-/// The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+/// The most memory it may use, as a Kubernetes quantity such as "512Mi"; if it uses more, the kernel kills processes.
+/// Default: "1Gi".
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_memory(
     spec: Option<&mut sbx_spec>,
@@ -201,9 +202,9 @@ pub extern "C" fn sbx_spec_set_hard_limit(
     })
 }
 
-/// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters
-/// that choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
-/// Default: user and group 1000, whatever the image says.
+/// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
+/// clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
+/// whatever the image says.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_user_from_cluster(
     spec: Option<&mut sbx_spec>,
@@ -228,8 +229,8 @@ pub extern "C" fn sbx_spec_set_commands_as(
     })
 }
 
-/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel,
-/// and what does not hold there of what is promised about a sandbox is logged as a warning.
+/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
+/// and the library logs a warning for each guarantee that does not hold there.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_runtime_class(
     spec: Option<&mut sbx_spec>,
@@ -256,8 +257,8 @@ pub extern "C" fn sbx_spec_set_node_selector(
     })
 }
 
-/// Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default:
-/// 10.
+/// How many seconds to wait for a Pod that can't be scheduled, so that an autoscaler can add a node; not negative.
+/// Default: 10.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_unschedulable_grace(
     spec: Option<&mut sbx_spec>,

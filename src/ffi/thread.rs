@@ -8,13 +8,13 @@ use tokio::runtime::Handle;
 use super::boundary;
 use crate::interruptible;
 
-/// Says whether something has happened that is to end the call of this library that the thread waits in: 0 to go on;
-/// after anything else the call fails with SBX_ERR_CANCELLED, and until it has returned nothing is asked any more.
+/// Tells whether to cancel the call of this library in which the thread waits. 0 continues. After anything else the
+/// call fails with SBX_ERR_CANCELLED, and the function is not called again before that call has returned.
 ///
-/// It is called on the thread that waits, and is no signal handler: it may do what a function may. It may call this
-/// library, but must not change or free the objects whose call it is in; calls that it makes are not asked about,
-/// unless it registers a function for them with sbx_thread_on_wait(), which counts until it returns. It must not throw,
-/// longjmp or end its thread.
+/// It is called on the waiting thread, as an ordinary function, not as a signal handler. It may call this library, but
+/// must not change or free the objects that the waiting call belongs to. Its own calls are not cancelled by it; it may
+/// register another function for them with sbx_thread_on_wait(), which stays registered until it returns. It must not
+/// throw, longjmp or end its thread.
 pub type sbx_interrupted_fn = Option<unsafe extern "C" fn(userdata: *mut c_void) -> i32>;
 
 #[derive(Clone, Copy)]
@@ -47,19 +47,19 @@ pub(super) fn is_at_its_end() -> bool {
     Handle::try_current().is_err_and(|e| e.is_thread_local_destroyed())
 }
 
-/// Registers a function that the calls of this thread ask, with `userdata` as its argument, while they wait; NULL
-/// unregisters it. There is one at most: a new one takes the place of the one before. It must stay callable as long as
-/// it is registered.
+/// Registers a function that this thread's calls of the library call while they wait, with `userdata` as its argument,
+/// to ask whether to cancel; NULL unregisters it. A thread has at most one: a new one replaces the previous one. It
+/// must stay valid as long as it is registered.
 ///
-/// With it a signal, such as SIGINT from Ctrl-C, can end a call: its handler sets a flag, and the function says whether
-/// that is set. It is called about ten times a second while a call waits, whatever for, and in most waits as soon as a
-/// signal handler has run on this thread; not before a wait, and not by calls that need none. Calls of other threads,
-/// and what runs in the background, such as the command of an sbx_child, are not affected.
+/// So a signal, such as SIGINT from Ctrl-C, can cancel a call: its handler sets a flag, and the function returns the
+/// flag. The function is called about ten times a second while a call waits, and in most waits as soon as a signal
+/// handler has run on this thread. It is not called before a wait, nor by calls that do not wait. Calls of other
+/// threads, and background work such as the command of an sbx_child, are not affected.
 ///
-/// A call that ends so undoes what it can, as it does when its time runs out. A command's process group is killed in
-/// the sandbox and its end awaited, the file that an upload would have replaced is as it was, a Pod that was to be
-/// created is deleted. That may take some seconds if the sandbox does not answer. Whether any other change was made is
-/// open, and the error's message says so. An sbx_file can only be freed then.
+/// A cancelled call cleans up as it does after a timeout. A command is killed in the sandbox, and the call waits for
+/// its end; the file that an upload would have replaced is unchanged; a Pod that was being created is deleted. This may
+/// take some seconds if the sandbox does not answer. Any other change may or may not have been made, and the error's
+/// message says so. A cancelled sbx_file can only be freed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_thread_on_wait(is_interrupted: sbx_interrupted_fn, userdata: *mut c_void) {
     boundary::get(Some(&()), (), |()| REGISTERED.set(is_interrupted.map(|function| CancelCheck(function, userdata))));

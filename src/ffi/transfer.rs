@@ -14,8 +14,8 @@ use crate::{Error, Progress, Result, Sandbox, Transfer, Transferred, TreeReport}
 /// Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used
 /// again and again, from several threads too. It keeps what it needs of its sandbox alive.
 ///
-/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server
-/// acknowledges every write.
+/// By default nothing is resumed, nothing is synced to disk, and no checksum is compared: SSH protects every packet
+/// with a MAC, and the server acknowledges every write.
 #[derive(Debug)]
 pub struct sbx_transfer {
     sandbox: Sandbox,
@@ -57,10 +57,10 @@ fn go_on(answer: i32) -> Result<()> {
     }
 }
 
-/// Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is
-/// the file that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files
-/// of a tree, of `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with
-/// SBX_ERR_CANCELLED.
+/// Reports the progress of a transfer: at the beginning, at the end, and up to 20 times a second in between. `path` is
+/// the file being read: as the caller named it, or relative to the root of the directory that is copied. `done` of
+/// `total` bytes have arrived, counting all files of a directory; `total` is -1 if it is not known. Returns 0 to
+/// continue; anything else ends the transfer with SBX_ERR_CANCELLED.
 ///
 /// It is called on the thread that called the function it was given to, and only during that call. It may call this
 /// library, also for the same sandbox, but must not change or free the object whose call it is in. It must not throw,
@@ -68,13 +68,13 @@ fn go_on(answer: i32) -> Result<()> {
 pub type sbx_progress_fn =
     Option<unsafe extern "C" fn(userdata: *mut c_void, path: *const c_char, done: u64, total: i64) -> i32>;
 
-/// Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number
-/// to end the transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as
-/// sbx_progress_fn.
+/// Writes up to `capacity` bytes of the data to upload into `buffer` and returns their number. Returns 0 at the end of
+/// the data, and a negative number to end the transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with
+/// SBX_ERR_INVALID_ARGUMENT. The rules for threads and for calls of this library are those of sbx_progress_fn.
 pub type sbx_read_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, buffer: *mut u8, capacity: usize) -> i64>;
 
-/// Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with
-/// SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
+/// Receives `len` bytes at `data` of a download. Returns 0 to continue; anything else ends the transfer with
+/// SBX_ERR_CANCELLED. The rules for threads and for calls of this library are those of sbx_progress_fn.
 pub type sbx_write_fn = Option<unsafe extern "C" fn(userdata: *mut c_void, data: *const u8, len: usize) -> i32>;
 
 struct Source(unsafe extern "C" fn(*mut c_void, *mut u8, usize) -> i64, *mut c_void);
@@ -85,7 +85,10 @@ impl Read for Source {
         let length = unsafe { self.0(self.1, buffer.as_mut_ptr(), buffer.len()) };
         match usize::try_from(length) {
             Ok(length) if length <= buffer.len() => Ok(length),
-            Ok(_) => Err(invalid(format!("the callback returned {length}, with room for {}", buffer.len())).into()),
+            Ok(_) => {
+                Err(invalid(format!("the callback returned {length}, but the buffer has room for {}", buffer.len()))
+                    .into())
+            }
             Err(_) => Err(Error::cancelled(format!("the callback returned {length}")).into()),
         }
     }
@@ -120,8 +123,8 @@ pub extern "C" fn sbx_sandbox_transfer(
     })
 }
 
-/// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of
-/// each of its files. Default: false.
+/// Whether the SHA-256 of the source and of the copy are compared before the copy gets its name; in a directory, for
+/// each file. Default: false.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_checksum(
     transfer: Option<&mut sbx_transfer>,
@@ -134,8 +137,7 @@ pub extern "C" fn sbx_transfer_set_checksum(
     })
 }
 
-/// Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the
-/// truth. Default: false.
+/// Whether contents and names are synced to the receiving disk (fsync) before a transfer returns. Default: false.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_sync(
     transfer: Option<&mut sbx_transfer>,
@@ -148,9 +150,9 @@ pub extern "C" fn sbx_transfer_set_sync(
     })
 }
 
-/// Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept
-/// is begun with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what
-/// has arrived is removed.
+/// Whether a failed transfer of a file keeps the partial file, and a later transfer to the same name continues from it,
+/// if its SHA-256 matches the beginning of the source. Implies the checksum. Default: false; the partial file is
+/// removed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_resume(
     transfer: Option<&mut sbx_transfer>,
@@ -163,8 +165,8 @@ pub extern "C" fn sbx_transfer_set_resume(
     })
 }
 
-/// Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there
-/// keeps its own, and directories bring theirs. Default: those of the local file, or 0666.
+/// Permission bits of a new file that an upload creates, such as 0600, minus the sandbox's umask. An existing file
+/// keeps its own, and the files of a directory keep those they have locally. Default: those of the local file, or 0666.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_mode(
     transfer: Option<&mut sbx_transfer>,
@@ -177,7 +179,7 @@ pub extern "C" fn sbx_transfer_set_mode(
     })
 }
 
-/// How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+/// The most bytes of contents that a download may have; beyond that it fails with SBX_ERR_TRANSFER. Default: no limit.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_max_bytes(
     transfer: Option<&mut sbx_transfer>,
@@ -190,7 +192,8 @@ pub extern "C" fn sbx_transfer_set_max_bytes(
     })
 }
 
-/// How many entries the download of a directory may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+/// The most entries that the download of a directory may have; beyond that it fails with SBX_ERR_TRANSFER. Default: no
+/// limit.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_max_entries(
     transfer: Option<&mut sbx_transfer>,
@@ -207,7 +210,7 @@ pub extern "C" fn sbx_transfer_set_max_entries(
 /// `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
 ///
 /// Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback
-/// says so.
+/// cancels.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload(
     transfer: Option<&sbx_transfer>,
@@ -246,8 +249,8 @@ pub extern "C" fn sbx_transfer_download(
 }
 
 /// Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and
-/// `progress` get the same `userdata`. It can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as
-/// sbx_transfer_upload().
+/// `progress` get the same `userdata`. With sbx_transfer_set_resume() it fails with SBX_ERR_INVALID_ARGUMENT. Otherwise
+/// as sbx_transfer_upload().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload_from(
     transfer: Option<&sbx_transfer>,
@@ -267,8 +270,8 @@ pub extern "C" fn sbx_transfer_upload_from(
     })
 }
 
-/// Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be
-/// resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+/// Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. With
+/// sbx_transfer_set_resume() it fails with SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_download_to(
     transfer: Option<&sbx_transfer>,
@@ -290,16 +293,17 @@ pub extern "C" fn sbx_transfer_download_to(
 
 /// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of
 /// modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets,
-/// pipes and devices are left out and told. `progress` may be NULL. The caller frees `*report` with
+/// pipes and devices are left out, and the report lists them. `progress` may be NULL. The caller frees `*report` with
 /// sbx_tree_report_free(); `report` may be NULL.
 ///
-/// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is
-/// merged: files and links replace files and links, each in one step, also read-only ones, and what only the target has
-/// stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
+/// No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
+/// directory, the two are merged: files and links replace files and links, each atomically, read-only ones too; what
+/// exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the merge
+/// begins.
 ///
-/// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way,
-/// SBX_ERR_CANCELLED if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself
-/// fails, a part of it may be done.
+/// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if a path exists that should be a directory and is not,
+/// SBX_ERR_CANCELLED if the callback cancels, SBX_ERR_INVALID_ARGUMENT with sbx_transfer_set_resume(). If the merge
+/// itself fails, it may be partly done.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_upload_dir(
     transfer: Option<&sbx_transfer>,
@@ -322,8 +326,9 @@ pub extern "C" fn sbx_transfer_upload_dir(
 /// sbx_transfer_upload_dir().
 ///
 /// Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the
-/// tree. Symbolic links that lead out of the tree are left out and told. Names that begin with '/' or have a "..",
-/// files below a link, and links to files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+/// tree. Symbolic links that lead out of the directory are left out, and the report lists them. Absolute names, names
+/// with "..", files below a link, and hard links to files outside fail with SBX_ERR_TRANSFER. Set-user-id, set-group-id
+/// and sticky bits are not set.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_download_dir(
     transfer: Option<&sbx_transfer>,
@@ -380,7 +385,7 @@ pub extern "C" fn sbx_transferred_sha256(transferred: Option<&sbx_transferred>) 
     })
 }
 
-/// Frees what a transfer told.
+/// Frees the result of a transfer.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transferred_free(transferred: Option<Box<sbx_transferred>>) {
     boundary::free(transferred);
@@ -403,7 +408,7 @@ impl sbx_tree_report {
     }
 }
 
-/// Regular files, those with several names counted once for each; 0 for NULL.
+/// Regular files; a file with several hard links counts once for each. 0 for NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_tree_report_files(report: Option<&sbx_tree_report>) -> u64 {
     boundary::get(report, 0, |report| report.report.files)
@@ -446,7 +451,7 @@ pub extern "C" fn sbx_tree_report_note_path_at(report: Option<&sbx_tree_report>,
     boundary::get_text(report, |report| report.notes.get(index).map(|(path, _)| path.as_c_str()))
 }
 
-/// What there is to say, such as "a socket"; `index` counts from 0. NULL beyond the last.
+/// The text of a note, such as "a socket"; `index` counts from 0. NULL beyond the last.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_tree_report_note_text_at(report: Option<&sbx_tree_report>, index: usize) -> *const c_char {
     boundary::get_text(report, |report| report.notes.get(index).map(|(_, text)| text.as_c_str()))

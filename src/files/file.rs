@@ -70,37 +70,37 @@ impl OpenOptions {
         self
     }
 
-    /// For writing, over what is there.
+    /// For writing, without truncating.
     pub fn write(&mut self, write: bool) -> &mut Self {
         self.write = write;
         self
     }
 
-    /// For writing at the end, wherever that is at the time.
+    /// For writing at the end of the file, even if it has grown meanwhile.
     pub fn append(&mut self, append: bool) -> &mut Self {
         self.append = append;
         self
     }
 
-    /// Empties a file that is there. Needs `write`.
+    /// Truncates an existing file. Needs `write`.
     pub fn truncate(&mut self, truncate: bool) -> &mut Self {
         self.truncate = truncate;
         self
     }
 
-    /// Creates the file if it is not there. Needs `write` or `append`.
+    /// Creates the file if it does not exist. Needs `write` or `append`.
     pub fn create(&mut self, create: bool) -> &mut Self {
         self.create = create;
         self
     }
 
-    /// Creates the file, which must not be there, nor a link of its name. Needs `write` or `append`.
+    /// Creates the file, and fails if the name exists, even as a broken link. Needs `write` or `append`.
     pub fn create_new(&mut self, create_new: bool) -> &mut Self {
         self.create_new = create_new;
         self
     }
 
-    /// Permission bits of a new file, less the sandbox's umask. Default: `0o666`.
+    /// Permission bits of a new file, minus the sandbox's umask. Default: `0o666`.
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         self.mode = Some(mode);
         self
@@ -160,7 +160,7 @@ impl File {
         self.request("get metadata", |client, opened| client.attributes_of(opened)).map(Metadata::new)
     }
 
-    /// Cuts it off after `size` bytes, or fills it up with zeros.
+    /// Truncates it to `size` bytes, or extends it with zeros.
     ///
     /// ```no_run
     /// # fn show(file: &mut sandbox::File) -> sandbox::Result<()> {
@@ -186,7 +186,7 @@ impl File {
         self.request("set permissions", |client, opened| client.set_attributes_of(opened, mode))
     }
 
-    /// Returns once the sandbox's system says that the contents are on its disk.
+    /// Syncs the contents to the sandbox's disk (fsync).
     ///
     /// ```no_run
     /// # fn show(file: &mut sandbox::File) -> Result<(), Box<dyn std::error::Error>> {
@@ -199,12 +199,12 @@ impl File {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] if its file system can't do that.
+    /// See [`Files`]; [`ErrorKind::Transfer`] if the file system does not support it.
     pub fn sync_all(&mut self) -> Result<()> {
         self.request("sync file", |client, opened| client.sync(opened))
     }
 
-    /// Closes it, and tells what could not be written.
+    /// Closes it and reports write errors.
     ///
     /// # Errors
     /// See [`Files`].

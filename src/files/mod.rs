@@ -45,36 +45,36 @@ const DIRECTORY_MODE: u32 = 0o777;
 /// [`write`](Files::write), [`upload`](Files::upload) and [`download`](Files::download) let a file arrive whole or not
 /// at all: it is written under another name beside its target and takes its place once all has arrived, so that the
 /// target is the old file or the new one. [`transfer`](Files::transfer) does the same with options: progress, checksum,
-/// resumption, and more. What is there already is treated in both directions as scp and pathlib treat it:
+/// resumption, and more. Existing files are treated as scp and pathlib treat them, in both directions:
 ///
 /// - Links are followed, also to a file that is not there yet.
 /// - A file keeps its permission bits, and its owner as far as the system allows. Other hard links keep the old
-///   contents. One that may not be written is refused.
-/// - Devices, named pipes and terminals are written into, as far as it goes. A named pipe on this machine waits for a
-///   reader, one in the sandbox must have one. Sockets are refused.
+///   contents. A file without write permission is refused.
+/// - Devices, named pipes and terminals are written into. A named pipe on this machine waits for a reader, one in the
+///   sandbox must have one. Sockets are refused.
 /// - A mount point, such as a single file of a volume, can't be replaced: [`ErrorKind::Busy`].
 ///   [`append`](Files::append) and [`open_with`](Files::open_with) write it in place, as they do with every file.
 /// - A new file gets its permission bits less the umask: that of the sandbox, or of this process.
 ///
-/// Holes of a file are filled with zeros on the way, but for those of files in directories; see [`Files::upload_dir`].
+/// Holes of a single file are filled with zeros; those of files in a directory are kept, see [`Files::upload_dir`].
 ///
-/// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. What
-/// they have in common when they fail:
+/// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. They
+/// fail with:
 ///
-/// - what the system says, of the file in the sandbox or of the one on this machine, as the message says:
+/// - errors of the system, for the file in the sandbox or the local file (the message says which):
 ///   [`ErrorKind::FileNotFound`], [`ErrorKind::FileExists`], [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`],
 ///   [`ErrorKind::DirectoryNotEmpty`], [`ErrorKind::PermissionDenied`], [`ErrorKind::ReadOnly`], [`ErrorKind::Busy`],
 ///   [`ErrorKind::NameTooLong`], [`ErrorKind::StorageFull`] for a full disk or quota,
 /// - [`ErrorKind::Transfer`] for everything else that the system refuses; [`Error::raw_os_error`] has its number,
-/// - [`ErrorKind::InvalidArgument`] for what is no path,
+/// - [`ErrorKind::InvalidArgument`] for an invalid path,
 /// - [`ErrorKind::NotFound`] if the sandbox itself is gone,
-/// - those of a lost connection: [`ErrorKind::Disconnected`] where asking again is harmless, which is done by itself as
-///   long as nothing but an idle connection is lost, [`ErrorKind::OutcomeUnknown`] where it may have been done,
-/// - [`ErrorKind::TimedOut`]; it says so if the change may have been done.
+/// - after a lost connection [`ErrorKind::Disconnected`] if the call is safe to repeat (if only an idle connection was
+///   lost, the library repeats it), [`ErrorKind::OutcomeUnknown`] if the change may have been made,
+/// - [`ErrorKind::TimedOut`]; the message says so if the change may have been made.
 ///
-/// Each names the file, and says how far it came where bytes were on their way. What a failed upload leaves beside its
-/// target is removed by the guest, unless it is to be resumed; of a directory a `.sandbox-….part` may stay if the
-/// sandbox can't be reached.
+/// Each message names the file, and how many bytes had arrived if contents were being transferred. The guest removes
+/// the partial file of a failed upload, unless the transfer has `resume`; a partial directory, `.sandbox-….part`, may
+/// stay if the sandbox can't be reached.
 #[derive(Clone, Copy, Debug)]
 pub struct Files<'a> {
     link: &'a Link,
@@ -129,7 +129,7 @@ impl<'a> Files<'a> {
         Transfer::new(*self)
     }
 
-    /// Writes `contents` to `remote`. A new file gets permissions `rw-rw-rw-` less the sandbox's umask, as from
+    /// Writes `contents` to `remote`. A new file gets permissions `rw-rw-rw-` minus the sandbox's umask, as from
     /// `std::fs::write`; [`Transfer::mode`] gives others.
     ///
     /// ```no_run
@@ -248,7 +248,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// What is known about a file; links are followed.
+    /// The metadata of a file; links are followed.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -286,7 +286,7 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Whether there is such a file; links are followed, so a broken one is none.
+    /// Whether the file exists; links are followed, so a broken link does not exist.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -325,7 +325,7 @@ impl<'a> Files<'a> {
         self.change("create directory", path, |client, path| client.create_dir(path, DIRECTORY_MODE))
     }
 
-    /// Creates a directory and those above it, as far as they are not there.
+    /// Creates a directory and its missing parents.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -401,8 +401,8 @@ impl<'a> Files<'a> {
         })
     }
 
-    /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
-    /// directory by a directory.
+    /// Renames a file or directory, atomically. An existing file of the new name is replaced; a directory replaces an
+    /// empty directory.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -413,8 +413,7 @@ impl<'a> Files<'a> {
     ///
     /// # Errors
     /// See [`Files`]; [`ErrorKind::IsADirectory`], [`ErrorKind::NotADirectory`] or [`ErrorKind::DirectoryNotEmpty`] if
-    /// what has the name can't be replaced, [`ErrorKind::Transfer`] with `EXDEV` if the two are not on the same file
-    /// system.
+    /// the target can't be replaced, [`ErrorKind::Transfer`] with `EXDEV` if the names are on different file systems.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> Result<()> {
         let (from, to) = (from.as_ref(), to.as_ref());
         let to = bytes_of(to).map_err(|e| self.link.report(e, "rename file"))?;
@@ -467,7 +466,7 @@ impl<'a> Files<'a> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::Transfer`] with `EINVAL` for what is no link.
+    /// See [`Files`]; [`ErrorKind::Transfer`] with `EINVAL` if the path is not a link.
     pub fn read_link(&self, path: impl AsRef<Path>) -> Result<PathBuf> {
         self.name_of("read link", path.as_ref(), |client, path| client.read_link(path))
     }

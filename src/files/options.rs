@@ -12,9 +12,9 @@ pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Uploads and downloads with options; made by [`Files::transfer`].
 ///
-/// By default nothing is resumed or forced to a disk, and **no checksum is compared**: SSH guards every packet with a
-/// MAC, and the guest acknowledges every write and puts nothing in place of which one has failed. A checksum guards
-/// against what is left: what goes wrong between the SSH layers and the files on both sides.
+/// By default nothing is resumed, nothing is synced to disk, and **no checksum is compared**: SSH protects every packet
+/// with a MAC, and the guest acknowledges every write and replaces the target only if all of them succeeded. A checksum
+/// also detects what goes wrong between the SSH layers and the files on both sides.
 ///
 /// ```no_run
 /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -74,9 +74,9 @@ impl<'a> Transfer<'a> {
         Self { files, checksum: false, sync: false, resume: false, mode, max_bytes, max_entries, progress: None }
     }
 
-    /// Compares the SHA-256 of what was sent and of what has arrived, before it gets its name; of a tree, of each of
-    /// its files. The guest sums up what it writes and reads while it passes, and reads again only what was resumed,
-    /// and trees that are downloaded. Default: no.
+    /// Compares the SHA-256 of the source and of the copy before the copy gets its name; in a directory, for each file.
+    /// The guest computes it while it writes and reads; only resumed parts and downloaded directories are read a second
+    /// time. Default: no.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -90,17 +90,16 @@ impl<'a> Transfer<'a> {
         self
     }
 
-    /// Returns only when contents and names are on the receiving disk, as far as its system tells the truth. Default:
-    /// no.
+    /// Syncs contents and names to the receiving disk (fsync) before it returns. Default: no.
     pub fn sync(mut self, sync: bool) -> Self {
         self.sync = sync;
         self
     }
 
-    /// Keeps what has arrived when a transfer of a file fails, and begins with what an earlier one has kept: in a file
-    /// beside the target, whose name depends on the target's, and in an upload also on the local file's size and time
-    /// of modification. What is there counts if its SHA-256 is that of the first bytes of the source. Includes
-    /// [`checksum`](Transfer::checksum). Default: no; what has arrived is removed.
+    /// Keeps the partial file when a transfer of a file fails, and continues from that of an earlier transfer. It is
+    /// kept beside the target; its name depends on the target's, and for an upload also on the local file's size and
+    /// modification time. It is used only if its SHA-256 matches the beginning of the source. Implies
+    /// [`checksum`](Transfer::checksum). Default: no; the partial file is removed.
     ///
     /// Of two such downloads to one target at the same time, the second is refused with
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
@@ -109,9 +108,9 @@ impl<'a> Transfer<'a> {
         self
     }
 
-    /// Permission bits of a new file that an upload makes, such as `0o600`, less the sandbox's umask. A file that is
-    /// there keeps its own, and trees bring theirs. Default: those of the local file, or `0o666` for what is not from a
-    /// file.
+    /// Permission bits of a new file that an upload makes, such as `0o600`, minus the sandbox's umask. An existing file
+    /// keeps its own, and the files of a directory keep those they have locally. Default: those of the local file, or
+    /// `0o666` if the source is a reader.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox, key: &[u8]) -> sandbox::Result<()> {
@@ -124,8 +123,8 @@ impl<'a> Transfer<'a> {
         self
     }
 
-    /// Downloads no more than so many bytes of contents; more are an error. Default: no limit but the time. For what
-    /// comes from sandboxes that might fill this machine's disk.
+    /// The most bytes of contents that a download may have; beyond that it fails. Default: no limit. Protects this
+    /// machine's disk against untrusted sandboxes.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -138,8 +137,8 @@ impl<'a> Transfer<'a> {
         self
     }
 
-    /// Downloads no more than so many files, directories and links of a tree; more are an error. Default: no limit but
-    /// the time.
+    /// The most files, directories and links that the download of a directory may have; beyond that it fails. Default:
+    /// no limit.
     pub fn max_entries(mut self, entries: u64) -> Self {
         self.max_entries = Some(entries);
         self
@@ -197,6 +196,7 @@ impl<'m, 'a> ProgressReporter<'m, 'a> {
         let Some(callback) = &mut self.callback else { return Ok(()) };
         self.last = Instant::now();
         let progress = Progress { path: self.path, done, total: self.total };
-        callback(&progress).map_err(|e| e.context(format_args!("'{}' is moved up to byte {done}", self.path.display())))
+        callback(&progress)
+            .map_err(|e| e.context(format_args!("{done} bytes of '{}' were transferred", self.path.display())))
     }
 }

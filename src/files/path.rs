@@ -22,7 +22,7 @@ pub(super) fn invalid(message: impl Into<std::borrow::Cow<'static, str>>) -> Err
 pub(super) fn checked(path: &Path) -> Result<&[u8]> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() || bytes.contains(&0) {
-        return Err(invalid(format!("'{}' is no path: empty, or with a NUL byte", path.display())));
+        return Err(invalid(format!("'{}' is not a valid path: it is empty or has a NUL byte", path.display())));
     }
     if bytes.len() > sftp::LONGEST_PATH {
         let start = bytes[..64].escape_ascii();
@@ -49,7 +49,11 @@ pub(super) fn file_bytes_of(path: &Path) -> Result<&[u8]> {
 }
 
 pub(super) fn permission_bits(mode: u32) -> Result<u32> {
-    if mode & !0o7777 == 0 { Ok(mode) } else { Err(invalid(format!("{mode:o} are no permission bits"))) }
+    if mode & !0o7777 == 0 {
+        Ok(mode)
+    } else {
+        Err(invalid(format!("{mode:o} is not a valid mode: there are bits beyond 7777")))
+    }
 }
 
 /// A name that nobody else uses.

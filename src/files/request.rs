@@ -122,7 +122,7 @@ pub(super) fn may_be_done(e: Error) -> Error {
         kind @ (ErrorKind::TimedOut | ErrorKind::Cancelled) => kind,
         _ => return e,
     };
-    e.with_kind(kind).context("it may have been done")
+    e.with_kind(kind).context("the change may have been made")
 }
 
 /// The sum of what has passed through a file that was opened by this path with [`flags::DIGEST`](sftp::flags), if the

@@ -190,21 +190,21 @@ impl<'a> LocalFile<'a> {
             set => set.map_err(|e| at_local(self.path, "given its mode", e))?,
         }
         if sync {
-            self.file.sync_all().map_err(|e| at_local(self.path, "put on the disk", e))?;
+            self.file.sync_all().map_err(|e| at_local(self.path, "synced to disk", e))?;
         }
         close_one_of(&self.file).map_err(|e| at_local(self.path, "closed", e))?;
         renameat(&self.directory, &self.part, &self.directory, &self.name).map_err(|e| match e {
             Errno::BUSY => {
                 at_local(self.path, "replaced, since it is a mount point: write to it as a stream", e.into())
             }
-            e => at_local(self.path, "put in place", e.into()),
+            e => at_local(self.path, "moved into place", e.into()),
         })?;
         self.is_in_place = true;
         if sync {
             let directory =
                 openat(&self.directory, ".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
             let synced = directory.and_then(rustix::fs::fsync);
-            synced.map_err(|e| at_local(self.path, "put on the disk", e.into()))?;
+            synced.map_err(|e| at_local(self.path, "synced to disk", e.into()))?;
         }
         Ok(())
     }
@@ -324,7 +324,7 @@ mod tests {
         drop(first);
         file(&target, true).unwrap().put_in_place(0o640, true).unwrap();
         assert_eq!(fs::metadata(&target).unwrap().mode() & 0o777, 0o640 & !umask());
-        // Another one is not in the way, and goes when it is not put in place.
+        // Another one is not in the way, and goes when it is not moved into place.
         drop(file(&target, false).unwrap());
         assert_eq!(fs::read_dir(&place).unwrap().count(), 1);
         fs::remove_dir_all(&place).unwrap();

@@ -123,7 +123,7 @@ pub(super) fn next_digest(lines: &mut impl BufRead) -> io::Result<Option<Digest>
         return Ok(None);
     }
     let wrong = |what: &dyn std::fmt::Display| {
-        let message = format!("a digest that the sandbox tells is not understood: {what}");
+        let message = format!("a digest from the sandbox is invalid: {what}");
         io::Error::new(io::ErrorKind::InvalidData, message)
     };
     let line = line.strip_suffix(b"\n").ok_or_else(|| wrong(&"its line has no end"))?;
@@ -138,14 +138,14 @@ fn report(said: &[u8], status: &ExitStatus, work: Work<'_>) -> Result<Report> {
         (Ok(Outcome::Failed(failure)), false) => Err(work.failed(&failure)),
         (_, true) => Err(not_understood(work, line)),
         (_, false) => {
-            let said = if line.is_empty() { String::new() } else { format!(", and said '{}'", shown(line)) };
+            let said = if line.is_empty() { String::new() } else { format!(", and printed '{}'", shown(line)) };
             Err(Error::new(ErrorKind::Transfer, format!("{}: the guest's tool ended with {status}{said}", work.what())))
         }
     }
 }
 
 fn not_understood(work: Work<'_>, said: &[u8]) -> Error {
-    let message = format!("{}: what the guest's tool says is not understood: '{}'", work.what(), shown(said));
+    let message = format!("{}: the output of the guest's tool is invalid: '{}'", work.what(), shown(said));
     Error::new(ErrorKind::Transfer, message)
 }
 
@@ -246,7 +246,9 @@ impl Ended {
 
 /// The error of contents that are not those that were moved.
 pub(super) fn mismatch(what: impl std::fmt::Display) -> Error {
-    let message = format!("{what} has another SHA-256 than what was moved; it was changed meanwhile, or spoiled");
+    let message = format!(
+        "the SHA-256 of {what} differs from that of the transferred bytes; it was changed meanwhile, or is corrupt"
+    );
     Error::new(ErrorKind::Transfer, message)
 }
 
@@ -284,7 +286,14 @@ mod tests {
             (System, Some(2), ".sandbox-1.part/a", "", ErrorKind::FileNotFound, "'a': No such file or directory"),
             (System, Some(30), "t", "", ErrorKind::ReadOnly, "Read-only file system"),
             (System, Some(5), "t/x", "", ErrorKind::Transfer, "'x': Input/output error"),
-            (Conflict, Some(17), "t/p", "'t/p' can't be put in place: a pipe", ErrorKind::FileExists, "'p': a pipe"),
+            (
+                Conflict,
+                Some(17),
+                "t/p",
+                "'t/p' can't be moved into place: a pipe",
+                ErrorKind::FileExists,
+                "'p': a pipe",
+            ),
             (Conflict, None, "", "something is there", ErrorKind::FileExists, "something is there"),
             (Refused, None, "x", "a\tname", ErrorKind::Transfer, "a\u{fffd}name"),
             (Stream, Some(32), "", "broken pipe", ErrorKind::Transfer, "broken pipe"),
@@ -311,12 +320,12 @@ mod tests {
         let done = serde_json::to_string(&Outcome::Done(Report { files: 3, ..Report::default() })).unwrap();
         assert_eq!(report(format!("a warning\n{done}\n").as_bytes(), &status(0), WORK).unwrap().files, 3);
         for (said, code, text) in [
-            (&done[..], 1, "the guest's tool ended with exit code 1, and said '{"),
+            (&done[..], 1, "the guest's tool ended with exit code 1, and printed '{"),
             ("", 101, "the guest's tool ended with exit code 101"),
-            ("no \x1b[31mtool\n", 2, "and said 'no \u{fffd}[31mtool'"),
-            ("", 0, "is not understood: ''"),
-            ("{\"done\":{\"files\":-1}}", 0, "is not understood: '{"),
-            (&"x".repeat(1 << 20), 0, "is not understood: 'xxx"),
+            ("no \x1b[31mtool\n", 2, "and printed 'no \u{fffd}[31mtool'"),
+            ("", 0, "tool is invalid: ''"),
+            ("{\"done\":{\"files\":-1}}", 0, "tool is invalid: '{"),
+            (&"x".repeat(1 << 20), 0, "tool is invalid: 'xxx"),
         ] {
             let error = report(said.as_bytes(), &status(code), WORK).unwrap_err();
             assert!(error.kind() == ErrorKind::Transfer && error.message().contains(text), "{error}");

@@ -134,7 +134,7 @@ impl Transfer<'_> {
         }
         let found = client.close_and_stat(opened, part)?;
         if found.size != Some(bytes) {
-            let message = format!("the sandbox has {:?} bytes of {}, sent were {bytes}", found.size, Quoted(name));
+            let message = format!("the sandbox has {:?} bytes of {}, but {bytes} were sent", found.size, Quoted(name));
             return Err(Error::new(ErrorKind::Transfer, message));
         }
         // The server's umask has a say when a file is created.
@@ -214,7 +214,7 @@ impl Transfer<'_> {
         let work = Work {
             name: remote.as_os_str().as_bytes(),
             path: directory.as_os_str().as_bytes(),
-            done: "put on the disk",
+            done: "synced to disk",
         };
         let request = Request::Sync { path: directory.to_owned(), file_system: false };
         self.files.run_tool(&request, work, deadline).map(drop)

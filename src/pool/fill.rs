@@ -249,7 +249,7 @@ impl Shared {
 }
 
 fn superseded() -> Error {
-    Error::new(ErrorKind::Conflict, "somebody fills it from a newer spec")
+    Error::new(ErrorKind::Conflict, "another process fills it from a newer spec")
 }
 
 /// The thread that keeps a pool filled, until this is dropped.

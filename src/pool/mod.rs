@@ -35,29 +35,29 @@ const SHORTEST_IDLE_LIFETIME: Duration = Duration::from_secs(10);
 const REMOVAL: Duration = Duration::from_secs(60);
 const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 
-/// So many sandboxes of one spec, ready before somebody wants them, under a name.
+/// A named pool of sandboxes of one spec that are created in advance.
 ///
-/// All that is known of a pool is in the labels and annotations of its Pods: any number of processes on any machines
-/// fill it and claim from it, one that starts later finds it, and none has to stay. Nothing has to be installed in the
-/// cluster, and no other rights are needed than for sandboxes.
+/// Its state is in the labels and annotations of its Pods and nowhere else. Any number of processes on any machines
+/// fill it and claim from it, one that starts later finds it, and none has to keep running. Nothing has to be installed
+/// in the cluster, and no other rights are needed than for sandboxes.
 ///
-/// - **A claim is exclusive.** It is one change of a Pod, which Kubernetes lets exactly one make. It hands out only
-///   what somebody has logged in to, what was made for this spec, and what neither has expired nor is ending.
-/// - **Nobody makes too many**: all who fill a pool choose the same name for the same gap, and Kubernetes gives a name
-///   to one of them.
-/// - **Nothing is left behind**: what a killed process has left half made is replaced by the others, a sandbox that
-///   nobody claims stops by itself after its idle lifetime, and [`Client::reap`](crate::Client::reap) deletes what is
+/// - **A claim is exclusive.** It is one conditional change of a Pod, of which Kubernetes accepts exactly one. A
+///   claimed sandbox was made for this spec, an SSH login to it has succeeded, and it has neither expired nor ended.
+/// - **The pool is not overfilled**: all processes that fill it choose the same name for the same gap, and Kubernetes
+///   accepts a name only once.
+/// - **Nothing is left behind**: what a killed process has half created is replaced by the others, a sandbox that is
+///   not claimed stops by itself after its idle lifetime, and [`Client::reap`](crate::Client::reap) deletes what is
 ///   left of it.
 ///
-/// A sandbox knows the login key of the client that made it. With the same `ssh_key`, claiming it takes a single API
-/// call beside looking for what is there; a client with another key needs the right to execute commands in Pods and
-/// about a tenth of a second more. Who has made a sandbox can log in to it also after somebody else has claimed it.
+/// A sandbox knows the login key of the client that made it. For a client with the same `ssh_key`, a claim takes one
+/// API call to list the pool and one to claim. A client with another key needs the right to `pods/exec` too, and about
+/// a tenth of a second more. The client that made a sandbox can still log in to it after another one has claimed it.
 ///
-/// Two specs under one name are taken for an old and a new one: that of the handle that began to fill later holds, and
-/// what was made from the other one is replaced.
+/// If two specs are used under one name, the newer one applies: that of the handle that began to fill later. Sandboxes
+/// made from the older one are replaced.
 ///
 /// Cloning is cheap and gives a second handle of the same pool. All methods may be called from many threads at once.
-/// Dropping the last clone ends what it does in the background; the sandboxes stay.
+/// Dropping the last clone stops the background work; the sandboxes stay.
 ///
 /// ```no_run
 /// use sandbox::{Claim, Client, PoolOptions, SandboxSpec};
@@ -111,11 +111,11 @@ pub struct PoolStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PoolCounters {
-    /// Claims that got what was ready at once.
+    /// Claims that were served by a ready sandbox at once.
     pub hits: u64,
     /// Claims that found nothing ready.
     pub misses: u64,
-    /// Attempts to take a sandbox that somebody else took first, or that had ended.
+    /// Attempts to take a sandbox that another claim took first, or that had ended.
     pub conflicts: u64,
     /// Claims that wait for a sandbox now.
     pub waiting: u64,
@@ -198,9 +198,9 @@ impl Pool {
         &self.shared.name
     }
 
-    /// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when
-    /// that is done. For programs that look after a pool from time to time; see [`PoolOptions::keep_filled`] for the
-    /// others.
+    /// Creates the sandboxes that the pool lacks, and deletes those that have ended, are too old, or were made from an
+    /// older spec. Returns when that is done. For programs that look after a pool from time to time; see
+    /// [`PoolOptions::keep_filled`] for the others.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -212,15 +212,15 @@ impl Pool {
     /// ```
     ///
     /// # Errors
-    /// The first failure to make one, as of [`Client::create`](crate::Client::create); none is begun after it.
-    /// [`ErrorKind::Conflict`] if somebody fills the pool from a newer spec.
+    /// As [`Client::create`](crate::Client::create), with the first error; after that no further sandbox is begun.
+    /// [`ErrorKind::Conflict`] if another process fills the pool from a newer spec.
     pub fn fill(&self) -> Result<Filled> {
         self.shared.fill().map_err(|e| self.report(e, "fill pool"))
     }
 
-    /// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
+    /// Takes a ready sandbox out of the pool, or does what the claim's [`OnMiss`] says if there is none;
     /// [`Sandbox::timings`] says which it was. All of it has the time of the setting `create_timeout`. A claim that
-    /// fails leaves nothing.
+    /// fails leaves no sandbox behind.
     ///
     /// ```no_run
     /// # fn show(pool: &sandbox::Pool) -> sandbox::Result<()> {
@@ -233,8 +233,8 @@ impl Pool {
     /// # Errors
     /// [`ErrorKind::PoolEmpty`] and [`ErrorKind::TimedOut`] by [`OnMiss`], else as of
     /// [`Client::create`](crate::Client::create) and of [`Files::write`](crate::Files::write).
-    /// [`ErrorKind::PermissionDenied`] if the sandboxes were made with another key and this client may not execute
-    /// commands in Pods.
+    /// [`ErrorKind::PermissionDenied`] if the sandboxes were made with another SSH key and this client has no right to
+    /// pods/exec.
     pub fn claim(&self, claim: &Claim) -> Result<Sandbox> {
         self.shared.claim(claim).map_err(|e| self.report(e, "claim sandbox"))
     }
@@ -255,12 +255,11 @@ impl Pool {
         PoolCounters { hits, misses, conflicts, waiting, bad, created, retired }
     }
 
-    /// Deletes all sandboxes of the pool that nobody has claimed, those of other specs too, and returns how many. Their
-    /// end is not waited for. This handle does not fill the pool any more in the background; who else does will fill it
-    /// again.
+    /// Deletes all unclaimed sandboxes of the pool, those of other specs too, and returns how many. Their end is not
+    /// waited for. This handle stops filling the pool in the background; other processes that fill it will do so again.
     ///
     /// # Errors
-    /// The first error of the API server; what could be deleted is deleted all the same.
+    /// Fails with the first error of the API server; the other sandboxes are deleted all the same.
     pub fn drain(&self) -> Result<usize> {
         self.stop_filling()
             .and_then(|()| self.shared.drain())
@@ -268,11 +267,11 @@ impl Pool {
             .map_err(|e| self.report(e, "drain pool"))
     }
 
-    /// [`Pool::drain`], which waits until the sandboxes are gone. Those that were claimed stay.
+    /// [`Pool::drain`], which waits until the sandboxes are gone. Claimed sandboxes stay.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] if they don't go within a minute, because somebody fills the pool for one, else as of
-    /// [`Pool::drain`].
+    /// [`ErrorKind::Conflict`] if sandboxes are still there after a minute, for example because another process fills
+    /// the pool, else as of [`Pool::drain`].
     pub fn remove(&self) -> Result<usize> {
         self.stop_filling().and_then(|()| self.shared.remove()).map_err(|e| self.report(e, "remove pool"))
     }
@@ -298,7 +297,7 @@ fn check(name: &str, spec: &SandboxSpec, options: &PoolOptions) -> Result<()> {
     let begins_well = bytes.first().is_some_and(|byte| plain(*byte)) && bytes.last().is_some_and(|byte| plain(*byte));
     if bytes.len() > LONGEST_NAME || !begins_well || !bytes.iter().all(|byte| plain(*byte) || *byte == b'-') {
         return invalid(format!(
-            "the pool's name {name:?} is not one of at most {LONGEST_NAME} lower-case letters, digits and '-' that begins and ends \
+            "the pool's name {name:?} is invalid: it must have 1 to {LONGEST_NAME} lower-case letters, digits and '-', and begin and end \
              without '-'"
         ));
     }
@@ -403,7 +402,7 @@ impl Shared {
                 match e.kind() {
                     ErrorKind::TimedOut => e
                         .with_kind(ErrorKind::Conflict)
-                        .context("there are some still: somebody may be filling the pool"),
+                        .context("some are still there: another process may be filling the pool"),
                     _ => e,
                 }
             })?;

@@ -35,15 +35,16 @@ impl PoolOptions {
         Self::default()
     }
 
-    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
-    /// smaller one takes effect as sandboxes are claimed or age. Default: 4.
+    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size applies.
+    /// After the size was lowered, surplus sandboxes stay until they are claimed or reach their idle lifetime. Default:
+    /// 4.
     pub fn size(mut self, size: usize) -> Self {
         self.size = size;
         self
     }
 
-    /// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. Nobody has to be there for
-    /// its end. Default: one hour.
+    /// How long a sandbox waits to be claimed before it is replaced; at least 10 seconds. It stops by itself then, even
+    /// if no process fills the pool. Default: one hour.
     pub fn idle_lifetime(mut self, lifetime: Duration) -> Self {
         self.idle_lifetime = lifetime;
         self
@@ -117,8 +118,7 @@ impl Claim {
         Self::default()
     }
 
-    /// An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the
-    /// spec.
+    /// An environment variable for all later commands in the sandbox, whoever runs them. It overrides one of the spec.
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.env.insert(name.into(), value.into());
         self
@@ -143,7 +143,7 @@ impl Claim {
         self
     }
 
-    /// Whose the sandbox is from now on. Default: the configured owner of the client that claims.
+    /// The new owner of the sandbox. Default: the configured owner of the client that claims.
     pub fn owner(mut self, owner: impl Into<String>) -> Self {
         self.owner = Some(owner.into());
         self

@@ -52,7 +52,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Local {
-    /// A TCP port of an address. Whoever reaches that gets into the sandbox.
+    /// A TCP port of a local address. Everyone who can reach the address can connect to the sandbox through it.
     Address(SocketAddr),
     /// A Unix socket, which only the same user can use. The file must not exist; it is removed at the end.
     Path(PathBuf),
@@ -109,9 +109,9 @@ impl fmt::Display for Local {
 
 /// A local port or socket whose connections end in a sandbox; of [`Sandbox::forward`](crate::Sandbox::forward).
 ///
-/// It works on a thread of its own until it is closed or dropped, or until its Pod has ended: another Pod of the same
-/// name never gets its connections. Its connections end with it. A lost session breaks the connections of that moment,
-/// and is replaced. It may be used from many threads.
+/// It has a thread of its own and listens until it is closed or dropped, or until its Pod has ended. It never connects
+/// to another Pod of the same name. Its connections end with it. If the SSH session is lost, its open connections break
+/// and later ones use a new session. It may be used from many threads.
 ///
 /// ```no_run
 /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -150,7 +150,8 @@ impl Forward {
         let encoded = target.encoded()?;
         let listener = Listener::bind(local)?;
         let held = link.endpoint().hold_for_ports(Deadline::after(link.ctx().config.connect_timeout))?;
-        let failed = |e: io::Error| Error::new(ErrorKind::Connect, format!("no thread for the connections: {e}"));
+        let failed =
+            |e: io::Error| Error::new(ErrorKind::Connect, format!("can't start a thread for the connections: {e}"));
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         let shared = Arc::new(Shared {
             link,
@@ -198,7 +199,7 @@ impl Forward {
     }
 
     /// Why the last connection that failed did so, such as [`ErrorKind::Refused`] because nothing listened in the
-    /// sandbox. What somebody on this machine breaks off is no failure.
+    /// sandbox. A connection that its local side breaks off does not count as failed.
     pub fn last_failure(&self) -> Option<Error> {
         self.state()?.last_failure.as_ref().map(Error::again)
     }

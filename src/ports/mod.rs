@@ -91,7 +91,7 @@ impl Target {
     /// As the guest gets it.
     fn encoded(&self) -> Result<protocol::Target> {
         match self {
-            Self::Port(0) => Err(invalid("there is no port 0".to_owned())),
+            Self::Port(0) => Err(invalid("port 0 is not valid".to_owned())),
             Self::Port(port) => Ok(protocol::Target::Port(*port)),
             Self::Path(path) => match path.as_os_str().as_bytes() {
                 path if path.is_empty() || path.contains(&0) => {
@@ -113,7 +113,7 @@ pub(crate) fn connect(link: &Link, target: &Target) -> Result<TcpStream> {
     let deadline = Deadline::after(link.ctx().config.connect_timeout);
     loop {
         let (near, far) = pair().map_err(|e| {
-            let message = format!("no connection within this machine: {e}");
+            let message = format!("can't make a pair of sockets: {e}");
             Error::new(ErrorKind::Connect, message).with_source(e)
         })?;
         let (sender, receiver) = mpsc::channel();
@@ -198,10 +198,10 @@ fn not_there(target: &Target, failure: &Failure) -> Error {
                 Target::Port(port) => format!("port {port}"),
                 Target::Path(path) => format!("'{}'", path.display()),
             };
-            Error::new(ErrorKind::TimedOut, format!("time ran out before anything in the sandbox listened on {what}"))
+            Error::new(ErrorKind::TimedOut, format!("timed out before anything in the sandbox listened on {what}"))
         }
         _ => {
-            let message = format!("the sandbox can't wait for that: {}", text::shown(&failure.message));
+            let message = format!("the sandbox can't wait for the port: {}", text::shown(&failure.message));
             let error = Error::new(ErrorKind::Command, message);
             match failure.errno {
                 Some(errno) => error.with_errno(errno),

@@ -39,7 +39,7 @@ const MOST_WINDOWS_AFTER_END: u64 = 4;
 /// The bytes of the connection that a byte of the channel takes at most: 9 if each byte of output comes in a packet of
 /// its own.
 const PACKETS: u64 = 16;
-const NOTHING_ASKED: &str = "nothing was asked of the sandbox";
+const NOTHING_ASKED: &str = "no request was sent to the sandbox";
 
 /// One of the two output streams of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +209,7 @@ impl<'s> Conversation<'s> {
         let what = match self.session.attempt(deadline, "the sandbox", || channel.read(&mut [0])).map_err(unsent)? {
             None => return Ok(()),
             Some(0) => "the sandbox has closed the command channel",
-            Some(_) => "the sandbox sent something that belongs to no request",
+            Some(_) => "the sandbox sent data that belongs to no request",
         };
         Err(Error::new(ErrorKind::Disconnected, what).context(NOTHING_ASKED))
     }
@@ -465,7 +465,7 @@ impl Reply {
             Piece::Bytes(FrameKind::Stderr, bytes) => self.take_output(StreamId::Stderr, bytes, streams),
             Piece::Frame(FrameKind::Started, text) => {
                 if !self.is_run || self.id.is_some() {
-                    return Err(protocol_error("a start of nothing"));
+                    return Err(protocol_error("STARTED without a request"));
                 }
                 let started: Started = serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?;
                 self.id = Some(started.id);
@@ -473,7 +473,7 @@ impl Reply {
                 Ok(())
             }
             Piece::Frame(FrameKind::StdinCredit, bytes) => {
-                let bytes = bytes.try_into().map_err(|_| protocol_error("a credit is four bytes"))?;
+                let bytes = bytes.try_into().map_err(|_| protocol_error("a STDIN_CREDIT that has not four bytes"))?;
                 // More than the window is never credited; a guest that says so gets no more than that.
                 self.credit = self.credit.saturating_add(u32::from_be_bytes(bytes) as usize).min(STDIN_WINDOW);
                 Ok(())
@@ -482,7 +482,7 @@ impl Reply {
                 self.response = Some(serde_json::from_slice(text).map_err(|e| protocol_error(&e.to_string()))?);
                 Ok(())
             }
-            _ => Err(protocol_error("a frame that only a client sends")),
+            _ => Err(protocol_error("a frame of a type that only clients send")),
         }
     }
 
@@ -493,7 +493,7 @@ impl Reply {
         self.received[stream as usize] += bytes.len() as u64;
         if let Some(left) = &mut self.last_words {
             let after = left.checked_sub(bytes.len() as u64);
-            *left = after.ok_or_else(|| protocol_error("output without end follows the end of the command"))?;
+            *left = after.ok_or_else(|| protocol_error("output without end after the command has ended"))?;
         }
         streams.output(stream, bytes)
     }
@@ -504,17 +504,17 @@ impl Reply {
             // What keeps a command may be killed before it says that the command has started.
             Response::Ended(Ended { status: Status::Lost, .. }) => {}
             Response::Ended(_) if self.is_run && self.id.is_none() => {
-                return Err(protocol_error("the end of a command that has not started"));
+                return Err(protocol_error("a result of a command that has not started"));
             }
             Response::NeverRan(_) | Response::Failed(_) if self.id.is_some() => {
-                return Err(protocol_error("the refusal of a command that has started"));
+                return Err(protocol_error("'never_ran' for a command that has started"));
             }
             _ => {}
         }
         match response {
             Response::Ended(ended) if [ended.stdout, ended.stderr] != self.received => {
                 let message = format!(
-                    "the sandbox says that it sent {} and {} bytes of output, {} and {} have come",
+                    "the sandbox reports {} and {} bytes of output, but {} and {} have arrived",
                     ended.stdout, ended.stderr, self.received[0], self.received[1]
                 );
                 Err(Error::new(ErrorKind::OutcomeUnknown, message))
@@ -610,7 +610,10 @@ pub(crate) fn not_an_answer() -> Error {
 fn protocol_error(what: &str) -> Error {
     Error::new(
         ErrorKind::OutcomeUnknown,
-        format!("the sandbox's answer is not understood ({}): it may have been changed", text::shown(what)),
+        format!(
+            "the sandbox's answer is invalid ({}): code in the sandbox may have tampered with it",
+            text::shown(what)
+        ),
     )
 }
 

@@ -41,7 +41,7 @@ impl Identity {
             let mode = metadata.mode() & 0o777;
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("{place} has the mode {mode:04o}, so that others have a right to it; allowed is 0600 or less"),
+                format!("{place} has mode {mode:04o}, so other users have access to it; it must be 0600 or less"),
             ));
         }
         let mut pem = Zeroizing::new(Vec::new());
@@ -54,12 +54,12 @@ impl Identity {
         let key = key.map_err(|_| {
             let allowed = "an unencrypted ed25519 key in OpenSSH's or PEM (PKCS#8) form; \
                            `ssh-keygen -t ed25519 -N '' -f FILE` or `openssl genpkey -algorithm ed25519 -out FILE` makes one";
-            Error::new(ErrorKind::Config, format!("{place} is not what is allowed: {allowed}"))
+            Error::new(ErrorKind::Config, format!("{place} can't be used: it must be {allowed}"))
         })?;
         if key.id() != Id::ED25519 {
             return Err(Error::new(
                 ErrorKind::Config,
-                format!("{place} is not an ed25519 key; only those are allowed"),
+                format!("{place} is not an ed25519 key, the only kind that is supported"),
             ));
         }
         Self::from_key(&key)

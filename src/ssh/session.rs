@@ -31,7 +31,7 @@ const ANSWER: u64 = 512;
 /// a packet of an odd length.
 const SAFE_CIPHER: &str = "chacha20-poly1305@openssh.com";
 #[cfg(feature = "fast-ciphers")]
-const NO_CIPHER: &str = "this system's OpenSSL is allowed neither AES in Galois mode nor ChaCha20";
+const NO_CIPHER: &str = "the policy of this system's OpenSSL allows neither AES-GCM nor ChaCha20-Poly1305";
 
 /// What the session calls itself.
 const VERSION: &str = concat!("SSH-2.0-sandbox_", env!("CARGO_PKG_VERSION"));
@@ -387,7 +387,7 @@ fn stopped(connection: &Connection, failure: Failure, waiting_for: &str) -> Driv
     }
     if connection.is_flooded() {
         let (code, message) =
-            (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends more than it was asked for");
+            (libssh2_sys::LIBSSH2_ERROR_SOCKET_DISCONNECT, "the server sends data that was not requested");
         return DriveError::Failed(Failure { code, message: message.to_owned(), ..failure });
     }
     if connection.is_late() { DriveError::Ended(Deadline::error(waiting_for)) } else { DriveError::Failed(failure) }

@@ -238,7 +238,7 @@ impl<'s> Client<'s> {
 
     /// Puts the file's contents on the server's disk.
     pub(crate) fn sync(&self, opened: &Opened) -> Result<()> {
-        self.ask(&opened.name, "put on the disk", |_| opened.file.sync())
+        self.ask(&opened.name, "synced to disk", |_| opened.file.sync())
     }
 
     /// Closes a file; what the server could not write may be reported here.
@@ -248,7 +248,7 @@ impl<'s> Client<'s> {
 
     /// Closes a file that was opened with [`flags::REPLACE`], which puts it in place.
     pub(crate) fn close_in_place(&self, mut opened: Opened) -> Result<()> {
-        self.ask(&opened.name, "put in place", |_| opened.file.close()).map_err(|e| match e.kind() {
+        self.ask(&opened.name, "moved into place", |_| opened.file.close()).map_err(|e| match e.kind() {
             ErrorKind::Busy => e.context("a mount point can be written by appending or opening it, not replaced"),
             _ => e,
         })
@@ -410,7 +410,7 @@ impl<'s> Client<'s> {
     fn check(&self, opened: &Opened, reached: u64) -> Result<()> {
         self.deadline
             .check("the transfer")
-            .map_err(|e| e.context(format_args!("{} is moved up to byte {reached}", Quoted(&opened.name))))
+            .map_err(|e| e.context(format_args!("{reached} bytes of {} were transferred", Quoted(&opened.name))))
     }
 }
 

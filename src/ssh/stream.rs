@@ -51,7 +51,7 @@ impl Stream {
         attempt().map(Self::Direct).map_err(|e| {
             let own = e.get_ref().and_then(|e| e.downcast_ref::<Error>()).map(Error::kind);
             let kind = if own == Some(ErrorKind::Cancelled) { ErrorKind::Cancelled } else { ErrorKind::Connect };
-            Error::new(kind, format!("no connection to {address}: {e}")).with_source(e)
+            Error::new(kind, format!("can't connect to {address}: {e}")).with_source(e)
         })
     }
 

@@ -59,8 +59,8 @@ public:
         return counts;
     }
 
-    /// Asks Kubernetes about the sandbox: one API call. not_found_error if its Pod is gone, also if another one has its
-    /// name now.
+    /// Asks Kubernetes about the sandbox: one API call. not_found_error if its Pod is gone, even if a new Pod has the
+    /// same name.
     ::sandbox::info info() const { return ::sandbox::info(detail::make(sbx_sandbox_info, native_handle())); }
 
     /// Asks the sandbox what it uses now: one round trip and no API call. Errors as execute(), but for the command's.
@@ -84,19 +84,21 @@ public:
         return ::sandbox::command(detail::make(sbx_sandbox_shell, native_handle(), detail::c_text(line, "line").get()));
     }
 
-    /// The command that command::detach() started under this key, by whomever. Nothing is asked of the sandbox: the
-    /// first use tells whether there is one. invalid_argument_error if this can't be a key.
+    /// A handle for the command that command::detach() started under this key, in this process or another. No request
+    /// is sent: only the first use of the handle tells whether the command exists. invalid_argument_error if the key is
+    /// invalid.
     [[nodiscard]] ::sandbox::detached detached(std::string_view key) const {
         return ::sandbox::detached(
             detail::make(sbx_sandbox_detached, native_handle(), detail::c_text(key, "key").get()));
     }
 
-    /// Connects to a TCP port of the sandbox's own loopback addresses. What listens there need not be reachable from
-    /// anywhere else.
+    /// Connects to a TCP port of the sandbox's own loopback addresses. The server there may listen on a loopback
+    /// address only.
     ///
     /// This gives an ordinary TCP socket of this machine, whose bytes go through an SSH session that all connections
-    /// into the sandbox share. Each side can end its half by itself, with shutdown(). A connection that breaks on the
-    /// way or in the sandbox is ECONNRESET, and no end of the data. The socket outlives the handles.
+    /// into the sandbox share. Each side can close its half with shutdown(). If the connection breaks, on the way or in
+    /// the sandbox, reads fail with ECONNRESET instead of returning the end of the data. The socket stays usable after
+    /// the handles are freed.
     ///
     /// refused_error if nothing listens there; timed_out_error after the client's time to connect; ssh_error if the
     /// sandbox can't be reached.
@@ -112,8 +114,8 @@ public:
 
     /// Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
     /// connect() does. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT, or a path with a slash, of which
-    /// the file must not exist; port 0 is one that the system chooses. Whether anything listens in the sandbox shows
-    /// with the first connection; wait_for_port() waits for that. busy_error if the local port or file is in use;
+    /// the file must not exist; port 0 is one that the system chooses. It does not check whether anything listens in
+    /// the sandbox; wait_for_port() waits for that. busy_error if the local port or file is in use;
     /// permission_denied_error if it may not be used.
     [[nodiscard]] ::sandbox::forward forward(std::string_view local, std::string_view target) const {
         return ::sandbox::forward(detail::make(sbx_sandbox_forward, native_handle(),
@@ -126,8 +128,8 @@ public:
         return forward(std::to_string(local), std::to_string(target));
     }
 
-    /// Waits in the sandbox until something listens on a port, at most for `timeout`; by default for ever. What listens
-    /// there is not connected to for that. timed_out_error if nothing does in time; ssh_error if the sandbox can't be
+    /// Waits in the sandbox until something listens on a port, at most for `timeout`; by default for ever. The check
+    /// makes no connection to the server. timed_out_error if nothing does in time; ssh_error if the sandbox can't be
     /// reached.
     void wait_for_port(std::uint16_t port, std::optional<seconds> timeout = std::nullopt) const {
         wait_for_port(std::to_string(port), timeout);
@@ -171,32 +173,31 @@ public:
         return was_there;
     }
 
-    /// Lets the sandbox live for `lifetime` from now, at least a second; earlier than before is possible too. The hard
-    /// limit of its spec stays. The new expiry.
+    /// Sets the sandbox's expiry to `lifetime` from now, at least a second, and returns it. It may be earlier than the
+    /// current one, and never exceeds the hard limit of the spec.
     time_point renew(seconds lifetime) const {
         std::int64_t unix_seconds = 0;
         detail::call(sbx_sandbox_renew, native_handle(), detail::exact_seconds(lifetime, "lifetime"), &unix_seconds);
         return detail::at(unix_seconds);
     }
 
-    /// Deletes the sandbox and waits until its Pod is gone. What its handles are asked afterwards is a closed_error.
+    /// Deletes the sandbox and waits until its Pod is gone. Later calls with its handles throw closed_error.
     /// not_found_error if it was gone already, delete_error if its end could not be confirmed in time.
     void delete_sandbox() const { detail::call(sbx_sandbox_delete, native_handle()); }
 
-    /// The same as delete_sandbox(), under the name that some know.
+    /// An alias of delete_sandbox().
     void shutdown() const { detail::call(sbx_sandbox_shutdown, native_handle()); }
 
     /// Copies the local file `local` to `remote` in the sandbox, with its permission bits; a relative `remote` begins
     /// at the image's working directory. The file arrives whole or not at all. The number of bytes.
     ///
-    /// What functions for files have in common when they fail: what the system says, of the file in the sandbox or
-    /// of the one on this machine, as the message tells: file_not_found_error, file_exists_error, is_a_directory_error,
+    /// All functions for files fail in the same ways. Errors of the system, for the file in the sandbox or the local
+    /// file (the message says which): file_not_found_error, file_exists_error, is_a_directory_error,
     /// not_a_directory_error, directory_not_empty_error, permission_denied_error, read_only_error, busy_error,
-    /// name_too_long_error, storage_full_error for a full disk or quota, and transfer_error for everything else, of
-    /// which error::code() has the number; invalid_argument_error for what is no path, not_found_error if the sandbox
-    /// is gone, timed_out_error (the configured transfer timeout, which applies to each call), and those of a lost
-    /// connection: disconnected_error where asking again is harmless, outcome_unknown_error where it may have been
-    /// done. The message names the file.
+    /// name_too_long_error, storage_full_error, and transfer_error for all others; error::code() has the number.
+    /// invalid_argument_error for an invalid path, not_found_error if the sandbox is gone, timed_out_error after the
+    /// configured transfer timeout, which applies to each call. After a lost connection: disconnected_error if the call
+    /// is safe to repeat, outcome_unknown_error if the change may have been made. The message names the file.
     std::uint64_t upload_file(const std::filesystem::path &local, std::string_view remote) const {
         std::uint64_t size = 0;
         detail::call(sbx_sandbox_upload_file, native_handle(), detail::c_text(local.native(), "local").get(),
@@ -217,8 +218,8 @@ public:
         return ::sandbox::transfer(detail::make(sbx_sandbox_transfer, native_handle()));
     }
 
-    /// Writes `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the
-    /// sandbox's umask if it is new. Otherwise as upload_file().
+    /// Writes `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- minus the sandbox's umask if
+    /// it is new. Otherwise as upload_file().
     void write_file(std::string_view remote, bytes_view data) const {
         detail::call(sbx_sandbox_write_file, native_handle(), detail::c_text(remote, "remote").get(), data.data(),
                      data.size());
@@ -237,7 +238,7 @@ public:
         return detail::taken<Bytes>(bytes_of(sbx_sandbox_read_file, remote));
     }
 
-    /// Opens a file; a new one gets the permission bits `permissions`, less the sandbox's umask. Fails as
+    /// Opens a file; a new one gets the permission bits `permissions`, minus the sandbox's umask. Fails as
     /// upload_file(); file_exists_error if a file is there that open_mode::create_new was to create.
     [[nodiscard]] file open_file(std::string_view path, open_mode mode = open_mode::read,
                                  std::filesystem::perms permissions = std::filesystem::perms(0644)) const {
@@ -245,7 +246,7 @@ public:
                                  static_cast<std::int32_t>(mode), detail::mode(permissions)));
     }
 
-    /// What is known about a file; links are followed. Fails as upload_file().
+    /// The metadata of a file; links are followed. Fails as upload_file().
     metadata file_metadata(std::string_view path) const {
         return detail::told(
             detail::make(sbx_sandbox_file_metadata, native_handle(), detail::c_text(path, "path").get()).get());
@@ -257,44 +258,43 @@ public:
             detail::make(sbx_sandbox_symlink_metadata, native_handle(), detail::c_text(path, "path").get()).get());
     }
 
-    /// Whether there is such a file; links are followed, so a broken one is none. Fails as upload_file(), but not for a
-    /// file that is not there.
+    /// Whether the file exists; links are followed, so a broken link does not exist. Fails as upload_file(), except
+    /// that a missing file is no error.
     bool file_exists(std::string_view path) const {
         bool exists = false;
         detail::call(sbx_sandbox_file_exists, native_handle(), detail::c_text(path, "path").get(), &exists);
         return exists;
     }
 
-    /// The entries of a directory but "." and "..", in no order: all of them, or an error. Fails as upload_file();
-    /// transfer_error for more than 1048576 entries or 64 MiB of names.
+    /// All entries of a directory except "." and "..", in no particular order. Fails as upload_file(); transfer_error
+    /// for more than 1048576 entries or 64 MiB of names.
     std::vector<directory_entry> read_dir(std::string_view path) const {
         const auto entries = detail::make(sbx_sandbox_read_dir, native_handle(), detail::c_text(path, "path").get());
         return detail::told(static_cast<const sbx_entries *>(entries.get()));
     }
 
-    /// Creates a directory. Fails as upload_file(); file_exists_error if something of that name is there.
+    /// Creates a directory. Fails as upload_file(); file_exists_error if the name exists.
     void create_dir(std::string_view path) const { at_path(sbx_sandbox_create_dir, path); }
 
-    /// Creates a directory and those above it, as far as they are not there. Fails as upload_file();
-    /// file_exists_error if something else than a directory has that name, not_a_directory_error if something else is
-    /// on the way to it.
+    /// Creates a directory and its missing parents. Fails as upload_file(); file_exists_error if the name exists and is
+    /// not a directory, not_a_directory_error if a parent is not a directory.
     void create_dir_all(std::string_view path) const { at_path(sbx_sandbox_create_dir_all, path); }
 
     /// Removes a file, or a link itself. Fails as upload_file(); is_a_directory_error for a directory.
     void remove_file(std::string_view path) const { at_path(sbx_sandbox_remove_file, path); }
 
-    /// Removes an empty directory. Fails as upload_file(); directory_not_empty_error or
-    /// not_a_directory_error if it is none that is empty.
+    /// Removes an empty directory. Fails as upload_file(); directory_not_empty_error if it is not empty,
+    /// not_a_directory_error if it is not a directory.
     void remove_dir(std::string_view path) const { at_path(sbx_sandbox_remove_dir, path); }
 
     /// Removes a directory and all that is in it. Links are removed, not followed. Fails as upload_file();
-    /// not_a_directory_error for something else than a directory. What could be removed is gone after a failure.
+    /// not_a_directory_error if it is not a directory. After a failure, part of the contents may be removed.
     void remove_dir_all(std::string_view path) const { at_path(sbx_sandbox_remove_dir_all, path); }
 
-    /// Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
-    /// directory by a directory. Fails as upload_file(); is_a_directory_error, not_a_directory_error or
-    /// directory_not_empty_error if what has the name can't be replaced, transfer_error with
-    /// std::errc::cross_device_link if the two are not on the same file system.
+    /// Renames a file or directory, atomically. An existing file of the new name is replaced; a directory replaces an
+    /// empty directory. Fails as upload_file(); is_a_directory_error, not_a_directory_error or
+    /// directory_not_empty_error if the target can't be replaced, transfer_error with std::errc::cross_device_link if
+    /// the names are on different file systems.
     void rename_file(std::string_view from, std::string_view to) const {
         detail::call(sbx_sandbox_rename_file, native_handle(), detail::c_text(from, "from").get(),
                      detail::c_text(to, "to").get());
@@ -307,14 +307,14 @@ public:
     }
 
     /// Makes the symbolic link `link` that points to `original`, which need not exist. Fails as upload_file();
-    /// file_exists_error if something of that name is there.
+    /// file_exists_error if the name exists.
     void create_symlink(std::string_view original, std::string_view link) const {
         detail::call(sbx_sandbox_create_symlink, native_handle(), detail::c_text(original, "original").get(),
                      detail::c_text(link, "link").get());
     }
 
-    /// What a symbolic link points to. Fails as upload_file(); transfer_error with
-    /// std::errc::invalid_argument for what is no link.
+    /// What a symbolic link points to. Fails as upload_file(); transfer_error with std::errc::invalid_argument if the
+    /// path is not a link.
     std::string read_link(std::string_view path) const {
         return detail::taken<std::string>(bytes_of(sbx_sandbox_read_link, path));
     }
@@ -336,8 +336,8 @@ private:
     }
 };
 
-/// A box that goes with its scope: the destructor deletes the sandbox, and waits for that. What goes wrong there is
-/// told to nobody; who wants to know calls `delete_sandbox()` first. Can be moved, not copied.
+/// A box that is bound to its scope: the destructor deletes the sandbox and waits until it is gone. Errors are ignored
+/// there; call `delete_sandbox()` first to see them. Can be moved, not copied.
 class scoped_box {
 public:
     /// Takes over the box.

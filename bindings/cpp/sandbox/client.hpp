@@ -32,14 +32,14 @@ public:
     using handle::handle;
 
     /// From the SANDBOX_ variables of the environment, then of a .env file in the working directory or above it, then
-    /// the defaults. The process's environment is only read. A .env file may have come with somebody else's code:
-    /// SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused there, and what another user may have
-    /// written is ignored. config_error names the variable, where it stands, its value and what is allowed.
+    /// the defaults. The process's environment is not changed. A .env file may be part of untrusted code. So
+    /// SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused in it, and a file that another user can
+    /// write to is ignored. config_error; the message has the variable, its source, its value and the allowed values.
     [[nodiscard]] static config from_env() { return config(detail::make(sbx_config_from_env)); }
 
-    /// Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22".
+    /// Sets a setting by its name, such as "ssh_port", from text in the form used in the environment, such as "2222".
     /// The names are those of the setters. config_error if there is no such setting or the value is not allowed; the
-    /// message says which there are, or what is.
+    /// message lists the settings or the allowed values.
     config &set(std::string_view name, std::string_view value) {
         detail::call(sbx_config_set, native_handle(), detail::c_text(name, "name").get(),
                      detail::c_text(value, "value").get());
@@ -64,14 +64,14 @@ public:
     /// User name for SSH. Default: "sandbox".
     config &set_ssh_user(std::string_view value) { return with(sbx_config_set_ssh_user, value, "ssh_user"); }
 
-    /// Port of the SSH server in new sandboxes. Default: 22.
+    /// Port of the SSH server in new sandboxes. Default: 2222.
     config &set_ssh_port(std::uint16_t port) {
         detail::call(sbx_config_set_ssh_port, native_handle(), port);
         return *this;
     }
 
-    /// Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes. Default: a
-    /// new key in memory for each client.
+    /// Path of an unencrypted ed25519 private key in OpenSSH's format or PEM (PKCS#8), for processes that share
+    /// sandboxes. Default: a new key in memory for each client.
     config &set_ssh_key(const std::filesystem::path &path) {
         return with(sbx_config_set_ssh_key, path.native(), "path");
     }
@@ -82,7 +82,7 @@ public:
         return *this;
     }
 
-    /// Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default:
+    /// Label value that names the owner of the sandboxes: at most 63 letters, digits, '-', '_' and '.'. Default:
     /// "default".
     config &set_owner(std::string_view value) { return with(sbx_config_set_owner, value, "owner"); }
 
@@ -144,9 +144,9 @@ private:
     }
 };
 
-/// What to create: change what matters, then client::create(), as often as wanted. Text is UTF-8. What Kubernetes does
-/// not accept is found out by client::create(). Setters give the spec back, so that they can be chained; the object
-/// itself stays where it is.
+/// What to create: change what matters, then client::create(), as often as wanted. Text is UTF-8. Values that
+/// Kubernetes does not accept are reported by client::create(). Setters give the spec back, so that they can be
+/// chained; the object itself stays where it is.
 class spec : public handle<sbx_spec> {
 public:
     /// The defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory.
@@ -158,8 +158,8 @@ public:
     /// random hexadecimal digits.
     spec &set_name(std::string_view value) { return with(sbx_spec_set_name, value, "name"); }
 
-    /// Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
-    /// "guest"). Its entry point is not used. Default: the configured image.
+    /// Image to run: any Linux image, without requirements, since the library brings the sandbox's main process
+    /// (setting "guest"). Its entry point is not used. Default: the configured image.
     spec &set_image(std::string_view value) { return with(sbx_spec_set_image, value, "image"); }
 
     /// An environment variable for everything that runs in the sandbox, on top of the image's own.
@@ -179,8 +179,8 @@ public:
     /// The CPU that the scheduler sets aside for it, as a Kubernetes quantity. Default: "10m".
     spec &set_cpu_request(std::string_view value) { return with(sbx_spec_set_cpu_request, value, "cpu_request"); }
 
-    /// The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default:
-    /// "1Gi".
+    /// The most memory it may use, as a Kubernetes quantity such as "512Mi"; if it uses more, the kernel kills
+    /// processes. Default: "1Gi".
     spec &set_memory(std::string_view value) { return with(sbx_spec_set_memory, value, "memory"); }
 
     /// The memory that the scheduler sets aside for it, as a Kubernetes quantity. Default: "32Mi".
@@ -206,9 +206,9 @@ public:
         return *this;
     }
 
-    /// Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For
-    /// clusters that choose them themselves, as OpenShift does for each namespace. It is still refused that they are
-    /// root's. Default: user and group 1000, whatever the image says.
+    /// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
+    /// clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
+    /// whatever the image says.
     spec &set_user_from_cluster() {
         detail::call(sbx_spec_set_user_from_cluster, native_handle());
         return *this;
@@ -221,8 +221,8 @@ public:
     /// the sandbox's user.
     spec &set_commands_as(std::string_view user) { return with(sbx_spec_set_commands_as, user, "commands_as"); }
 
-    /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the
-    /// tunnel, and what does not hold there of what is promised about a sandbox is logged as a warning.
+    /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not
+    /// work, and the library logs a warning for each guarantee that does not hold there.
     spec &set_runtime_class(std::string_view value) { return with(sbx_spec_set_runtime_class, value, "runtime_class"); }
 
     /// A label that the node must have.
@@ -230,7 +230,7 @@ public:
         return with(sbx_spec_set_node_selector, label, value);
     }
 
-    /// Time that a Pod which no node can take is waited for, so that an autoscaler can add one. Default: 10 s.
+    /// How long to wait for a Pod that can't be scheduled, so that an autoscaler can add a node. Default: 10 s.
     spec &set_unschedulable_grace(seconds time) {
         detail::call(sbx_spec_set_unschedulable_grace, native_handle(),
                      detail::exact_seconds(time, "unschedulable_grace"));
@@ -280,24 +280,24 @@ public:
     /// Creates a sandbox with the defaults; otherwise as create(const spec &).
     [[nodiscard]] box create() const { return created(nullptr); }
 
-    /// Creates a sandbox and waits until it takes commands. A sandbox that fails to start is deleted again; one that
-    /// starts is deleted with box::delete_sandbox(), or by a scoped_box.
+    /// Creates a sandbox and waits until it is ready for commands. A sandbox that fails to start is deleted again; one
+    /// that starts is deleted with box::delete_sandbox(), or by a scoped_box.
     ///
     /// create_error with the cluster's verdict; quota_error; conflict_error if the name is taken; timed_out_error with
     /// the last known state; permission_denied_error and unavailable_error from the API server.
     [[nodiscard]] box create(const spec &what) const { return created(what.native_handle()); }
 
-    /// The pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
-    /// invalid_argument_error if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
-    /// name, or the options can't be a pool's.
+    /// A handle for the pool of this name, for sandboxes of this spec. It makes no API call. invalid_argument_error if
+    /// the name (at most 36 lower-case letters, digits and '-'), the spec (which must not have a name) or the options
+    /// are invalid.
     [[nodiscard]] ::sandbox::pool pool(std::string_view name, const spec &what = spec(),
                                        const pool_options &options = pool_options()) const {
         return ::sandbox::pool(detail::make(sbx_client_pool, native_handle(), detail::c_text(name, "name").get(),
                                             what.native_handle(), options.native_handle()));
     }
 
-    /// Makes a handle of the sandbox of this name, from the cache without an API call, else with one. not_found_error
-    /// if there is none.
+    /// Makes a handle for the existing sandbox of this name. It takes one API call, or none if the client's cache has
+    /// the sandbox. not_found_error if there is none.
     [[nodiscard]] box attach(std::string_view name) const {
         return box(detail::make(sbx_client_attach, native_handle(), detail::c_text(name, "name").get()));
     }
@@ -329,7 +329,7 @@ public:
         detail::call(sbx_client_delete_sandbox, native_handle(), detail::c_text(name, "name").get());
     }
 
-    /// The same as delete_sandbox(), under the name that some know.
+    /// An alias of delete_sandbox().
     void shutdown_sandbox(std::string_view name) const {
         detail::call(sbx_client_shutdown_sandbox, native_handle(), detail::c_text(name, "name").get());
     }

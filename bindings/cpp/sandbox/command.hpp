@@ -114,9 +114,9 @@ struct child_streams {
 
 /// A command that runs, made by command::spawn(). May be used from several threads at once: one writes, two read, one
 /// waits. Each of its streams is for one thread at a time, and so are in() with write_stdin(), out() with
-/// read_stdout(), and err() with read_stderr(). As with a process of this machine, a command whose output nobody reads
-/// stops when the buffers are full. When this object is destroyed, the command runs on to its end or its timeout, with
-/// its input closed and its output thrown away.
+/// read_stdout(), and err() with read_stderr(). As with a process of this machine, a command blocks when nobody reads
+/// its output and the buffers are full. When this object is destroyed, the command runs on to its end or its timeout,
+/// with its input closed and its output thrown away.
 class child : public handle<sbx_child> {
 public:
     /// Takes over what the C ABI gave out.
@@ -155,8 +155,8 @@ public:
     /// As read_stdout(), for the standard error.
     std::size_t read_stderr(buffer_view buffer) const { return streams().err_source.read_some(buffer); }
 
-    /// Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does
-    /// not wait; a read of another thread finds the end.
+    /// Closes the command's standard output: output that still arrives is discarded, so it need not be read. Does not
+    /// wait. A read by another thread returns the end of the output.
     void close_stdout() const { sbx_child_close_stdout(native_handle()); }
 
     /// As close_stdout(), for the standard error.
@@ -180,16 +180,16 @@ public:
         return has_ended ? std::optional<exit_status>(ending.get()) : std::nullopt;
     }
 
-    /// Sends the command's process group the signal KILL. wait() tells when it has ended.
+    /// Kills the command and all processes that it started. wait() waits until they are gone.
     void kill() const { detail::call(sbx_child_kill, native_handle()); }
 
     /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". invalid_argument_error
-    /// if this is no name of a signal.
+    /// if there is no signal of this name.
     void signal(std::string_view name) const {
         detail::call(sbx_child_signal, native_handle(), detail::c_text(name, "name").get());
     }
 
-    /// Tells the command that its terminal has another size, in characters.
+    /// Changes the size of the command's terminal, in characters.
     void resize(std::uint16_t columns, std::uint16_t rows) const { sbx_child_resize(native_handle(), columns, rows); }
 
 private:
@@ -220,8 +220,8 @@ public:
     std::string key() const { return detail::text(sbx_detached_key(native_handle())); }
 
     /// How the command ended, if it has. Does not wait for it. detached_not_found_error if no command has this key;
-    /// timed_out_error if its own timeout ended it; command_error if it did not run; outcome_unknown_error if what
-    /// watches over it in the sandbox was killed; ssh_error if the sandbox can't be reached.
+    /// timed_out_error if its own timeout ended it; command_error if it did not run; outcome_unknown_error if the
+    /// process that supervises it in the sandbox was killed; ssh_error if the sandbox can't be reached.
     std::optional<exit_status> try_wait() const {
         bool has_ended = false;
         const auto ending = detail::make(sbx_detached_try_wait, native_handle(), &has_ended);
@@ -235,9 +235,9 @@ public:
         return exit_status(detail::make(sbx_detached_wait, native_handle(), limit).get());
     }
 
-    /// What the command has written by now to a stream, from the byte `offset` on: at most `limit` bytes. It does not
-    /// wait: none means that there is nothing there yet, or no more once it has ended. detached_not_found_error if no
-    /// command has this key; ssh_error if the sandbox can't be reached.
+    /// Reads what the command has written so far to a stream, starting at byte `offset`: at most `limit` bytes. It does
+    /// not wait. No bytes means that there is no more output yet, or none at all if the command has ended.
+    /// detached_not_found_error if no command has this key; ssh_error if the sandbox can't be reached.
     template <class Bytes = std::string>
     Bytes read(output_stream stream, std::uint64_t offset, std::size_t limit) const {
         return detail::taken<Bytes>(
@@ -245,7 +245,7 @@ public:
     }
 
     /// Hands the output to `receive` as it comes, as by command::stream(), until the command has ended. It begins at
-    /// `positions`, and moves them along, so that after an error the same call goes on where this one stopped.
+    /// `positions`, and moves them along, so that after an error the same call continues where this one stopped.
     /// cancelled_error if `receive` asked to stop; the command runs on then. Else as try_wait().
     template <class Receive> exit_status stream(stream_positions &positions, Receive &&receive) const {
         detail::receiver<std::remove_reference_t<Receive>> state(receive);
@@ -261,13 +261,13 @@ public:
         return stream(positions, std::forward<Receive>(receive));
     }
 
-    /// Kills the command and all its processes, those that left its process group too, and returns when they are gone.
-    /// One that has ended needs no killing. detached_not_found_error if no command has this key; command_error if some
-    /// process can't be killed; ssh_error if the sandbox can't be reached.
+    /// Kills the command and all its descendants, also those that left its process group, and returns when they are
+    /// gone. Does nothing if the command has ended. detached_not_found_error if no command has this key; command_error
+    /// if some process can't be killed; ssh_error if the sandbox can't be reached.
     void kill() const { detail::call(sbx_detached_kill, native_handle()); }
 
-    /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs
-    /// none. invalid_argument_error if this is no name of a signal; else as kill().
+    /// Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". Does nothing if the
+    /// command has ended. invalid_argument_error if there is no signal of this name; else as kill().
     void signal(std::string_view name) const {
         detail::call(sbx_detached_signal, native_handle(), detail::c_text(name, "name").get());
     }
@@ -279,10 +279,10 @@ public:
 
 /// A command to run in a sandbox, made by box::command() or box::shell().
 ///
-/// It sees the image's environment, then the spec's, then its own, and begins in the image's working directory. It may
-/// be run again and again, from several threads too; each run is a new process. A run happens at most once: when the
-/// connection is lost after the command was requested, it is an outcome_unknown_error. Setters give the command back,
-/// so that they can be chained; the object itself stays where it is.
+/// Its environment is the image's, overridden by the spec's, overridden by its own. It starts in the image's working
+/// directory. It may be run again and again, from several threads too; each run is a new process. A run happens at most
+/// once: when the connection is lost after the command was requested, it is an outcome_unknown_error. Setters give the
+/// command back, so that they can be chained; the object itself stays where it is.
 class command : public handle<sbx_command> {
 public:
     using handle::handle;
@@ -355,13 +355,13 @@ public:
         return *this;
     }
 
-    /// Sends the standard output to /dev/null in the sandbox, so that none of it travels.
+    /// Sends the standard output to /dev/null in the sandbox, so that none of it is transferred.
     command &discard_stdout() {
         detail::call(sbx_command_discard_stdout, native_handle());
         return *this;
     }
 
-    /// Sends the standard error to /dev/null in the sandbox, so that none of it travels.
+    /// Sends the standard error to /dev/null in the sandbox, so that none of it is transferred.
     command &discard_stderr() {
         detail::call(sbx_command_discard_stderr, native_handle());
         return *this;
@@ -380,8 +380,8 @@ public:
         return *this;
     }
 
-    /// Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output
-    /// streams come as standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+    /// Runs the command on a terminal of this type, such as "xterm-256color", and this size in characters. Both output
+    /// streams then arrive as standard output, and the terminal turns "\n" into "\r\n". Default: no terminal.
     command &set_terminal(std::string_view kind, std::uint16_t columns, std::uint16_t rows) {
         detail::call(sbx_command_set_terminal, native_handle(), detail::c_text(kind, "kind").get(), columns, rows);
         return *this;
@@ -400,7 +400,7 @@ public:
     /// reached.
     ::sandbox::output output() const { return ::sandbox::output(detail::make(sbx_command_output, native_handle())); }
 
-    /// Runs the command to its end and throws its output away. Fails as output().
+    /// Runs the command to its end and discards its output. Fails as output().
     exit_status status() const { return exit_status(detail::make(sbx_command_status, native_handle()).get()); }
 
     /// Runs the command to its end and hands its output as it comes to `receive(output_stream, std::string_view)`, in
@@ -415,20 +415,20 @@ public:
             state.make(sbx_command_stream, native_handle(), &state.call_back, static_cast<void *>(&state)).get());
     }
 
-    /// Starts the command and returns while it runs. Fails as output(), as far as the start is concerned; the rest
-    /// comes from child::wait().
+    /// Starts the command and returns while it runs. Errors of the start are those of output(); later ones are reported
+    /// by child::wait().
     [[nodiscard]] child spawn() const { return child(detail::make(sbx_command_spawn, native_handle())); }
 
-    /// Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from
-    /// any process, by its key. It starts at most once per key: where the key is known already, this gives the command
-    /// that has it, running or ended.
+    /// Starts the command so that it depends on neither this process nor a connection, and returns. Any process finds
+    /// it again by its key. It starts at most once per key: if the sandbox knows the key already, this returns a handle
+    /// of the command that has it, running or ended.
     ///
-    /// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's
-    /// output goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of
-    /// its own counts, not the configured one.
+    /// A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The sandbox keeps
+    /// the output, up to the command's output limit for each stream; later output is dropped and counted. The input
+    /// must be bytes, and there is no terminal. Only the command's own timeout applies, not the configured one.
     ///
-    /// invalid_argument_error for what is said above; conflict_error if the key belongs to another command; else as
-    /// output().
+    /// invalid_argument_error if one of these rules is broken; conflict_error if the key belongs to another command;
+    /// else as output().
     ::sandbox::detached detach(std::string_view key) const {
         return ::sandbox::detached(detail::make(sbx_command_detach, native_handle(), detail::c_text(key, "key").get()));
     }

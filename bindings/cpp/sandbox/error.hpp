@@ -25,7 +25,7 @@ namespace [[gnu::visibility("default")]] sandbox {
 struct verdict {
     /// What happened.
     ::sandbox::cause cause = ::sandbox::cause::none;
-    /// The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty.
+    /// Kubernetes' own reason, such as "ErrImagePull"; may be empty.
     std::string reason;
     /// Kubernetes' explanation on one line; may be empty.
     std::string message;
@@ -70,13 +70,13 @@ public:
     /// The name of the sandbox that it was tried on.
     std::optional<std::string> sandbox_name() const { return detail::some_text(sbx_error_sandbox(told_.get())); }
 
-    /// True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+    /// True if the same call may succeed later and is safe to repeat, because no request had been sent to the sandbox.
     bool is_retryable() const noexcept { return sbx_error_is_retryable(told_.get()); }
 
     /// The HTTP status of the API server's answer, if that was a failure.
     std::optional<int> http_status() const noexcept { return unless_zero(sbx_error_http_status(told_.get())); }
 
-    /// libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that.
+    /// libssh2's error number (negative), or the SFTP status code (positive) of a server that reports no errno.
     std::optional<int> ssh_code() const noexcept { return unless_zero(sbx_error_ssh_code(told_.get())); }
 
     /// The system's error, if a system call on a file failed in the sandbox or on this machine, or if one is why a

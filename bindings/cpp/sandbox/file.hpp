@@ -53,7 +53,7 @@ public:
         return detail::told(detail::make(sbx_file_metadata, native_handle()).get());
     }
 
-    /// Cuts it off after `size` bytes, or fills it up with zeros.
+    /// Truncates it to `size` bytes, or extends it with zeros.
     void set_size(std::uint64_t size) const { detail::call(sbx_file_set_size, native_handle(), size); }
 
     /// Sets its permission bits.
@@ -61,12 +61,11 @@ public:
         detail::call(sbx_file_set_permissions, native_handle(), detail::mode(permissions));
     }
 
-    /// Returns once the sandbox's system says that the contents are on its disk. transfer_error if its file system
-    /// can't do that.
+    /// Syncs the contents to the sandbox's disk (fsync). transfer_error if the file system does not support it.
     void sync() const { detail::call(sbx_file_sync, native_handle()); }
 
-    /// Closes it, and tells what could not be written: some file systems report it only then. closed_error if it was
-    /// closed before.
+    /// Closes it and reports write errors; some file systems report them only on close. closed_error if it was closed
+    /// before.
     void close() const { detail::call(sbx_file_close, native_handle()); }
 };
 
@@ -147,9 +146,9 @@ struct stream_writer {
 /// Options for uploads and downloads, made by box::transfer(). It may be used again and again, from several threads
 /// too.
 ///
-/// By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, and the
-/// server acknowledges every write. Setters give the options back, so that they can be
-/// chained; the object itself stays where it is.
+/// By default nothing is resumed, nothing is synced to disk, and no checksum is compared: SSH protects every packet
+/// with a MAC, and the server acknowledges every write. Setters give the options back, so that they can be chained; the
+/// object itself stays where it is.
 ///
 /// `progress` is any callable for a `const sandbox::progress &`, or nullptr. It is called at the beginning, at the end,
 /// and up to 20 times a second in between, and may use this library, also the same sandbox.
@@ -157,43 +156,42 @@ class transfer : public handle<sbx_transfer> {
 public:
     using handle::handle;
 
-    /// Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree,
-    /// of each of its files. Default: false.
+    /// Whether the SHA-256 of the source and of the copy are compared before the copy gets its name; in a directory,
+    /// for each file. Default: false.
     transfer &set_checksum(bool checksum = true) {
         detail::call(sbx_transfer_set_checksum, native_handle(), checksum);
         return *this;
     }
 
-    /// Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells
-    /// the truth. Default: false.
+    /// Whether contents and names are synced to the receiving disk (fsync) before a transfer returns. Default: false.
     transfer &set_sync(bool sync = true) {
         detail::call(sbx_transfer_set_sync, native_handle(), sync);
         return *this;
     }
 
-    /// Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has
-    /// kept is begun with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default:
-    /// false; what has arrived is removed.
+    /// Whether a failed transfer of a file keeps the partial file, and a later transfer to the same name continues from
+    /// it, if its SHA-256 matches the beginning of the source. Implies the checksum. Default: false; the partial file
+    /// is removed.
     transfer &set_resume(bool resume = true) {
         detail::call(sbx_transfer_set_resume, native_handle(), resume);
         return *this;
     }
 
-    /// Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there
-    /// keeps its own, and directories bring theirs. Default: those of the local file, or 0666.
+    /// Permission bits of a new file that an upload creates, such as 0600, minus the sandbox's umask. An existing file
+    /// keeps its own, and the files of a directory keep those they have locally. Default: those of the local file, or
+    /// 0666.
     transfer &set_mode(std::uint32_t mode) {
         detail::call(sbx_transfer_set_mode, native_handle(), mode);
         return *this;
     }
 
-    /// How many bytes of contents a download may have; more are a transfer_error. Default: no limit but the time.
+    /// How many bytes of contents a download may have; more are a transfer_error. Default: no limit.
     transfer &set_max_bytes(std::uint64_t max_bytes) {
         detail::call(sbx_transfer_set_max_bytes, native_handle(), max_bytes);
         return *this;
     }
 
-    /// How many entries the download of a directory may have; more are a transfer_error. Default: no limit but the
-    /// time.
+    /// How many entries the download of a directory may have; more are a transfer_error. Default: no limit.
     transfer &set_max_entries(std::uint64_t max_entries) {
         detail::call(sbx_transfer_set_max_entries, native_handle(), max_entries);
         return *this;
@@ -258,16 +256,16 @@ public:
 
     /// Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of
     /// modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files.
-    /// Sockets, pipes and devices are left out and told.
+    /// Sockets, pipes and devices are left out, and the report lists them.
     ///
-    /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
-    /// it is merged: files and links replace files and links, each in one step, also read-only ones, and what only the
-    /// target has stays. What is in the way, such as a device in the place of a file, is found before anything is
-    /// merged.
+    /// No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
+    /// directory, the two are merged: files and links replace files and links, each atomically, read-only ones too;
+    /// what exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the
+    /// merge begins.
     ///
-    /// Fails as box::upload_file(); not_a_directory_error if something else than a directory is in the way,
+    /// Fails as box::upload_file(); not_a_directory_error if a path exists that should be a directory and is not,
     /// cancelled_error if `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails,
-    /// a part of it may be done.
+    /// it may be partly done.
     template <class Progress = std::nullptr_t>
     tree_report upload_dir(const std::filesystem::path &local, std::string_view remote,
                            Progress &&progress = nullptr) const {
@@ -277,9 +275,9 @@ public:
     /// Copies the directory `remote` with all that is in it to the local directory `local`; otherwise as upload_dir().
     ///
     /// Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with
-    /// the tree. Symbolic links that lead out of the tree are left out and told. Names that begin with '/' or have a
-    /// "..", files below a link, and links to files outside are a transfer_error. Bits for set-user-id and its like are
-    /// not set.
+    /// the tree. Symbolic links that lead out of the directory are left out, and the report lists them. Absolute names,
+    /// names with "..", files below a link, and hard links to files outside are a transfer_error. Set-user-id,
+    /// set-group-id and sticky bits are not set.
     template <class Progress = std::nullptr_t>
     tree_report download_dir(std::string_view remote, const std::filesystem::path &local,
                              Progress &&progress = nullptr) const {

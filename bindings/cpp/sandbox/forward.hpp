@@ -52,10 +52,10 @@ private:
     int fd_;
 };
 
-/// A local port or Unix socket whose connections end in a sandbox, made by box::forward(). It works on a thread of its
-/// own until it is closed or destroyed, or until its Pod has ended: another Pod of the same name never gets its
-/// connections. Its connections end with it. A lost session breaks the connections of that moment, and is replaced. May
-/// be used from several threads at once.
+/// A local port or Unix socket whose connections end in a sandbox, made by box::forward(). It has a thread of its own
+/// and listens until it is closed or destroyed, or until its Pod has ended. It never connects to another Pod of the
+/// same name. Its connections end with it. If the SSH session is lost, its open connections break and later ones use a
+/// new session. May be used from several threads at once.
 class forward : public handle<sbx_forward> {
 public:
     using handle::handle;
@@ -73,7 +73,7 @@ public:
     bool is_open() const { return sbx_forward_is_open(native_handle()); }
 
     /// Why the last connection that failed did so, such as error_kind::refused because nothing listened in the sandbox.
-    /// What somebody on this machine breaks off is no failure.
+    /// A connection that its local side breaks off does not count as failed.
     std::optional<error> last_failure() const {
         sbx_error *failure = nullptr;
         if (!sbx_forward_last_failure(native_handle(), &failure))
@@ -85,7 +85,7 @@ public:
     /// its sandbox was deleted.
     void wait() const { detail::call(sbx_forward_wait, native_handle()); }
 
-    /// Stops listening and breaks the connections that there are. Once more does no harm.
+    /// Stops listening and breaks the open connections. Does nothing if it is closed already.
     void close() const { sbx_forward_close(native_handle()); }
 };
 

@@ -18,8 +18,8 @@
 
 namespace [[gnu::visibility("default")]] sandbox {
 
-/// Takes a line of the library's log: how important it is, the part of the library that it is from, such as
-/// "sandbox::client", and what it says, without a line's end.
+/// Takes a line of the library's log: its level, the part of the library that wrote it, such as "sandbox::client", and
+/// the message, without a newline.
 using log_handler = std::function<void(log_level level, std::string_view target, std::string_view message)>;
 
 namespace detail {
@@ -41,13 +41,14 @@ struct log_receiver {
 
 } // namespace detail
 
-/// Hands the library's log lines, up to this level, to `handler`, for all clients of the process and for the rest of
-/// its life; an empty one ends that. A handler that was there is replaced: once this returns, it is not called any
-/// more. Without this and config::init_logging() the library writes nothing.
+/// Passes the library's log lines, up to this level, to `handler`, for all clients of the process, until it is called
+/// again; an empty handler stops it. An earlier handler is replaced: once this returns, it is not called any more.
+/// Without this and config::init_logging() the library writes nothing.
 ///
-/// It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
-/// wait for calls of this library. What its own calls of this library log is left out. What it throws ends the program.
-/// invalid_argument_error within a handler; timed_out_error if the one that is to be replaced does not return.
+/// It is called on the thread that logs, which may be one of the library's own, and by several threads at once. It must
+/// not wait for calls of this library. Lines that its own calls of this library would log are dropped. What it throws
+/// ends the program. invalid_argument_error if a handler calls it; timed_out_error if the handler to be replaced does
+/// not return.
 inline void set_log_handler(log_level level, log_handler handler) {
     auto next = handler ? std::make_unique<log_handler>(std::move(handler)) : nullptr;
     auto &receiver = detail::log_receiver::only();

@@ -25,8 +25,9 @@ public:
 
     using handle::handle;
 
-    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
-    /// smaller one takes effect as sandboxes are claimed or age. Default: 4.
+    /// How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size applies.
+    /// After the size was lowered, surplus sandboxes stay until they are claimed or reach their idle lifetime. Default:
+    /// 4.
     pool_options &set_size(std::size_t size) {
         detail::call(sbx_pool_options_set_size, native_handle(), size);
         return *this;
@@ -67,7 +68,7 @@ public:
 
     using handle::handle;
 
-    /// An environment variable for everything that runs in the sandbox from now on, over those of the spec.
+    /// An environment variable for all later commands in the sandbox. It overrides one of the spec.
     claim &set_env(std::string_view name, std::string_view value) { return with(sbx_claim_set_env, name, value); }
 
     /// A Kubernetes label on the Pod.
@@ -85,7 +86,7 @@ public:
         return *this;
     }
 
-    /// Whose the sandbox is from now on. Default: the configured owner of the client that claims.
+    /// The new owner of the sandbox. Default: the configured owner of the client that claims.
     claim &set_owner(std::string_view owner) {
         detail::call(sbx_claim_set_owner, native_handle(), detail::c_text(owner, "owner").get());
         return *this;
@@ -112,10 +113,10 @@ private:
     }
 };
 
-/// So many sandboxes of one spec, ready before somebody wants them, under a name; made by client::pool(). All that is
-/// known of it is in the cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and
-/// a killed process leaves nothing that the others do not find. May be used from several threads at once. Destroying
-/// this object ends what it does in the background; the sandboxes stay.
+/// A named pool of sandboxes of one spec that are created in advance; made by client::pool(). Its state is in the
+/// cluster only: any number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a
+/// killed process leaves behind is found by the others. May be used from several threads at once. Destroying this
+/// object ends what it does in the background; the sandboxes stay.
 class pool : public handle<sbx_pool> {
 public:
     using handle::handle;
@@ -123,11 +124,11 @@ public:
     /// The name of the pool.
     std::string name() const { return detail::text(sbx_pool_name(native_handle())); }
 
-    /// Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when
-    /// that is done.
+    /// Creates the sandboxes that the pool lacks, and deletes those that have ended, are too old, or were made from an
+    /// older spec. Returns when that is done.
     ///
-    /// The first failure to make one, as of client::create(); none is begun after it. conflict_error if somebody fills
-    /// the pool from a newer spec.
+    /// Fails as client::create(), with the first error; after that no further sandbox is begun. conflict_error if
+    /// another process fills the pool from a newer spec.
     filled fill() const {
         filled done;
         detail::call(sbx_pool_fill, native_handle(), &done.created, &done.retired);
@@ -137,11 +138,11 @@ public:
     /// Takes a sandbox that is ready, as claim(const claim &) with the defaults.
     [[nodiscard]] box take() const { return taken(nullptr); }
 
-    /// Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
-    /// box::origin() says which it was. A claim that fails leaves nothing.
+    /// Takes a ready sandbox out of the pool, or does what claim::set_on_miss() says if there is none; box::origin()
+    /// says which it was. A claim that fails leaves no sandbox behind.
     ///
     /// pool_empty_error and timed_out_error by on_miss; permission_denied_error if the sandboxes were made with another
-    /// key and this client may not execute commands in Pods; else as client::create() and box::write_file().
+    /// SSH key and this client has no right to pods/exec; else as client::create() and box::write_file().
     [[nodiscard]] box take(const claim &what) const { return taken(what.native_handle()); }
 
     /// What there is of the pool now: one API call.
@@ -167,12 +168,12 @@ public:
                 count(SBX_POOL_BAD),  count(SBX_POOL_CREATED), count(SBX_POOL_RETIRED)};
     }
 
-    /// Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end; how many. This object
-    /// does not fill the pool any more in the background; who else does will fill it again.
+    /// Deletes all unclaimed sandboxes of the pool, without waiting for their end; how many. This object stops filling
+    /// the pool in the background; other processes that fill it will do so again.
     std::size_t drain() const { return deleted(sbx_pool_drain); }
 
-    /// drain(), which waits until the sandboxes are gone. Those that were claimed stay. conflict_error if they don't go
-    /// within a minute, because somebody fills the pool for one.
+    /// drain(), which waits until the sandboxes are gone. Claimed sandboxes stay. conflict_error if sandboxes are still
+    /// there after a minute, for example because another process fills the pool.
     std::size_t remove() const { return deleted(sbx_pool_remove); }
 
 private:

@@ -23,7 +23,7 @@ using time_point = std::chrono::time_point<std::chrono::system_clock, std::chron
 
 /// Why something failed. A later version of the library may have more of them.
 enum class error_kind : std::int32_t {
-    /// An argument is invalid. Nothing was tried.
+    /// An argument is invalid. Nothing was done.
     invalid_argument = SBX_ERR_INVALID_ARGUMENT,
     /// A setting, the kubeconfig or the service account can't be used.
     config = SBX_ERR_CONFIG,
@@ -42,27 +42,29 @@ enum class error_kind : std::int32_t {
     permission_denied = SBX_ERR_PERMISSION_DENIED,
     /// A quota of the namespace, or the API server's limit of requests, is used up.
     quota = SBX_ERR_QUOTA,
-    /// A disk is full, its quota used up, or the file as large as it may be.
+    /// The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed.
     storage_full = SBX_ERR_STORAGE_FULL,
     /// No detached command has this key. The sandbox is there.
     detached_not_found = SBX_ERR_DETACHED_NOT_FOUND,
-    /// The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+    /// The pool has no sandbox ready, and the claim was made to fail in that case.
     pool_empty = SBX_ERR_POOL_EMPTY,
-    /// No such file or directory, in the sandbox or on this machine, as the message says; likewise for the next ones.
+    /// No such file or directory. For this and the following file errors, the message says whether the file is in the
+    /// sandbox or on this machine.
     file_not_found = SBX_ERR_FILE_NOT_FOUND,
     /// A file or directory of that name exists already.
     file_exists = SBX_ERR_FILE_EXISTS,
-    /// It is a directory, and the operation is for files.
+    /// The path is a directory, and the operation needs a file.
     is_a_directory = SBX_ERR_IS_A_DIRECTORY,
-    /// It is not a directory, or something on the way to it is not.
+    /// The path, or one of its parents, is not a directory.
     not_a_directory = SBX_ERR_NOT_A_DIRECTORY,
     /// The directory is not empty.
     directory_not_empty = SBX_ERR_DIRECTORY_NOT_EMPTY,
     /// The file system is read-only.
     read_only = SBX_ERR_READ_ONLY,
-    /// The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
+    /// The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port
+    /// is in use.
     busy = SBX_ERR_BUSY,
-    /// A name is longer than its file system allows, or a path longer than 4095 bytes.
+    /// A file name is longer than the file system allows, or a path is longer than 4095 bytes.
     name_too_long = SBX_ERR_NAME_TOO_LONG,
     /// The API server can't be reached or can't answer now.
     unavailable = SBX_ERR_UNAVAILABLE,
@@ -72,9 +74,9 @@ enum class error_kind : std::int32_t {
     authentication = SBX_ERR_AUTHENTICATION,
     /// The SSH server showed another host key than the one pinned. Nothing was sent to it.
     host_key_mismatch = SBX_ERR_HOST_KEY_MISMATCH,
-    /// A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+    /// The connection was lost, either before a request was sent or during a request that can safely be repeated.
     disconnected = SBX_ERR_DISCONNECTED,
-    /// The operation's time ran out. A command was killed, and the error has its output so far.
+    /// The operation timed out. A command was killed, and the error has the output up to then.
     timed_out = SBX_ERR_TIMED_OUT,
     /// Nothing in the sandbox listens on the port or the socket.
     refused = SBX_ERR_REFUSED,
@@ -86,9 +88,10 @@ enum class error_kind : std::int32_t {
     command = SBX_ERR_COMMAND,
     /// The command ran and did not succeed, as output::check() says.
     command_failed = SBX_ERR_COMMAND_FAILED,
-    /// The connection was lost while the command may have run, or the change of a file be done.
+    /// The connection was lost after the request to run a command or to change a file was sent. The sandbox may have
+    /// carried it out.
     outcome_unknown = SBX_ERR_OUTCOME_UNKNOWN,
-    /// A file could not be moved, or something else not be done to it, for a reason that has no kind of its own.
+    /// A transfer or another file operation failed for a reason that has no kind of its own.
     transfer = SBX_ERR_TRANSFER,
     /// A callback asked to stop, or a stream of the caller failed.
     cancelled = SBX_ERR_CANCELLED,
@@ -124,13 +127,13 @@ enum class cause : std::int32_t {
     deleted = SBX_CAUSE_DELETED,
     /// The node is gone or does not answer.
     node_lost = SBX_CAUSE_NODE_LOST,
-    /// Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    /// Kubernetes reports no problem; the verdict is the last state seen.
     pending = SBX_CAUSE_PENDING,
 };
 
-/// Where a Pod is in its life. A later version of the library may have more of them.
+/// The phase of a Pod. A later version of the library may have more of them.
 enum class phase : std::int32_t {
-    /// Kubernetes has lost sight of it, or says something that the library does not know.
+    /// Kubernetes does not know the phase, or reports one that the library does not know.
     unknown = SBX_PHASE_UNKNOWN,
     /// Accepted by Kubernetes; its container does not run yet.
     pending = SBX_PHASE_PENDING,
@@ -146,7 +149,7 @@ enum class phase : std::int32_t {
 
 /// Where a sandbox comes from. A later version of the library may have more of them.
 enum class origin : std::int32_t {
-    /// It was there before: client::attach().
+    /// It existed before: client::attach().
     attached = SBX_ORIGIN_ATTACHED,
     /// It was created by client::create().
     created = SBX_ORIGIN_CREATED,
@@ -204,13 +207,13 @@ enum class transport : std::int32_t {
 enum class log_level : std::int32_t {
     /// None at all.
     off = SBX_LOG_OFF,
-    /// What went wrong and could not be reported by a call.
+    /// Failures that no call can report.
     error = SBX_LOG_ERROR,
-    /// What may need attention.
+    /// Conditions that may need attention.
     warn = SBX_LOG_WARN,
-    /// What happens.
+    /// What the library does: sandboxes created and deleted, connections made.
     info = SBX_LOG_INFO,
-    /// Details for finding a fault.
+    /// Details for debugging: each request and connection.
     debug = SBX_LOG_DEBUG,
     /// Everything.
     trace = SBX_LOG_TRACE,
@@ -220,15 +223,15 @@ enum class log_level : std::int32_t {
 enum class open_mode : std::int32_t {
     /// For reading.
     read = SBX_OPEN_READ,
-    /// For writing, over what is there.
+    /// For writing, without truncating.
     write = SBX_OPEN_WRITE,
-    /// For writing at the end, wherever that is at the time.
+    /// For writing at the end of the file, even if it has grown meanwhile.
     append = SBX_OPEN_APPEND,
-    /// Empties a file that is there. Needs `write`.
+    /// Truncates an existing file. Needs `write`.
     truncate = SBX_OPEN_TRUNCATE,
-    /// Creates the file if it is not there. Needs `write` or `append`.
+    /// Creates the file if it does not exist. Needs `write` or `append`.
     create = SBX_OPEN_CREATE,
-    /// Creates the file, which must not be there, nor a link of its name. Needs `write` or `append`.
+    /// Creates the file, and fails if the name exists, even as a broken link. Needs `write` or `append`.
     create_new = SBX_OPEN_CREATE_NEW,
 };
 

@@ -23,7 +23,7 @@
 
 namespace [[gnu::visibility("default")]] sandbox {
 
-/// How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up.
+/// How a command ended: with an exit code, or by a signal. It is always what the sandbox reported, never a default.
 class exit_status {
 public:
     /// Tells what the C ABI tells, which stays the caller's.
@@ -117,7 +117,7 @@ public:
     /// Kubernetes' unique id of the Pod; another Pod of the same name has another one.
     std::string uid() const { return detail::text(sbx_info_uid(get())); }
 
-    /// Where the Pod is in its life.
+    /// The phase of the Pod.
     ::sandbox::phase phase() const { return static_cast<::sandbox::phase>(sbx_info_phase(get())); }
 
     /// The owner that its creator was configured with.
@@ -185,7 +185,7 @@ private:
 struct metadata {
     /// What it is.
     file_kind kind = file_kind::unknown;
-    /// Its size in bytes. Files that the system makes up, as in /proc, say 0.
+    /// Its size in bytes. Generated files, such as those in /proc, have size 0.
     std::uint64_t size = 0;
     /// Its permission bits, with those for set-user-id, set-group-id and sticky.
     std::filesystem::perms permissions = std::filesystem::perms::none;
@@ -285,11 +285,11 @@ struct pool_status {
 
 /// Counts of a pool object's work since it was made.
 struct pool_counters {
-    /// Claims that got what was ready at once.
+    /// Claims that were served by a ready sandbox at once.
     std::uint64_t hits = 0;
     /// Claims that found nothing ready.
     std::uint64_t misses = 0;
-    /// Attempts to take a sandbox that somebody else took first, or that had ended.
+    /// Attempts to take a sandbox that another claim took first, or that had ended.
     std::uint64_t conflicts = 0;
     /// Claims that wait for a sandbox now.
     std::uint64_t waiting = 0;

@@ -122,7 +122,7 @@ impl Place {
 }
 
 impl Replacement {
-    /// It is never put in place now.
+    /// It is never moved into place now.
     pub(super) fn spoil(&mut self) {
         self.is_spoiled = true;
     }

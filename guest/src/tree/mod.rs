@@ -139,7 +139,7 @@ fn put(part: &Path, target: &Path, merge: bool, sync: bool) -> Result<(), Troubl
 
 /// Returns once a file or directory, or all of its file system, is on the disk.
 fn synchronise(path: &Path, file_system: bool) -> Result<(), Trouble> {
-    let failed = |errno| Trouble::system(path.as_os_str().as_bytes(), "put on the disk", errno);
+    let failed = |errno| Trouble::system(path.as_os_str().as_bytes(), "synced to disk", errno);
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = match fs::open(path, OFlags::RDONLY | flags, Mode::empty()) {
         // What may only be written.

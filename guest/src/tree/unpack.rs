@@ -96,9 +96,9 @@ pub fn place(part: &Path, target: &Path, merge: bool) -> Result<(), Trouble> {
     let (name, from) = (target.as_os_str().as_bytes(), part.as_os_str().as_bytes());
     let refused = |errno| match errno {
         Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR => {
-            Trouble { kind: FailureKind::Conflict, ..Trouble::system(name, "put in place", errno) }
+            Trouble { kind: FailureKind::Conflict, ..Trouble::system(name, "moved into place", errno) }
         }
-        errno => Trouble::system(name, "put in place", errno),
+        errno => Trouble::system(name, "moved into place", errno),
     };
     if !merge {
         return match fs::rename(part, target) {
@@ -114,7 +114,7 @@ pub fn place(part: &Path, target: &Path, merge: bool) -> Result<(), Trouble> {
     // Where the caller's own path leads is the caller's business.
     let directory = fs::open(target, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
     let mut path = name.to_vec();
-    root.merge_into(directory.as_fd(), &mut path).map_err(|e| trouble(&path, "put in place", e))?;
+    root.merge_into(directory.as_fd(), &mut path).map_err(|e| trouble(&path, "moved into place", e))?;
     fs::rmdir(part).map_err(|errno| Trouble::system(from, "removed", errno))
 }
 

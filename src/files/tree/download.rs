@@ -73,8 +73,8 @@ impl Transfer<'_> {
         };
         let finished = finish();
         finished.map_err(|e| match &below[..] {
-            b"" => at_local(local, "put in place", e),
-            path => at_local(&local.join(OsStr::from_bytes(path)), "put in place", e),
+            b"" => at_local(local, "moved into place", e),
+            path => at_local(&local.join(OsStr::from_bytes(path)), "moved into place", e),
         })?;
         for path in root.without_mode() {
             progress.report.note(path, "its mode can't be set");
@@ -82,7 +82,7 @@ impl Transfer<'_> {
         if sync {
             // Names and directories; the files' contents are there since each was written.
             let synced = fs::File::open(local).and_then(|directory| Ok(rustix::fs::syncfs(directory)?));
-            synced.map_err(|e| at_local(local, "put on the disk", e))?;
+            synced.map_err(|e| at_local(local, "synced to disk", e))?;
         }
         Ok(progress.report)
     }
@@ -128,7 +128,7 @@ impl TreeProgress<'_, '_> {
         let (mut own, mut entries, mut buffer) = (None, 0, vec![0; BUFFER]);
         while let Some(entry) = reader.next()? {
             let refused = |why: &str| {
-                let message = format!("the sandbox sends '{}', which is refused: {why}", shortened(&entry.path));
+                let message = format!("the sandbox sent '{}', which is refused: {why}", shortened(&entry.path));
                 Error::new(ErrorKind::Transfer, message)
             };
             entries += 1;

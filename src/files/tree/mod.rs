@@ -118,13 +118,14 @@ impl Files<'_> {
 impl Transfer<'_> {
     /// Copies the local directory `local` with all that is in it to `remote`, with modes, times of modification in
     /// nanoseconds, symbolic links as they are, empty directories, and the holes of sparse files. Sockets, pipes and
-    /// devices are left out and told. One stream, whatever the number of files.
+    /// devices are left out, and the report lists them. One stream, whatever the number of files.
     ///
-    /// Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
-    /// it is merged: files and links replace files and links, each in one step, also read-only ones; directories get
-    /// the modes and times of those here; and what only the target has stays. A directory where a file should go,
-    /// something else where a directory should go, or a device, pipe or socket in the place of anything is refused
-    /// before anything is merged. A file system that has no modes or links gets the rest, and the report has a note.
+    /// No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
+    /// directory, the two are merged: files and links replace files and links, each atomically, read-only ones too;
+    /// directories get the modes and times of the local ones; what exists only in the target stays. The merge is
+    /// refused before it begins if a directory is in the place of a file, if anything else is in the place of a
+    /// directory, or if a device, pipe or socket would be replaced. On a file system without modes or links the rest is
+    /// copied, and the report has a note.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -138,10 +139,10 @@ impl Transfer<'_> {
     /// ```
     ///
     /// # Errors
-    /// See [`Files`]; [`ErrorKind::NotADirectory`](crate::ErrorKind::NotADirectory) if something else than a directory
-    /// is in the way, [`ErrorKind::Transfer`](crate::ErrorKind::Transfer) if a local file shrinks while it is read,
-    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is to be resumed, which directories
-    /// can't be. If the merge itself fails, a part of it may be done.
+    /// See [`Files`]; [`ErrorKind::NotADirectory`](crate::ErrorKind::NotADirectory) if a path exists that should be a
+    /// directory and is not, [`ErrorKind::Transfer`](crate::ErrorKind::Transfer) if a local file shrinks while it is
+    /// read, [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument) if it is to be resumed, which
+    /// directories can't be. If the merge itself fails, it may be partly done.
     pub fn upload_dir(&mut self, local: impl AsRef<Path>, remote: impl AsRef<Path>) -> Result<TreeReport> {
         let (files, local, remote) = (self.files, local.as_ref(), remote.as_ref());
         files.link.call("upload directory", || self.send_tree(local, remote))
@@ -152,10 +153,10 @@ impl Transfer<'_> {
     /// less this process's umask.
     ///
     /// **Whatever the sandbox sends, nothing is written outside of `local`**, and what is kept in memory does not grow
-    /// with the tree. Symbolic links that lead out of the tree are left out and told, as sockets, pipes and devices
-    /// are. Names that begin with `/` or have a `..`, files below a link, and links to files outside are errors: an
-    /// honest sandbox has none. Bits for set-user-id and its like are not set. See [`max_bytes`](Transfer::max_bytes)
-    /// for trees that are too large.
+    /// with the tree. Symbolic links that lead out of the directory are left out, and the report lists them, as
+    /// sockets, pipes and devices are. Absolute names, names with `..`, files below a link, and hard links to files
+    /// outside are errors: the guest itself never sends them. Set-user-id, set-group-id and sticky bits are not set.
+    /// See [`max_bytes`](Transfer::max_bytes) for trees that are too large.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {

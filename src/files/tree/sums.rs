@@ -100,7 +100,7 @@ fn same_number(name: &[u8], told: u64, moved: u64) -> Result<()> {
     if told == moved {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Transfer, format!("{} has {told} files, moved were {moved}", Quoted(name))))
+    Err(Error::new(ErrorKind::Transfer, format!("{} has {told} files, but {moved} were transferred", Quoted(name))))
 }
 
 /// A file below the root, and its sum. `None` at the end.
@@ -110,7 +110,7 @@ fn next_sum(lines: &mut impl BufRead) -> io::Result<Option<(Vec<u8>, [u8; 32])>>
     let Digest { path, .. } = digest;
     match (confined::name_below(&path.0), sum) {
         (Ok(path), Some(sum)) if !path.is_empty() => Ok(Some((path, sum))),
-        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a digest that the sandbox tells has no name or no sum")),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, "a digest from the sandbox has no name or no sum")),
     }
 }
 

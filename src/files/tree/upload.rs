@@ -47,7 +47,7 @@ impl Transfer<'_> {
             // On the same file system as what it will be merged with.
             Some(found) if found.is(DIRECTORY) => (temp_path_beside(&to.join("x")), true),
             Some(_) => {
-                let message = format!("{} is there, and not a directory", Quoted(target));
+                let message = format!("{} exists and is not a directory", Quoted(target));
                 return Err(Error::new(ErrorKind::NotADirectory, message));
             }
             None => (temp_path_beside(to), false),
@@ -74,7 +74,7 @@ struct Destination<'a> {
 }
 
 impl Files<'_> {
-    /// Sends a tree and has it put in place: by the same request, unless its sums are compared first.
+    /// Sends a tree and has it moved into place: by the same request, unless its sums are compared first.
     fn send(
         &self,
         progress: &mut TreeProgress<'_, '_>,
@@ -107,7 +107,7 @@ impl Files<'_> {
         if let Some(sums) = sums {
             sums.finish(name, progress.report.files)?;
             let request = Request::Place { part: part.to_owned(), target: to.to_owned(), merge, sync };
-            self.run_tool(&request, Work { done: "put in place", ..work }, deadline)?;
+            self.run_tool(&request, Work { done: "moved into place", ..work }, deadline)?;
         }
         Ok(())
     }

@@ -138,7 +138,7 @@ impl Ports {
         state.lanes.iter().filter(|lane| is_direct && lane.is_tunnel()).for_each(|lane| lane.retire());
         let free = state.lanes.iter().find(|lane| lane.has_room() && !lane.is_retired()).cloned();
         if free.is_none() && state.lanes.len() >= MOST_LANES {
-            let message = format!("there are {} connections to the sandbox already", self.count_of(&state));
+            let message = format!("the limit of connections to the sandbox is reached: {}", self.count_of(&state));
             return Err(Error::new(ErrorKind::Connect, message));
         }
         Ok(free)

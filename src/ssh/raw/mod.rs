@@ -94,7 +94,7 @@ fn failure_with(session: *mut sys::LIBSSH2_SESSION, code: c_int) -> Failure {
 
 /// For an answer that is none to what was asked, where libssh2 takes it.
 fn unexpected_reply() -> Failure {
-    let message = "the server's answer is none to what it was asked".to_owned();
+    let message = "the server's answer does not match the request".to_owned();
     Failure { code: sys::LIBSSH2_ERROR_SFTP_PROTOCOL, sftp_status: None, message }
 }
 

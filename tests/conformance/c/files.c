@@ -56,7 +56,7 @@ static void open_files(void) {
     OK(sbx_file_close(file, &err));
     sbx_file_free(file);
     FAILS(SBX_ERR_FILE_EXISTS, "opened", sbx_sandbox_open_file(sandbox, "opened", flags, 0600, &file, &err));
-    FAILS(SBX_ERR_INVALID_ARGUMENT, "64 are no flags", sbx_sandbox_open_file(sandbox, "opened", 64, 0600, &file, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "64 is not a valid combination", sbx_sandbox_open_file(sandbox, "opened", 64, 0600, &file, &err));
     FAILS(SBX_ERR_FILE_NOT_FOUND, "none", sbx_sandbox_open_file(sandbox, "none", SBX_OPEN_READ, 0, &file, &err));
     /* One that is never closed is closed when it is freed. */
     OK(sbx_sandbox_open_file(sandbox, "opened", SBX_OPEN_APPEND, 0, &file, &err));
@@ -244,7 +244,7 @@ static void callbacks(sbx_transfer *transfer, const uint8_t *many, uint8_t *targ
     moved = (struct moved){.target = target, .answer = 3};
     FAILS(SBX_ERR_CANCELLED, "the callback returned 3",
           sbx_transfer_download_to(transfer, "numbers", write_some, NULL, &moved, NULL, &err));
-    FAILS(SBX_ERR_INVALID_ARGUMENT, "with room for",
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "has room for",
           sbx_transfer_upload_from(transfer, read_too_much, "numbers", NULL, NULL, NULL, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "read is NULL",
           sbx_transfer_upload_from(transfer, NULL, "numbers", NULL, NULL, NULL, &err));

@@ -33,10 +33,10 @@ def _declared(name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
 
 
 class ErrorKind(enum.IntEnum):
-    """What a call answers: OK, or why it failed. The numbers never change and are never used again for something else. A later version may have more of them.
+    """The result of a call: OK, or why it failed. A number never changes and is never reused. A later version may have more of them.
 
-    OK: It did what was asked.
-    INVALID_ARGUMENT: An argument is invalid: None where something must be, text that is not UTF-8, a number out of its range. Nothing was tried.
+    OK: Success.
+    INVALID_ARGUMENT: An argument is invalid: a required one is None, a text is not UTF-8, a number is out of range. Nothing was done.
     CONFIG: A setting, the kubeconfig or the service account can't be used; the message names it and what is allowed.
     ASYNC_CONTEXT: A blocking call was made from asynchronous Rust code of the host program.
     FORKED: The client was made before fork(); its threads don't exist in the child. Make a new client there.
@@ -45,32 +45,32 @@ class ErrorKind(enum.IntEnum):
     CONFLICT: A sandbox of that name exists already, or the key of a detached command is in use, or somebody else changed the same object at the same time.
     PERMISSION_DENIED: Kubernetes, or a file system, does not allow it.
     QUOTA: A quota of the namespace, or the API server's limit of requests, is used up.
-    STORAGE_FULL: A disk is full, its quota used up, or the file as large as it may be.
+    STORAGE_FULL: The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed.
     DETACHED_NOT_FOUND: No detached command has this key. The sandbox is there.
-    POOL_EMPTY: The pool has no sandbox ready, and the claim was neither to wait nor to create one.
-    FILE_NOT_FOUND: No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next ones.
+    POOL_EMPTY: The pool has no sandbox ready, and the claim was made with ON_MISS_FAIL.
+    FILE_NOT_FOUND: No such file or directory. For this and the following file errors, the message says whether the file is in the sandbox or on this machine.
     FILE_EXISTS: A file or directory of that name exists already.
-    IS_A_DIRECTORY: It is a directory, and the operation is for files.
-    NOT_A_DIRECTORY: It is not a directory, or something on the way to it is not.
+    IS_A_DIRECTORY: The path is a directory, and the operation needs a file.
+    NOT_A_DIRECTORY: The path, or one of its parents, is not a directory.
     DIRECTORY_NOT_EMPTY: The directory is not empty.
     READ_ONLY: The file system is read-only.
-    BUSY: The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
-    NAME_TOO_LONG: A name is longer than its file system allows, or a path longer than 4095 bytes.
+    BUSY: The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port is in use.
+    NAME_TOO_LONG: A file name is longer than the file system allows, or a path is longer than 4095 bytes.
     UNAVAILABLE: The API server can't be reached or can't answer now. Trying later may help.
     CONNECT: No connection to the sandbox's SSH server could be made.
     AUTHENTICATION: The sandbox's SSH server refused this client's key or user name.
     HOST_KEY_MISMATCH: The SSH server showed another host key than the one pinned for this sandbox. Nothing was sent to it.
-    DISCONNECTED: A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
-    TIMED_OUT: The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+    DISCONNECTED: The connection was lost, either before a request was sent or during a request that can safely be repeated.
+    TIMED_OUT: The operation timed out. A command's processes were killed, and the error has the output up to then.
     REFUSED: Nothing in the sandbox listens on the port or the socket.
-    CREATE: The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+    CREATE: The sandbox could not be created; the error's verdict has the reason that Kubernetes gives. The Pod was deleted again.
     DELETE: The sandbox could not be deleted, or its end could not be confirmed.
     COMMAND: The command could not be started: it did not run.
-    COMMAND_FAILED: The command ran and did not succeed. Only check=True or check_returncode() says this; by itself an exit code is data.
-    OUTCOME_UNKNOWN: The connection was lost after a command was requested, or a change of a file that is not to be made twice: it may have happened, in part or whole. It is never asked twice.
-    TRANSFER: A file could not be moved, or something else could not be done to it, for a reason that has no status of its own. The target of a transfer is as it was before.
-    CANCELLED: The caller's own callback, or a signal handler, asked to stop.
-    PANIC: A bug in this library: a panic was caught at its border. The handles stay usable.
+    COMMAND_FAILED: The command ran and did not succeed. Only check=True or check_returncode() fails with this: elsewhere a non-zero exit code is not an error.
+    OUTCOME_UNKNOWN: The connection was lost after the request to run a command or to change a file was sent. The sandbox may have carried it out, completely or in part. The library does not repeat such a request.
+    TRANSFER: A transfer or another file operation failed for a reason that has no status of its own. The target of a transfer is unchanged.
+    CANCELLED: A callback of the caller, or a signal handler, cancelled the call.
+    PANIC: A bug in this library: a panic was caught at the C boundary. The handles stay usable.
     """
 
     OK = 0
@@ -123,7 +123,7 @@ class Stream(enum.IntEnum):
 
 
 class Cause(enum.IntEnum):
-    """The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them.
+    """Why a Pod can't start or has stopped, according to Kubernetes. A later version may have more of them.
 
     NONE: There is no verdict.
     IMAGE_PULL: The image does not exist, can't be reached, or needs credentials.
@@ -138,7 +138,7 @@ class Cause(enum.IntEnum):
     EXPIRED: The sandbox reached its own expiry.
     DELETED: The Pod was deleted, or is being deleted.
     NODE_LOST: The node is gone or does not answer.
-    PENDING: Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+    PENDING: Kubernetes reports no problem; the verdict is the last state seen.
     """
 
     NONE = 0
@@ -175,9 +175,9 @@ class FileKind(enum.IntEnum):
 
 
 class Phase(enum.IntEnum):
-    """Where a Pod is in its life. A later version may have more of them.
+    """The phase of a Pod. A later version may have more of them.
 
-    UNKNOWN: Kubernetes has lost sight of it, or says something that this library does not know.
+    UNKNOWN: Kubernetes does not know the phase, or reports one that this library does not know.
     PENDING: Accepted by Kubernetes; its container does not run yet.
     RUNNING: Its container runs.
     SUCCEEDED: It stopped with exit code 0.
@@ -197,10 +197,10 @@ class LogLevel(enum.IntEnum):
     """The levels of log lines, for Config.log and set_log_handler().
 
     OFF: None at all.
-    ERROR: What went wrong and could not be reported by a call.
-    WARN: What may need attention.
-    INFO: What happens.
-    DEBUG: Details for finding a fault.
+    ERROR: Failures that no call can report.
+    WARN: Conditions that may need attention.
+    INFO: What the library does: sandboxes created and deleted, connections made.
+    DEBUG: Details for debugging: each request and connection.
     TRACE: Everything.
     """
 
@@ -243,14 +243,14 @@ class Transport(enum.IntEnum):
 
 
 class Open(enum.IntEnum):
-    """How SandboxPath.open() opens a file; to be combined with |.
+    """How SandboxPath.open() opens a file; combine them with |.
 
     READ: For reading.
-    WRITE: For writing, over what is there.
-    APPEND: For writing at the end, wherever that is at the time.
-    TRUNCATE: Empties a file that is there. Needs OPEN_WRITE.
-    CREATE: Creates the file if it is not there. Needs OPEN_WRITE or OPEN_APPEND.
-    CREATE_NEW: Creates the file, which must not be there, nor a link of its name. Needs OPEN_WRITE or OPEN_APPEND.
+    WRITE: For writing, without truncating.
+    APPEND: For writing at the end of the file, even if it has grown meanwhile.
+    TRUNCATE: Truncates an existing file. Needs OPEN_WRITE.
+    CREATE: Creates the file if it does not exist. Needs OPEN_WRITE or OPEN_APPEND.
+    CREATE_NEW: Creates the file, and fails if the name exists, even as a broken link. Needs OPEN_WRITE or OPEN_APPEND.
     """
 
     READ = 1
@@ -290,9 +290,9 @@ class OnMiss(enum.IntEnum):
 class PoolCounter(enum.IntEnum):
     """What Pool.counters counts.
 
-    HITS: Claims that got what was ready at once.
+    HITS: Claims that were served by a ready sandbox at once.
     MISSES: Claims that found nothing ready.
-    CONFLICTS: Attempts to take a sandbox that somebody else took first, or that had ended.
+    CONFLICTS: Attempts to take a sandbox that another claim took first, or that had ended.
     WAITING: Claims that wait for a sandbox now.
     BAD: Sandboxes that were taken, could not be reached, and were deleted.
     CREATED: Sandboxes that this handle has made for the pool.

@@ -23,7 +23,7 @@ T = TypeVar("T")
 class Child(Closable, Generic[AnyStr]):
     """A command that runs, made by Machine.popen(); used like a subprocess.Popen, from several threads at once.
 
-    As with a process of this machine, a command whose output nobody reads stops when the buffers are full: read both
+    As with a process of this machine, a command blocks when nobody reads its output and the buffers are full: read both
     streams, or communicate(). close() does not end the command: it runs on to its end or its timeout, with its input
     closed and its output thrown away. The end of a `with` block closes the streams and waits; if the block raised, it
     kills the command first.
@@ -127,7 +127,7 @@ class Child(Closable, Generic[AnyStr]):
             _closed(self.stdin)
 
     def kill(self) -> None:
-        """Sends the command's process group the signal KILL; wait() tells when it has ended."""
+        """Kills the command and all processes that it started; wait() waits until they are gone."""
         call(abi.sbx_child_kill, self._open(), subject=CommandExecutionError)
 
     def terminate(self) -> None:
@@ -139,7 +139,7 @@ class Child(Closable, Generic[AnyStr]):
         call(abi.sbx_child_signal, self._open(), signal_name(number), subject=CommandExecutionError)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Tells the command that its terminal has another size, in characters."""
+        """Changes the size of the command's terminal, in characters."""
         abi.sbx_child_resize(self._open(), ranged(columns, 1 << 16), ranged(rows, 1 << 16))
 
     def close(self) -> None:

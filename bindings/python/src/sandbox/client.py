@@ -1,4 +1,4 @@
-"""The entrance: create, attach, list, delete and reap sandboxes."""
+"""The client: create, attach, list, delete and reap sandboxes."""
 
 import dataclasses
 from ctypes import byref, c_uint64
@@ -58,7 +58,8 @@ class Client(Closable):
         return abi.sbx_client_api_requests(self._open())
 
     def create(self, spec: Optional[SandboxSpec] = None) -> Machine:
-        """Creates a sandbox and waits until it takes commands. One that fails to start is deleted again, and so is one
+        """Creates a sandbox and waits until it is ready for commands. One that fails to start is deleted again, and so
+        is one
         whose creation is interrupted (Ctrl-C).
 
         `with client.create() as machine:` deletes it at the block's end; without `with` it stays until Machine.delete()
@@ -71,7 +72,8 @@ class Client(Closable):
         return Machine(begun(*work, subject=SandboxCreationError, discard=_delete), is_own=True)
 
     def attach(self, name: str) -> Machine:
-        """A handle of the sandbox of this name, from the cache without an API call, else with one. `with
+        """A handle for the existing sandbox of this name. It takes one API call, or none if the client's cache has the
+        sandbox. `with
         client.attach(...)` does not delete it. SandboxNotFoundError if there is none.
         """
         work = (abi.sbx_client_attach, abi.sbx_sandbox_free, self._open(), encoded(name))
@@ -88,18 +90,18 @@ class Client(Closable):
         creates_per_second: float = 10,
         keep_filled: bool = False,
     ) -> Pool:
-        """The pool of this name, which gives sandboxes of this spec; nothing is asked of the API server. Only filling
+        """A handle for the pool of this name, for sandboxes of this spec. It makes no API call. Only filling
         needs the other arguments.
 
         size: how many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size
-            holds; a smaller one takes effect as sandboxes are claimed or age.
+        applies. After the size was lowered, surplus sandboxes stay until they are claimed or reach their idle lifetime.
         idle_lifetime: how many seconds a sandbox waits to be claimed before it is replaced; at least 10.
         creates_at_once: how many sandboxes the pool makes at the same time, 1 to 256.
         creates_per_second: how many it begins to make in a second, more than 0.
         keep_filled: keep it filled from a thread of its own until close().
 
-        InvalidArgumentError if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
-        name, or another argument can't be a pool's.
+        InvalidArgumentError if the name (at most 36 lower-case letters, digits and '-'), the spec (which must not have
+        a name) or another argument is invalid.
         """
         options = make(abi.sbx_pool_options_new, abi.sbx_pool_options_free)
         for function, argument in (
@@ -128,7 +130,7 @@ class Client(Closable):
         return [decoded(abi.sbx_names_at(names, index)) for index in range(abi.sbx_names_count(names))]
 
     def create_sandbox(self, name: Optional[str] = None, spec: Optional[SandboxSpec] = None) -> Machine:
-        """create() under its other name, with the sandbox's name as an argument."""
+        """An alias of create() that takes the sandbox's name as an argument."""
         spec = spec or SandboxSpec()
         return self.create(spec if name is None else dataclasses.replace(spec, name=name))
 
@@ -138,7 +140,7 @@ class Client(Closable):
         interruptible(call, *work, subject=SandboxDeletionError)
 
     def shutdown_sandbox(self, name: str) -> None:
-        """The same as delete_sandbox(), under the name that some know."""
+        """An alias of delete_sandbox()."""
         work = (abi.sbx_client_shutdown_sandbox, self._open(), encoded(name))
         interruptible(call, *work, subject=SandboxDeletionError)
 

@@ -27,7 +27,7 @@ from .errors import CommandExecutionError, CommandFailedError
 BUFFER = 64 << 10
 #: Keeps an output stream, or lets popen() write the input; the default.
 PIPE = subprocess.PIPE
-#: For stdout and stderr: /dev/null in the sandbox, so that none of it travels. For stdin: no input.
+#: For stdout and stderr: /dev/null in the sandbox, so that none of it is transferred. For stdin: no input.
 DEVNULL = subprocess.DEVNULL
 #: For stderr: to where the standard output goes, in the order in which the command writes both.
 STDOUT = subprocess.STDOUT

@@ -15,8 +15,8 @@ class Config:
     """Settings of a Client. What is None is taken from the environment's SANDBOX_ variables, then from a .env file in
     the working directory or above it, then it has its default; with from_env=False it has its default.
 
-    A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
-    refused there, and what another user may have written is ignored.
+    A .env file may be part of untrusted code. So SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused in
+    it, and a file that another user can write to is ignored.
 
     Durations are seconds; math.inf is without a limit. What can't be is ConfigError or InvalidArgumentError as soon as
     the settings are used.
@@ -27,11 +27,11 @@ class Config:
     context: context in the kubeconfig. Default: its current context.
     image: image of new sandboxes whose spec names none.
     ssh_user: user name for SSH. Default: "sandbox".
-    ssh_port: port of the SSH server in new sandboxes. Default: 22.
-    ssh_key: path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody
-        but its owner may have a right to the file. Default: a new key in memory for each client.
+    ssh_port: port of the SSH server in new sandboxes. Default: 2222.
+    ssh_key: path of an unencrypted ed25519 private key in OpenSSH's format or PEM (PKCS#8), for processes that share
+    sandboxes; only the owner may have access to it (mode 0600). Default: a new key in memory for each client.
     transport: the way to the sandboxes. Default: Transport.AUTO.
-    owner: label value that tells whose sandboxes these are. Default: "default".
+    owner: label value that names the owner of the sandboxes. Default: "default".
     lifetime: seconds until a new sandbox expires. Default: 3600.
     create_timeout: seconds for creating a sandbox, up to its first login. Default: 300.
     connect_timeout: seconds for one SSH connection with login. Default: 30.
@@ -40,7 +40,8 @@ class Config:
     idle_timeout: seconds after which an unused SSH session is closed. Default: 300.
     max_sessions: SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
     log: level for init_logging(). Default: LogLevel.WARN.
-    settings: settings by name, from text as it would stand in the environment, such as {"ssh_port": "22"}; those above
+    settings: settings by name, from text in the form used in the environment, such as {"ssh_port": "2222"}; those
+    above
         win.
     from_env: whether the environment and .env are read.
     """

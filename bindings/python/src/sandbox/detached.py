@@ -51,14 +51,16 @@ class Detached(Closable):
         it raises TimedOutError, and the command goes on. When the command's own timeout ended it, that is TimedOutError
         too.
 
-        CommandExecutionError if it did not run; OutcomeUnknownError if what watches over it in the sandbox was killed.
+        CommandExecutionError if it did not run; OutcomeUnknownError if the process that supervises it in the sandbox
+        was killed.
         """
         limit = seconds(math.inf if timeout is None else timeout)
         return ended(self._make(abi.sbx_detached_wait, abi.sbx_ending_free, limit))
 
     def read(self, stream: Stream = Stream.STDOUT, offset: int = 0, limit: int = 1 << 20) -> bytes:
-        """What the command has written by now to a stream from the byte `offset` on, at most `limit` bytes. It does not
-        wait: none means that there is nothing there yet, or no more once it has ended.
+        """Reads what the command has written so far to a stream, starting at byte `offset`: at most `limit` bytes. It
+        does not
+        wait. No bytes means that there is no more output yet, or none at all if the command has ended.
         """
         where = (stream, ranged(offset, 1 << 64), ranged(limit, 1 << 64))
         return errors.lent(abi.sbx_bytes_data, self._make(abi.sbx_detached_read, abi.sbx_bytes_free, *where)) or b""
@@ -89,11 +91,12 @@ class Detached(Closable):
         return ended(conversation.hold(lambda: make(*work, subject=CommandExecutionError)))
 
     def kill(self) -> None:
-        """Kills the command and all its processes, and returns when they are gone. One that has ended needs none."""
+        """Kills the command and all its descendants, and returns when they are gone. Does nothing if the command has
+        ended."""
         self._call(abi.sbx_detached_kill)
 
     def send_signal(self, number: int) -> None:
-        """Sends the command's process group a signal, such as signal.SIGINT. One that has ended needs none."""
+        """Sends the command's process group a signal, such as signal.SIGINT. Does nothing if the command has ended."""
         self._call(abi.sbx_detached_signal, signal_name(number))
 
     def remove(self) -> None:

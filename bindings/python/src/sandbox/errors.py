@@ -22,7 +22,7 @@ class Verdict:
     """What Kubernetes knows about why a Pod can't start or why it stopped.
 
     cause: what to branch on.
-    reason: the word that Kubernetes itself uses, such as "ErrImagePull"; may be empty.
+    reason: Kubernetes' own reason, such as "ErrImagePull"; may be empty.
     message: Kubernetes' explanation on one line; may be empty.
     """
 
@@ -32,7 +32,7 @@ class Verdict:
 
 
 class SandboxError(Exception):
-    """Any failure of this package; its text is the whole story on one line, without secrets.
+    """Any failure of this package; its text is the complete message on one line, without secrets.
 
     It can be pickled.
 
@@ -42,9 +42,9 @@ class SandboxError(Exception):
     verdict: what Kubernetes says about the Pod, where the failure has its cause there.
     stdout: what a command had written when it was stopped, failed or was lost.
     stderr: as stdout, for the standard error.
-    retryable: true if trying the same call again later may succeed and can't do harm.
+    retryable: true if the same call may succeed later and is safe to repeat.
     http_status: the HTTP status of the API server's answer, if that was a failure.
-    ssh_code: libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word.
+    ssh_code: libssh2's error number (negative), or the SFTP status code (positive) of a server that reports no errno.
     errno: the number of errno's, such as errno.ENOENT, if a system call on a file failed in the sandbox or on this
         machine, or if one is why a command did not run. Each OSError has one.
     """
@@ -74,7 +74,7 @@ class SandboxError(Exception):
 
 
 class InvalidArgumentError(SandboxError, ValueError):
-    """An argument is invalid; nothing was tried."""
+    """An argument is invalid. Nothing was done."""
 
 
 class ConfigError(SandboxError, ValueError):
@@ -106,7 +106,7 @@ class DetachedNotFoundError(NotFoundError):
 
 
 class PoolEmptyError(SandboxError, LookupError):
-    """The pool has no sandbox ready, and the claim was neither to wait nor to create one."""
+    """The pool has no sandbox ready, and the claim was made to fail in that case."""
 
 
 class ConflictError(SandboxError):
@@ -124,7 +124,7 @@ class QuotaError(SandboxError):
 
 
 class StorageFullError(SandboxError, OSError):
-    """A disk is full, its quota used up, or the file as large as it may be."""
+    """The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed."""
 
 
 class UnavailableError(SandboxError, ConnectionError):
@@ -132,7 +132,7 @@ class UnavailableError(SandboxError, ConnectionError):
 
 
 class SSHConnectionError(SandboxError, ConnectionError):
-    """No SSH connection to the sandbox, or none any more. Nothing had been asked, or asking again is harmless."""
+    """There is no SSH connection to the sandbox, or it was lost. No request had been sent, or it is safe to repeat."""
 
 
 class ConnectError(SSHConnectionError):
@@ -148,7 +148,7 @@ class HostKeyMismatchError(SSHConnectionError):
 
 
 class DisconnectedError(SSHConnectionError):
-    """A connection was lost before anything was asked of the sandbox, or where asking again is harmless."""
+    """The connection was lost, either before a request was sent or during a request that can safely be repeated."""
 
 
 class RefusedError(SandboxError, ConnectionRefusedError):
@@ -156,7 +156,7 @@ class RefusedError(SandboxError, ConnectionRefusedError):
 
 
 class TimedOutError(SandboxError, TimeoutError):
-    """The time ran out. A command was killed then, and the exception has its output so far."""
+    """The operation timed out. A command was killed, and the exception has the output up to then."""
 
 
 class SandboxCreationError(SandboxError):
@@ -181,7 +181,8 @@ class CommandFailedError(CommandExecutionError):
 
 
 class OutcomeUnknownError(SandboxError):
-    """The connection was lost after something was requested: it may have happened. It is never asked twice."""
+    """The connection was lost after a request was sent. The sandbox may have carried it out; the library does not
+    repeat it."""
 
 
 class FileTransferError(SandboxError):
@@ -189,7 +190,8 @@ class FileTransferError(SandboxError):
 
 
 class NoSuchFileError(FileTransferError, FileNotFoundError):
-    """No such file or directory: in the sandbox or on this machine, as the text says; likewise for the next ones."""
+    """No such file or directory. For this and the following file errors, the text says whether the file is in the
+    sandbox or on this machine."""
 
 
 class FileAlreadyExistsError(FileTransferError, FileExistsError):
@@ -197,11 +199,11 @@ class FileAlreadyExistsError(FileTransferError, FileExistsError):
 
 
 class IsDirectoryError(FileTransferError, IsADirectoryError):
-    """It is a directory, and the operation is for files."""
+    """The path is a directory, and the operation needs a file."""
 
 
 class NotDirectoryError(FileTransferError, NotADirectoryError):
-    """It is not a directory, or something on the way to it is not."""
+    """The path, or one of its parents, is not a directory."""
 
 
 class DirectoryNotEmptyError(FileTransferError, OSError):
@@ -213,11 +215,12 @@ class ReadOnlyError(FileTransferError, OSError):
 
 
 class BusyError(FileTransferError, OSError):
-    """The file is in use: it is executed, a mount point, or being written by another download. Or a local port is."""
+    """The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port
+    is in use."""
 
 
 class NameTooLongError(FileTransferError, OSError):
-    """A name is longer than its file system allows, or a path longer than 4095 bytes."""
+    """A file name is longer than the file system allows, or a path is longer than 4095 bytes."""
 
 
 class OperationCancelledError(SandboxError):

@@ -39,7 +39,7 @@ class FileStat:
     """What is known about a file; the names are those of os.stat_result.
 
     kind: what it is.
-    st_size: its size in bytes. Files that the system makes up, as in /proc, say 0.
+    st_size: its size in bytes. Generated files, such as those in /proc, have size 0.
     st_mode: its permission bits, and its type for stat.S_ISDIR() and its like.
     st_mtime: when its contents were changed last, in seconds since 1970, if that is known.
     st_atime: when it was read last, in seconds since 1970, if that is known.
@@ -154,7 +154,7 @@ class SandboxFile(Raw):
         return position.value
 
     def truncate(self, size: Optional[int] = None) -> int:
-        """Cuts it off after `size` bytes, else at the position, or fills it up with zeros; returns the new size."""
+        """Truncates it to `size` bytes, by default at the position, or extends it with zeros; returns the new size."""
         size = self.tell() if size is None else ranged(size, 1 << 64)
         self._call(abi.sbx_file_set_size, size)
         return size
@@ -169,11 +169,11 @@ class SandboxFile(Raw):
         self._call(abi.sbx_file_set_permissions, ranged(mode, 1 << 32))
 
     def sync(self) -> None:
-        """Returns once the sandbox's system says that the contents are on its disk. flush() a buffered file before."""
+        """Syncs the contents to the sandbox's disk (fsync). flush() a buffered file before."""
         self._call(abi.sbx_file_sync)
 
     def close(self) -> None:
-        """Closes it, and raises what could not be written: some file systems report it only then."""
+        """Closes it and raises write errors; some file systems report them only on close."""
         file, self._file = self._file, None
         super().close()
         if file and not file.is_of_parent:
@@ -318,7 +318,7 @@ class SandboxPath:
         """Writes the file, and returns its size. It arrives whole or not at all: another one takes the place of the one
         that is there, with its permissions, so that other hard links keep the old contents. As pathlib does, it follows
         links, writes into devices and pipes, refuses a read-only file, and gives a new one the permissions rw-rw-rw-
-        less the sandbox's umask."""
+        minus the sandbox's umask."""
         data = bytes(data)
         self._call(abi.sbx_sandbox_write_file, encoded(str(self)), data, len(data))
         return len(data)
@@ -374,7 +374,7 @@ class SandboxPath:
         *,
         permissions: int = 0o666,
     ) -> Any:
-        """Opens the file as Python's open() does; a new one gets `permissions`, less the sandbox's umask. The encoding
+        """Opens the file as Python's open() does; a new one gets `permissions`, minus the sandbox's umask. The encoding
         is UTF-8 unless another is given. buffering=0 (for bytes only) gives a SandboxFile, which has more methods.
         """
         kinds, binary = [letter for letter in mode if letter in "rwax"], "b" in mode
@@ -407,7 +407,7 @@ class SandboxPath:
         return _told(self._make(abi.sbx_sandbox_symlink_metadata, abi.sbx_metadata_free))
 
     def exists(self) -> bool:
-        """Whether there is such a file; links are followed, so a broken one is none."""
+        """Whether the file exists; links are followed, so a broken link does not exist."""
         found = c_bool()
         self._call(abi.sbx_sandbox_file_exists, encoded(str(self)), byref(found))
         return found.value
@@ -488,7 +488,7 @@ class SandboxPath:
                 yield from path._glob(rest)
 
     def mkdir(self, mode: Optional[int] = None, parents: bool = False, exist_ok: bool = False) -> None:
-        """Creates the directory; with `parents` those above it too, as far as they are not there. A mode becomes its
+        """Creates the directory, with `parents` also its missing parents. A mode becomes its
         permission bits, whatever the sandbox's umask is.
         """
         try:
@@ -522,8 +522,8 @@ class SandboxPath:
                 raise
 
     def rename(self, target: Union[str, PurePosixPath, "SandboxPath"]) -> "SandboxPath":
-        """Gives the file or directory another path, in one step, and returns that. A file that is there is replaced,
-        and so is an empty directory by a directory.
+        """Renames the file or directory, atomically, and returns the new path. An existing file of that name is
+        replaced; a directory replaces an empty directory.
         """
         other = SandboxPath(self.machine, target)
         self._call(abi.sbx_sandbox_rename_file, encoded(str(self)), encoded(str(other)))

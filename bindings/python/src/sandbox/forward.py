@@ -11,9 +11,9 @@ from .errors import SandboxError
 class Forward(Closable):
     """A local port or Unix socket whose connections end in a sandbox, made by Machine.forward().
 
-    It works on a thread of its own until it is closed, or until its Pod has ended: another Pod of the same name never
-    gets its connections. Its connections end with it. A lost session breaks the connections of that moment, and is
-    replaced. It may be used from several threads, and as a context manager that closes it.
+    It has a thread of its own and listens until it is closed, or until its Pod has ended. It never connects to another
+    Pod of the same name. Its connections end with it. If the SSH session is lost, its open connections break and later
+    ones use a new session. It may be used from several threads, and as a context manager that closes it.
 
     local: where it listens, such as "127.0.0.1:8080", or a path.
     port: the local port, also where the system has chosen it; 0 for a Unix socket.
@@ -37,7 +37,7 @@ class Forward(Closable):
     @property
     def last_failure(self) -> Optional[SandboxError]:
         """Why the last connection that failed did so, such as RefusedError because nothing listened in the sandbox.
-        What somebody on this machine breaks off is no failure.
+        A connection that its local side breaks off does not count as failed.
         """
         failure = Handle(abi.sbx_error_free)
         if not abi.sbx_forward_last_failure(self._open(), failure.place):

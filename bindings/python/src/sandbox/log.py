@@ -12,17 +12,18 @@ LogHandler = Callable[[LogLevel, str, str], object]
 
 
 def set_log_handler(level: LogLevel, handler: Optional[LogHandler]) -> None:
-    """Hands the library's log lines, up to this level, to `handler`, for all clients of the process; None ends that. A
-    handler that was there is replaced: once this returns, it is not called any more. Without this and
+    """Passes the library's log lines, up to this level, to `handler`, for all clients of the process; None stops it. An
+    earlier handler is replaced: once this returns, it is not called any more. Without this and
     Config.init_logging() the library writes nothing. With the levels and loggers of the module logging:
 
         levels = {LogLevel.ERROR: 40, LogLevel.WARN: 30, LogLevel.INFO: 20, LogLevel.DEBUG: 10, LogLevel.TRACE: 5}
         set_log_handler(LogLevel.INFO, lambda level, target, message:
             logging.getLogger(target.replace("::", ".")).log(levels[level], "%s", message))
 
-    It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
-    wait for calls of this library. What its own calls of this library log is left out. What it raises goes to
-    sys.unraisablehook. InvalidArgumentError within a handler; TimedOutError if the one that is to be replaced does not
+    It is called on the thread that logs, which may be one of the library's own, and by several threads at once. It must
+    not wait for calls of this library. Lines that its own calls of this library would log are dropped. What it raises
+    goes to
+    sys.unraisablehook. InvalidArgumentError if a handler calls it; TimedOutError if the handler to be replaced does not
     return.
     """
 

@@ -173,23 +173,22 @@ class Machine(Closable):
         return was_there.value
 
     def renew(self, lifetime: float) -> datetime:
-        """Lets the sandbox live until `lifetime` seconds from now, at least 1, and returns the new expiry; earlier than
-        before is possible too. The hard limit of its spec stays.
+        """Sets the sandbox's expiry to `lifetime` seconds from now, at least 1, and returns it. It may be earlier than
+        the current one, and never exceeds the hard limit of the spec.
         """
         place = c_int64()
         interruptible(call, abi.sbx_sandbox_renew, self._open(), seconds(lifetime), byref(place))
         return point(place.value)
 
     def delete(self) -> None:
-        """Deletes the sandbox and waits until its Pod is gone. What its handles are asked afterwards fails with
-        ClosedError.
+        """Deletes the sandbox and waits until its Pod is gone. Later calls with its handles raise ClosedError.
 
         SandboxNotFoundError if it was gone already, SandboxDeletionError if its end could not be confirmed in time.
         """
         interruptible(call, abi.sbx_sandbox_delete, self._open(), subject=SandboxDeletionError)
 
     def shutdown(self) -> None:
-        """The same as delete(), under the name that some know."""
+        """An alias of delete()."""
         interruptible(call, abi.sbx_sandbox_shutdown, self._open(), subject=SandboxDeletionError)
 
     # Commands.
@@ -359,8 +358,8 @@ class Machine(Closable):
         **options: "Unpack[CommandOptions]",
     ) -> Any:
         """Starts a command and returns while it runs, as subprocess.Popen(); CommandOptions are its further arguments.
-        Without stdin its input is written to Child.stdin. It uses an SSH session of its own until it ends. Fails as
-        run(), as far as the start is concerned; the rest comes from Child.wait().
+        Without stdin its input is written to Child.stdin. It uses an SSH session of its own until it ends. Errors of
+        the start are those of run(); later ones are reported by Child.wait().
         """
         command = prepared(self._open(), args, **options)
         work = (abi.sbx_command_spawn, abi.sbx_child_free, command)
@@ -381,21 +380,22 @@ class Machine(Closable):
         input: "Optional[ReadableBuffer]" = None,
         **options: "Unpack[CommandOptions]",
     ) -> Detached:
-        """Starts a command so that it needs neither this process nor a connection: it is found again, from any process,
-        by its key. It starts at most once per key: where the key is known already, this gives the command that has it,
-        running or ended.
+        """Starts a command so that it depends on neither this process nor a connection. Any process finds it again by
+        its key. It starts at most once per key: if the sandbox knows the key already, this returns a handle of the
+        command that has it, running or ended.
 
-        A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The output goes to
-        files in the sandbox's /tmp; the input must be bytes; there is no terminal; and only a timeout of its own
-        counts, not the configured one. ConflictError if the key belongs to another command.
+        A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The sandbox keeps
+        the output, up to output_limit bytes of each stream; later output is dropped and counted. The input must be
+        bytes, and there is no terminal. Only the command's own timeout applies, not the configured one. ConflictError
+        if the key belongs to another command.
         """
         command = prepared(self._open(), args, input=input, **options)
         work = (abi.sbx_command_detach, abi.sbx_detached_free, command, encoded(key))
         return Detached(interruptible(make, *work, subject=CommandExecutionError))
 
     def detached(self, key: str) -> Detached:
-        """The command that detach() started under this key, by whomever. Nothing is asked of the sandbox: the first use
-        tells whether there is one.
+        """A handle for the command that detach() started under this key, in this process or another. No request is
+        sent: only the first use of the handle tells whether the command exists.
         """
         free = abi.sbx_detached_free
         return Detached(make(abi.sbx_sandbox_detached, free, self._open(), encoded(key), subject=CommandExecutionError))
@@ -404,11 +404,11 @@ class Machine(Closable):
 
     def connect(self, target: "Union[int, Text]") -> socket.socket:
         """Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it, by a path with a
-        slash. What listens there need not be reachable from anywhere else.
+        slash. The server there may listen on a loopback address only.
 
         This gives an ordinary TCP socket of this machine, whose bytes go through an SSH session that all connections
-        into the sandbox share. Each side can end its half by itself, with shutdown(). A connection that breaks on the
-        way or in the sandbox is a ConnectionResetError of the socket. The socket outlives this object.
+        into the sandbox share. Each side can close its half with shutdown(). If the connection breaks, on the way or in
+        the sandbox, the socket raises ConnectionResetError. The socket stays usable after this object is closed.
 
         RefusedError, a ConnectionRefusedError, if nothing listens there; FileNotFoundError and PermissionError of a
         Unix socket; TimedOutError after the client's time to connect; SSHConnectionError if the sandbox can't be
@@ -431,15 +431,15 @@ class Machine(Closable):
         local: a port of 127.0.0.1, "ADDRESS:PORT", or a path with a slash, of which the file must not exist; port 0 is
         one that the system chooses.
 
-        Whether anything listens in the sandbox shows with the first connection; wait_for_port() waits for that.
+        It does not check whether anything listens in the sandbox; wait_for_port() waits for that.
         BusyError if the local port or file is in use, PermissionError if it may not be used.
         """
         names = (encoded(named(local)), encoded(named(target)))
         return Forward(interruptible(make, abi.sbx_sandbox_forward, abi.sbx_forward_free, self._open(), *names))
 
     def wait_for_port(self, target: "Union[int, Text]", timeout: Optional[float] = None) -> None:
-        """Waits in the sandbox until something listens on a port or a Unix socket. What listens there is not connected
-        to for that. TimedOutError if nothing does within `timeout` seconds; None is for ever.
+        """Waits in the sandbox until something listens on a port or a Unix socket. The check makes no connection to the
+        server. TimedOutError if nothing does within `timeout` seconds; None is for ever.
         """
         limit = seconds(math.inf if timeout is None else timeout)
         interruptible(call, abi.sbx_sandbox_wait_for_port, self._open(), encoded(named(target)), limit)
@@ -466,7 +466,7 @@ class Machine(Closable):
         """Copies a local file, or all that a reader's read() gives, to a file in the sandbox, as
         SandboxPath.write_bytes() treats what is there. The file arrives whole or not at all.
 
-        mode: permission bits of a new file, less the sandbox's umask; by default those of the local file, or 0o666.
+        mode: permission bits of a new file, minus the sandbox's umask; by default those of the local file, or 0o666.
         checksum: the SHA-256 of what was sent and of what has arrived are compared.
         sync: return only when contents and name are on the sandbox's disk.
         resume: keep what has arrived when it fails, and begin with what an earlier transfer has kept; not for readers.
@@ -502,11 +502,12 @@ class Machine(Closable):
     ) -> TreeReport:
         """Copies a local directory with all that is in it, as one stream: with modes, times of modification in
         nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets, pipes and
-        devices are left out and told.
+        devices are left out, and the report lists them.
 
-        Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory,
-        it is merged: files and links replace files and links, each in one step, also read-only ones, and what only the
-        target has stays. What is in the way, such as a device in the place of a file, is found before the merge.
+        No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
+        directory, the two are merged: files and links replace files and links, each atomically, read-only ones too;
+        what exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the
+        merge begins.
         """
         options = Transfer(self._open(), progress, checksum=checksum, sync=sync)
         return options.upload_tree(local, _remote(remote))
@@ -526,7 +527,7 @@ class Machine(Closable):
 
         Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with
         the tree. More than `max_bytes` of contents or `max_entries` are FileTransferError. Symbolic links that lead out
-        of the tree are left out and told.
+        of the directory are left out, and the report lists them.
         """
         options = Transfer(
             self._open(), progress, checksum=checksum, sync=sync, max_bytes=max_bytes, max_entries=max_entries

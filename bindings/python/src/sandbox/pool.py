@@ -71,10 +71,9 @@ class PoolCounters:
 
 
 class Pool(Closable):
-    """So many sandboxes of one spec, ready before somebody wants them, under a name; made by Client.pool().
-
-    All that is known of a pool is in the cluster: any number of processes fill it and claim from it, exactly one gets
-    each sandbox, and a killed process leaves nothing that the others do not find. It may be used from several threads.
+    """A named pool of sandboxes of one spec that are created in advance; made by Client.pool(). Its state is in the
+    cluster only: any number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a
+    killed process leaves behind is found by the others. It may be used from several threads.
     close(), or the end of a `with` block, ends what it does in the background; the sandboxes stay.
     """
 
@@ -90,11 +89,11 @@ class Pool(Closable):
         return decoded(abi.sbx_pool_name(self._open()))
 
     def fill(self) -> Filled:
-        """Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns
-        when that is done.
+        """Creates the sandboxes that the pool lacks, and deletes those that have ended, are too old, or were made from
+        an older spec. Returns when that is done.
 
-        The first failure to make one, as of Client.create(); none is begun after it. ConflictError if somebody fills
-        the pool from a newer spec.
+        Fails as Client.create(), with the first error; after that no further sandbox is begun. ConflictError if another
+        process fills the pool from a newer spec.
         """
         created, retired = c_size_t(), c_size_t()
         work = (abi.sbx_pool_fill, self._open(), byref(created), byref(retired))
@@ -112,17 +111,17 @@ class Pool(Closable):
         files: Optional[Mapping[Text, Union[bytes, str]]] = None,
         on_miss: OnMiss = OnMiss.CREATE,
     ) -> Machine:
-        """Takes a sandbox that is ready and makes it the caller's, or does what `on_miss` says if there is none;
+        """Takes a ready sandbox out of the pool, or does what `on_miss` says if there is none;
         Machine.timings says which it was. `with pool.claim() as machine:` deletes it at the block's end.
 
-        env: environment variables for everything that runs in it from now on, over those of the spec.
+        env: environment variables for all later commands in it; they override those of the spec.
         labels, annotations: Kubernetes labels and annotations of its Pod.
         lifetime: seconds until it expires, from the claim on. Default: as the spec says, else as configured.
-        owner: whose it is from now on. Default: the configured owner.
+        owner: the new owner. Default: the configured owner.
         files: what to write before it is handed out, by path; text is written as UTF-8.
 
-        PoolEmptyError and TimedOutError by `on_miss`; PermissionDeniedError if the sandboxes were made with another key
-        and this client may not execute commands in Pods; else as Client.create() and SandboxPath.write_bytes().
+        PoolEmptyError and TimedOutError by `on_miss`; PermissionDeniedError if the sandboxes were made with another SSH
+        key and this client has no right to pods/exec; else as Client.create() and SandboxPath.write_bytes().
         """
         claim = make(abi.sbx_claim_new, abi.sbx_claim_free)
         for function, texts in (
@@ -166,14 +165,14 @@ class Pool(Closable):
         return PoolCounters(**{kind.name.lower(): abi.sbx_pool_counter(handle, kind) for kind in PoolCounter})
 
     def drain(self) -> int:
-        """Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and returns how
-        many. This object does not fill the pool any more in the background; who else does will fill it again.
+        """Deletes all unclaimed sandboxes of the pool, without waiting for their end, and returns how
+        many. This object stops filling the pool in the background; other processes that fill it will do so again.
         """
         return self._deleted(abi.sbx_pool_drain)
 
     def remove(self) -> int:
-        """drain(), which waits until the sandboxes are gone. Those that were claimed stay. ConflictError if they don't
-        go within a minute, because somebody fills the pool for one.
+        """drain(), which waits until the sandboxes are gone. Claimed sandboxes stay. ConflictError if sandboxes
+        are still there after a minute, for example because another process fills the pool.
         """
         return self._deleted(abi.sbx_pool_remove)
 
