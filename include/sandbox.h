@@ -25,47 +25,53 @@
  *
  * What holds for all functions:
  *
- * Results. A function that can fail returns an sbx_status and takes `sbx_error **err` last. `err` may be NULL. Else
- * `*err` is always written: NULL on success, and on failure an error that the caller frees with sbx_error_free(); so
- * free one before the next call. Other results are written on success only and left as they were on failure. A
- * handle's place must not be NULL unless its function says so; a number's may be, but for the `len` of
- * sbx_child_read_stdout() and its like, and the positions of sbx_detached_stream(). Nothing is read from a place but
- * from those positions. Places must not overlap.
+ * Results. A function that can fail returns an sbx_status and takes `sbx_error **err` as its last parameter. `err` may
+ * be NULL. If it is not, `*err` is always written: NULL on success, and on failure an error that the caller frees with
+ * sbx_error_free(). So free an error before passing its variable to the next call. Other output parameters are written
+ * on success only and left unchanged on failure. An output parameter for a handle must not be NULL unless its function
+ * says so. One for a number may be NULL, except the `len` of sbx_child_read_stdout(), sbx_child_read_stderr() and
+ * sbx_file_read(), and the positions of sbx_detached_stream(). Those positions are the only output parameters that are
+ * also read. Output parameters must not overlap.
  *
- * Ownership. Every handle that a function gives out is freed once, with the function named sbx_..._free. Freeing NULL
- * does nothing. Handles keep alive what they need of each other, so any order of frees is right. Text and bytes that a
- * function returns are borrowed from its first argument: they stay until that is freed, are never freed themselves,
- * and have a NUL behind them, but for sbx_transferred_sha256(). What is handed in is copied, or used only during the
- * call.
+ * Ownership. Every handle that a function returns must be freed once, with the function named sbx_..._free. Freeing
+ * NULL does nothing. A handle keeps alive what it needs of other handles, so they can be freed in any order. Text and
+ * bytes that a function returns are borrowed from its first argument: they stay valid until that is freed, and must
+ * not be freed themselves. All of them are followed by a NUL, except sbx_transferred_sha256(). Arguments are copied,
+ * or used only during the call.
  *
- * NULL and text. A NULL where something must be is answered with SBX_ERR_INVALID_ARGUMENT, and so is text that is not
- * UTF-8. Arguments, environment variables and paths of files are not text but bytes, as they are in the system itself.
- * Functions without a status answer a NULL handle with NULL, 0 or false.
+ * Freeing. A `..._free` function does not wait for anything, with these exceptions: sbx_file_free() closes an open file
+ * (up to 2 seconds), sbx_forward_free() breaks its connections (up to 2 seconds), sbx_pool_free() deletes the sandboxes
+ * that are half created (up to 10 seconds if the API server does not answer), and whichever handle is freed last stops
+ * the library's threads (up to 3 seconds). SSH sessions are closed without waiting for the server.
  *
- * Units. Durations are seconds as a double. Where something may be without a limit, a negative number says so. Points
- * in time are seconds since 1970 as an int64_t.
+ * NULL and text. If a required argument is NULL, or a text is not UTF-8, the function fails with
+ * SBX_ERR_INVALID_ARGUMENT. Arguments of commands, environment variables and file paths are bytes, not text, as they
+ * are for Linux itself. Functions that return no status return NULL, 0 or false for a NULL handle.
  *
- * Threads. A function that takes its handle as const may be called with the same handle from several threads at once;
- * one that does not needs the handle to itself. A handle may be freed in another thread than it was made in. No
- * function needs to be called on a certain thread, and no state is kept by thread but what sbx_thread_on_wait()
- * registers. Calls block; none must be made in a signal handler. In a child of fork() that does not exec, handles of
- * the parent answer SBX_ERR_FORKED.
+ * Units. Durations are seconds as a double. Where "no limit" is allowed, a negative number means it. Points in time
+ * are seconds since 1970-01-01 UTC as an int64_t.
  *
- * The end. A program may end while calls of other threads or an sbx_child are under way.
+ * Threads. A function that takes its handle as const may be called with the same handle from several threads at once.
+ * A function that takes it as non-const must not run at the same time as another call with that handle. A handle may
+ * be freed by another thread than the one that made it. Functions may be called on any thread, and the only state per
+ * thread is what sbx_thread_on_wait() registers. Calls block, and must not be made in a signal handler. In a child of
+ * fork() that does not exec, handles of the parent fail with SBX_ERR_FORKED.
  *
- * Descriptors. The library has descriptors of its own: of connections, and of its threads' ways to wake each other. A
- * program must close none that it did not open, as loops over all numbers do, not even those of 0 to 2 that it finds
- * taken: calls would hang, or write into what is opened next.
+ * Exit. A program may exit while other threads are in calls or an sbx_child runs.
  *
- * Callbacks get their userdata first, run on the calling thread and during the call only, and return 0 to go on. Only
- * an sbx_log_fn runs on any thread, for as long as it is set.
+ * File descriptors. The library opens descriptors for its connections and for waking its threads. A program must not
+ * close descriptors that it did not open, as a loop over all numbers does, not even 0 to 2: calls would hang, or write
+ * into a file that is opened later under the same number.
  *
- * Bugs of the library end as SBX_ERR_PANIC; no Rust panic leaves it. Freeing a handle twice, using it afterwards, or a
- * pointer to something else is as undefined as everywhere in C.
+ * Callbacks get `userdata` as their first argument, run on the calling thread and only during the call, and return 0
+ * to continue. An sbx_log_fn is the exception: it may run on any thread for as long as it is set.
  *
- * Versions. Within one SONAME functions and numbers are only added. A program can compare SBX_VERSION_NUMBER, which it
- * was compiled with, with sbx_version_number(), which it runs with. What has come since 0.1.0 says so; the files in
- * symbols/ list what each version has.
+ * A bug in the library is reported as SBX_ERR_PANIC; no Rust panic leaves the library. Freeing a handle twice, using
+ * it after it was freed, or passing a pointer to something else is undefined behavior, as everywhere in C.
+ *
+ * Versions. Within one SONAME, functions and enumerators are only added, never removed or renumbered. A program can
+ * compare SBX_VERSION_NUMBER, the version that it was compiled with, with sbx_version_number(), the version that it
+ * runs with. What was added after 0.1.0 says so; the files in symbols/ list the functions of each version.
  */
 
 #ifndef SANDBOX_H
@@ -98,9 +104,9 @@
 #endif
 
 /**
- * What a function answers: SBX_OK, or why it failed.
+ * The result of a call: SBX_OK, or why it failed.
  *
- * The numbers never change and are never used again for something else. A later version may have more of them.
+ * A number never changes and is never reused. A later version may have more of them.
  */
 enum sbx_status
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -108,12 +114,11 @@ enum sbx_status
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * It did what was asked.
+     * Success.
      */
     SBX_OK = 0,
     /**
-     * An argument is invalid: NULL where something must be, text that is not UTF-8, a number out of its range.
-     * Nothing was tried.
+     * An argument is invalid: a required one is NULL, a text is not UTF-8, a number is out of range. Nothing was done.
      */
     SBX_ERR_INVALID_ARGUMENT = 1,
     /**
@@ -150,7 +155,7 @@ enum sbx_status
      */
     SBX_ERR_QUOTA = 23,
     /**
-     * A disk is full, its quota used up, or the file as large as it may be.
+     * The disk is full, a disk quota is exceeded, or the file has reached the largest size allowed.
      */
     SBX_ERR_STORAGE_FULL = 24,
     /**
@@ -158,12 +163,12 @@ enum sbx_status
      */
     SBX_ERR_DETACHED_NOT_FOUND = 25,
     /**
-     * The pool has no sandbox ready, and the claim was neither to wait nor to create one.
+     * The pool has no sandbox ready, and the claim was made with SBX_ON_MISS_FAIL.
      */
     SBX_ERR_POOL_EMPTY = 26,
     /**
-     * No such file or directory: in the sandbox or on this machine, as the message says, and likewise for the next
-     * ones.
+     * No such file or directory. For this and the following file errors, the message says whether the file is in the
+     * sandbox or on this machine.
      */
     SBX_ERR_FILE_NOT_FOUND = 30,
     /**
@@ -171,11 +176,11 @@ enum sbx_status
      */
     SBX_ERR_FILE_EXISTS = 31,
     /**
-     * It is a directory, and the operation is for files.
+     * The path is a directory, and the operation needs a file.
      */
     SBX_ERR_IS_A_DIRECTORY = 32,
     /**
-     * It is not a directory, or something on the way to it is not.
+     * The path, or one of its parents, is not a directory.
      */
     SBX_ERR_NOT_A_DIRECTORY = 33,
     /**
@@ -187,11 +192,12 @@ enum sbx_status
      */
     SBX_ERR_READ_ONLY = 35,
     /**
-     * The file is in use: it is executed, a mount point, or being written by another download. Or a local port is.
+     * The file is in use: it is being executed, is a mount point, or another download writes to it. Also: a local port
+     * is in use.
      */
     SBX_ERR_BUSY = 36,
     /**
-     * A name is longer than its file system allows, or a path longer than 4095 bytes.
+     * A file name is longer than the file system allows, or a path is longer than 4095 bytes.
      */
     SBX_ERR_NAME_TOO_LONG = 37,
     /**
@@ -211,11 +217,11 @@ enum sbx_status
      */
     SBX_ERR_HOST_KEY_MISMATCH = 43,
     /**
-     * A connection was lost before anything was asked of the sandbox, or where asking again is harmless.
+     * The connection was lost, either before a request was sent or during a request that can safely be repeated.
      */
     SBX_ERR_DISCONNECTED = 44,
     /**
-     * The operation's time ran out. For a command, its processes were killed, and the error has its output so far.
+     * The operation timed out. A command's processes were killed, and the error has the output up to then.
      */
     SBX_ERR_TIMED_OUT = 45,
     /**
@@ -223,7 +229,8 @@ enum sbx_status
      */
     SBX_ERR_REFUSED = 46,
     /**
-     * The sandbox could not be created; the error's verdict has the cluster's reason. Its Pod is deleted again.
+     * The sandbox could not be created; the error's verdict has the reason that Kubernetes gives. The Pod was deleted
+     * again.
      */
     SBX_ERR_CREATE = 60,
     /**
@@ -235,25 +242,26 @@ enum sbx_status
      */
     SBX_ERR_COMMAND = 62,
     /**
-     * The command ran and did not succeed. Only sbx_output_check() says this; by itself an exit code is data.
+     * The command ran and did not succeed. Only sbx_output_check() fails with this: elsewhere a non-zero exit code is
+     * not an error.
      */
     SBX_ERR_COMMAND_FAILED = 63,
     /**
-     * The connection was lost after a command was requested, or a change of a file that is not to be made twice: it
-     * may have happened, in part or whole. It is never asked twice.
+     * The connection was lost after the request to run a command or to change a file was sent. The sandbox may have
+     * carried it out, completely or in part. The library does not repeat such a request.
      */
     SBX_ERR_OUTCOME_UNKNOWN = 64,
     /**
-     * A file could not be moved, or something else could not be done to it, for a reason that has no status of its
-     * own. The target of a transfer is as it was before.
+     * A transfer or another file operation failed for a reason that has no status of its own. The target of a transfer
+     * is unchanged.
      */
     SBX_ERR_TRANSFER = 65,
     /**
-     * The caller's own callback, or the function of sbx_thread_on_wait(), asked to stop.
+     * A callback of the caller, or the function registered with sbx_thread_on_wait(), cancelled the call.
      */
     SBX_ERR_CANCELLED = 66,
     /**
-     * A bug in this library: a panic was caught at its border. The handles stay usable.
+     * A bug in this library: a panic was caught at the C boundary. The handles stay usable.
      */
     SBX_ERR_PANIC = 90,
 };
@@ -291,7 +299,7 @@ typedef int32_t sbx_stream;
 #endif // __cplusplus
 
 /**
- * The causes that Kubernetes' verdict on a Pod tells apart. A later version may have more of them.
+ * Why a Pod can't start or has stopped, according to Kubernetes. A later version may have more of them.
  */
 enum sbx_cause
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -351,7 +359,7 @@ enum sbx_cause
      */
     SBX_CAUSE_NODE_LOST = 12,
     /**
-     * Nothing is wrong that Kubernetes knows of: this is the last state that was seen.
+     * Kubernetes reports no problem; the verdict is the last state seen.
      */
     SBX_CAUSE_PENDING = 13,
 };
@@ -401,7 +409,7 @@ typedef int32_t sbx_file_kind;
 #endif // __cplusplus
 
 /**
- * Where a Pod is in its life. A later version may have more of them.
+ * The phase of a Pod. A later version may have more of them.
  */
 enum sbx_phase
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -409,7 +417,7 @@ enum sbx_phase
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Kubernetes has lost sight of it, or says something that this library does not know.
+     * Kubernetes does not know the phase, or reports one that this library does not know.
      */
     SBX_PHASE_UNKNOWN = 0,
     /**
@@ -454,19 +462,19 @@ enum sbx_log_level
      */
     SBX_LOG_OFF = 0,
     /**
-     * What went wrong and could not be reported by a call.
+     * Failures that no call can report.
      */
     SBX_LOG_ERROR = 1,
     /**
-     * What may need attention.
+     * Conditions that may need attention.
      */
     SBX_LOG_WARN = 2,
     /**
-     * What happens.
+     * What the library does: sandboxes created and deleted, connections made.
      */
     SBX_LOG_INFO = 3,
     /**
-     * Details for finding a fault.
+     * Details for debugging: each request and connection.
      */
     SBX_LOG_DEBUG = 4,
     /**
@@ -549,7 +557,7 @@ typedef int32_t sbx_transport;
 #endif // __cplusplus
 
 /**
- * How sbx_sandbox_open_file() opens a file; to be combined with |.
+ * How sbx_sandbox_open_file() opens a file; combine them with |.
  */
 enum sbx_open
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -561,23 +569,23 @@ enum sbx_open
      */
     SBX_OPEN_READ = 1,
     /**
-     * For writing, over what is there.
+     * For writing, without truncating.
      */
     SBX_OPEN_WRITE = 2,
     /**
-     * For writing at the end, wherever that is at the time.
+     * For writing at the end of the file, even if it has grown meanwhile.
      */
     SBX_OPEN_APPEND = 4,
     /**
-     * Empties a file that is there. Needs SBX_OPEN_WRITE.
+     * Truncates an existing file. Needs SBX_OPEN_WRITE.
      */
     SBX_OPEN_TRUNCATE = 8,
     /**
-     * Creates the file if it is not there. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+     * Creates the file if it does not exist. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
      */
     SBX_OPEN_CREATE = 16,
     /**
-     * Creates the file, which must not be there, nor a link of its name. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
+     * Creates the file, and fails if the name exists, even as a broken link. Needs SBX_OPEN_WRITE or SBX_OPEN_APPEND.
      */
     SBX_OPEN_CREATE_NEW = 32,
 };
@@ -656,7 +664,7 @@ enum sbx_pool_counter_kind
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Claims that got what was ready at once.
+     * Claims that were served by a ready sandbox at once.
      */
     SBX_POOL_HITS = 0,
     /**
@@ -664,7 +672,7 @@ enum sbx_pool_counter_kind
      */
     SBX_POOL_MISSES = 1,
     /**
-     * Attempts to take a sandbox that somebody else took first, or that had ended.
+     * Attempts to take a sandbox that another claim took first, or that had ended.
      */
     SBX_POOL_CONFLICTS = 2,
     /**
@@ -693,85 +701,6 @@ typedef int32_t sbx_pool_counter_kind;
 #endif // __cplusplus
 
 /**
- * What sbx_usage_value() tells. Memory, processor time and processes are those of the sandbox's container, with its
- * guest.
- */
-enum sbx_usage_kind
-#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
-  : int32_t
-#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
- {
-    /**
-     * Microseconds of processor time since the container started.
-     */
-    SBX_USAGE_CPU = 0,
-    /**
-     * Microseconds for which it had to wait because it had used up its share of the processors.
-     */
-    SBX_USAGE_THROTTLED = 1,
-    /**
-     * Bytes of memory, with the files that the kernel keeps in memory for it.
-     */
-    SBX_USAGE_MEMORY = 2,
-    /**
-     * The most that it has been.
-     */
-    SBX_USAGE_MEMORY_PEAK = 3,
-    /**
-     * What it may be at most.
-     */
-    SBX_USAGE_MEMORY_LIMIT = 4,
-    /**
-     * Processes that were killed because there was no more memory.
-     */
-    SBX_USAGE_OOM_KILLS = 5,
-    /**
-     * Processes and threads.
-     */
-    SBX_USAGE_PROCESSES = 6,
-    /**
-     * What they may be at most.
-     */
-    SBX_USAGE_PROCESSES_LIMIT = 7,
-    /**
-     * Bytes in use on the file system of the home directory. Where the sandbox has no volume there, that is the node's
-     * disk, with all that others keep on it.
-     */
-    SBX_USAGE_DISK = 8,
-    /**
-     * Bytes of that file system.
-     */
-    SBX_USAGE_DISK_LIMIT = 9,
-    /**
-     * Bytes received through the Pod's network interfaces but loopback.
-     */
-    SBX_USAGE_RECEIVED = 10,
-    /**
-     * Bytes sent through them.
-     */
-    SBX_USAGE_SENT = 11,
-    /**
-     * Bytes of memory of the guest itself, which is the sandbox's main process.
-     */
-    SBX_USAGE_GUEST_MEMORY = 12,
-    /**
-     * Commands that run, of all clients.
-     */
-    SBX_USAGE_COMMANDS = 13,
-    /**
-     * SSH connections of all clients.
-     */
-    SBX_USAGE_CONNECTIONS = 14,
-};
-#ifndef __cplusplus
-#if __STDC_VERSION__ >= 202311L
-typedef enum sbx_usage_kind sbx_usage_kind;
-#else
-typedef int32_t sbx_usage_kind;
-#endif // __STDC_VERSION__ >= 202311L
-#endif // __cplusplus
-
-/**
  * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from
  * several threads.
  */
@@ -785,8 +714,8 @@ typedef struct sbx_bytes sbx_bytes;
 typedef struct sbx_child sbx_child;
 
 /**
- * What a claim gives the sandbox that it takes: sbx_claim_new(), then change what matters, then sbx_pool_claim(), as
- * often as wanted. Freed with sbx_claim_free(). What is handed in is copied.
+ * What a claimed sandbox gets. Made by sbx_claim_new(), changed by setters, used by sbx_pool_claim() any number of
+ * times. Freed with sbx_claim_free(). Setters copy their arguments.
  */
 typedef struct sbx_claim sbx_claim;
 
@@ -822,8 +751,8 @@ typedef struct sbx_config sbx_config;
 typedef struct sbx_detached sbx_detached;
 
 /**
- * How a command ended: with an exit code, or by a signal. The server really said so; nothing is made up. Freed with
- * sbx_ending_free(). May be read from several threads.
+ * How a command ended: with an exit code, or by a signal. It is always what the sandbox reported, never a default.
+ * Freed with sbx_ending_free(). May be read from several threads.
  */
 typedef struct sbx_ending sbx_ending;
 
@@ -840,15 +769,15 @@ typedef struct sbx_error sbx_error;
 /**
  * An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed.
  * May be used from several threads; their calls take turns. After a lost connection or a timeout it can only be freed.
- * Freed with sbx_file_free(), which closes it too, but tells no error; so sbx_file_close() it first.
+ * Freed with sbx_file_free(), which also closes it but reports no error; call sbx_file_close() first to see errors.
  */
 typedef struct sbx_file sbx_file;
 
 /**
- * A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It works on a thread
- * of its own until it is closed or freed, or until its Pod has ended: another Pod of the same name never gets its
- * connections. Its connections end with it. A lost session breaks the connections of that moment, and is replaced. It
- * may be used from several threads. Freed with sbx_forward_free().
+ * A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It has a thread of
+ * its own and listens until it is closed or freed, or until its Pod has ended. It never connects to another Pod of the
+ * same name. Its connections end with it. If the SSH session is lost, its open connections break and later ones use a
+ * new session. It may be used from several threads. Freed with sbx_forward_free().
  */
 typedef struct sbx_forward sbx_forward;
 
@@ -857,12 +786,6 @@ typedef struct sbx_forward sbx_forward;
  * May be read from several threads.
  */
 typedef struct sbx_info sbx_info;
-
-/**
- * Keys with which somebody else may log in, from sbx_sandbox_authorized_keys(). Freed with sbx_keys_free(). May be read
- * from several threads.
- */
-typedef struct sbx_keys sbx_keys;
 
 /**
  * A list of infos. Freed with sbx_list_free(). May be read from several threads.
@@ -886,21 +809,21 @@ typedef struct sbx_names sbx_names;
 typedef struct sbx_output sbx_output;
 
 /**
- * So many sandboxes of one spec, ready before somebody wants them, under a name. All that is known of a pool is in the
- * cluster: any number of processes fill it and claim from it, exactly one gets each sandbox, and a killed process
- * leaves nothing that the others do not find. May be used from several threads at once. Freed with sbx_pool_free(),
- * which ends what it does in the background; the sandboxes stay.
+ * A named pool of sandboxes of one spec that are created in advance. The state of a pool is in the cluster only: any
+ * number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a killed process
+ * leaves behind is found by the others. May be used from several threads at once. Freed with sbx_pool_free(), which
+ * stops its background work; the sandboxes stay.
  */
 typedef struct sbx_pool sbx_pool;
 
 /**
- * How a pool is filled: sbx_pool_options_new(), then change what matters, then sbx_client_pool(), as often as wanted.
- * Who only claims needs none. Freed with sbx_pool_options_free().
+ * How a pool is filled. Made by sbx_pool_options_new(), changed by setters, used by sbx_client_pool() any number of
+ * times. A program that only claims needs no options. Freed with sbx_pool_options_free().
  */
 typedef struct sbx_pool_options sbx_pool_options;
 
 /**
- * What there is of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from
+ * The state of a pool at one moment, from sbx_pool_status(). Freed with sbx_pool_state_free(). May be read from
  * several threads.
  */
 typedef struct sbx_pool_state sbx_pool_state;
@@ -913,9 +836,9 @@ typedef struct sbx_pool_state sbx_pool_state;
 typedef struct sbx_sandbox sbx_sandbox;
 
 /**
- * What to create: sbx_spec_new(), then change what matters, then sbx_client_create(), as often as wanted. Freed with
- * sbx_spec_free(). The text of its settings is UTF-8 and copied. What Kubernetes does not accept is found out by
- * sbx_client_create().
+ * What to create. Made by sbx_spec_new(), changed by setters, used by sbx_client_create() any number of times. Freed
+ * with sbx_spec_free(). Texts are UTF-8, and are copied. Values that Kubernetes does not accept are reported by
+ * sbx_client_create(), not by the setters.
  */
 typedef struct sbx_spec sbx_spec;
 
@@ -923,8 +846,8 @@ typedef struct sbx_spec sbx_spec;
  * Options for uploads and downloads, made by sbx_sandbox_transfer() and freed with sbx_transfer_free(). It may be used
  * again and again, from several threads too. It keeps what it needs of its sandbox alive.
  *
- * By default nothing is resumed or forced to a disk, and no checksum is compared: SSH guards every packet, the server
- * acknowledges every write.
+ * By default nothing is resumed, nothing is synced to disk, and no checksum is compared: SSH protects every packet
+ * with a MAC, and the server acknowledges every write.
  */
 typedef struct sbx_transfer sbx_transfer;
 
@@ -939,17 +862,12 @@ typedef struct sbx_transferred sbx_transferred;
 typedef struct sbx_tree_report sbx_tree_report;
 
 /**
- * What a sandbox uses at one moment, from sbx_sandbox_usage(). Freed with sbx_usage_free(). May be read from several
- * threads.
- */
-typedef struct sbx_usage sbx_usage;
-
-/**
- * Receives output of a command as it comes, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at `data`,
- * without a NUL behind them, in pieces of any size. Returns 0 to go on; anything else ends the call.
+ * Receives output of a command as it arrives, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at
+ * `data`, not followed by a NUL, in pieces of any size. Returns 0 to continue; anything else ends the call.
  *
- * It is called on the thread that made the call, and only during it. It may call this library, also for the same
- * sandbox, but must not change or free the object whose call it is in. It must not throw, longjmp or end its thread.
+ * It is called on the thread that made the call, and only during that call. It may call this library, also for the
+ * same sandbox, but must not change or free the object that the call belongs to. It must not throw, longjmp or end its
+ * thread.
  */
 typedef int32_t (*sbx_output_fn)(void *userdata,
                                  sbx_stream stream,
@@ -957,12 +875,12 @@ typedef int32_t (*sbx_output_fn)(void *userdata,
                                  size_t len);
 
 /**
- * Takes a line of the library's log: how important it is, the part of the library that it is from, such as
- * "sandbox::client", and what it says, without a line's end. The texts stay until it returns.
+ * Receives a line of the library's log: its level, the part of the library that wrote it, such as "sandbox::client",
+ * and the message, without a newline. The texts are valid until it returns.
  *
- * It is called on whatever thread has something to log, also on the library's own, and by several at once. It must not
- * wait for calls of this library, nor throw, longjmp or end its thread. What its own calls of this library log is left
- * out.
+ * It is called on the thread that logs, which may be one of the library's own, and by several threads at once. It must
+ * not wait for calls of this library, nor throw, longjmp or end its thread. Lines that its own calls of this library
+ * would log are dropped.
  */
 typedef void (*sbx_log_fn)(void *userdata,
                            sbx_log_level level,
@@ -970,21 +888,21 @@ typedef void (*sbx_log_fn)(void *userdata,
                            const char *message);
 
 /**
- * Says whether something has happened that is to end the call of this library that the thread waits in: 0 to go on;
- * after anything else the call fails with SBX_ERR_CANCELLED, and until it has returned nothing is asked any more.
+ * Tells whether to cancel the call of this library in which the thread waits. 0 continues. After anything else the
+ * call fails with SBX_ERR_CANCELLED, and the function is not called again before that call has returned.
  *
- * It is called on the thread that waits, and is no signal handler: it may do what a function may. It may call this
- * library, but must not change or free the objects whose call it is in; calls that it makes are not asked about,
- * unless it registers a function for them with sbx_thread_on_wait(), which counts until it returns. It must not throw,
- * longjmp or end its thread.
+ * It is called on the waiting thread, as an ordinary function, not as a signal handler. It may call this library, but
+ * must not change or free the objects that the waiting call belongs to. Its own calls are not cancelled by it; it may
+ * register another function for them with sbx_thread_on_wait(), which stays registered until it returns. It must not
+ * throw, longjmp or end its thread.
  */
 typedef int32_t (*sbx_interrupted_fn)(void *userdata);
 
 /**
- * Is told how far a transfer has come: at the beginning, at the end, and up to 20 times a second in between. `path` is
- * the file that is read: as the caller named it, or below the root of a tree. `done` bytes have arrived, in all files
- * of a tree, of `total`, which is -1 if it is not known. Returns 0 to go on; anything else ends the transfer with
- * SBX_ERR_CANCELLED.
+ * Reports the progress of a transfer: at the beginning, at the end, and up to 20 times a second in between. `path` is
+ * the file being read: as the caller named it, or relative to the root of the directory that is copied. `done` of
+ * `total` bytes have arrived, counting all files of a directory; `total` is -1 if it is not known. Returns 0 to
+ * continue; anything else ends the transfer with SBX_ERR_CANCELLED.
  *
  * It is called on the thread that called the function it was given to, and only during that call. It may call this
  * library, also for the same sandbox, but must not change or free the object whose call it is in. It must not throw,
@@ -996,17 +914,17 @@ typedef int32_t (*sbx_progress_fn)(void *userdata,
                                    int64_t total);
 
 /**
- * Puts up to `capacity` bytes of what is uploaded into `buffer` and returns how many: 0 at the end, a negative number
- * to end the transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with SBX_ERR_INVALID_ARGUMENT. Otherwise as
- * sbx_progress_fn.
+ * Writes up to `capacity` bytes of the data to upload into `buffer` and returns their number. Returns 0 at the end of
+ * the data, and a negative number to end the transfer with SBX_ERR_CANCELLED; more than `capacity` ends it with
+ * SBX_ERR_INVALID_ARGUMENT. The rules for threads and for calls of this library are those of sbx_progress_fn.
  */
 typedef int64_t (*sbx_read_fn)(void *userdata,
                                uint8_t *buffer,
                                size_t capacity);
 
 /**
- * Takes `len` bytes at `data` of what is downloaded. Returns 0 to go on; anything else ends the transfer with
- * SBX_ERR_CANCELLED. Otherwise as sbx_progress_fn.
+ * Receives `len` bytes at `data` of a download. Returns 0 to continue; anything else ends the transfer with
+ * SBX_ERR_CANCELLED. The rules for threads and for calls of this library are those of sbx_progress_fn.
  */
 typedef int32_t (*sbx_write_fn)(void *userdata,
                                 const uint8_t *data,
@@ -1048,9 +966,9 @@ sbx_status sbx_child_write_stdin(const sbx_child *child,
 void sbx_child_close_stdin(const sbx_child *child);
 
 /**
- * Reads from the command's standard output into the `capacity` bytes at `buffer`, and puts into `*len` how many came:
- * 0 at the end, else 1 or more. Blocks until there are some. A lost connection is an end too; sbx_child_wait() says
- * so.
+ * Reads from the command's standard output into the `capacity` bytes at `buffer`, and sets `*len` to their number: 1
+ * or more, or 0 at the end of the output. Blocks until there is output. A lost connection ends the output too;
+ * sbx_child_wait() reports it.
  *
  * SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
  */
@@ -1072,8 +990,8 @@ sbx_status sbx_child_read_stderr(const sbx_child *child,
                                  sbx_error **err);
 
 /**
- * Lets go of the command's standard output: what still comes is thrown away, so that nobody needs to read it. Does not
- * wait; a read of another thread finds the end.
+ * Closes the command's standard output: output that still arrives is discarded, so it need not be read. Does not wait.
+ * A read by another thread returns the end of the output.
  */
 void sbx_child_close_stdout(const sbx_child *child);
 
@@ -1102,7 +1020,7 @@ sbx_status sbx_child_wait_with_output(const sbx_child *child,
                                       sbx_error **err);
 
 /**
- * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
+ * Sets `*has_ended` to whether the command has ended. If it has, sets `*ending`, which may be NULL, to how; the caller
  * frees that with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
  */
 SBX_NODISCARD
@@ -1112,10 +1030,10 @@ sbx_status sbx_child_try_wait(const sbx_child *child,
                               sbx_error **err);
 
 /**
- * Sends the command's process group the signal KILL. sbx_child_wait() tells when it has ended. One that has ended
- * needs none.
+ * Kills the command and all processes that it started. Does not wait; sbx_child_wait() does. Does nothing if the
+ * command has ended.
  *
- * SBX_ERR_FORKED in a forked child, and no other error.
+ * SBX_ERR_FORKED in a forked child. There is no other error.
  */
 SBX_NODISCARD
 sbx_status sbx_child_kill(const sbx_child *child,
@@ -1124,7 +1042,7 @@ sbx_status sbx_child_kill(const sbx_child *child,
 /**
  * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM".
  *
- * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal.
+ * SBX_ERR_INVALID_ARGUMENT if there is no signal of this name.
  */
 SBX_NODISCARD
 sbx_status sbx_child_signal(const sbx_child *child,
@@ -1139,7 +1057,8 @@ void sbx_child_resize(const sbx_child *child,
                       uint16_t rows);
 
 /**
- * Frees a child. Its command runs on to its end or its timeout, with its input closed and its output thrown away.
+ * Frees a child, without waiting. Its command runs on to its end or its timeout, with its input closed and its output
+ * discarded.
  */
 void sbx_child_free(sbx_child *child);
 
@@ -1171,8 +1090,8 @@ size_t sbx_client_max_sessions(const sbx_client *client);
 uint64_t sbx_client_api_requests(const sbx_client *client);
 
 /**
- * Creates a sandbox and waits until it takes commands; `spec` may be NULL for the defaults. A sandbox that fails to
- * start is deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with
+ * Creates a sandbox and waits until it is ready for commands; `spec` may be NULL for the defaults. A sandbox that
+ * fails to start is deleted again. The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with
  * sbx_sandbox_delete().
  *
  * SBX_ERR_CREATE with the cluster's verdict; SBX_ERR_QUOTA; SBX_ERR_CONFLICT if the name is taken; SBX_ERR_TIMED_OUT
@@ -1185,8 +1104,8 @@ sbx_status sbx_client_create(const sbx_client *client,
                              sbx_error **err);
 
 /**
- * Makes a handle of the sandbox of this name, from the cache without an API call, else with one. The caller frees it
- * with sbx_sandbox_free().
+ * Makes a handle for the existing sandbox of this name. It takes one API call, or none if the client's cache has the
+ * sandbox. The caller frees it with sbx_sandbox_free().
  *
  * SBX_ERR_NOT_FOUND if there is none.
  */
@@ -1208,10 +1127,10 @@ sbx_status sbx_client_list(const sbx_client *client,
                            sbx_error **err);
 
 /**
- * Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the Pods.
- * Their names are freed by the caller with sbx_names_free(); `names` may be NULL.
+ * Deletes every expired sandbox in the namespace, whoever owns it. It does not wait until the Pods are gone. `*names`
+ * gets the names of the deleted sandboxes; the caller frees it with sbx_names_free(). `names` may be NULL.
  *
- * Fails as sbx_client_list(), with the first error; what could be deleted is deleted all the same.
+ * Fails as sbx_client_list(), with the first error. The other sandboxes are deleted all the same.
  */
 SBX_NODISCARD
 sbx_status sbx_client_reap(const sbx_client *client,
@@ -1229,7 +1148,7 @@ sbx_status sbx_client_delete_sandbox(const sbx_client *client,
                                      sbx_error **err);
 
 /**
- * The same as sbx_client_delete_sandbox(), under the name that some know.
+ * An alias of sbx_client_delete_sandbox().
  */
 SBX_NODISCARD
 sbx_status sbx_client_shutdown_sandbox(const sbx_client *client,
@@ -1288,9 +1207,9 @@ uint16_t sbx_client_ssh_port(const sbx_client *client,
                              const char *name);
 
 /**
- * Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are
- * closed. The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds
- * for what they do.
+ * Frees a client. Its sandboxes stay, and handles of them stay usable; its SSH sessions are closed when the last of
+ * all these is freed. Freeing the last handle of all clients also stops the library's threads, and waits up to 3
+ * seconds for them.
  */
 void sbx_client_free(sbx_client *client);
 
@@ -1350,9 +1269,9 @@ sbx_status sbx_command_set_stdin(sbx_command *command,
                                  sbx_error **err);
 
 /**
- * Lets the command read its standard input from an open file, pipe or socket of this process, from where it stands to
- * its end. The library reads from a duplicate of `fd`, while the command runs and when there is something; the caller
- * may close its own at once. It is used up by one run: the next fails with SBX_ERR_INVALID_ARGUMENT.
+ * Lets the command read its standard input from an open file, pipe or socket of this process, from the current
+ * position to the end. The library duplicates `fd`, so the caller may close its own at once, and reads from the
+ * duplicate while the command runs. One run consumes the input: the next run fails with SBX_ERR_INVALID_ARGUMENT.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_stdin_fd(sbx_command *command,
@@ -1360,14 +1279,14 @@ sbx_status sbx_command_set_stdin_fd(sbx_command *command,
                                     sbx_error **err);
 
 /**
- * Sends the standard output to /dev/null in the sandbox, so that none of it travels.
+ * Sends the standard output to /dev/null in the sandbox, so that none of it is transferred.
  */
 SBX_NODISCARD
 sbx_status sbx_command_discard_stdout(sbx_command *command,
                                       sbx_error **err);
 
 /**
- * Sends the standard error to /dev/null in the sandbox, so that none of it travels.
+ * Sends the standard error to /dev/null in the sandbox, so that none of it is transferred.
  */
 SBX_NODISCARD
 sbx_status sbx_command_discard_stderr(sbx_command *command,
@@ -1390,8 +1309,8 @@ sbx_status sbx_command_set_timeout(sbx_command *command,
                                    sbx_error **err);
 
 /**
- * Runs the command on a terminal of this kind, such as "xterm-256color", and size in characters. Both output streams
- * come as standard output then, and the terminal turns line ends into "\r\n". Default: no terminal.
+ * Runs the command on a terminal of this type, such as "xterm-256color", and this size in characters. Both output
+ * streams then arrive as standard output, and the terminal turns "\n" into "\r\n". Default: no terminal.
  */
 SBX_NODISCARD
 sbx_status sbx_command_set_terminal(sbx_command *command,
@@ -1423,8 +1342,8 @@ sbx_status sbx_command_output(const sbx_command *command,
                               sbx_error **err);
 
 /**
- * Runs the command to its end and throws its output away. The caller frees `*ending` with sbx_ending_free(); `ending`
- * may be NULL. Fails as sbx_command_output().
+ * Runs the command to its end and discards its output. The caller frees `*ending` with sbx_ending_free(); `ending` may
+ * be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_command_status(const sbx_command *command,
@@ -1432,7 +1351,7 @@ sbx_status sbx_command_status(const sbx_command *command,
                               sbx_error **err);
 
 /**
- * Runs the command to its end and hands its output to `receive` as it comes, with `userdata` as first argument. The
+ * Runs the command to its end and passes its output to `receive` as it arrives, with `userdata` as first argument. The
  * caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
@@ -1447,7 +1366,7 @@ sbx_status sbx_command_stream(const sbx_command *command,
 /**
  * Starts the command and returns while it runs. The caller frees the child with sbx_child_free().
  *
- * Fails as sbx_command_output(), as far as the start is concerned; the rest comes from sbx_child_wait().
+ * Errors of the start are those of sbx_command_output(); later ones are reported by sbx_child_wait().
  */
 SBX_NODISCARD
 sbx_status sbx_command_spawn(const sbx_command *command,
@@ -1455,16 +1374,16 @@ sbx_status sbx_command_spawn(const sbx_command *command,
                              sbx_error **err);
 
 /**
- * Starts the command so that it needs neither this process nor a connection, and returns: it is found again, from any
- * process, by its key. It starts at most once per key: where the key is known already, this gives the command that has
- * it, running or ended. The caller frees `*detached` with sbx_detached_free().
+ * Starts the command so that it depends on neither this process nor a connection, and returns. Any process finds it
+ * again by its key. It starts at most once per key: if the sandbox knows the key already, this returns a handle of the
+ * command that has it, running or ended. The caller frees `*detached` with sbx_detached_free().
  *
- * A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The command's output
- * goes to files in the sandbox's /tmp; its input must be bytes; it has no terminal; and only a timeout of its own
- * counts, not the configured one.
+ * A key has 1 to 64 ASCII letters, digits, '.', '_' or '-', and begins with a letter or digit. The sandbox keeps the
+ * output, up to the command's output limit for each stream; later output is dropped and counted. The input must be
+ * bytes, and there is no terminal. Only the command's own timeout applies, not the configured one.
  *
- * SBX_ERR_INVALID_ARGUMENT for what is said above; SBX_ERR_CONFLICT if the key belongs to another command; else as
- * sbx_command_output().
+ * SBX_ERR_INVALID_ARGUMENT if one of these rules is broken; SBX_ERR_CONFLICT if the key belongs to another command;
+ * otherwise as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_command_detach(const sbx_command *command,
@@ -1515,8 +1434,8 @@ bool sbx_output_exit_code(const sbx_output *output,
 const char *sbx_output_signal(const sbx_output *output);
 
 /**
- * The bytes of the standard output, borrowed from the output, and their number in `*len`; a NUL stands behind them.
- * `len` may be NULL. NULL and 0 only for NULL.
+ * The bytes of the standard output, borrowed from the output, and their number in `*len`; they are followed by a NUL.
+ * `len` may be NULL. Returns NULL, with 0 in `*len`, only if `output` is NULL.
  */
 const uint8_t *sbx_output_stdout(const sbx_output *output,
                                  size_t *len);
@@ -1553,24 +1472,25 @@ sbx_status sbx_config_new(sbx_config **config,
                           sbx_error **err);
 
 /**
- * Makes a configuration from the SANDBOX_ variables of the environment, then of a .env file in the working directory
- * or above it, then the defaults. The process's environment is only read. The caller frees it with sbx_config_free().
+ * Makes a configuration from the SANDBOX_ variables of the environment, then from a .env file in the working directory
+ * or a directory above it, then from the defaults. The process's environment is not changed. The caller frees it with
+ * sbx_config_free().
  *
- * A .env file may have come with somebody else's code: SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are
- * refused there, and what another user may have written is ignored.
+ * A .env file may be part of untrusted code. So SANDBOX_KUBECONFIG, SANDBOX_CONTEXT and SANDBOX_SSH_KEY are refused in
+ * it, and a file that another user can write to is ignored.
  *
- * SBX_ERR_CONFIG names the variable, where it stands, its value and what is allowed.
+ * SBX_ERR_CONFIG; the message has the variable, its source, its value and the allowed values.
  */
 SBX_NODISCARD
 sbx_status sbx_config_from_env(sbx_config **config,
                                sbx_error **err);
 
 /**
- * Sets a setting by its name, such as "ssh_port", from text as it would stand in the environment, such as "22". The
+ * Sets a setting by its name, such as "ssh_port", from text in the form used in the environment, such as "2222". The
  * names are those of the sbx_config_set_ functions.
  *
- * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message says which there are, or what
- * is.
+ * SBX_ERR_CONFIG if there is no such setting or the value is not allowed; the message lists the settings or the
+ * allowed values.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set(sbx_config *config,
@@ -1620,7 +1540,7 @@ sbx_status sbx_config_set_ssh_user(sbx_config *config,
                                    sbx_error **err);
 
 /**
- * Port of the SSH server in new sandboxes. Default: 22.
+ * Port of the SSH server in new sandboxes. Default: 2222.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_ssh_port(sbx_config *config,
@@ -1628,8 +1548,8 @@ sbx_status sbx_config_set_ssh_port(sbx_config *config,
                                    sbx_error **err);
 
 /**
- * Path of an unencrypted ed25519 private key in PEM (PKCS#8) form, for processes that share sandboxes; nobody but its
- * owner may have a right to the file. Default: a new key in memory for each client.
+ * Path of an unencrypted ed25519 private key, in OpenSSH's format or PEM (PKCS#8), for processes that share sandboxes.
+ * Only the owner may have access to the file (mode 0600). Default: a new key in memory for each client.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_ssh_key(sbx_config *config,
@@ -1645,7 +1565,7 @@ sbx_status sbx_config_set_transport(sbx_config *config,
                                     sbx_error **err);
 
 /**
- * Label value that tells whose sandboxes these are: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
+ * Label value that names the owner of the sandboxes: at most 63 letters, digits, '-', '_' and '.'. Default: "default".
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_owner(sbx_config *config,
@@ -1661,7 +1581,7 @@ sbx_status sbx_config_set_lifetime(sbx_config *config,
                                    sbx_error **err);
 
 /**
- * Seconds for creating a sandbox, up to its first login; a negative number for no limit. Default: 300.
+ * Seconds for creating a sandbox, including the first login; a negative number for no limit. Default: 300.
  */
 SBX_NODISCARD
 sbx_status sbx_config_set_create_timeout(sbx_config *config,
@@ -1720,7 +1640,7 @@ sbx_status sbx_config_set_log(sbx_config *config,
  * Sends this library's log lines to standard error at the configured level, for the rest of the process's life.
  * Without this and sbx_log_set_handler() the library writes nothing.
  *
- * SBX_ERR_CONFIG if this was done before, or a function is set that gets them.
+ * SBX_ERR_CONFIG if this was done before, or if sbx_log_set_handler() has set a function.
  */
 SBX_NODISCARD
 sbx_status sbx_config_init_logging(const sbx_config *config,
@@ -1741,8 +1661,8 @@ const char *sbx_detached_key(const sbx_detached *detached);
  * frees that with sbx_ending_free(). Does not wait for it.
  *
  * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
- * SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if what watches over it in the sandbox was killed;
- * SBX_ERR_CONNECT and its like if the sandbox can't be reached.
+ * SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if the process that supervises it in the sandbox was
+ * killed; SBX_ERR_CONNECT and the other connection errors if the sandbox can't be reached.
  */
 SBX_NODISCARD
 sbx_status sbx_detached_try_wait(const sbx_detached *detached,
@@ -1754,7 +1674,7 @@ sbx_status sbx_detached_try_wait(const sbx_detached *detached,
  * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
  * sbx_ending_free(); `ending` may be NULL.
  *
- * SBX_ERR_TIMED_OUT if it still runs; it goes on then. Else as sbx_detached_try_wait().
+ * SBX_ERR_TIMED_OUT if it still runs; it keeps running. Otherwise as sbx_detached_try_wait().
  */
 SBX_NODISCARD
 sbx_status sbx_detached_wait(const sbx_detached *detached,
@@ -1763,9 +1683,9 @@ sbx_status sbx_detached_wait(const sbx_detached *detached,
                              sbx_error **err);
 
 /**
- * What the command has written by now to a stream, an sbx_stream, from the byte `offset` on: at most `limit` bytes,
- * which the caller frees with sbx_bytes_free(). It does not wait: none means that there is nothing there yet, or no
- * more once it has ended.
+ * Reads what the command has written so far to a stream (an sbx_stream), starting at byte `offset`: at most `limit`
+ * bytes, which the caller frees with sbx_bytes_free(). Does not wait. No bytes means that there is no more output yet,
+ * or none at all if the command has ended.
  *
  * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
@@ -1778,12 +1698,12 @@ sbx_status sbx_detached_read(const sbx_detached *detached,
                              sbx_error **err);
 
 /**
- * Hands the output to `receive` as it comes, with `userdata` as first argument, until the command has ended. It begins
- * `*stdout_position` and `*stderr_position` bytes after the beginning of the streams, and moves both along, so that
- * after an error the same call goes on where this one stopped. The caller frees `*ending` with sbx_ending_free();
- * `ending` may be NULL.
+ * Passes the output to `receive` as it arrives, with `userdata` as first argument, until the command has ended. It
+ * starts `*stdout_position` and `*stderr_position` bytes after the beginning of the streams. When the call returns,
+ * both are updated, so that after an error the same call continues where this one stopped. The caller frees `*ending`
+ * with sbx_ending_free(); `ending` may be NULL.
  *
- * SBX_ERR_CANCELLED if `receive` asked to stop; the command runs on then. Else as sbx_detached_try_wait().
+ * SBX_ERR_CANCELLED if `receive` asked to stop; the command keeps running. Otherwise as sbx_detached_try_wait().
  */
 SBX_NODISCARD
 sbx_status sbx_detached_stream(const sbx_detached *detached,
@@ -1795,8 +1715,8 @@ sbx_status sbx_detached_stream(const sbx_detached *detached,
                                sbx_error **err);
 
 /**
- * Kills the command and all its processes, those that left its process group too, and returns when they are gone. One
- * that has ended needs no killing.
+ * Kills the command and all its descendants, also those that left its process group, and returns when they are gone.
+ * Does nothing if the command has ended.
  *
  * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_COMMAND if some process can't be killed;
  * SBX_ERR_CONNECT and its like if the sandbox can't be reached.
@@ -1806,8 +1726,8 @@ sbx_status sbx_detached_kill(const sbx_detached *detached,
                              sbx_error **err);
 
 /**
- * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". One that has ended needs
- * none.
+ * Sends the command's process group a signal, named without SIG, such as "INT" or "TERM". Does nothing if the command
+ * has ended.
  *
  * SBX_ERR_INVALID_ARGUMENT if this is no name of a signal; else as sbx_detached_kill().
  */
@@ -1827,7 +1747,7 @@ sbx_status sbx_detached_remove(const sbx_detached *detached,
                                sbx_error **err);
 
 /**
- * Frees the handle. The command runs on, and is found again under its key.
+ * Frees the handle, without waiting. The command runs on, and is found again under its key.
  */
 void sbx_detached_free(sbx_detached *detached);
 
@@ -1854,13 +1774,13 @@ SBX_NODISCARD
 sbx_status sbx_error_status(const sbx_error *error);
 
 /**
- * The whole story on one line, without secrets: what was tried, on which sandbox, what happened, and what Kubernetes
- * says. NULL only for NULL.
+ * The complete message on one line, without secrets: the operation, the sandbox, what happened, and what Kubernetes
+ * reports. NULL only if `error` is NULL.
  */
 const char *sbx_error_message(const sbx_error *error);
 
 /**
- * What was tried, such as "create sandbox"; "" where there is nothing to say.
+ * The operation that failed, such as "create sandbox"; "" if there is none.
  */
 const char *sbx_error_operation(const sbx_error *error);
 
@@ -1870,7 +1790,7 @@ const char *sbx_error_operation(const sbx_error *error);
 const char *sbx_error_sandbox(const sbx_error *error);
 
 /**
- * True if trying the same call again later may succeed and can't do harm: nothing had been asked of the sandbox.
+ * True if the same call may succeed later and is safe to repeat, because no request had been sent to the sandbox.
  */
 bool sbx_error_is_retryable(const sbx_error *error);
 
@@ -1880,8 +1800,7 @@ bool sbx_error_is_retryable(const sbx_error *error);
 int32_t sbx_error_http_status(const sbx_error *error);
 
 /**
- * libssh2's error number (negative), or the status (positive) of an SFTP server that has no better word than that;
- * else 0.
+ * libssh2's error number (negative), or the SFTP status code (positive) of a server that reports no errno; else 0.
  */
 int32_t sbx_error_ssh_code(const sbx_error *error);
 
@@ -1892,12 +1811,13 @@ int32_t sbx_error_ssh_code(const sbx_error *error);
 int32_t sbx_error_errno(const sbx_error *error);
 
 /**
- * What Kubernetes knows about why the Pod can't start or why it stopped; SBX_CAUSE_NONE if the cause is not there.
+ * Why the Pod can't start or has stopped, according to Kubernetes; SBX_CAUSE_NONE if that is not the cause of the
+ * error.
  */
 sbx_cause sbx_error_verdict_cause(const sbx_error *error);
 
 /**
- * The word that Kubernetes itself uses, such as "ErrImagePull"; may be empty. NULL without a verdict.
+ * Kubernetes' own reason, such as "ErrImagePull"; may be empty. NULL without a verdict.
  */
 const char *sbx_error_verdict_reason(const sbx_error *error);
 
@@ -1945,9 +1865,9 @@ size_t sbx_forward_connections(const sbx_forward *forward);
 bool sbx_forward_is_open(const sbx_forward *forward);
 
 /**
- * True if a connection has failed, and why the last one did, such as SBX_ERR_REFUSED because nothing listened in the
- * sandbox. What somebody on this machine breaks off is no failure. The caller frees `*failure` with sbx_error_free();
- * `failure` may be NULL.
+ * Returns true if a connection has failed, and then sets `*failure` to the error of the last one, such as
+ * SBX_ERR_REFUSED because nothing listened in the sandbox. A connection that its local side breaks off does not count
+ * as failed. The caller frees `*failure` with sbx_error_free(); `failure` may be NULL.
  */
 bool sbx_forward_last_failure(const sbx_forward *forward,
                               sbx_error **failure);
@@ -1963,19 +1883,20 @@ sbx_status sbx_forward_wait(const sbx_forward *forward,
                             sbx_error **err);
 
 /**
- * Stops listening and breaks the connections that there are. Once more does no harm.
+ * Stops listening and breaks the open connections, for which it waits up to 2 seconds. Does nothing if it is closed
+ * already.
  */
 void sbx_forward_close(const sbx_forward *forward);
 
 /**
- * Closes and frees it. No other thread may use it.
+ * Frees a forward, and closes it as sbx_forward_close() does if it is open. No other thread may use it.
  */
 void sbx_forward_free(sbx_forward *forward);
 
 /**
- * Opens a file as the sbx_open `flags` say; a new one gets the permission bits `mode`, such as 0644, less the
+ * Opens a file with the sbx_open `flags`. A new file gets the permission bits `mode`, such as 0644, minus the
  * sandbox's umask. The caller closes it with sbx_file_close() and frees it with sbx_file_free(). Fails as
- * sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if a file is there that SBX_OPEN_CREATE_NEW was to create.
+ * sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if SBX_OPEN_CREATE_NEW is set and the file exists.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
@@ -1986,8 +1907,8 @@ sbx_status sbx_sandbox_open_file(const sbx_sandbox *sandbox,
                                  sbx_error **err);
 
 /**
- * Reads from the position on into the `capacity` bytes at `buffer`, and puts into `*len` how many came: 0 at the
- * file's end, else 1 or more, but not always as many as there are. Fails as sbx_sandbox_upload_file();
+ * Reads from the current position into the `capacity` bytes at `buffer`, and sets `*len` to their number: 0 at the end
+ * of the file, else 1 or more, possibly fewer than the file has. Fails as sbx_sandbox_upload_file();
  * SBX_ERR_INVALID_ARGUMENT if `capacity` is 0.
  */
 SBX_NODISCARD
@@ -1998,8 +1919,8 @@ sbx_status sbx_file_read(const sbx_file *file,
                          sbx_error **err);
 
 /**
- * Writes all `len` bytes at `data` from the position on, or at the file's end if it is open for that. `data` may be
- * NULL if `len` is 0. Fails as sbx_sandbox_upload_file(); a part may be written then.
+ * Writes all `len` bytes at `data` at the current position, or at the end of a file opened with SBX_OPEN_APPEND.
+ * `data` may be NULL if `len` is 0. Fails as sbx_sandbox_upload_file(); some of the bytes may be written then.
  */
 SBX_NODISCARD
 sbx_status sbx_file_write(const sbx_file *file,
@@ -2019,8 +1940,7 @@ sbx_status sbx_file_seek(const sbx_file *file,
                          sbx_error **err);
 
 /**
- * Tells what is known about it now. The caller frees the answer with sbx_metadata_free(). Fails as
- * sbx_sandbox_upload_file().
+ * Gets the file's metadata. The caller frees it with sbx_metadata_free(). Fails as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_file_metadata(const sbx_file *file,
@@ -2028,7 +1948,7 @@ sbx_status sbx_file_metadata(const sbx_file *file,
                              sbx_error **err);
 
 /**
- * Cuts it off after `size` bytes, or fills it up with zeros. Fails as sbx_sandbox_upload_file().
+ * Truncates the file to `size` bytes, or extends it with zeros. Fails as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
 sbx_status sbx_file_set_size(const sbx_file *file,
@@ -2044,23 +1964,23 @@ sbx_status sbx_file_set_permissions(const sbx_file *file,
                                     sbx_error **err);
 
 /**
- * Returns once the sandbox's system says that the contents are on its disk. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_TRANSFER if its file system can't do that.
+ * Syncs the file's contents to the sandbox's disk (fsync). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER if the
+ * file system does not support it.
  */
 SBX_NODISCARD
 sbx_status sbx_file_sync(const sbx_file *file,
                          sbx_error **err);
 
 /**
- * Closes it, and tells what could not be written: some file systems report it only then. The handle is to be freed
- * still. Fails as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
+ * Closes the file and reports write errors; some file systems report them only on close. The handle must still be
+ * freed. Fails as sbx_sandbox_upload_file(); SBX_ERR_CLOSED if it was closed before.
  */
 SBX_NODISCARD
 sbx_status sbx_file_close(const sbx_file *file,
                           sbx_error **err);
 
 /**
- * Frees a file, and closes it if it is open, for which it waits up to 2 seconds.
+ * Frees a file, and closes it if it is open, which takes up to 2 seconds.
  */
 void sbx_file_free(sbx_file *file);
 
@@ -2069,14 +1989,13 @@ void sbx_file_free(sbx_file *file);
  * into `*size`, which may be NULL. Paths are bytes; a relative `remote` begins at the image's working directory. The
  * file arrives whole or not at all.
  *
- * What functions for files have in common when they fail: what the system says, of the file in the sandbox or of the
- * one on this machine, as the message tells: SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY,
+ * All functions for files fail in the same ways. Errors of the system, for the file in the sandbox or the local file
+ * (the message says which): SBX_ERR_FILE_NOT_FOUND, SBX_ERR_FILE_EXISTS, SBX_ERR_IS_A_DIRECTORY,
  * SBX_ERR_NOT_A_DIRECTORY, SBX_ERR_DIRECTORY_NOT_EMPTY, SBX_ERR_PERMISSION_DENIED, SBX_ERR_READ_ONLY, SBX_ERR_BUSY,
- * SBX_ERR_NAME_TOO_LONG, SBX_ERR_STORAGE_FULL for a full disk or quota, and SBX_ERR_TRANSFER for everything else, of
- * which sbx_error_errno() has the number; SBX_ERR_INVALID_ARGUMENT for what is no path, SBX_ERR_NOT_FOUND if the
- * sandbox is gone, SBX_ERR_TIMED_OUT (the configured transfer_timeout, which applies to each call), and those of a
- * lost connection: SBX_ERR_DISCONNECTED where asking again is harmless, SBX_ERR_OUTCOME_UNKNOWN where it may have been
- * done. The message names the file.
+ * SBX_ERR_NAME_TOO_LONG, SBX_ERR_STORAGE_FULL, and SBX_ERR_TRANSFER for all others; sbx_error_errno() has the number.
+ * SBX_ERR_INVALID_ARGUMENT for an invalid path, SBX_ERR_NOT_FOUND if the sandbox is gone, SBX_ERR_TIMED_OUT after the
+ * configured transfer_timeout, which applies to each call. After a lost connection: SBX_ERR_DISCONNECTED if the call
+ * is safe to repeat, SBX_ERR_OUTCOME_UNKNOWN if the change may have been made. The message names the file.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_upload_file(const sbx_sandbox *sandbox,
@@ -2096,7 +2015,7 @@ sbx_status sbx_sandbox_download_file(const sbx_sandbox *sandbox,
                                      sbx_error **err);
 
 /**
- * Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- less the
+ * Writes `len` bytes at `data` to the file `remote` in the sandbox, which gets permissions rw-rw-rw- minus the
  * sandbox's umask if it is new. `data` may be NULL if `len` is 0. Otherwise as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
@@ -2117,8 +2036,8 @@ sbx_status sbx_sandbox_read_file(const sbx_sandbox *sandbox,
                                  sbx_error **err);
 
 /**
- * The bytes, borrowed from the handle, and their number in `*len`; a NUL stands behind them. `len` may be NULL. NULL
- * and 0 only for NULL.
+ * The bytes, borrowed from the handle, and their number in `*len`; they are followed by a NUL. `len` may be NULL.
+ * Returns NULL, with 0 in `*len`, only if the handle is NULL.
  */
 const uint8_t *sbx_bytes_data(const sbx_bytes *bytes,
                               size_t *len);
@@ -2130,7 +2049,7 @@ void sbx_bytes_free(sbx_bytes *bytes);
 
 /**
  * Writes `len` bytes at `data` at the end of the file `remote`, which is created as by sbx_sandbox_write_file() if it
- * is not there. After a failure a part of them may be there. `data` may be NULL if `len` is 0. Fails as
+ * does not exist. After a failure some of the bytes may have been written. `data` may be NULL if `len` is 0. Fails as
  * sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
@@ -2141,7 +2060,7 @@ sbx_status sbx_sandbox_append_file(const sbx_sandbox *sandbox,
                                    sbx_error **err);
 
 /**
- * Tells what is known about a file; links are followed. The caller frees the answer with sbx_metadata_free(). Fails as
+ * Gets the metadata of a file; links are followed. The caller frees it with sbx_metadata_free(). Fails as
  * sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
@@ -2151,7 +2070,7 @@ sbx_status sbx_sandbox_file_metadata(const sbx_sandbox *sandbox,
                                      sbx_error **err);
 
 /**
- * As sbx_sandbox_file_metadata(), of a link itself.
+ * As sbx_sandbox_file_metadata(), but does not follow a link.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_symlink_metadata(const sbx_sandbox *sandbox,
@@ -2160,8 +2079,8 @@ sbx_status sbx_sandbox_symlink_metadata(const sbx_sandbox *sandbox,
                                         sbx_error **err);
 
 /**
- * Puts into `*exists` whether there is such a file; links are followed, so a broken one is none. Fails as
- * sbx_sandbox_upload_file(), but not for a file that is not there.
+ * Sets `*exists` to whether the file exists; links are followed, so a broken link does not exist. Fails as
+ * sbx_sandbox_upload_file(), except that a missing file is no error.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
@@ -2170,9 +2089,9 @@ sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
                                    sbx_error **err);
 
 /**
- * Lists the entries of a directory but "." and "..", in no order: all of them, or an error. The caller frees the list
- * with sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64
- * MiB of names.
+ * Lists all entries of a directory except "." and "..", in no particular order. The caller frees the list with
+ * sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
+ * names.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
@@ -2181,7 +2100,7 @@ sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if something of that name is there.
+ * Creates a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if the name exists.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
@@ -2189,9 +2108,8 @@ sbx_status sbx_sandbox_create_dir(const sbx_sandbox *sandbox,
                                   sbx_error **err);
 
 /**
- * Creates a directory and those above it, as far as they are not there. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_FILE_EXISTS if something else than a directory has that name, SBX_ERR_NOT_A_DIRECTORY if something else is
- * on the way to it.
+ * Creates a directory and its missing parents. Fails as sbx_sandbox_upload_file(); SBX_ERR_FILE_EXISTS if the name
+ * exists and is not a directory, SBX_ERR_NOT_A_DIRECTORY if a parent is not a directory.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_dir_all(const sbx_sandbox *sandbox,
@@ -2207,8 +2125,8 @@ sbx_status sbx_sandbox_remove_file(const sbx_sandbox *sandbox,
                                    sbx_error **err);
 
 /**
- * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_DIRECTORY_NOT_EMPTY or
- * SBX_ERR_NOT_A_DIRECTORY if it is none that is empty.
+ * Removes an empty directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_DIRECTORY_NOT_EMPTY if it is not empty,
+ * SBX_ERR_NOT_A_DIRECTORY if it is not a directory.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
@@ -2217,7 +2135,7 @@ sbx_status sbx_sandbox_remove_dir(const sbx_sandbox *sandbox,
 
 /**
  * Removes a directory and all that is in it. Links are removed, not followed. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_NOT_A_DIRECTORY for something else than a directory. What could be removed is gone after a failure.
+ * SBX_ERR_NOT_A_DIRECTORY if it is not a directory. After a failure, part of the contents may be removed.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
@@ -2225,10 +2143,10 @@ sbx_status sbx_sandbox_remove_dir_all(const sbx_sandbox *sandbox,
                                       sbx_error **err);
 
 /**
- * Gives a file or directory another name, in one step. A file that has that name is replaced, and so is an empty
- * directory by a directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or
- * SBX_ERR_DIRECTORY_NOT_EMPTY if what has the name can't be replaced, SBX_ERR_TRANSFER with EXDEV if the two are not
- * on the same file system.
+ * Renames a file or directory, atomically. An existing file of the new name is replaced; a directory replaces an empty
+ * directory. Fails as sbx_sandbox_upload_file(); SBX_ERR_IS_A_DIRECTORY, SBX_ERR_NOT_A_DIRECTORY or
+ * SBX_ERR_DIRECTORY_NOT_EMPTY if the target can't be replaced, SBX_ERR_TRANSFER with EXDEV if the names are on
+ * different file systems.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_rename_file(const sbx_sandbox *sandbox,
@@ -2247,7 +2165,7 @@ sbx_status sbx_sandbox_set_file_permissions(const sbx_sandbox *sandbox,
 
 /**
  * Makes the symbolic link `link` that points to `original`, which need not exist. Fails as sbx_sandbox_upload_file();
- * SBX_ERR_FILE_EXISTS if something of that name is there.
+ * SBX_ERR_FILE_EXISTS if the name exists.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
@@ -2256,8 +2174,8 @@ sbx_status sbx_sandbox_create_symlink(const sbx_sandbox *sandbox,
                                       sbx_error **err);
 
 /**
- * Tells what a symbolic link points to. The caller frees the bytes with sbx_bytes_free(). Fails as
- * sbx_sandbox_upload_file(); SBX_ERR_TRANSFER with EINVAL for what is no link.
+ * Reads the target of a symbolic link. The caller frees the bytes with sbx_bytes_free(). Fails as
+ * sbx_sandbox_upload_file(); SBX_ERR_TRANSFER with EINVAL if the path is not a link.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
@@ -2266,7 +2184,7 @@ sbx_status sbx_sandbox_read_link(const sbx_sandbox *sandbox,
                                  sbx_error **err);
 
 /**
- * Tells the absolute path of a file, without links, "." and "..". The caller frees the bytes with sbx_bytes_free().
+ * Resolves a path to an absolute one without links, "." and "..". The caller frees the bytes with sbx_bytes_free().
  * Fails as sbx_sandbox_upload_file().
  */
 SBX_NODISCARD
@@ -2281,7 +2199,7 @@ sbx_status sbx_sandbox_resolve_path(const sbx_sandbox *sandbox,
 sbx_file_kind sbx_metadata_kind(const sbx_metadata *metadata);
 
 /**
- * Its size in bytes; 0 for NULL. Files that the system makes up, as in /proc, say 0.
+ * Its size in bytes; 0 for NULL. Generated files, such as those in /proc, have size 0.
  */
 uint64_t sbx_metadata_size(const sbx_metadata *metadata);
 
@@ -2319,7 +2237,8 @@ const char *sbx_entries_name_at(const sbx_entries *entries,
                                 size_t index);
 
 /**
- * What is known about an entry, of a link itself; borrowed from the list. `index` counts from 0. NULL beyond the last.
+ * The metadata of an entry, of the link itself if it is one; borrowed from the list. `index` counts from 0. NULL
+ * beyond the last.
  */
 const sbx_metadata *sbx_entries_metadata_at(const sbx_entries *entries,
                                             size_t index);
@@ -2345,7 +2264,7 @@ const char *sbx_info_namespace(const sbx_info *info);
 const char *sbx_info_uid(const sbx_info *info);
 
 /**
- * Where the Pod is in its life; SBX_PHASE_UNKNOWN for NULL.
+ * The phase of the Pod; SBX_PHASE_UNKNOWN for NULL.
  */
 sbx_phase sbx_info_phase(const sbx_info *info);
 
@@ -2420,12 +2339,12 @@ const char *sbx_info_label_value_at(const sbx_info *info,
                                     size_t index);
 
 /**
- * Why it stopped or can't start; SBX_CAUSE_NONE if neither is so.
+ * Why the Pod has stopped or can't start; SBX_CAUSE_NONE if neither is the case.
  */
 sbx_cause sbx_info_verdict_cause(const sbx_info *info);
 
 /**
- * The word that Kubernetes itself uses, such as "OOMKilled"; may be empty. NULL without a verdict.
+ * Kubernetes' own reason, such as "OOMKilled"; may be empty. NULL without a verdict.
  */
 const char *sbx_info_verdict_reason(const sbx_info *info);
 
@@ -2472,76 +2391,13 @@ const char *sbx_names_at(const sbx_names *names,
 void sbx_names_free(sbx_names *names);
 
 /**
- * Lets somebody else log in to the sandbox with OpenSSH's programs, who has the private key of `key`: a line as in
- * `authorized_keys`, without options. It is good for `seconds` from now; a negative number is as long as the sandbox
- * lives. The same key once more is good for that time from then on. Whoever logs in with it can do there what this
- * client can, but let nobody else in.
- *
- * SBX_ERR_INVALID_ARGUMENT if this is no public key, of the kinds ed25519, ECDSA P-256 and RSA; SBX_ERR_CONFLICT if it
- * is the key of a client of this library; SBX_ERR_PERMISSION_DENIED if this client itself was let in so. Else as
- * sbx_sandbox_execute().
- */
-SBX_NODISCARD
-sbx_status sbx_sandbox_authorize_key(const sbx_sandbox *sandbox,
-                                     const char *key,
-                                     double seconds,
-                                     sbx_error **err);
-
-/**
- * The keys that sbx_sandbox_authorize_key() let in, by whichever client, and that may log in now. The caller frees them
- * with sbx_keys_free().
- *
- * As sbx_sandbox_execute().
- */
-SBX_NODISCARD
-sbx_status sbx_sandbox_authorized_keys(const sbx_sandbox *sandbox,
-                                       sbx_keys **keys,
-                                       sbx_error **err);
-
-/**
- * Lets such a key log in no longer, and closes the connections that were made with it. `*was_there`, which may be NULL,
- * says whether it could log in. The comment of `key` does not matter.
- *
- * As sbx_sandbox_authorize_key().
- */
-SBX_NODISCARD
-sbx_status sbx_sandbox_revoke_key(const sbx_sandbox *sandbox,
-                                  const char *key,
-                                  bool *was_there,
-                                  sbx_error **err);
-
-/**
- * How many keys there are; 0 for NULL.
- */
-size_t sbx_keys_count(const sbx_keys *keys);
-
-/**
- * A key as a line of `authorized_keys`, with its comment; `index` counts from 0. NULL beyond the last.
- */
-const char *sbx_keys_key_at(const sbx_keys *keys,
-                            size_t index);
-
-/**
- * True, and for how long it may log in yet in `*seconds`, if a key does not stay as long as the sandbox. `seconds` may
- * be NULL.
- */
-bool sbx_keys_remaining_at(const sbx_keys *keys,
-                           size_t index,
-                           double *seconds);
-
-/**
- * Frees what sbx_sandbox_authorized_keys() gave out.
- */
-void sbx_keys_free(sbx_keys *keys);
-
-/**
- * Hands the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its argument, for
- * all clients of the process and for the rest of its life; NULL ends that. A function that was there is replaced: once
- * this returns, it is not called any more, and what its userdata points to may go. Without this and
+ * Passes the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its first argument.
+ * This holds for all clients of the process, until it is called again; NULL stops it. An earlier function is replaced:
+ * once this returns, it is not called any more, and its `userdata` may be freed. Without this and
  * sbx_config_init_logging() the library writes nothing.
  *
- * SBX_ERR_INVALID_ARGUMENT within such a function; SBX_ERR_TIMED_OUT if the one that is to be replaced does not
- * return.
+ * SBX_ERR_INVALID_ARGUMENT if it is called by such a function; SBX_ERR_TIMED_OUT if the function to be replaced does
+ * not return within 5 seconds.
  */
 SBX_NODISCARD
 sbx_status sbx_log_set_handler(int32_t level,
@@ -2558,8 +2414,8 @@ sbx_status sbx_pool_options_new(sbx_pool_options **options,
                                 sbx_error **err);
 
 /**
- * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size holds; a
- * smaller one takes effect as sandboxes are claimed or age. Default: 4.
+ * How many sandboxes are kept ready, 0 to 10,000. If several processes fill the pool, the largest size applies. After
+ * the size was lowered, surplus sandboxes stay until they are claimed or reach their idle lifetime. Default: 4.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_set_size(sbx_pool_options *options,
@@ -2567,8 +2423,8 @@ sbx_status sbx_pool_options_set_size(sbx_pool_options *options,
                                      sbx_error **err);
 
 /**
- * How many seconds a sandbox waits to be claimed before it is replaced; at least 10. Nobody has to be there for its
- * end. Default: 3600.
+ * How many seconds a sandbox waits to be claimed before it is replaced; at least 10. It stops by itself then, even if
+ * no process fills the pool. Default: 3600.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_options_set_idle_lifetime(sbx_pool_options *options,
@@ -2613,8 +2469,7 @@ sbx_status sbx_claim_new(sbx_claim **claim,
                          sbx_error **err);
 
 /**
- * An environment variable for everything that runs in the sandbox from now on, whoever runs it, over those of the
- * spec.
+ * An environment variable for all later commands in the sandbox, whoever runs them. It overrides one of the spec.
  */
 SBX_NODISCARD
 sbx_status sbx_claim_set_env(sbx_claim *claim,
@@ -2650,7 +2505,7 @@ sbx_status sbx_claim_set_lifetime(sbx_claim *claim,
                                   sbx_error **err);
 
 /**
- * Whose the sandbox is from now on. Default: the configured owner of the client that claims.
+ * The new owner of the sandbox. Default: the configured owner of the client that claims.
  */
 SBX_NODISCARD
 sbx_status sbx_claim_set_owner(sbx_claim *claim,
@@ -2658,7 +2513,7 @@ sbx_status sbx_claim_set_owner(sbx_claim *claim,
                                sbx_error **err);
 
 /**
- * A file to write before the sandbox is handed out, with `len` bytes at `data`, which may be NULL if `len` is 0.
+ * A file to write before sbx_pool_claim() returns, with `len` bytes at `data`, which may be NULL if `len` is 0.
  */
 SBX_NODISCARD
 sbx_status sbx_claim_add_file(sbx_claim *claim,
@@ -2681,11 +2536,11 @@ sbx_status sbx_claim_set_on_miss(sbx_claim *claim,
 void sbx_claim_free(sbx_claim *claim);
 
 /**
- * Makes a handle of the pool of this name, which gives sandboxes of this spec; nothing is asked of the API server.
- * `spec` and `options` may be NULL for the defaults. The caller frees it with sbx_pool_free().
+ * Makes a handle for the pool of this name, for sandboxes of this spec. It makes no API call. `spec` and `options` may
+ * be NULL for the defaults. The caller frees it with sbx_pool_free().
  *
- * SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec, which must have no
- * name, or the options can't be a pool's.
+ * SBX_ERR_INVALID_ARGUMENT if the name (at most 36 lower-case letters, digits and '-'), the spec (which must not have
+ * a name) or the options are invalid.
  */
 SBX_NODISCARD
 sbx_status sbx_client_pool(const sbx_client *client,
@@ -2701,11 +2556,12 @@ sbx_status sbx_client_pool(const sbx_client *client,
 const char *sbx_pool_name(const sbx_pool *pool);
 
 /**
- * Makes what the pool lacks and retires what has ended, is too old, or was made from an older spec; returns when that
- * is done. Puts into `*created` and `*retired`, which may be NULL, how many it was.
+ * Creates the sandboxes that the pool lacks, and deletes those that have ended, are too old, or were made from an
+ * older spec. Returns when that is done. Sets `*created` and `*retired`, which may be NULL, to how many were created
+ * and deleted.
  *
- * The first failure to make one, as of sbx_client_create(); none is begun after it. SBX_ERR_CONFLICT if somebody fills
- * the pool from a newer spec.
+ * Fails as sbx_client_create(), with the first error; after that no further sandbox is begun. SBX_ERR_CONFLICT if
+ * another process fills the pool from a newer spec.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_fill(const sbx_pool *pool,
@@ -2714,12 +2570,12 @@ sbx_status sbx_pool_fill(const sbx_pool *pool,
                          sbx_error **err);
 
 /**
- * Takes a sandbox that is ready and makes it the caller's, or does what the claim says if there is none;
- * sbx_sandbox_origin() says which it was. `claim` may be NULL for the defaults. A claim that fails leaves nothing. The
- * caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
+ * Takes a ready sandbox out of the pool, or does what sbx_claim_set_on_miss() says if there is none;
+ * sbx_sandbox_origin() tells which. `claim` may be NULL for the defaults. A claim that fails leaves no sandbox behind.
+ * The caller frees the handle with sbx_sandbox_free(), and deletes the sandbox with sbx_sandbox_delete().
  *
- * SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT by sbx_on_miss; SBX_ERR_PERMISSION_DENIED if the sandboxes were made with
- * another key and this client may not execute commands in Pods; else as sbx_client_create() and
+ * SBX_ERR_POOL_EMPTY and SBX_ERR_TIMED_OUT as sbx_on_miss says; SBX_ERR_PERMISSION_DENIED if the sandboxes were made
+ * with another SSH key and this client has no right to pods/exec; otherwise as sbx_client_create() and
  * sbx_sandbox_write_file().
  */
 SBX_NODISCARD
@@ -2729,7 +2585,7 @@ sbx_status sbx_pool_claim(const sbx_pool *pool,
                           sbx_error **err);
 
 /**
- * Tells what there is of the pool now: one API call. The caller frees the answer with sbx_pool_state_free().
+ * Gets the state of the pool: one API call. The caller frees it with sbx_pool_state_free().
  *
  * SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
  */
@@ -2739,18 +2595,17 @@ sbx_status sbx_pool_status(const sbx_pool *pool,
                            sbx_error **err);
 
 /**
- * A count of this handle's work since it was made, by an sbx_pool_counter_kind; 0 for NULL and for a number that
- * stands for none.
+ * The value of one of this handle's counters, an sbx_pool_counter_kind; 0 for NULL and for an unknown number.
  */
 uint64_t sbx_pool_counter(const sbx_pool *pool,
                           int32_t kind);
 
 /**
- * Deletes all sandboxes of the pool that nobody has claimed, without waiting for their end, and puts into `*deleted`,
- * which may be NULL, how many. This handle does not fill the pool any more in the background; who else does will fill
- * it again.
+ * Deletes all unclaimed sandboxes of the pool without waiting until they are gone, and sets `*deleted`, which may be
+ * NULL, to their number. This handle stops filling the pool in the background; other processes that fill it will do so
+ * again.
  *
- * The first error of the API server; what could be deleted is deleted all the same.
+ * Fails with the first error of the API server; the other sandboxes are deleted all the same.
  */
 SBX_NODISCARD
 sbx_status sbx_pool_drain(const sbx_pool *pool,
@@ -2758,10 +2613,10 @@ sbx_status sbx_pool_drain(const sbx_pool *pool,
                           sbx_error **err);
 
 /**
- * The same as sbx_pool_drain(), and waits until the sandboxes are gone. Those that were claimed stay.
+ * As sbx_pool_drain(), and waits until the sandboxes are gone. Claimed sandboxes stay.
  *
- * SBX_ERR_CONFLICT if they don't go within a minute, because somebody fills the pool for one, else as
- * sbx_pool_drain().
+ * SBX_ERR_CONFLICT if sandboxes are still there after a minute, for example because another process fills the pool;
+ * otherwise as sbx_pool_drain().
  */
 SBX_NODISCARD
 sbx_status sbx_pool_remove(const sbx_pool *pool,
@@ -2769,8 +2624,8 @@ sbx_status sbx_pool_remove(const sbx_pool *pool,
                            sbx_error **err);
 
 /**
- * Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a
- * moment.
+ * Frees a pool's handle. If the handle keeps the pool filled, that ends, and sandboxes that are half created are
+ * deleted, which takes up to 10 seconds if the API server does not answer.
  */
 void sbx_pool_free(sbx_pool *pool);
 
@@ -2806,8 +2661,7 @@ bool sbx_pool_state_oldest(const sbx_pool_state *state,
                            int64_t *time);
 
 /**
- * Why the pool is not filled, as far as the Pods and this handle's own attempts tell; NULL if nothing is known to
- * hinder it.
+ * Why the pool is not full, as far as the Pods and this handle's own attempts show; NULL if no reason is known.
  */
 const char *sbx_pool_state_held(const sbx_pool_state *state);
 
@@ -2837,9 +2691,9 @@ uint16_t sbx_sandbox_ssh_port(const sbx_sandbox *sandbox);
 const char *sbx_sandbox_host_key(const sbx_sandbox *sandbox);
 
 /**
- * True, and how long each phase of the creation took, counted in seconds from the call, if this handle came from
- * sbx_client_create() or sbx_pool_claim(): until the API server had stored the Pod or given it to this client, until
- * the container had started, and until the SSH login had succeeded. Each of the three may be NULL.
+ * If this handle came from sbx_client_create() or sbx_pool_claim(), returns true and how long it took, in seconds from
+ * the call, until the API server had stored the Pod or assigned it to this client (`accepted`), until the container
+ * had started (`started`), and until the SSH login had succeeded (`logged_in`). Each of the three may be NULL.
  */
 bool sbx_sandbox_timings(const sbx_sandbox *sandbox,
                          double *accepted,
@@ -2862,7 +2716,7 @@ void sbx_sandbox_session_counts(const sbx_sandbox *sandbox,
 /**
  * Asks Kubernetes about the sandbox: one API call. The caller frees the answer with sbx_info_free().
  *
- * SBX_ERR_NOT_FOUND if its Pod is gone, also if another one has its name now.
+ * SBX_ERR_NOT_FOUND if its Pod is gone, even if a new Pod has the same name.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_info(const sbx_sandbox *sandbox,
@@ -2899,10 +2753,11 @@ sbx_status sbx_sandbox_shell(const sbx_sandbox *sandbox,
                              sbx_error **err);
 
 /**
- * The command that sbx_command_detach() started under this key, by whomever. Nothing is asked of the sandbox: the
- * first use tells whether there is one. The caller frees it with sbx_detached_free().
+ * A handle for the command that sbx_command_detach() started under this key, in this process or another. No request is
+ * sent: only the first use of the handle tells whether the command exists. The caller frees it with
+ * sbx_detached_free().
  *
- * SBX_ERR_INVALID_ARGUMENT if this can't be a key.
+ * SBX_ERR_INVALID_ARGUMENT if the key is invalid.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
@@ -2912,12 +2767,12 @@ sbx_status sbx_sandbox_detached(const sbx_sandbox *sandbox,
 
 /**
  * Connects to a TCP port of the sandbox's own loopback addresses, or to a Unix socket in it: `target` is a number such
- * as "8080", or a path with a slash. What listens there need not be reachable from anywhere else.
+ * as "8080", or a path with a slash. The server there may listen on a loopback address only.
  *
  * `*fd` is an ordinary TCP socket of this machine, which blocks and is closed on exec; the caller closes it with
- * close(). Its bytes go through an SSH session that all connections into the sandbox share. Each side can end its half
- * by itself, with shutdown(). A connection that breaks on the way or in the sandbox is ECONNRESET, and no end of the
- * data. The socket outlives the handles.
+ * close(). Its bytes go through an SSH session that all connections into the sandbox share. Each side can close its
+ * half with shutdown(). If the connection breaks, on the way or in the sandbox, reads fail with ECONNRESET instead of
+ * returning the end of the data. The socket stays usable after the handles are freed.
  *
  * SBX_ERR_REFUSED if nothing listens there; SBX_ERR_FILE_NOT_FOUND and SBX_ERR_PERMISSION_DENIED of a Unix socket;
  * SBX_ERR_TIMED_OUT after the client's time to connect; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
@@ -2932,8 +2787,8 @@ sbx_status sbx_sandbox_connect(const sbx_sandbox *sandbox,
  * Listens on this machine and connects each connection to a port of the sandbox or a Unix socket in it, as
  * sbx_sandbox_connect() does and with its `target`. `local` is a port of 127.0.0.1 such as "8080", or ADDRESS:PORT
  * such as "0.0.0.0:8080", or a path with a slash, of which the file must not exist; port 0 is one that the system
- * chooses. Whether anything listens in the sandbox shows with the first connection; sbx_sandbox_wait_for_port() waits
- * for that. The caller frees it with sbx_forward_free().
+ * chooses. It does not check whether anything listens in the sandbox; sbx_sandbox_wait_for_port() waits for that. The
+ * caller frees it with sbx_forward_free().
  *
  * SBX_ERR_BUSY if the local port or file is in use; SBX_ERR_PERMISSION_DENIED if it may not be used; SBX_ERR_CONNECT
  * and its like if the sandbox can't be reached.
@@ -2946,8 +2801,8 @@ sbx_status sbx_sandbox_forward(const sbx_sandbox *sandbox,
                                sbx_error **err);
 
 /**
- * Waits in the sandbox until something listens on a port or a Unix socket, at most `seconds`; a negative number is for
- * ever. `target` is as for sbx_sandbox_connect(). What listens there is not connected to for that.
+ * Waits until something in the sandbox listens on a port or a Unix socket, at most `seconds`; a negative number waits
+ * without a limit. `target` is as for sbx_sandbox_connect(). The check makes no connection to the server.
  *
  * SBX_ERR_TIMED_OUT if nothing listens there in time; SBX_ERR_CONNECT and its like if the sandbox can't be reached.
  */
@@ -2958,8 +2813,8 @@ sbx_status sbx_sandbox_wait_for_port(const sbx_sandbox *sandbox,
                                      sbx_error **err);
 
 /**
- * Lets the sandbox live until `seconds` from now, at least 1; earlier than before is possible too. The hard limit of
- * its spec stays. The new expiry is put into `*unix_seconds`, which may be NULL.
+ * Sets the sandbox's expiry to `seconds` from now, at least 1. It may be earlier than the current one, and never
+ * exceeds the hard limit of the spec. Sets `*unix_seconds`, which may be NULL, to the new expiry.
  *
  * SBX_ERR_INVALID_ARGUMENT for less than a second; else as sbx_sandbox_execute() and, from the API server, as
  * sbx_client_list().
@@ -2971,8 +2826,8 @@ sbx_status sbx_sandbox_renew(const sbx_sandbox *sandbox,
                              sbx_error **err);
 
 /**
- * Deletes the sandbox and waits until its Pod is gone. Its handles are to be freed still; what they are asked
- * afterwards fails with SBX_ERR_CLOSED.
+ * Deletes the sandbox and waits until its Pod is gone. Its handles must still be freed; other calls with them fail
+ * with SBX_ERR_CLOSED.
  *
  * SBX_ERR_NOT_FOUND if it was gone already, SBX_ERR_DELETE if its end could not be confirmed in time.
  */
@@ -2981,7 +2836,7 @@ sbx_status sbx_sandbox_delete(const sbx_sandbox *sandbox,
                               sbx_error **err);
 
 /**
- * The same as sbx_sandbox_delete(), under the name that some know.
+ * An alias of sbx_sandbox_delete().
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
@@ -3010,7 +2865,7 @@ sbx_status sbx_spec_set_name(sbx_spec *spec,
                              sbx_error **err);
 
 /**
- * Image to run, any for Linux: nothing has to be in it, since the sandbox's main process comes along (setting
+ * Image to run: any Linux image, without requirements, since the library brings the sandbox's main process (setting
  * "guest"). Its entry point is not used. Default: the configured image.
  */
 SBX_NODISCARD
@@ -3062,7 +2917,8 @@ sbx_status sbx_spec_set_cpu_request(sbx_spec *spec,
                                     sbx_error **err);
 
 /**
- * The most memory it may use, as a Kubernetes quantity such as "512Mi"; beyond it the kernel kills. Default: "1Gi".
+ * The most memory it may use, as a Kubernetes quantity such as "512Mi"; if it uses more, the kernel kills processes.
+ * Default: "1Gi".
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_memory(sbx_spec *spec,
@@ -3105,28 +2961,17 @@ sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
                                    sbx_error **err);
 
 /**
- * Leaves the user and group that the sandbox runs as to the cluster and the image: the Pod names none. For clusters
- * that choose them themselves, as OpenShift does for each namespace. It is still refused that they are root's.
- * Default: user and group 1000, whatever the image says.
+ * Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
+ * clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
+ * whatever the image says.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_user_from_cluster(sbx_spec *spec,
                                           sbx_error **err);
 
 /**
- * Gives commands a user of their own below a guest that runs as root: a name or number that the image's /etc/passwd
- * knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod
- * then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline
- * Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
- */
-SBX_NODISCARD
-sbx_status sbx_spec_set_commands_as(sbx_spec *spec,
-                                    const char *user,
-                                    sbx_error **err);
-
-/**
- * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the transport can't be the tunnel,
- * and what does not hold there of what is promised about a sandbox is logged as a warning.
+ * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
+ * and the library logs a warning for each guarantee that does not hold there.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,
@@ -3143,8 +2988,8 @@ sbx_status sbx_spec_set_node_selector(sbx_spec *spec,
                                       sbx_error **err);
 
 /**
- * Seconds that a Pod which no node can take is waited for, so that an autoscaler can add one; not negative. Default:
- * 10.
+ * How many seconds to wait for a Pod that can't be scheduled, so that an autoscaler can add a node; not negative.
+ * Default: 10.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_unschedulable_grace(sbx_spec *spec,
@@ -3169,19 +3014,19 @@ sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
 void sbx_spec_free(sbx_spec *spec);
 
 /**
- * Registers a function that the calls of this thread ask, with `userdata` as its argument, while they wait; NULL
- * unregisters it. There is one at most: a new one takes the place of the one before. It must stay callable as long as
- * it is registered.
+ * Registers a function that this thread's calls of the library call while they wait, with `userdata` as its argument,
+ * to ask whether to cancel; NULL unregisters it. A thread has at most one: a new one replaces the previous one. It
+ * must stay valid as long as it is registered.
  *
- * With it a signal, such as SIGINT from Ctrl-C, can end a call: its handler sets a flag, and the function says whether
- * that is set. It is called about ten times a second while a call waits, whatever for, and in most waits as soon as a
- * signal handler has run on this thread; not before a wait, and not by calls that need none. Calls of other threads,
- * and what runs in the background, such as the command of an sbx_child, are not affected.
+ * So a signal, such as SIGINT from Ctrl-C, can cancel a call: its handler sets a flag, and the function returns the
+ * flag. The function is called about ten times a second while a call waits, and in most waits as soon as a signal
+ * handler has run on this thread. It is not called before a wait, nor by calls that do not wait. Calls of other
+ * threads, and background work such as the command of an sbx_child, are not affected.
  *
- * A call that ends so undoes what it can, as it does when its time runs out. A command's process group is killed in
- * the sandbox and its end awaited, the file that an upload would have replaced is as it was, a Pod that was to be
- * created is deleted. That may take some seconds if the sandbox does not answer. Whether any other change was made is
- * open, and the error's message says so. An sbx_file can only be freed then.
+ * A cancelled call cleans up as it does after a timeout. A command is killed in the sandbox, and the call waits for
+ * its end; the file that an upload would have replaced is unchanged; a Pod that was being created is deleted. This may
+ * take some seconds if the sandbox does not answer. Any other change may or may not have been made, and the error's
+ * message says so. A cancelled sbx_file can only be freed.
  */
 void sbx_thread_on_wait(sbx_interrupted_fn is_interrupted,
                         void *userdata);
@@ -3195,8 +3040,8 @@ sbx_status sbx_sandbox_transfer(const sbx_sandbox *sandbox,
                                 sbx_error **err);
 
 /**
- * Whether the SHA-256 of what was sent and of what has arrived are compared, before it gets its name; of a tree, of
- * each of its files. Default: false.
+ * Whether the SHA-256 of the source and of the copy are compared before the copy gets its name; in a directory, for
+ * each file. Default: false.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
@@ -3204,8 +3049,7 @@ sbx_status sbx_transfer_set_checksum(sbx_transfer *transfer,
                                      sbx_error **err);
 
 /**
- * Whether a transfer returns only when contents and names are on the receiving disk, as far as its system tells the
- * truth. Default: false.
+ * Whether contents and names are synced to the receiving disk (fsync) before a transfer returns. Default: false.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
@@ -3213,9 +3057,9 @@ sbx_status sbx_transfer_set_sync(sbx_transfer *transfer,
                                  sbx_error **err);
 
 /**
- * Whether what has arrived when a transfer of a file fails is kept, and what an earlier one of the same name has kept
- * is begun with, if its SHA-256 is that of the first bytes of the source. Includes the checksum. Default: false; what
- * has arrived is removed.
+ * Whether a failed transfer of a file keeps the partial file, and a later transfer to the same name continues from it,
+ * if its SHA-256 matches the beginning of the source. Implies the checksum. Default: false; the partial file is
+ * removed.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
@@ -3223,8 +3067,8 @@ sbx_status sbx_transfer_set_resume(sbx_transfer *transfer,
                                    sbx_error **err);
 
 /**
- * Permission bits of a new file that an upload makes, such as 0600, less the sandbox's umask. A file that is there
- * keeps its own, and directories bring theirs. Default: those of the local file, or 0666.
+ * Permission bits of a new file that an upload creates, such as 0600, minus the sandbox's umask. An existing file
+ * keeps its own, and the files of a directory keep those they have locally. Default: those of the local file, or 0666.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_mode(sbx_transfer *transfer,
@@ -3232,7 +3076,7 @@ sbx_status sbx_transfer_set_mode(sbx_transfer *transfer,
                                  sbx_error **err);
 
 /**
- * How many bytes of contents a download may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+ * The most bytes of contents that a download may have; beyond that it fails with SBX_ERR_TRANSFER. Default: no limit.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_max_bytes(sbx_transfer *transfer,
@@ -3240,7 +3084,8 @@ sbx_status sbx_transfer_set_max_bytes(sbx_transfer *transfer,
                                       sbx_error **err);
 
 /**
- * How many entries the download of a directory may have; more are SBX_ERR_TRANSFER. Default: no limit but the time.
+ * The most entries that the download of a directory may have; beyond that it fails with SBX_ERR_TRANSFER. Default: no
+ * limit.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
@@ -3252,7 +3097,7 @@ sbx_status sbx_transfer_set_max_entries(sbx_transfer *transfer,
  * `*transferred` with sbx_transferred_free(); `transferred` may be NULL.
  *
  * Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER also if the checksums differ, SBX_ERR_CANCELLED if the callback
- * says so.
+ * cancels.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload(const sbx_transfer *transfer,
@@ -3277,8 +3122,8 @@ sbx_status sbx_transfer_download(const sbx_transfer *transfer,
 
 /**
  * Copies all that `read` gives to the file `remote`, with permissions as from sbx_sandbox_write_file(). `read` and
- * `progress` get the same `userdata`. It can't be resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as
- * sbx_transfer_upload().
+ * `progress` get the same `userdata`. With sbx_transfer_set_resume() it fails with SBX_ERR_INVALID_ARGUMENT. Otherwise
+ * as sbx_transfer_upload().
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
@@ -3290,8 +3135,8 @@ sbx_status sbx_transfer_upload_from(const sbx_transfer *transfer,
                                     sbx_error **err);
 
 /**
- * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. It can't be
- * resumed: SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
+ * Hands the contents of the file `remote` to `write`. `write` and `progress` get the same `userdata`. With
+ * sbx_transfer_set_resume() it fails with SBX_ERR_INVALID_ARGUMENT. Otherwise as sbx_transfer_upload().
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
@@ -3305,16 +3150,17 @@ sbx_status sbx_transfer_download_to(const sbx_transfer *transfer,
 /**
  * Copies the local directory `local` with all that is in it to `remote`, as one stream: with modes, times of
  * modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets,
- * pipes and devices are left out and told. `progress` may be NULL. The caller frees `*report` with
+ * pipes and devices are left out, and the report lists them. `progress` may be NULL. The caller frees `*report` with
  * sbx_tree_report_free(); `report` may be NULL.
  *
- * Nothing has its name before all has arrived. If `remote` is not there, it appears whole. If it is a directory, it is
- * merged: files and links replace files and links, each in one step, also read-only ones, and what only the target has
- * stays. What is in the way, such as a device in the place of a file, is found before anything is merged.
+ * No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
+ * directory, the two are merged: files and links replace files and links, each atomically, read-only ones too; what
+ * exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the merge
+ * begins.
  *
- * Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if something else than a directory is in the way,
- * SBX_ERR_CANCELLED if the callback says so, SBX_ERR_INVALID_ARGUMENT if it is to be resumed. If the merge itself
- * fails, a part of it may be done.
+ * Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if a path exists that should be a directory and is not,
+ * SBX_ERR_CANCELLED if the callback cancels, SBX_ERR_INVALID_ARGUMENT with sbx_transfer_set_resume(). If the merge
+ * itself fails, it may be partly done.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
@@ -3330,8 +3176,9 @@ sbx_status sbx_transfer_upload_dir(const sbx_transfer *transfer,
  * sbx_transfer_upload_dir().
  *
  * Whatever the sandbox sends, nothing is written outside of `local`, and what is kept in memory does not grow with the
- * tree. Symbolic links that lead out of the tree are left out and told. Names that begin with '/' or have a "..",
- * files below a link, and links to files outside are SBX_ERR_TRANSFER. Bits for set-user-id and its like are not set.
+ * tree. Symbolic links that lead out of the directory are left out, and the report lists them. Absolute names, names
+ * with "..", files below a link, and hard links to files outside fail with SBX_ERR_TRANSFER. Set-user-id, set-group-id
+ * and sticky bits are not set.
  */
 SBX_NODISCARD
 sbx_status sbx_transfer_download_dir(const sbx_transfer *transfer,
@@ -3363,12 +3210,12 @@ uint64_t sbx_transferred_resumed(const sbx_transferred *transferred);
 const uint8_t *sbx_transferred_sha256(const sbx_transferred *transferred);
 
 /**
- * Frees what a transfer told.
+ * Frees the result of a transfer.
  */
 void sbx_transferred_free(sbx_transferred *transferred);
 
 /**
- * Regular files, those with several names counted once for each; 0 for NULL.
+ * Regular files; a file with several hard links counts once for each. 0 for NULL.
  */
 uint64_t sbx_tree_report_files(const sbx_tree_report *report);
 
@@ -3405,7 +3252,7 @@ const char *sbx_tree_report_note_path_at(const sbx_tree_report *report,
                                          size_t index);
 
 /**
- * What there is to say, such as "a socket"; `index` counts from 0. NULL beyond the last.
+ * The text of a note, such as "a socket"; `index` counts from 0. NULL beyond the last.
  */
 const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
                                          size_t index);
@@ -3414,29 +3261,6 @@ const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
  * Frees a report and what was borrowed from it.
  */
 void sbx_tree_report_free(sbx_tree_report *report);
-
-/**
- * Asks the sandbox what it uses now: one round trip and no API call. The caller frees the answer with sbx_usage_free().
- *
- * As sbx_sandbox_execute(), but for the errors of the command.
- */
-SBX_NODISCARD
-sbx_status sbx_sandbox_usage(const sbx_sandbox *sandbox,
-                             sbx_usage **usage,
-                             sbx_error **err);
-
-/**
- * True, and the value in `*value`, if the sandbox's kernel tells it; false also where there is no limit, for NULL, and
- * for a number that stands for no sbx_usage_kind. `value` may be NULL.
- */
-bool sbx_usage_value(const sbx_usage *usage,
-                     int32_t kind,
-                     uint64_t *value);
-
-/**
- * Frees what sbx_sandbox_usage() gave out.
- */
-void sbx_usage_free(sbx_usage *usage);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -26,7 +26,8 @@ const REAP_MARGIN: Duration = Duration::from_secs(5);
 ///
 /// Cloning is cheap and shares all of it. A client may be used from many threads at once. It must not be used in a
 /// forked child ([`ErrorKind::Forked`]) or from async code ([`ErrorKind::AsyncContext`]). Dropping the last clone
-/// closes the sessions; the sandboxes stay.
+/// closes the sessions, without waiting for the servers; the sandboxes stay. Dropping the last handle of all clients
+/// also stops the library's threads, and waits up to 3 seconds for them.
 #[derive(Clone)]
 pub struct Client {
     ctx: Arc<Context>,

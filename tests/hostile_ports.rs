@@ -7,6 +7,8 @@ mod sshd;
 
 use std::io::{ErrorKind as IoErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -98,6 +100,31 @@ fn a_lost_connection_is_no_end_of_the_data() {
         assert_eq!((&some, stream.read(&mut [0]).unwrap_err().kind()), (b"some", IoErrorKind::ConnectionReset));
         assert_eq!(forward.last_failure().unwrap().kind(), ErrorKind::Disconnected);
     });
+}
+
+/// Not for the time to connect, which is longer than any test.
+#[test]
+fn closing_a_forward_does_not_wait_for_a_session_that_is_being_made() {
+    let (end_first, first_ends) = mpsc::channel();
+    let (tell, has_come) = mpsc::channel();
+    let (first_ends, is_first) = (Mutex::new(first_ends), AtomicBool::new(true));
+    let server = Server::start(move |connection: &mut Connection| {
+        if is_first.swap(false, Ordering::Relaxed) {
+            connection.log_in()?;
+            let _ = first_ends.lock().unwrap().recv();
+            return Ok(());
+        }
+        let _ = tell.send(());
+        connection.hold()
+    });
+    let client = sshd::client(|config| config.connect_timeout(Duration::from_secs(3600)));
+    let forward = client.attach(server.name()).unwrap().forward(0, 80).unwrap();
+    end_first.send(()).unwrap();
+    has_come.recv().unwrap();
+    let began = Instant::now();
+    forward.close();
+    assert!(began.elapsed() < IN_TIME, "{:?}", began.elapsed());
+    assert!(forward.last_failure().is_none() && forward.wait().is_ok());
 }
 
 #[test]

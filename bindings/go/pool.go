@@ -167,8 +167,8 @@ func (c *Client) Pool(name string, spec *Spec, options *PoolOptions) (*Pool, err
 	return &Pool{handle: newHandle(pool, free), client: c, name: C.GoString(C.sbx_pool_name(pool))}, nil
 }
 
-// Close frees the handle, and ends what it does in the background: what is half made is deleted. The sandboxes stay. It
-// always returns nil, and is there for io.Closer.
+// Close frees the handle and stops its background work. It deletes sandboxes that are half created, for which it waits
+// up to 10 seconds; all others stay. It always returns nil, and is there for io.Closer.
 func (p *Pool) Close() error {
 	p.handle.close()
 	return nil

@@ -127,7 +127,8 @@ func (s *Sandbox) Forward(ctx context.Context, local, target string) (*Forward, 
 	return &Forward{newHandle(forward, free), where, s.name, port}, nil
 }
 
-// Close stops listening and breaks the connections that there are. It always returns nil, and is there for io.Closer.
+// Close stops listening and breaks the open connections, for which it waits up to 2 seconds. It always returns nil, and
+// is there for io.Closer.
 func (f *Forward) Close() error {
 	get(f.handle, func(forward *C.sbx_forward) bool {
 		C.sbx_forward_close(forward)

@@ -25,7 +25,8 @@ use crate::ssh::commands::{ControlRequest, Size, StreamId, Streams};
 /// nobody reads its output and the buffers are full, so read both streams at once, or use [`Child::wait_with_output`].
 /// A stream that is dropped is read and thrown away, or closed.
 ///
-/// **Dropping a `Child` does not end its command**: it runs on to its end or its timeout, with its input closed.
+/// **Dropping a `Child` does not end its command**, and does not wait: the command runs on to its end or its timeout,
+/// with its input closed.
 #[derive(Debug)]
 pub struct Child {
     /// Writes to the command's standard input; dropping it ends the input.

@@ -264,7 +264,8 @@ pub extern "C" fn sbx_child_resize(child: Option<&sbx_child>, columns: u16, rows
     boundary::get(child, (), |child| child.child.resize(columns, rows));
 }
 
-/// Frees a child. Its command runs on to its end or its timeout, with its input closed and its output thrown away.
+/// Frees a child, without waiting. Its command runs on to its end or its timeout, with its input closed and its output
+/// discarded.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_free(child: Option<Box<sbx_child>>) {
     boundary::free(child);

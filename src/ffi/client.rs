@@ -245,9 +245,9 @@ pub extern "C" fn sbx_client_ssh_port(client: Option<&sbx_client>, name: Text) -
     boundary::get(client, 0, |client| name.utf8("name").map_or(0, |name| client.client.ssh_port(name)))
 }
 
-/// Frees a client. Its sandboxes stay, and handles of them stay usable; with the last of all these its SSH sessions are
-/// closed. The last handle of all clients takes the library's threads down when it is freed, and waits up to 3 seconds
-/// for what they do.
+/// Frees a client. Its sandboxes stay, and handles of them stay usable; its SSH sessions are closed when the last of
+/// all these is freed. Freeing the last handle of all clients also stops the library's threads, and waits up to 3
+/// seconds for them.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_free(client: Option<Box<sbx_client>>) {
     boundary::free(client);

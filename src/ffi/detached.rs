@@ -159,7 +159,7 @@ pub extern "C" fn sbx_detached_remove(
     boundary::call(err, || require(detached, "detached")?.detached.remove())
 }
 
-/// Frees the handle. The command runs on, and is found again under its key.
+/// Frees the handle, without waiting. The command runs on, and is found again under its key.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_free(detached: Option<Box<sbx_detached>>) {
     boundary::free(detached);

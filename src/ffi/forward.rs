@@ -76,13 +76,14 @@ pub extern "C" fn sbx_forward_wait(
     boundary::call(err, || require(forward, "forward")?.forward.wait())
 }
 
-/// Stops listening and breaks the open connections. Does nothing if it is closed already.
+/// Stops listening and breaks the open connections, for which it waits up to 2 seconds. Does nothing if it is closed
+/// already.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_forward_close(forward: Option<&sbx_forward>) {
     boundary::get(forward, (), |forward| forward.forward.close());
 }
 
-/// Closes and frees it. No other thread may use it.
+/// Frees a forward, and closes it as sbx_forward_close() does if it is open. No other thread may use it.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_forward_free(forward: Option<Box<sbx_forward>>) {
     boundary::free(forward);

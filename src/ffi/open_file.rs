@@ -218,7 +218,7 @@ pub extern "C" fn sbx_file_close(file: Option<&sbx_file>, err: Option<&mut Maybe
     })
 }
 
-/// Frees a file, and closes it if it is open, for which it waits up to 2 seconds.
+/// Frees a file, and closes it if it is open, which takes up to 2 seconds.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_file_free(file: Option<Box<sbx_file>>) {
     boundary::free(file);

@@ -448,8 +448,8 @@ pub extern "C" fn sbx_pool_remove(
     })
 }
 
-/// Frees a pool's handle. If it keeps the pool filled, that ends, and what is half made is deleted: it may take a
-/// moment.
+/// Frees a pool's handle. If the handle keeps the pool filled, that ends, and sandboxes that are half created are
+/// deleted, which takes up to 10 seconds if the API server does not answer.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_pool_free(pool: Option<Box<sbx_pool>>) {
     boundary::free(pool);

@@ -26,7 +26,8 @@ const CLOSING: Duration = Duration::from_secs(2);
 ///
 /// It keeps an SSH session for itself until it is closed. The configured `transfer_timeout` applies to each call. After
 /// a lost connection or a timeout it can only be dropped. **[`close`](File::close) it**: some file systems report only
-/// then what they could not write. Dropping closes it too, with errors told to the log only.
+/// then what they could not write. Dropping closes it too, for which it waits up to 2 seconds; its errors go to the log
+/// only.
 pub struct File {
     link: Link,
     path: PathBuf,

@@ -57,7 +57,8 @@ const REMOVAL_PAUSE: Duration = Duration::from_millis(200);
 /// made from the older one are replaced.
 ///
 /// Cloning is cheap and gives a second handle of the same pool. All methods may be called from many threads at once.
-/// Dropping the last clone stops the background work; the sandboxes stay.
+/// Dropping the last clone stops the background work and deletes sandboxes that are half created, for which it waits up
+/// to 10 seconds; all others stay.
 ///
 /// ```no_run
 /// use sandbox::{Claim, Client, PoolOptions, SandboxSpec};

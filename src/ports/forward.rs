@@ -23,6 +23,7 @@ use crate::deadline::Deadline;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fd::{self, Awaited};
 use crate::fork::ForkGuard;
+use crate::interrupt::interruptible;
 use crate::link::Link;
 use crate::ssh::ports::{Connection, Held, Moved, Observer};
 use crate::text;
@@ -233,7 +234,7 @@ impl Forward {
         })
     }
 
-    /// Stops listening and breaks the connections that there are. Dropping it does the same.
+    /// Stops listening and breaks the open connections, for which it waits up to 2 seconds. Dropping it does the same.
     pub fn close(&self) {
         // The thread is the parent's, and so are the connections.
         if !self.process.is_current() {
@@ -286,19 +287,9 @@ struct Worker {
 
 impl Worker {
     fn run(mut self) {
-        let end = loop {
-            if self.shared.is_closing.load(Ordering::Acquire) {
-                break None;
-            }
-            if self.held.as_ref().is_none_or(Held::is_stale)
-                && self.not_before <= Instant::now()
-                && let Err(e) = self.hold()
-            {
-                break Some(e);
-            }
-            self.wait();
-            self.accept();
-        };
+        // So that closing does not wait for a session that is being made.
+        let shared = Arc::clone(&self.shared);
+        let end = interruptible(move || shared.is_closing.load(Ordering::Acquire), || self.work());
         let Self { shared, listener, held, .. } = self;
         // Nobody gets into the queue of one that is at its end.
         drop(listener);
@@ -318,11 +309,27 @@ impl Worker {
         drop(held);
     }
 
-    /// Sees to it that there is a session. Fails if there never will be one.
+    /// Forwards until it is closed, or until there will be no session any more.
+    fn work(&mut self) -> Option<Error> {
+        while !self.shared.is_closing.load(Ordering::Acquire) {
+            if self.held.as_ref().is_none_or(Held::is_stale)
+                && self.not_before <= Instant::now()
+                && let Err(e) = self.hold()
+            {
+                return Some(e);
+            }
+            self.wait();
+            self.accept();
+        }
+        None
+    }
+
+    /// Makes sure that there is a session. Fails if there never will be one.
     fn hold(&mut self) -> Result<()> {
         let link = &self.shared.link;
         match link.endpoint().hold_for_ports(Deadline::after(link.ctx().config.connect_timeout)) {
             Ok(held) => (self.held, self.pause) = (Some(held), FIRST_PAUSE),
+            Err(e) if e.kind() == ErrorKind::Cancelled => {}
             Err(e) => {
                 self.held = None;
                 let error = link.report(e, "forward port");

@@ -256,7 +256,9 @@ private:
 };
 
 /// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. When
-/// it is destroyed its sandboxes stay, and boxes stay usable; with the last of all these its SSH sessions are closed.
+/// it is destroyed its sandboxes stay, and boxes stay usable; its SSH sessions are closed when the last of all these is
+/// destroyed. Destroying the last object of all clients also stops the library's threads, and waits up to 3 seconds for
+/// them.
 class client : public handle<sbx_client> {
 public:
     /// Reads the service account or the kubeconfig. config_error if a setting is not allowed, or no way to authenticate

@@ -21,8 +21,9 @@
 namespace [[gnu::visibility("default")]] sandbox {
 
 /// An open file of a sandbox, made by box::open_file(). It keeps an SSH session for itself until it is closed. May be
-/// used from several threads; their calls take turns. After a lost connection or a timeout it can only be destroyed,
-/// which closes it too, but tells no error; so close() it first. Functions fail as box::upload_file().
+/// used from several threads; their calls take turns. After a lost connection or a timeout it can only be destroyed.
+/// Destroying it closes it too, for which it waits up to 2 seconds, but reports no error; call close() first to see
+/// errors. Functions fail as box::upload_file().
 class file : public handle<sbx_file> {
 public:
     using handle::handle;

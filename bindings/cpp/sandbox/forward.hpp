@@ -85,7 +85,8 @@ public:
     /// its sandbox was deleted.
     void wait() const { detail::call(sbx_forward_wait, native_handle()); }
 
-    /// Stops listening and breaks the open connections. Does nothing if it is closed already.
+    /// Stops listening and breaks the open connections, for which it waits up to 2 seconds. Does nothing if it is
+    /// closed already.
     void close() const { sbx_forward_close(native_handle()); }
 };
 

@@ -116,7 +116,8 @@ private:
 /// A named pool of sandboxes of one spec that are created in advance; made by client::pool(). Its state is in the
 /// cluster only: any number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a
 /// killed process leaves behind is found by the others. May be used from several threads at once. Destroying this
-/// object ends what it does in the background; the sandboxes stay.
+/// object stops its background work and deletes sandboxes that are half created, for which it waits up to 10 seconds;
+/// all others stay.
 class pool : public handle<sbx_pool> {
 public:
     using handle::handle;

@@ -143,12 +143,15 @@ mod tests {
             let sums = Sums::default();
             all.iter().for_each(|(path, sum)| sums.sent(path.as_bytes(), *sum));
             let StreamError::Local(e) = sums.compare(&lines(wrong)[..], b"t").unwrap_err() else { panic!() };
-            assert!(e.to_string().contains("another SHA-256"), "{e}");
+            assert!(e.to_string().contains("the SHA-256 of"), "{e}");
         }
         let sums = Sums::default();
         all.iter().for_each(|(path, sum)| sums.sent(path.as_bytes(), *sum));
         sums.compare(&lines(&all[..1])[..], b"t").unwrap();
-        assert_eq!(sums.finish(b"t", 2).unwrap_err().message(), "'t' in the sandbox has 1 files, moved were 2");
+        assert_eq!(
+            sums.finish(b"t", 2).unwrap_err().message(),
+            "'t' in the sandbox has 1 files, but 2 were transferred"
+        );
     }
 
     #[test]

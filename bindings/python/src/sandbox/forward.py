@@ -51,7 +51,7 @@ class Forward(Closable):
         interruptible(call, abi.sbx_forward_wait, self._open())
 
     def close(self) -> None:
-        """Stops listening and breaks the connections that there are."""
+        """Stops listening and breaks the open connections, for which it waits up to 2 seconds."""
         handle = self._handle
         if handle is not None and not handle.is_beyond_waiting:
             abi.sbx_forward_close(handle)

@@ -74,7 +74,8 @@ class Pool(Closable):
     """A named pool of sandboxes of one spec that are created in advance; made by Client.pool(). Its state is in the
     cluster only: any number of processes fill it and claim from it, each sandbox goes to exactly one claim, and what a
     killed process leaves behind is found by the others. It may be used from several threads.
-    close(), or the end of a `with` block, ends what it does in the background; the sandboxes stay.
+    close(), or the end of a `with` block, stops its background work and deletes sandboxes that are half created, for
+    which it waits up to 10 seconds; all others stay.
     """
 
     def __init__(self, handle: Handle) -> None:
