@@ -36,10 +36,11 @@
 //! not be freed themselves. All of them are followed by a NUL, except sbx_transferred_sha256(). Arguments are copied,
 //! or used only during the call.
 //!
-//! Freeing. A `..._free` function does not wait for anything, with these exceptions: sbx_file_free() closes an open file
-//! (up to 2 seconds), sbx_forward_free() breaks its connections (up to 2 seconds), sbx_pool_free() deletes the sandboxes
-//! that are half created (up to 10 seconds if the API server does not answer), and whichever handle is freed last stops
-//! the library's threads (up to 3 seconds). SSH sessions are closed without waiting for the server.
+//! Freeing. A `..._free` function does not wait for anything, with these exceptions: sbx_file_free() closes an open
+//! file (up to 2 seconds), sbx_forward_free() breaks its connections (up to 2 seconds), sbx_pool_free() deletes the
+//! sandboxes that are half created (up to 10 seconds if the API server does not answer), and whichever handle is
+//! freed last stops the library's threads (up to 3 seconds). SSH sessions are closed without waiting for the
+//! server.
 //!
 //! NULL and text. If a required argument is NULL, or a text is not UTF-8, the function fails with
 //! SBX_ERR_INVALID_ARGUMENT. Arguments of commands, environment variables and file paths are bytes, not text, as they
