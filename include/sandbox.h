@@ -752,20 +752,20 @@ typedef struct sbx_config sbx_config;
 typedef struct sbx_detached sbx_detached;
 
 /**
- * How a command ended: with an exit code, or by a signal. It is always what the sandbox reported, never a default.
- * Freed with sbx_ending_free(). May be read from several threads.
+ * The entries of a directory. Freed with sbx_dir_entries_free(). May be read from several threads.
  */
-typedef struct sbx_ending sbx_ending;
-
-/**
- * The entries of a directory. Freed with sbx_entries_free(). May be read from several threads.
- */
-typedef struct sbx_entries sbx_entries;
+typedef struct sbx_dir_entries sbx_dir_entries;
 
 /**
  * Why a call failed. Belongs to the caller, who frees it with sbx_error_free(). May be read from several threads.
  */
 typedef struct sbx_error sbx_error;
+
+/**
+ * How a command ended: with an exit code, or by a signal. It is always what the sandbox reported, never a default.
+ * Freed with sbx_exit_status_free(). May be read from several threads.
+ */
+typedef struct sbx_exit_status sbx_exit_status;
 
 /**
  * An open file of a sandbox, made by sbx_sandbox_open_file(). It keeps an SSH session for itself until it is closed.
@@ -783,15 +783,15 @@ typedef struct sbx_file sbx_file;
 typedef struct sbx_forward sbx_forward;
 
 /**
- * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list.
+ * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_info_list.
  * May be read from several threads.
  */
 typedef struct sbx_info sbx_info;
 
 /**
- * A list of infos. Freed with sbx_list_free(). May be read from several threads.
+ * A list of infos. Freed with sbx_info_list_free(). May be read from several threads.
  */
-typedef struct sbx_list sbx_list;
+typedef struct sbx_info_list sbx_info_list;
 
 /**
  * What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from
@@ -800,9 +800,9 @@ typedef struct sbx_list sbx_list;
 typedef struct sbx_metadata sbx_metadata;
 
 /**
- * A list of names. Freed with sbx_names_free(). May be read from several threads.
+ * A list of names. Freed with sbx_name_list_free(). May be read from several threads.
  */
-typedef struct sbx_names sbx_names;
+typedef struct sbx_name_list sbx_name_list;
 
 /**
  * What a command wrote and how it ended. Freed with sbx_output_free(). May be read from several threads.
@@ -1003,11 +1003,11 @@ void sbx_child_close_stderr(const sbx_child *child);
 
 /**
  * Ends the command's standard input and waits until the command has ended. May be called again. The caller frees
- * `*ending` with sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
+ * `*exit_status` with sbx_exit_status_free(); `exit_status` may be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_child_wait(const sbx_child *child,
-                          sbx_ending **ending,
+                          sbx_exit_status **exit_status,
                           sbx_error **err);
 
 /**
@@ -1021,13 +1021,13 @@ sbx_status sbx_child_wait_with_output(const sbx_child *child,
                                       sbx_error **err);
 
 /**
- * Sets `*has_ended` to whether the command has ended. If it has, sets `*ending`, which may be NULL, to how; the caller
- * frees that with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
+ * Sets `*has_ended` to whether the command has ended. If it has, sets `*exit_status`, which may be NULL, to how; the caller
+ * frees that with sbx_exit_status_free(). Does not wait. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_child_try_wait(const sbx_child *child,
                               bool *has_ended,
-                              sbx_ending **ending,
+                              sbx_exit_status **exit_status,
                               sbx_error **err);
 
 /**
@@ -1118,24 +1118,24 @@ sbx_status sbx_client_attach(const sbx_client *client,
 
 /**
  * Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
- * sbx_list_free().
+ * sbx_info_list_free().
  *
  * SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
  */
 SBX_NODISCARD
 sbx_status sbx_client_list(const sbx_client *client,
-                           sbx_list **list,
+                           sbx_info_list **list,
                            sbx_error **err);
 
 /**
  * Deletes every expired sandbox in the namespace, whoever owns it. It does not wait until the Pods are gone. `*names`
- * gets the names of the deleted sandboxes; the caller frees it with sbx_names_free(). `names` may be NULL.
+ * gets the names of the deleted sandboxes; the caller frees it with sbx_name_list_free(). `names` may be NULL.
  *
  * Fails as sbx_client_list(), with the first error. The other sandboxes are deleted all the same.
  */
 SBX_NODISCARD
 sbx_status sbx_client_reap(const sbx_client *client,
-                           sbx_names **names,
+                           sbx_name_list **names,
                            sbx_error **err);
 
 /**
@@ -1343,17 +1343,17 @@ sbx_status sbx_command_output(const sbx_command *command,
                               sbx_error **err);
 
 /**
- * Runs the command to its end and discards its output. The caller frees `*ending` with sbx_ending_free(); `ending` may
+ * Runs the command to its end and discards its output. The caller frees `*exit_status` with sbx_exit_status_free(); `exit_status` may
  * be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_command_status(const sbx_command *command,
-                              sbx_ending **ending,
+                              sbx_exit_status **exit_status,
                               sbx_error **err);
 
 /**
  * Runs the command to its end and passes its output to `receive` as it arrives, with `userdata` as first argument. The
- * caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+ * caller frees `*exit_status` with sbx_exit_status_free(); `exit_status` may be NULL.
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
  */
@@ -1361,7 +1361,7 @@ SBX_NODISCARD
 sbx_status sbx_command_stream(const sbx_command *command,
                               sbx_output_fn receive,
                               void *userdata,
-                              sbx_ending **ending,
+                              sbx_exit_status **exit_status,
                               sbx_error **err);
 
 /**
@@ -1400,23 +1400,23 @@ void sbx_command_free(sbx_command *command);
 /**
  * True if the command ended with exit code 0.
  */
-bool sbx_ending_success(const sbx_ending *ending);
+bool sbx_exit_status_success(const sbx_exit_status *exit_status);
 
 /**
  * True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
  */
-bool sbx_ending_exit_code(const sbx_ending *ending,
+bool sbx_exit_status_code(const sbx_exit_status *exit_status,
                           int32_t *code);
 
 /**
  * The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
  */
-const char *sbx_ending_signal(const sbx_ending *ending);
+const char *sbx_exit_status_signal(const sbx_exit_status *exit_status);
 
 /**
- * Frees an ending.
+ * Frees an exit status.
  */
-void sbx_ending_free(sbx_ending *ending);
+void sbx_exit_status_free(sbx_exit_status *exit_status);
 
 /**
  * True if the command ended with exit code 0.
@@ -1658,8 +1658,8 @@ void sbx_config_free(sbx_config *config);
 const char *sbx_detached_key(const sbx_detached *detached);
 
 /**
- * Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
- * frees that with sbx_ending_free(). Does not wait for it.
+ * Puts into `*has_ended` whether the command has ended, and if so into `*exit_status`, which may be NULL, how; the caller
+ * frees that with sbx_exit_status_free(). Does not wait for it.
  *
  * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
  * SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if the process that supervises it in the sandbox was
@@ -1668,19 +1668,19 @@ const char *sbx_detached_key(const sbx_detached *detached);
 SBX_NODISCARD
 sbx_status sbx_detached_try_wait(const sbx_detached *detached,
                                  bool *has_ended,
-                                 sbx_ending **ending,
+                                 sbx_exit_status **exit_status,
                                  sbx_error **err);
 
 /**
- * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
- * sbx_ending_free(); `ending` may be NULL.
+ * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*exit_status` with
+ * sbx_exit_status_free(); `exit_status` may be NULL.
  *
  * SBX_ERR_TIMED_OUT if it still runs; it keeps running. Otherwise as sbx_detached_try_wait().
  */
 SBX_NODISCARD
 sbx_status sbx_detached_wait(const sbx_detached *detached,
                              double seconds,
-                             sbx_ending **ending,
+                             sbx_exit_status **exit_status,
                              sbx_error **err);
 
 /**
@@ -1701,8 +1701,8 @@ sbx_status sbx_detached_read(const sbx_detached *detached,
 /**
  * Passes the output to `receive` as it arrives, with `userdata` as first argument, until the command has ended. It
  * starts `*stdout_position` and `*stderr_position` bytes after the beginning of the streams. When the call returns,
- * both are updated, so that after an error the same call continues where this one stopped. The caller frees `*ending`
- * with sbx_ending_free(); `ending` may be NULL.
+ * both are updated, so that after an error the same call continues where this one stopped. The caller frees `*exit_status`
+ * with sbx_exit_status_free(); `exit_status` may be NULL.
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command keeps running. Otherwise as sbx_detached_try_wait().
  */
@@ -1712,7 +1712,7 @@ sbx_status sbx_detached_stream(const sbx_detached *detached,
                                uint64_t *stderr_position,
                                sbx_output_fn receive,
                                void *userdata,
-                               sbx_ending **ending,
+                               sbx_exit_status **exit_status,
                                sbx_error **err);
 
 /**
@@ -2091,13 +2091,13 @@ sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
 
 /**
  * Lists all entries of a directory except "." and "..", in no particular order. The caller frees the list with
- * sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
+ * sbx_dir_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
  * names.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,
                                 const char *path,
-                                sbx_entries **entries,
+                                sbx_dir_entries **entries,
                                 sbx_error **err);
 
 /**
@@ -2229,25 +2229,25 @@ void sbx_metadata_free(sbx_metadata *metadata);
 /**
  * How many entries there are; 0 for NULL.
  */
-size_t sbx_entries_count(const sbx_entries *entries);
+size_t sbx_dir_entries_count(const sbx_dir_entries *entries);
 
 /**
  * The name of an entry: bytes without '/', borrowed from the list; `index` counts from 0. NULL beyond the last.
  */
-const char *sbx_entries_name_at(const sbx_entries *entries,
-                                size_t index);
+const char *sbx_dir_entries_name_at(const sbx_dir_entries *entries,
+                                    size_t index);
 
 /**
  * The metadata of an entry, of the link itself if it is one; borrowed from the list. `index` counts from 0. NULL
  * beyond the last.
  */
-const sbx_metadata *sbx_entries_metadata_at(const sbx_entries *entries,
-                                            size_t index);
+const sbx_metadata *sbx_dir_entries_metadata_at(const sbx_dir_entries *entries,
+                                                size_t index);
 
 /**
  * Frees a list of entries and what was borrowed from it.
  */
-void sbx_entries_free(sbx_entries *entries);
+void sbx_dir_entries_free(sbx_dir_entries *entries);
 
 /**
  * Name of the sandbox and of its Pod.
@@ -2362,34 +2362,34 @@ void sbx_info_free(sbx_info *info);
 /**
  * How many infos the list has; 0 for NULL.
  */
-size_t sbx_list_count(const sbx_list *list);
+size_t sbx_info_list_count(const sbx_info_list *list);
 
 /**
  * One of the list's infos, borrowed from the list; `index` counts from 0. NULL beyond the last.
  */
-const sbx_info *sbx_list_at(const sbx_list *list,
-                            size_t index);
+const sbx_info *sbx_info_list_at(const sbx_info_list *list,
+                                 size_t index);
 
 /**
  * Frees a list and the infos in it.
  */
-void sbx_list_free(sbx_list *list);
+void sbx_info_list_free(sbx_info_list *list);
 
 /**
  * How many names the list has; 0 for NULL.
  */
-size_t sbx_names_count(const sbx_names *names);
+size_t sbx_name_list_count(const sbx_name_list *names);
 
 /**
  * One of the names, borrowed from the list; `index` counts from 0. NULL beyond the last.
  */
-const char *sbx_names_at(const sbx_names *names,
-                         size_t index);
+const char *sbx_name_list_at(const sbx_name_list *names,
+                             size_t index);
 
 /**
  * Frees a list of names.
  */
-void sbx_names_free(sbx_names *names);
+void sbx_name_list_free(sbx_name_list *names);
 
 /**
  * Passes the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its first argument.

@@ -128,8 +128,8 @@ fn the_wheel_has_the_licenses() {
 }
 
 #[test]
-fn the_border_keeps_its_promises() {
-    let said = said("bindings/python/tests/border.py");
+fn the_boundary_keeps_its_promises() {
+    let said = said("bindings/python/tests/boundary.py");
     assert!(said.ends_with("done\n"), "{said}");
 }
 

@@ -105,15 +105,15 @@ func (c *Client) List(ctx context.Context, labels map[string]string) ([]*Info, e
 		op.texts = append(op.texts, name)
 	}
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (infos []*Info, err error) {
-		var list *C.sbx_list
+		var list *C.sbx_info_list
 		if err := invoke(func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_client_list(client, &list, err)
 		}); err != nil {
 			return nil, err
 		}
-		defer C.sbx_list_free(list)
-		for index := range C.sbx_list_count(list) {
-			if info := C.sbx_list_at(list, index); hasLabels(info, labels) {
+		defer C.sbx_info_list_free(list)
+		for index := range C.sbx_info_list_count(list) {
+			if info := C.sbx_info_list_at(list, index); hasLabels(info, labels) {
 				infos = append(infos, newInfo(info))
 			}
 		}
@@ -126,15 +126,15 @@ func (c *Client) List(ctx context.Context, labels map[string]string) ([]*Info, e
 func (c *Client) Reap(ctx context.Context) ([]string, error) {
 	op := operation{name: "reap sandboxes"}
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (reaped []string, err error) {
-		var names *C.sbx_names
+		var names *C.sbx_name_list
 		if err := invoke(func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_client_reap(client, &names, err)
 		}); err != nil {
 			return nil, err
 		}
-		defer C.sbx_names_free(names)
-		for index := range C.sbx_names_count(names) {
-			reaped = append(reaped, C.GoString(C.sbx_names_at(names, index)))
+		defer C.sbx_name_list_free(names)
+		for index := range C.sbx_name_list_count(names) {
+			reaped = append(reaped, C.GoString(C.sbx_name_list_at(names, index)))
 		}
 		return reaped, nil
 	}, nil)

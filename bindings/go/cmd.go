@@ -121,8 +121,8 @@ func (c *Cmd) Environ() []string { return append([]string(nil), c.Env...) }
 func (c *Cmd) Run() error {
 	if c.isAlone() && c.Stdout == nil && c.Stderr == nil && c.input == nil {
 		return c.settle(once(c, running, func(command *C.sbx_command) (*ProcessState, error) {
-			return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
-				return C.sbx_command_status(command, ending, err)
+			return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
+				return C.sbx_command_status(command, exitStatus, err)
 			})
 		}))
 	}
@@ -216,8 +216,8 @@ func (c *Cmd) Stream(receive func(stream Stream, data []byte) error) error {
 		defer command.close()
 		return c.settle(talk(c.ctx, c.operation(), command, patience, talking,
 			func(command *C.sbx_command, userdata unsafe.Pointer) (*ProcessState, error) {
-				return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
-					return C.sbx_command_stream(command, onReceive, userdata, ending, err)
+				return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
+					return C.sbx_command_stream(command, onReceive, userdata, exitStatus, err)
 				})
 			}))
 	}

@@ -79,8 +79,8 @@ func (d *Detached) Key() string { return d.key }
 // if the sandbox can't be reached.
 func (d *Detached) TryWait(ctx context.Context) (*ProcessState, error) {
 	return ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) (*ProcessState, error) {
-		return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
-			return C.sbx_detached_try_wait(detached, nil, ending, err)
+		return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
+			return C.sbx_detached_try_wait(detached, nil, exitStatus, err)
 		})
 	}, nil)
 }
@@ -95,8 +95,8 @@ func (d *Detached) Wait(ctx context.Context) (*ProcessState, error) {
 	}
 	for {
 		state, err := ask(ctx, d.operation(), d.handle, func(detached *C.sbx_detached) (*ProcessState, error) {
-			return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
-				return C.sbx_detached_wait(detached, seconds(piece), ending, err)
+			return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
+				return C.sbx_detached_wait(detached, seconds(piece), exitStatus, err)
 			})
 		}, nil)
 		if ctx.Err() != nil || !errors.Is(err, ErrTimedOut) {
@@ -149,8 +149,8 @@ func (d *Detached) Stream(ctx context.Context, position *Position, receive func(
 	}}
 	out, err := C.uint64_t(position.Stdout), C.uint64_t(position.Stderr)
 	return talk(ctx, d.operation(), d.handle, 0, c, func(detached *C.sbx_detached, userdata unsafe.Pointer) (*ProcessState, error) {
-		return ending(func(ending **C.sbx_ending, failure **C.sbx_error) C.sbx_status {
-			return C.sbx_detached_stream(detached, &out, &err, onReceive, userdata, ending, failure)
+		return exitStatus(func(exitStatus **C.sbx_exit_status, failure **C.sbx_error) C.sbx_status {
+			return C.sbx_detached_stream(detached, &out, &err, onReceive, userdata, exitStatus, failure)
 		})
 	})
 }

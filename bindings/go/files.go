@@ -233,16 +233,16 @@ func (s *Sandbox) Exists(ctx context.Context, name string) (bool, error) {
 // of names.
 func (s *Sandbox) ReadDir(ctx context.Context, name string) ([]fs.DirEntry, error) {
 	return ask(ctx, s.operation("list directory", name), s.handle, func(sandbox *C.sbx_sandbox) ([]fs.DirEntry, error) {
-		var entries *C.sbx_entries
+		var entries *C.sbx_dir_entries
 		if err := invoke(func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_sandbox_read_dir(sandbox, text(name), &entries, err)
 		}); err != nil {
 			return nil, err
 		}
-		defer C.sbx_entries_free(entries)
+		defer C.sbx_dir_entries_free(entries)
 		var list []fs.DirEntry
-		for index := range C.sbx_entries_count(entries) {
-			name, metadata := C.sbx_entries_name_at(entries, index), C.sbx_entries_metadata_at(entries, index)
+		for index := range C.sbx_dir_entries_count(entries) {
+			name, metadata := C.sbx_dir_entries_name_at(entries, index), C.sbx_dir_entries_metadata_at(entries, index)
 			list = append(list, fs.FileInfoToDirEntry(newFileInfo(C.GoString(name), metadata)))
 		}
 		slices.SortFunc(list, func(a, b fs.DirEntry) int { return cmp.Compare(a.Name(), b.Name()) })

@@ -47,24 +47,24 @@ func newState(isSuccess C.bool, code func(*C.int32_t) C.bool, signal *C.char) *P
 	return state
 }
 
-// takeEnding makes a Go value of an ending that belongs to the caller; nil for NULL.
-func takeEnding(ending *C.sbx_ending) *ProcessState {
-	if ending == nil {
+// takeExitStatus makes a Go value of an exit status that belongs to the caller; nil for NULL.
+func takeExitStatus(exitStatus *C.sbx_exit_status) *ProcessState {
+	if exitStatus == nil {
 		return nil
 	}
-	defer C.sbx_ending_free(ending)
-	return newState(C.sbx_ending_success(ending), func(code *C.int32_t) C.bool {
-		return C.sbx_ending_exit_code(ending, code)
-	}, C.sbx_ending_signal(ending))
+	defer C.sbx_exit_status_free(exitStatus)
+	return newState(C.sbx_exit_status_success(exitStatus), func(code *C.int32_t) C.bool {
+		return C.sbx_exit_status_code(exitStatus, code)
+	}, C.sbx_exit_status_signal(exitStatus))
 }
 
-// ending makes a call that tells how a command ended.
-func ending(call func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status) (*ProcessState, error) {
-	var ending *C.sbx_ending
-	if err := invoke(func(err **C.sbx_error) C.sbx_status { return call(&ending, err) }); err != nil {
+// exitStatus makes a call that tells how a command ended.
+func exitStatus(call func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status) (*ProcessState, error) {
+	var exitStatus *C.sbx_exit_status
+	if err := invoke(func(err **C.sbx_error) C.sbx_status { return call(&exitStatus, err) }); err != nil {
 		return nil, err
 	}
-	return takeEnding(ending), nil
+	return takeExitStatus(exitStatus), nil
 }
 
 // An Output is what a command wrote and how it ended. An exit code other than 0 is no error here; see [Output.Check].

@@ -55,8 +55,8 @@ func (p *Process) Resize(columns, rows uint16) error {
 func (p *Process) TryWait() (*ProcessState, error) {
 	op := operation{name: "wait for command", sandbox: p.sandbox}
 	return ask(context.Background(), op, p.handle, func(child *C.sbx_child) (*ProcessState, error) {
-		return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
-			return C.sbx_child_try_wait(child, nil, ending, err)
+		return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
+			return C.sbx_child_try_wait(child, nil, exitStatus, err)
 		})
 	}, nil)
 }
@@ -67,8 +67,8 @@ func (p *Process) order(what string, call func(*C.sbx_child, **C.sbx_error) C.sb
 }
 
 func (p *Process) wait(child *C.sbx_child) (*ProcessState, error) {
-	return ending(func(ending **C.sbx_ending, err **C.sbx_error) C.sbx_status {
-		return C.sbx_child_wait(child, ending, err)
+	return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
+		return C.sbx_child_wait(child, exitStatus, err)
 	})
 }
 

@@ -1,4 +1,4 @@
-//! The one border between C and Rust: what comes in is checked here, panics stop here, results go out here.
+//! The one boundary between C and Rust: what comes in is checked here, panics stop here, results go out here.
 //!
 //! Nearly all `unsafe` of the crate is in this file. The parameters of the exported functions carry the header's
 //! contract in their types: `Option<&T>` for a handle, [`Text`] for a string, [`Out`] for a place to put a result. Such
@@ -467,7 +467,7 @@ mod tests {
         shared::<sandbox::sbx_sandbox>();
         shared::<files::sbx_bytes>();
         shared::<files::sbx_metadata>();
-        shared::<files::sbx_entries>();
+        shared::<files::sbx_dir_entries>();
         shared::<open_file::sbx_file>();
         shared::<transfer::sbx_transfer>();
         shared::<transfer::sbx_transferred>();
@@ -477,10 +477,10 @@ mod tests {
         shared::<detached::sbx_detached>();
         shared::<forward::sbx_forward>();
         shared::<command::sbx_output>();
-        shared::<command::sbx_ending>();
+        shared::<command::sbx_exit_status>();
         shared::<info::sbx_info>();
-        shared::<info::sbx_list>();
-        shared::<info::sbx_names>();
+        shared::<info::sbx_info_list>();
+        shared::<info::sbx_name_list>();
         shared::<sbx_error>();
     }
 }

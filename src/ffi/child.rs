@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::boundary::{self, Text, require};
-use super::command::{sbx_ending, sbx_output};
+use super::command::{sbx_exit_status, sbx_output};
 use super::error::{sbx_error, sbx_status};
 use crate::{Child, ChildStderr, ChildStdin, ChildStdout, Error, ErrorKind, Result};
 
@@ -180,17 +180,17 @@ pub extern "C" fn sbx_child_close_stderr(child: Option<&sbx_child>) {
 }
 
 /// Ends the command's standard input and waits until the command has ended. May be called again. The caller frees
-/// `*ending` with sbx_ending_free(); `ending` may be NULL. Fails as sbx_command_output().
+/// `*exit_status` with sbx_exit_status_free(); `exit_status` may be NULL. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_wait(
     child: Option<&sbx_child>,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let child = require(child, "child")?;
         child.close_stdin()?;
-        sbx_ending::write_handle(ending, child.child.wait_shared()?);
+        sbx_exit_status::write_handle(exit_status, child.child.wait_shared()?);
         Ok(())
     })
 }
@@ -215,20 +215,20 @@ pub extern "C" fn sbx_child_wait_with_output(
     })
 }
 
-/// Sets `*has_ended` to whether the command has ended. If it has, sets `*ending`, which may be NULL, to how; the caller
-/// frees that with sbx_ending_free(). Does not wait. Fails as sbx_command_output().
+/// Sets `*has_ended` to whether the command has ended. If it has, sets `*exit_status`, which may be NULL, to how; the caller
+/// frees that with sbx_exit_status_free(). Does not wait. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_try_wait(
     child: Option<&sbx_child>,
     has_ended: Option<&mut MaybeUninit<bool>>,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let status = require(child, "child")?.child.try_wait()?;
         boundary::write_out(has_ended, status.is_some());
         if let Some(status) = status {
-            sbx_ending::write_handle(ending, status);
+            sbx_exit_status::write_handle(exit_status, status);
         }
         Ok(())
     })

@@ -7,7 +7,7 @@ use super::boundary::{self, Text, require};
 use super::command::sbx_output;
 use super::config::sbx_config;
 use super::error::{sbx_error, sbx_status};
-use super::info::{sbx_info, sbx_list, sbx_names};
+use super::info::{sbx_info, sbx_info_list, sbx_name_list};
 use super::sandbox::sbx_sandbox;
 use super::spec::sbx_spec;
 use crate::{Client, Config, SandboxSpec};
@@ -115,35 +115,35 @@ pub extern "C" fn sbx_client_attach(
 }
 
 /// Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
-/// sbx_list_free().
+/// sbx_info_list_free().
 ///
 /// SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_list(
     client: Option<&sbx_client>,
-    list: Option<&mut MaybeUninit<*mut sbx_list>>,
+    list: Option<&mut MaybeUninit<*mut sbx_info_list>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let (client, place) = (require(client, "client")?, require(list, "list")?);
-        client.client.list().map(|infos| boundary::write_handle(place, sbx_list::new(infos)))
+        client.client.list().map(|infos| boundary::write_handle(place, sbx_info_list::new(infos)))
     })
 }
 
 /// Deletes every expired sandbox in the namespace, whoever owns it. It does not wait until the Pods are gone. `*names`
-/// gets the names of the deleted sandboxes; the caller frees it with sbx_names_free(). `names` may be NULL.
+/// gets the names of the deleted sandboxes; the caller frees it with sbx_name_list_free(). `names` may be NULL.
 ///
 /// Fails as sbx_client_list(), with the first error. The other sandboxes are deleted all the same.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_reap(
     client: Option<&sbx_client>,
-    names: Option<&mut MaybeUninit<*mut sbx_names>>,
+    names: Option<&mut MaybeUninit<*mut sbx_name_list>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let reaped = require(client, "client")?.client.reap()?;
         if let Some(place) = names {
-            boundary::write_handle(place, sbx_names::new(&reaped));
+            boundary::write_handle(place, sbx_name_list::new(&reaped));
         }
         Ok(())
     })

@@ -256,23 +256,23 @@ pub extern "C" fn sbx_command_output(
     })
 }
 
-/// Runs the command to its end and discards its output. The caller frees `*ending` with sbx_ending_free(); `ending` may
+/// Runs the command to its end and discards its output. The caller frees `*exit_status` with sbx_exit_status_free(); `exit_status` may
 /// be NULL. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_command_status(
     command: Option<&sbx_command>,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let status = require(command, "command")?.get()?.status()?;
-        sbx_ending::write_handle(ending, status);
+        sbx_exit_status::write_handle(exit_status, status);
         Ok(())
     })
 }
 
 /// Runs the command to its end and passes its output to `receive` as it arrives, with `userdata` as first argument. The
-/// caller frees `*ending` with sbx_ending_free(); `ending` may be NULL.
+/// caller frees `*exit_status` with sbx_exit_status_free(); `exit_status` may be NULL.
 ///
 /// SBX_ERR_CANCELLED if `receive` asked to stop; the command was killed then. Else as sbx_command_output().
 #[unsafe(no_mangle)]
@@ -280,12 +280,12 @@ pub extern "C" fn sbx_command_stream(
     command: Option<&sbx_command>,
     receive: sbx_output_fn,
     userdata: *mut c_void,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let (command, receive) = (require(command, "command")?.get()?, require(receive, "receive")?);
-        sbx_ending::write_handle(ending, command.stream(receiver(receive, userdata))?);
+        sbx_exit_status::write_handle(exit_status, command.stream(receiver(receive, userdata))?);
         Ok(())
     })
 }
@@ -354,14 +354,14 @@ pub extern "C" fn sbx_command_free(command: Option<Box<sbx_command>>) {
 }
 
 /// How a command ended: with an exit code, or by a signal. It is always what the sandbox reported, never a default.
-/// Freed with sbx_ending_free(). May be read from several threads.
+/// Freed with sbx_exit_status_free(). May be read from several threads.
 #[derive(Debug)]
-pub struct sbx_ending {
+pub struct sbx_exit_status {
     status: ExitStatus,
     signal: Option<CString>,
 }
 
-impl sbx_ending {
+impl sbx_exit_status {
     fn new(status: ExitStatus) -> Self {
         Self { signal: status.signal().map(boundary::c_text), status }
     }
@@ -375,32 +375,35 @@ impl sbx_ending {
 
 /// True if the command ended with exit code 0.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_ending_success(ending: Option<&sbx_ending>) -> bool {
-    boundary::get(ending, false, |ending| ending.status.success())
+pub extern "C" fn sbx_exit_status_success(exit_status: Option<&sbx_exit_status>) -> bool {
+    boundary::get(exit_status, false, |exit_status| exit_status.status.success())
 }
 
 /// True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_ending_exit_code(ending: Option<&sbx_ending>, code: Option<&mut MaybeUninit<i32>>) -> bool {
-    boundary::get(ending, false, |ending| boundary::write_some(code, ending.status.code()))
+pub extern "C" fn sbx_exit_status_code(
+    exit_status: Option<&sbx_exit_status>,
+    code: Option<&mut MaybeUninit<i32>>,
+) -> bool {
+    boundary::get(exit_status, false, |exit_status| boundary::write_some(code, exit_status.status.code()))
 }
 
 /// The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_ending_signal(ending: Option<&sbx_ending>) -> *const c_char {
-    boundary::get_text(ending, |ending| ending.signal.as_deref())
+pub extern "C" fn sbx_exit_status_signal(exit_status: Option<&sbx_exit_status>) -> *const c_char {
+    boundary::get_text(exit_status, |exit_status| exit_status.signal.as_deref())
 }
 
-/// Frees an ending.
+/// Frees an exit status.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_ending_free(ending: Option<Box<sbx_ending>>) {
-    boundary::free(ending);
+pub extern "C" fn sbx_exit_status_free(exit_status: Option<Box<sbx_exit_status>>) {
+    boundary::free(exit_status);
 }
 
 /// What a command wrote and how it ended. Freed with sbx_output_free(). May be read from several threads.
 #[derive(Debug)]
 pub struct sbx_output {
-    ending: sbx_ending,
+    exit_status: sbx_exit_status,
     stdout: NulTerminated,
     stderr: NulTerminated,
     truncated: u64,
@@ -409,7 +412,7 @@ pub struct sbx_output {
 impl sbx_output {
     pub(super) fn new(output: Output) -> Self {
         Self {
-            ending: sbx_ending::new(output.status),
+            exit_status: sbx_exit_status::new(output.status),
             stdout: NulTerminated::new(output.stdout),
             stderr: NulTerminated::new(output.stderr),
             truncated: output.truncated,
@@ -417,30 +420,30 @@ impl sbx_output {
     }
 
     fn check(&self) -> Result<()> {
-        if self.ending.status.success() {
+        if self.exit_status.status.success() {
             return Ok(());
         }
         let (stdout, stderr) = (self.stdout.as_slice().to_vec(), self.stderr.as_slice().to_vec());
-        Output { status: self.ending.status, stdout, stderr, truncated: self.truncated }.check().map(drop)
+        Output { status: self.exit_status.status, stdout, stderr, truncated: self.truncated }.check().map(drop)
     }
 }
 
 /// True if the command ended with exit code 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_success(output: Option<&sbx_output>) -> bool {
-    boundary::get(output, false, |output| output.ending.status.success())
+    boundary::get(output, false, |output| output.exit_status.status.success())
 }
 
 /// True, and the exit code in `*code`, unless a signal ended the command. `code` may be NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_exit_code(output: Option<&sbx_output>, code: Option<&mut MaybeUninit<i32>>) -> bool {
-    boundary::get(output, false, |output| boundary::write_some(code, output.ending.status.code()))
+    boundary::get(output, false, |output| boundary::write_some(code, output.exit_status.status.code()))
 }
 
 /// The name of the signal that ended the command, without SIG, such as "KILL"; NULL if it ended by itself.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_output_signal(output: Option<&sbx_output>) -> *const c_char {
-    boundary::get_text(output, |output| output.ending.signal.as_deref())
+    boundary::get_text(output, |output| output.exit_status.signal.as_deref())
 }
 
 /// The bytes of the standard output, borrowed from the output, and their number in `*len`; they are followed by a NUL.

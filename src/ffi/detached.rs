@@ -4,7 +4,7 @@ use std::ffi::{CString, c_char, c_void};
 use std::mem::MaybeUninit;
 
 use super::boundary::{self, require};
-use super::command::{STREAMS, receiver, sbx_ending, sbx_output_fn};
+use super::command::{STREAMS, receiver, sbx_exit_status, sbx_output_fn};
 use super::error::{sbx_error, sbx_status};
 use super::files::sbx_bytes;
 use crate::{Detached, Position};
@@ -31,8 +31,8 @@ pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_
     boundary::get_text(detached, |detached| Some(&detached.key))
 }
 
-/// Puts into `*has_ended` whether the command has ended, and if so into `*ending`, which may be NULL, how; the caller
-/// frees that with sbx_ending_free(). Does not wait for it.
+/// Puts into `*has_ended` whether the command has ended, and if so into `*exit_status`, which may be NULL, how; the caller
+/// frees that with sbx_exit_status_free(). Does not wait for it.
 ///
 /// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
 /// SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if the process that supervises it in the sandbox was
@@ -41,33 +41,33 @@ pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_
 pub extern "C" fn sbx_detached_try_wait(
     detached: Option<&sbx_detached>,
     has_ended: Option<&mut MaybeUninit<bool>>,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let status = require(detached, "detached")?.detached.try_wait()?;
         boundary::write_out(has_ended, status.is_some());
         if let Some(status) = status {
-            sbx_ending::write_handle(ending, status);
+            sbx_exit_status::write_handle(exit_status, status);
         }
         Ok(())
     })
 }
 
-/// Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*ending` with
-/// sbx_ending_free(); `ending` may be NULL.
+/// Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*exit_status` with
+/// sbx_exit_status_free(); `exit_status` may be NULL.
 ///
 /// SBX_ERR_TIMED_OUT if it still runs; it keeps running. Otherwise as sbx_detached_try_wait().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_detached_wait(
     detached: Option<&sbx_detached>,
     seconds: f64,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let timeout = boundary::optional_seconds(seconds, "seconds")?;
-        sbx_ending::write_handle(ending, require(detached, "detached")?.detached.wait(timeout)?);
+        sbx_exit_status::write_handle(exit_status, require(detached, "detached")?.detached.wait(timeout)?);
         Ok(())
     })
 }
@@ -95,8 +95,8 @@ pub extern "C" fn sbx_detached_read(
 
 /// Passes the output to `receive` as it arrives, with `userdata` as first argument, until the command has ended. It
 /// starts `*stdout_position` and `*stderr_position` bytes after the beginning of the streams. When the call returns,
-/// both are updated, so that after an error the same call continues where this one stopped. The caller frees `*ending`
-/// with sbx_ending_free(); `ending` may be NULL.
+/// both are updated, so that after an error the same call continues where this one stopped. The caller frees `*exit_status`
+/// with sbx_exit_status_free(); `exit_status` may be NULL.
 ///
 /// SBX_ERR_CANCELLED if `receive` asked to stop; the command keeps running. Otherwise as sbx_detached_try_wait().
 #[unsafe(no_mangle)]
@@ -106,7 +106,7 @@ pub extern "C" fn sbx_detached_stream(
     stderr_position: Option<&mut u64>,
     receive: sbx_output_fn,
     userdata: *mut c_void,
-    ending: Option<&mut MaybeUninit<*mut sbx_ending>>,
+    exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
@@ -116,7 +116,7 @@ pub extern "C" fn sbx_detached_stream(
         let mut position = Position::new(*stdout, *stderr);
         let status = detached.detached.stream(&mut position, receiver(receive, userdata));
         (*stdout, *stderr) = (position.stdout, position.stderr);
-        sbx_ending::write_handle(ending, status?);
+        sbx_exit_status::write_handle(exit_status, status?);
         Ok(())
     })
 }

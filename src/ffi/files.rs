@@ -175,18 +175,18 @@ pub extern "C" fn sbx_sandbox_file_exists(
 }
 
 /// Lists all entries of a directory except "." and "..", in no particular order. The caller frees the list with
-/// sbx_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
+/// sbx_dir_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
 /// names.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_dir(
     sandbox: Option<&sbx_sandbox>,
     path: Text,
-    entries: Option<&mut MaybeUninit<*mut sbx_entries>>,
+    entries: Option<&mut MaybeUninit<*mut sbx_dir_entries>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let (sandbox, path, place) = (require(sandbox, "sandbox")?, path.bytes("path")?, require(entries, "entries")?);
-        sandbox.sandbox.files().read_dir(path).map(|found| boundary::write_handle(place, sbx_entries::new(found)))
+        sandbox.sandbox.files().read_dir(path).map(|found| boundary::write_handle(place, sbx_dir_entries::new(found)))
     })
 }
 
@@ -411,11 +411,11 @@ pub extern "C" fn sbx_metadata_free(metadata: Option<Box<sbx_metadata>>) {
     boundary::free(metadata);
 }
 
-/// The entries of a directory. Freed with sbx_entries_free(). May be read from several threads.
+/// The entries of a directory. Freed with sbx_dir_entries_free(). May be read from several threads.
 #[derive(Debug)]
-pub struct sbx_entries(Vec<(CString, sbx_metadata)>);
+pub struct sbx_dir_entries(Vec<(CString, sbx_metadata)>);
 
-impl sbx_entries {
+impl sbx_dir_entries {
     fn new(entries: Vec<DirEntry>) -> Self {
         // The library lets no name with a NUL through.
         let name = |entry: &DirEntry| CString::new(entry.name.as_bytes()).unwrap_or_default();
@@ -425,20 +425,20 @@ impl sbx_entries {
 
 /// How many entries there are; 0 for NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_entries_count(entries: Option<&sbx_entries>) -> usize {
+pub extern "C" fn sbx_dir_entries_count(entries: Option<&sbx_dir_entries>) -> usize {
     boundary::get(entries, 0, |entries| entries.0.len())
 }
 
 /// The name of an entry: bytes without '/', borrowed from the list; `index` counts from 0. NULL beyond the last.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_entries_name_at(entries: Option<&sbx_entries>, index: usize) -> *const c_char {
+pub extern "C" fn sbx_dir_entries_name_at(entries: Option<&sbx_dir_entries>, index: usize) -> *const c_char {
     boundary::get_text(entries, |entries| entries.0.get(index).map(|(name, _)| name.as_c_str()))
 }
 
 /// The metadata of an entry, of the link itself if it is one; borrowed from the list. `index` counts from 0. NULL
 /// beyond the last.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_entries_metadata_at(entries: Option<&sbx_entries>, index: usize) -> *const sbx_metadata {
+pub extern "C" fn sbx_dir_entries_metadata_at(entries: Option<&sbx_dir_entries>, index: usize) -> *const sbx_metadata {
     boundary::get(entries, ptr::null(), |entries| {
         entries.0.get(index).map_or(ptr::null(), |(_, metadata)| ptr::from_ref(metadata))
     })
@@ -446,6 +446,6 @@ pub extern "C" fn sbx_entries_metadata_at(entries: Option<&sbx_entries>, index: 
 
 /// Frees a list of entries and what was borrowed from it.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_entries_free(entries: Option<Box<sbx_entries>>) {
+pub extern "C" fn sbx_dir_entries_free(entries: Option<Box<sbx_dir_entries>>) {
     boundary::free(entries);
 }

@@ -8,7 +8,7 @@ use super::boundary::{self, Text, c_text};
 use super::error::{KeptVerdict, sbx_cause};
 use crate::{Phase, SandboxInfo};
 
-/// What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_list.
+/// What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_info_list.
 /// May be read from several threads.
 #[derive(Debug)]
 pub struct sbx_info {
@@ -213,11 +213,11 @@ pub extern "C" fn sbx_info_free(info: Option<Box<sbx_info>>) {
     boundary::free(info);
 }
 
-/// A list of infos. Freed with sbx_list_free(). May be read from several threads.
+/// A list of infos. Freed with sbx_info_list_free(). May be read from several threads.
 #[derive(Debug)]
-pub struct sbx_list(Vec<sbx_info>);
+pub struct sbx_info_list(Vec<sbx_info>);
 
-impl sbx_list {
+impl sbx_info_list {
     pub(super) fn new(infos: Vec<SandboxInfo>) -> Self {
         Self(infos.into_iter().map(sbx_info::new).collect())
     }
@@ -225,27 +225,27 @@ impl sbx_list {
 
 /// How many infos the list has; 0 for NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_list_count(list: Option<&sbx_list>) -> usize {
+pub extern "C" fn sbx_info_list_count(list: Option<&sbx_info_list>) -> usize {
     boundary::get(list, 0, |list| list.0.len())
 }
 
 /// One of the list's infos, borrowed from the list; `index` counts from 0. NULL beyond the last.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_list_at(list: Option<&sbx_list>, index: usize) -> *const sbx_info {
+pub extern "C" fn sbx_info_list_at(list: Option<&sbx_info_list>, index: usize) -> *const sbx_info {
     boundary::get(list, ptr::null(), |list| list.0.get(index).map_or(ptr::null(), ptr::from_ref))
 }
 
 /// Frees a list and the infos in it.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_list_free(list: Option<Box<sbx_list>>) {
+pub extern "C" fn sbx_info_list_free(list: Option<Box<sbx_info_list>>) {
     boundary::free(list);
 }
 
-/// A list of names. Freed with sbx_names_free(). May be read from several threads.
+/// A list of names. Freed with sbx_name_list_free(). May be read from several threads.
 #[derive(Debug)]
-pub struct sbx_names(Vec<CString>);
+pub struct sbx_name_list(Vec<CString>);
 
-impl sbx_names {
+impl sbx_name_list {
     pub(super) fn new(names: &[String]) -> Self {
         Self(names.iter().map(|name| c_text(name)).collect())
     }
@@ -253,18 +253,18 @@ impl sbx_names {
 
 /// How many names the list has; 0 for NULL.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_names_count(names: Option<&sbx_names>) -> usize {
+pub extern "C" fn sbx_name_list_count(names: Option<&sbx_name_list>) -> usize {
     boundary::get(names, 0, |names| names.0.len())
 }
 
 /// One of the names, borrowed from the list; `index` counts from 0. NULL beyond the last.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_names_at(names: Option<&sbx_names>, index: usize) -> *const c_char {
+pub extern "C" fn sbx_name_list_at(names: Option<&sbx_name_list>, index: usize) -> *const c_char {
     boundary::get_text(names, |names| names.0.get(index).map(CString::as_c_str))
 }
 
 /// Frees a list of names.
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_names_free(names: Option<Box<sbx_names>>) {
+pub extern "C" fn sbx_name_list_free(names: Option<Box<sbx_name_list>>) {
     boundary::free(names);
 }

@@ -20,7 +20,7 @@ static sbx_error *err;
 #define OK(call) CHECK((call) == SBX_OK)
 
 enum kind {
-    CLIENT, SANDBOX, COMMAND, CHILD, OUTPUT, ENDING, FILE_, TRANSFER, DETACHED, INFO, LIST, ENTRIES, METADATA, BYTES, ERROR,
+    CLIENT, SANDBOX, COMMAND, CHILD, OUTPUT, EXIT_STATUS, FILE_, TRANSFER, DETACHED, INFO, INFO_LIST, ENTRIES, METADATA, BYTES, ERROR,
     CONFIG, SPEC, KINDS,
 };
 
@@ -34,13 +34,13 @@ static void make_all(const char *name) {
     sbx_command *command = NULL, *cat = NULL;
     sbx_child *child = NULL;
     sbx_output *output = NULL;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     sbx_file *file = NULL;
     sbx_transfer *transfer = NULL;
     sbx_detached *detached = NULL;
     sbx_info *info = NULL;
-    sbx_list *list = NULL;
-    sbx_entries *entries = NULL;
+    sbx_info_list *list = NULL;
+    sbx_dir_entries *entries = NULL;
     sbx_metadata *metadata = NULL;
     sbx_bytes *bytes = NULL;
     sbx_error *error = NULL;
@@ -50,7 +50,7 @@ static void make_all(const char *name) {
     OK(sbx_client_attach(client, name, &sandbox, &err));
     OK(sbx_sandbox_command(sandbox, "true", &command, &err));
     OK(sbx_command_output(command, &output, &err));
-    OK(sbx_command_status(command, &ending, &err));
+    OK(sbx_command_status(command, &exit_status, &err));
     OK(sbx_sandbox_command(sandbox, "cat", &cat, &err));
     OK(sbx_command_spawn(cat, &child, &err));
     sbx_command_free(cat);
@@ -63,7 +63,7 @@ static void make_all(const char *name) {
     OK(sbx_sandbox_file_metadata(sandbox, "/etc/passwd", &metadata, &err));
     OK(sbx_sandbox_read_file(sandbox, "/etc/passwd", &bytes, &err));
     CHECK(sbx_sandbox_remove_file(sandbox, "/no/such", &error) == SBX_ERR_FILE_NOT_FOUND);
-    void *all[KINDS] = {client, sandbox, command, child, output, ending, file, transfer, detached, info, list, entries,
+    void *all[KINDS] = {client, sandbox, command, child, output, exit_status, file, transfer, detached, info, list, entries,
                         metadata, bytes, error, config, spec};
     memcpy(made, all, sizeof made);
 }
@@ -99,8 +99,8 @@ static void use(enum kind kind) {
     case OUTPUT:
         CHECK(sbx_output_success(handle));
         break;
-    case ENDING:
-        CHECK(sbx_ending_success(handle));
+    case EXIT_STATUS:
+        CHECK(sbx_exit_status_success(handle));
         break;
     case FILE_:
         OK(sbx_file_seek(handle, 0, SBX_SEEK_START, NULL, &err));
@@ -117,11 +117,11 @@ static void use(enum kind kind) {
     case INFO:
         CHECK(sbx_info_name(handle)[0] != '\0');
         break;
-    case LIST:
-        CHECK(sbx_info_name(sbx_list_at(handle, 0))[0] != '\0');
+    case INFO_LIST:
+        CHECK(sbx_info_name(sbx_info_list_at(handle, 0))[0] != '\0');
         break;
     case ENTRIES:
-        CHECK(sbx_entries_count(handle) > 3);
+        CHECK(sbx_dir_entries_count(handle) > 3);
         break;
     case METADATA:
         CHECK(sbx_metadata_size(handle) > 0);
@@ -152,13 +152,13 @@ static void let_go(enum kind kind) {
     case COMMAND: sbx_command_free(handle); break;
     case CHILD: sbx_child_free(handle); break;
     case OUTPUT: sbx_output_free(handle); break;
-    case ENDING: sbx_ending_free(handle); break;
+    case EXIT_STATUS: sbx_exit_status_free(handle); break;
     case FILE_: sbx_file_free(handle); break;
     case TRANSFER: sbx_transfer_free(handle); break;
     case DETACHED: sbx_detached_free(handle); break;
     case INFO: sbx_info_free(handle); break;
-    case LIST: sbx_list_free(handle); break;
-    case ENTRIES: sbx_entries_free(handle); break;
+    case INFO_LIST: sbx_info_list_free(handle); break;
+    case ENTRIES: sbx_dir_entries_free(handle); break;
     case METADATA: sbx_metadata_free(handle); break;
     case BYTES: sbx_bytes_free(handle); break;
     case ERROR: sbx_error_free(handle); break;

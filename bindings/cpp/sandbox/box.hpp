@@ -270,7 +270,7 @@ public:
     /// for more than 1048576 entries or 64 MiB of names.
     std::vector<directory_entry> read_dir(std::string_view path) const {
         const auto entries = detail::make(sbx_sandbox_read_dir, native_handle(), detail::c_text(path, "path").get());
-        return detail::told(static_cast<const sbx_entries *>(entries.get()));
+        return detail::told(static_cast<const sbx_dir_entries *>(entries.get()));
     }
 
     /// Creates a directory. Fails as upload_file(); file_exists_error if the name exists.

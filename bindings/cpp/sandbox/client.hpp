@@ -306,12 +306,12 @@ public:
 
     /// All sandboxes in the namespace, whoever owns them, in no particular order.
     std::vector<info> list() const {
-        const std::shared_ptr<const sbx_list> all = detail::make(sbx_client_list, native_handle());
+        const std::shared_ptr<const sbx_info_list> all = detail::make(sbx_client_list, native_handle());
         std::vector<info> infos;
-        infos.reserve(sbx_list_count(all.get()));
+        infos.reserve(sbx_info_list_count(all.get()));
         // Each keeps the list.
-        for (std::size_t index = 0; index < sbx_list_count(all.get()); index++)
-            infos.emplace_back(std::shared_ptr<const sbx_info>(all, sbx_list_at(all.get(), index)));
+        for (std::size_t index = 0; index < sbx_info_list_count(all.get()); index++)
+            infos.emplace_back(std::shared_ptr<const sbx_info>(all, sbx_info_list_at(all.get(), index)));
         return infos;
     }
 
@@ -320,8 +320,8 @@ public:
     std::vector<std::string> reap() const {
         const auto all = detail::make(sbx_client_reap, native_handle());
         std::vector<std::string> names;
-        for (std::size_t index = 0; index < sbx_names_count(all.get()); index++)
-            names.emplace_back(sbx_names_at(all.get(), index));
+        for (std::size_t index = 0; index < sbx_name_list_count(all.get()); index++)
+            names.emplace_back(sbx_name_list_at(all.get(), index));
         return names;
     }
 

@@ -176,8 +176,8 @@ public:
     /// How the command ended, if it has. Does not wait. Fails as command::output().
     std::optional<exit_status> try_wait() const {
         bool has_ended = false;
-        const auto ending = detail::make(sbx_child_try_wait, native_handle(), &has_ended);
-        return has_ended ? std::optional<exit_status>(ending.get()) : std::nullopt;
+        const auto status = detail::make(sbx_child_try_wait, native_handle(), &has_ended);
+        return has_ended ? std::optional<exit_status>(status.get()) : std::nullopt;
     }
 
     /// Kills the command and all processes that it started. wait() waits until they are gone.
@@ -224,8 +224,8 @@ public:
     /// process that supervises it in the sandbox was killed; ssh_error if the sandbox can't be reached.
     std::optional<exit_status> try_wait() const {
         bool has_ended = false;
-        const auto ending = detail::make(sbx_detached_try_wait, native_handle(), &has_ended);
-        return has_ended ? std::optional<exit_status>(ending.get()) : std::nullopt;
+        const auto status = detail::make(sbx_detached_try_wait, native_handle(), &has_ended);
+        return has_ended ? std::optional<exit_status>(status.get()) : std::nullopt;
     }
 
     /// Waits until the command has ended, at most for `timeout`; by default for ever. timed_out_error if it still runs;

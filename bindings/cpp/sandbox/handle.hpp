@@ -159,13 +159,13 @@ template <> inline constexpr auto free_of<sbx_command> = sbx_command_free;
 template <> inline constexpr auto free_of<sbx_config> = sbx_config_free;
 template <> inline constexpr auto free_of<sbx_detached> = sbx_detached_free;
 template <> inline constexpr auto free_of<sbx_forward> = sbx_forward_free;
-template <> inline constexpr auto free_of<sbx_ending> = sbx_ending_free;
-template <> inline constexpr auto free_of<sbx_entries> = sbx_entries_free;
+template <> inline constexpr auto free_of<sbx_exit_status> = sbx_exit_status_free;
+template <> inline constexpr auto free_of<sbx_dir_entries> = sbx_dir_entries_free;
 template <> inline constexpr auto free_of<sbx_file> = sbx_file_free;
 template <> inline constexpr auto free_of<sbx_info> = sbx_info_free;
-template <> inline constexpr auto free_of<sbx_list> = sbx_list_free;
+template <> inline constexpr auto free_of<sbx_info_list> = sbx_info_list_free;
 template <> inline constexpr auto free_of<sbx_metadata> = sbx_metadata_free;
-template <> inline constexpr auto free_of<sbx_names> = sbx_names_free;
+template <> inline constexpr auto free_of<sbx_name_list> = sbx_name_list_free;
 template <> inline constexpr auto free_of<sbx_output> = sbx_output_free;
 template <> inline constexpr auto free_of<sbx_pool> = sbx_pool_free;
 template <> inline constexpr auto free_of<sbx_pool_options> = sbx_pool_options_free;
@@ -250,7 +250,7 @@ template <class Callback, class... Arguments> bool goes_on(Callback &callback, A
     }
 }
 
-/// Keeps what a callback throws on this side of the border to C.
+/// Keeps what a callback throws on this side of the boundary to C.
 class catcher {
 public:
     template <class Body> bool goes_on(Body &&body) noexcept {

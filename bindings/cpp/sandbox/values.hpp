@@ -27,9 +27,9 @@ namespace [[gnu::visibility("default")]] sandbox {
 class exit_status {
 public:
     /// Tells what the C ABI tells, which stays the caller's.
-    explicit exit_status(const sbx_ending *ending)
-        : success_(sbx_ending_success(ending)), signal_(detail::some_text(sbx_ending_signal(ending))) {
-        if (std::int32_t code = 0; sbx_ending_exit_code(ending, &code))
+    explicit exit_status(const sbx_exit_status *status)
+        : success_(sbx_exit_status_success(status)), signal_(detail::some_text(sbx_exit_status_signal(status))) {
+        if (std::int32_t code = 0; sbx_exit_status_code(status, &code))
             exit_code_ = code;
     }
 
@@ -398,11 +398,11 @@ inline usage told(const sbx_usage *from) {
     return all;
 }
 
-inline std::vector<directory_entry> told(const sbx_entries *entries) {
+inline std::vector<directory_entry> told(const sbx_dir_entries *entries) {
     std::vector<directory_entry> all;
-    all.reserve(sbx_entries_count(entries));
-    for (std::size_t index = 0; index < sbx_entries_count(entries); index++)
-        all.push_back({text(sbx_entries_name_at(entries, index)), told(sbx_entries_metadata_at(entries, index))});
+    all.reserve(sbx_dir_entries_count(entries));
+    for (std::size_t index = 0; index < sbx_dir_entries_count(entries); index++)
+        all.push_back({text(sbx_dir_entries_name_at(entries, index)), told(sbx_dir_entries_metadata_at(entries, index))});
     return all;
 }
 

@@ -10,7 +10,7 @@ import time
 
 import sandbox
 from sandbox import _abi as abi
-from sandbox._border import Handle
+from sandbox._boundary import Handle
 
 machine: sandbox.Machine
 

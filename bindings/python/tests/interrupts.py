@@ -14,7 +14,7 @@ from functools import partial
 from typing import Callable
 
 import sandbox
-from sandbox._border import Conversation
+from sandbox._boundary import Conversation
 from sandbox._threads import start
 
 machine: sandbox.Machine

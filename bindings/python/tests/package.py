@@ -22,7 +22,7 @@ from typing import Callable, Optional
 import sandbox
 from sandbox import _abi as abi
 from sandbox import errors
-from sandbox._border import Conversation, Handle, interruptible, make
+from sandbox._boundary import Conversation, Handle, interruptible, make
 from sandbox._threads import Task, start
 
 

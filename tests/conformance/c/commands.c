@@ -60,7 +60,7 @@ static void talk_to_cat(void) {
     uint8_t buffer[64];
     size_t len = 0;
     bool has_ended = true;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     sbx_child *child = child_of(shell("echo to stderr >&2; exec cat"));
     CHECK(strlen(sbx_child_id(child)) > 0);
     for (int turn = 0; turn < 3; turn++) {
@@ -68,14 +68,14 @@ static void talk_to_cat(void) {
         OK(sbx_child_read_stdout(child, buffer, sizeof buffer, &len, &err));
         CHECK(len == 6 && memcmp(buffer, "li\0ne\n", 6) == 0);
     }
-    OK(sbx_child_try_wait(child, &has_ended, &ending, &err));
-    CHECK(!has_ended && ending == NULL);
+    OK(sbx_child_try_wait(child, &has_ended, &exit_status, &err));
+    CHECK(!has_ended && exit_status == NULL);
     OK(sbx_child_read_stderr(child, buffer, 9, &len, &err));
     CHECK(len == 9 && memcmp(buffer, "to stderr", 9) == 0);
     FAILS(SBX_ERR_INVALID_ARGUMENT, "buffer", sbx_child_read_stdout(child, NULL, 1, &len, &err));
-    OK(sbx_child_wait(child, &ending, &err));
-    CHECK(sbx_ending_success(ending) && sbx_ending_signal(ending) == NULL);
-    sbx_ending_free(ending);
+    OK(sbx_child_wait(child, &exit_status, &err));
+    CHECK(sbx_exit_status_success(exit_status) && sbx_exit_status_signal(exit_status) == NULL);
+    sbx_exit_status_free(exit_status);
     OK(sbx_child_try_wait(child, &has_ended, NULL, &err));
     CHECK(has_ended);
     OK(sbx_child_read_stdout(child, buffer, sizeof buffer, &len, &err));
@@ -168,7 +168,7 @@ static void close_what_is_used(void) {
 
 void streams(void) {
     sbx_output *output = NULL;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     int32_t code = -1;
     size_t len = 0;
     talk_to_cat();
@@ -195,11 +195,11 @@ void streams(void) {
     /* The command goes on when its first line has been received, and not before. */
     struct received all = {.stop_after = UINT64_MAX, .file = "received"};
     command = shell("echo first; until [ -e received ]; do sleep 0.02; done; head -c 1000000 /dev/zero; echo last >&2; exit 9");
-    OK(sbx_command_stream(command, receive, &all, &ending, &err));
+    OK(sbx_command_stream(command, receive, &all, &exit_status, &err));
     CHECK(all.written == SBX_OK && all.out_len == 1000006 && memcmp(all.out, "first\n", 6) == 0);
     CHECK(all.errors_len == 5 && memcmp(all.errors, "last\n", 5) == 0);
-    CHECK(sbx_ending_exit_code(ending, &code) && code == 9 && !sbx_ending_success(ending));
-    sbx_ending_free(ending);
+    CHECK(sbx_exit_status_code(exit_status, &code) && code == 9 && !sbx_exit_status_success(exit_status));
+    sbx_exit_status_free(exit_status);
     FAILS(SBX_ERR_INVALID_ARGUMENT, "receive is NULL", sbx_command_stream(command, NULL, NULL, NULL, &err));
     sbx_command_free(command);
 }
@@ -207,7 +207,7 @@ void streams(void) {
 void exit_status(void) {
     static const int32_t codes[] = {0, 3, 255};
     sbx_output *output = NULL;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     size_t len = 0;
     for (size_t i = 0; i < 3; i++) {
         char line[32];
@@ -226,9 +226,9 @@ void exit_status(void) {
     CHECK(!sbx_output_success(output));
     sbx_output_free(output);
     sbx_command *command = shell("kill -TERM $$");
-    OK(sbx_command_status(command, &ending, &err));
-    CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0 && !sbx_ending_exit_code(ending, NULL));
-    sbx_ending_free(ending);
+    OK(sbx_command_status(command, &exit_status, &err));
+    CHECK(strcmp(sbx_exit_status_signal(exit_status), "TERM") == 0 && !sbx_exit_status_code(exit_status, NULL));
+    sbx_exit_status_free(exit_status);
     OK(sbx_command_status(command, NULL, &err));
     sbx_command_free(command);
 
@@ -299,16 +299,16 @@ static void interrupt(void) {
 void cancel(void) {
     pthread_t thread;
     void *killed = NULL;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     sbx_child *child = child_of(shell("yes & sleep 61"));
     sbx_child_close_stdout(child);
     sbx_child_close_stderr(child);
     RUNS("slee[p] 61");
     double begun = now();
     CHECK(pthread_create(&thread, NULL, kill_soon, child) == 0);
-    OK(sbx_child_wait(child, &ending, &err));
-    CHECK(now() - begun < 30 && strcmp(sbx_ending_signal(ending), "KILL") == 0);
-    sbx_ending_free(ending);
+    OK(sbx_child_wait(child, &exit_status, &err));
+    CHECK(now() - begun < 30 && strcmp(sbx_exit_status_signal(exit_status), "KILL") == 0);
+    sbx_exit_status_free(exit_status);
     CHECK(pthread_join(thread, &killed) == 0 && killed != NULL);
     AWAIT(!matches("slee[p] 61") && !matches("^ye[s]"));
     sbx_child_free(child);
@@ -316,9 +316,9 @@ void cancel(void) {
     child = child_of(program("sleep", "62", NULL));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "signal", sbx_child_signal(child, "no such", &err));
     OK(sbx_child_signal(child, "TERM", &err));
-    OK(sbx_child_wait(child, &ending, &err));
-    CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
-    sbx_ending_free(ending);
+    OK(sbx_child_wait(child, &exit_status, &err));
+    CHECK(strcmp(sbx_exit_status_signal(exit_status), "TERM") == 0);
+    sbx_exit_status_free(exit_status);
     sbx_child_free(child);
 
     interrupt();
@@ -352,7 +352,7 @@ static void find_it_from_elsewhere(void) {
     sbx_client *other = new_client(new_config(""));
     sbx_sandbox *attached = NULL;
     sbx_detached *found = NULL;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     sbx_bytes *read = NULL;
     size_t len = 0;
     int32_t code = 0;
@@ -362,9 +362,9 @@ static void find_it_from_elsewhere(void) {
     sbx_sandbox_free(attached);
     FAILS(SBX_ERR_TIMED_OUT, "still runs", sbx_detached_wait(found, 0.1, NULL, &err));
     sbx_output_free(execute("touch go"));
-    OK(sbx_detached_wait(found, -1, &ending, &err));
-    CHECK(sbx_ending_exit_code(ending, &code) && code == 3);
-    sbx_ending_free(ending);
+    OK(sbx_detached_wait(found, -1, &exit_status, &err));
+    CHECK(sbx_exit_status_code(exit_status, &code) && code == 3);
+    sbx_exit_status_free(exit_status);
     OK(sbx_detached_read(found, SBX_STREAM_STDOUT, 6, 100, &read, &err));
     const uint8_t *data = sbx_bytes_data(read, &len);
     IS("second\n", data, len);
@@ -376,11 +376,11 @@ static void find_it_from_elsewhere(void) {
     uint64_t out = 6, errors_out = 0;
     FAILS(SBX_ERR_CANCELLED, "returned 1", sbx_detached_stream(found, &out, &errors_out, receive, &some, NULL, &err));
     CHECK(out == 6);
-    OK(sbx_detached_stream(found, &out, &errors_out, receive, &rest_of_it, &ending, &err));
+    OK(sbx_detached_stream(found, &out, &errors_out, receive, &rest_of_it, &exit_status, &err));
     CHECK(rest_of_it.out_len == 7 && memcmp(rest_of_it.out, "second\n", 7) == 0 && out == 13);
     /* The other stream may have come before the stop. */
     CHECK(some.errors_len + rest_of_it.errors_len == 4 && errors_out == 4);
-    sbx_ending_free(ending);
+    sbx_exit_status_free(exit_status);
     OK(sbx_detached_remove(found, &err));
     FAILS(SBX_ERR_DETACHED_NOT_FOUND, "job", sbx_detached_kill(found, &err));
     sbx_detached_free(found);
@@ -388,15 +388,15 @@ static void find_it_from_elsewhere(void) {
 
 void detached(void) {
     sbx_detached *first = NULL, *second = NULL, *endless = NULL;
-    sbx_ending *ending = NULL;
+    sbx_exit_status *exit_status = NULL;
     bool has_ended = true;
     sbx_command *command =
         shell("echo once >> starts; echo first; until [ -e go ]; do sleep 0.02; done; echo second; echo bad >&2; exit 3");
     FAILS(SBX_ERR_INVALID_ARGUMENT, "no key", sbx_command_detach(command, "no key", &first, &err));
     OK(sbx_command_detach(command, "job", &first, &err));
     OK(sbx_command_detach(command, "job", &second, &err));
-    OK(sbx_detached_try_wait(second, &has_ended, &ending, &err));
-    CHECK(!has_ended && ending == NULL && strcmp(sbx_detached_key(second), "job") == 0);
+    OK(sbx_detached_try_wait(second, &has_ended, &exit_status, &err));
+    CHECK(!has_ended && exit_status == NULL && strcmp(sbx_detached_key(second), "job") == 0);
     FAILS(SBX_ERR_CONFLICT, "runs", sbx_detached_remove(second, &err));
     find_it_from_elsewhere();
     PRINTS("once\n", execute("cat starts"));
@@ -408,17 +408,17 @@ void detached(void) {
     OK(sbx_command_detach(command, "killed", &endless, &err));
     OK(sbx_detached_kill(endless, &err));
     NOTHING_RUNS("slee[p] 63");
-    OK(sbx_detached_wait(endless, 60, &ending, &err));
-    CHECK(strcmp(sbx_ending_signal(ending), "KILL") == 0);
-    sbx_ending_free(ending);
+    OK(sbx_detached_wait(endless, 60, &exit_status, &err));
+    CHECK(strcmp(sbx_exit_status_signal(exit_status), "KILL") == 0);
+    sbx_exit_status_free(exit_status);
     OK(sbx_detached_remove(endless, &err));
     sbx_detached_free(endless);
     OK(sbx_command_detach(command, "signalled", &endless, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "signal", sbx_detached_signal(endless, "no such", &err));
     OK(sbx_detached_signal(endless, "TERM", &err));
-    OK(sbx_detached_wait(endless, 60, &ending, &err));
-    CHECK(strcmp(sbx_ending_signal(ending), "TERM") == 0);
-    sbx_ending_free(ending);
+    OK(sbx_detached_wait(endless, 60, &exit_status, &err));
+    CHECK(strcmp(sbx_exit_status_signal(exit_status), "TERM") == 0);
+    sbx_exit_status_free(exit_status);
     OK(sbx_detached_remove(endless, &err));
     FAILS(SBX_ERR_DETACHED_NOT_FOUND, "signalled", sbx_detached_wait(endless, 0.1, NULL, &err));
     sbx_detached_free(endless);
@@ -525,7 +525,7 @@ void threads(void) {
 static int allowed(sbx_child *child, sbx_file *file, sbx_file *stuck, sbx_detached *job) {
     sbx_output *output = NULL;
     uint64_t position;
-    sbx_list *list = NULL;
+    sbx_info_list *list = NULL;
     sbx_bytes *read = NULL;
     uint8_t buffer[8];
     size_t len;

@@ -101,7 +101,7 @@ static bool is_there(const char *path) {
 
 static void names(void) {
     sbx_metadata *found = NULL;
-    sbx_entries *entries = NULL;
+    sbx_dir_entries *entries = NULL;
     sbx_bytes *read = NULL;
     int64_t when = 0;
     OK(sbx_sandbox_create_dir(sandbox, "dir", &err));
@@ -126,16 +126,16 @@ static void names(void) {
     CHECK(!is_there("dir/link") && is_there("dir/a"));
 
     OK(sbx_sandbox_read_dir(sandbox, "dir", &entries, &err));
-    CHECK(sbx_entries_count(entries) == 3 && sbx_entries_name_at(entries, 3) == NULL);
+    CHECK(sbx_dir_entries_count(entries) == 3 && sbx_dir_entries_name_at(entries, 3) == NULL);
     for (size_t i = 0; i < 3; i++) {
-        const char *name = sbx_entries_name_at(entries, i);
-        CHECK(sbx_metadata_kind(sbx_entries_metadata_at(entries, i)) ==
+        const char *name = sbx_dir_entries_name_at(entries, i);
+        CHECK(sbx_metadata_kind(sbx_dir_entries_metadata_at(entries, i)) ==
               (strcmp(name, "a") == 0      ? SBX_FILE_KIND_DIRECTORY
                : strcmp(name, "link") == 0 ? SBX_FILE_KIND_SYMLINK
                                            : SBX_FILE_KIND_FILE));
     }
-    CHECK(sbx_entries_metadata_at(entries, 3) == NULL && sbx_entries_count(NULL) == 0);
-    sbx_entries_free(entries);
+    CHECK(sbx_dir_entries_metadata_at(entries, 3) == NULL && sbx_dir_entries_count(NULL) == 0);
+    sbx_dir_entries_free(entries);
 
     OK(sbx_sandbox_write_file(sandbox, "dir/plain", (const uint8_t *)"old", 3, &err));
     OK(sbx_sandbox_rename_file(sandbox, "dir/odd \xff", "dir/plain", &err));
@@ -346,7 +346,7 @@ void trees(void) {
 
 void file_errors(void) {
     sbx_bytes *contents = NULL;
-    sbx_entries *entries = NULL;
+    sbx_dir_entries *entries = NULL;
     sbx_metadata *found = NULL;
     sbx_output *output = NULL;
     char longest[257] = {0};

@@ -189,16 +189,16 @@ static bool passes(size_t index) {
 
 /* Deletes what a failed scenario, or a choice of them, has left. */
 static void clear_away(void) {
-    sbx_list *list = NULL;
+    sbx_info_list *list = NULL;
     if (client == NULL || sbx_client_list(client, &list, NULL) != SBX_OK)
         return;
-    for (size_t i = 0; i < sbx_list_count(list); i++) {
-        const sbx_info *info = sbx_list_at(list, i);
+    for (size_t i = 0; i < sbx_info_list_count(list); i++) {
+        const sbx_info *info = sbx_info_list_at(list, i);
         if (strncmp(sbx_info_owner(info), owner, strlen(owner)) == 0 &&
             sbx_client_delete_sandbox(client, sbx_info_name(info), NULL) != SBX_OK)
             fprintf(stderr, "%s is still there\n", sbx_info_name(info));
     }
-    sbx_list_free(list);
+    sbx_info_list_free(list);
 }
 
 int main(int argc, char **argv) {

@@ -8,18 +8,18 @@
 
 /* How many sandboxes are listed whose owner begins so, and which the last of them is. */
 static size_t listed(const char *whose, char name[64]) {
-    sbx_list *list = NULL;
+    sbx_info_list *list = NULL;
     size_t found = 0;
     OK(sbx_client_list(client, &list, &err));
-    for (size_t i = 0; i < sbx_list_count(list); i++) {
-        const sbx_info *info = sbx_list_at(list, i);
+    for (size_t i = 0; i < sbx_info_list_count(list); i++) {
+        const sbx_info *info = sbx_info_list_at(list, i);
         if (strncmp(sbx_info_owner(info), whose, strlen(whose)) == 0) {
             found++;
             snprintf(name, 64, "%s", sbx_info_name(info));
         }
     }
-    CHECK(sbx_list_at(list, sbx_list_count(list)) == NULL);
-    sbx_list_free(list);
+    CHECK(sbx_info_list_at(list, sbx_info_list_count(list)) == NULL);
+    sbx_info_list_free(list);
     return found;
 }
 
@@ -205,7 +205,7 @@ static void a_cluster_that_does_not_answer(void) {
     static const char kubeconfig[] =
         "apiVersion: v1\nkind: Config\nclusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n"
         "users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\ncurrent-context: a\n";
-    sbx_list *list = NULL;
+    sbx_info_list *list = NULL;
     write_local(in_directory("kubeconfig"), kubeconfig, sizeof kubeconfig - 1);
     sbx_config *config = new_config("");
     OK(sbx_config_set_kubeconfig(config, in_directory("kubeconfig"), &err));
@@ -262,14 +262,14 @@ static void nothing_is_answered(void) {
     sbx_command_free(NULL);
     sbx_child_free(NULL);
     sbx_detached_free(NULL);
-    sbx_ending_free(NULL);
+    sbx_exit_status_free(NULL);
     sbx_output_free(NULL);
     sbx_info_free(NULL);
-    sbx_list_free(NULL);
-    sbx_names_free(NULL);
+    sbx_info_list_free(NULL);
+    sbx_name_list_free(NULL);
     sbx_bytes_free(NULL);
     sbx_metadata_free(NULL);
-    sbx_entries_free(NULL);
+    sbx_dir_entries_free(NULL);
     sbx_file_free(NULL);
     sbx_transfer_free(NULL);
     sbx_transferred_free(NULL);
@@ -278,7 +278,7 @@ static void nothing_is_answered(void) {
     size_t len = 7, errors_len = 7;
     CHECK(sbx_output_stdout(NULL, &len) == NULL && sbx_bytes_data(NULL, NULL) == NULL && len == 0);
     CHECK(sbx_error_stderr(NULL, &errors_len) == NULL && errors_len == 0);
-    CHECK(sbx_sandbox_name(NULL) == NULL && sbx_list_at(NULL, 0) == NULL && sbx_list_count(NULL) == 0);
+    CHECK(sbx_sandbox_name(NULL) == NULL && sbx_info_list_at(NULL, 0) == NULL && sbx_info_list_count(NULL) == 0);
     CHECK(!sbx_output_exit_code(NULL, NULL) && sbx_client_ssh_port(NULL, NULL) == 0);
 }
 
@@ -341,7 +341,7 @@ static sbx_spec *told_spec(void) {
 
 void fleet(void) {
     sbx_sandbox *three[3] = {NULL, NULL, NULL};
-    sbx_names *names = NULL;
+    sbx_name_list *names = NULL;
     sbx_output *output = NULL;
     sbx_info *info = NULL;
     char whose[80], name[64];
@@ -364,13 +364,13 @@ void fleet(void) {
     for (double begun = now(); !is_reaped; rest()) {
         CHECK(now() < begun + 30);
         OK(sbx_client_reap(captain, &names, &err));
-        for (size_t i = 0; i < sbx_names_count(names); i++) {
-            is_reaped |= strcmp(sbx_names_at(names, i), sbx_sandbox_name(three[2])) == 0;
-            CHECK(strcmp(sbx_names_at(names, i), sbx_sandbox_name(three[0])) != 0);
-            CHECK(strcmp(sbx_names_at(names, i), sbx_sandbox_name(three[1])) != 0);
+        for (size_t i = 0; i < sbx_name_list_count(names); i++) {
+            is_reaped |= strcmp(sbx_name_list_at(names, i), sbx_sandbox_name(three[2])) == 0;
+            CHECK(strcmp(sbx_name_list_at(names, i), sbx_sandbox_name(three[0])) != 0);
+            CHECK(strcmp(sbx_name_list_at(names, i), sbx_sandbox_name(three[1])) != 0);
         }
-        CHECK(sbx_names_at(names, sbx_names_count(names)) == NULL);
-        sbx_names_free(names);
+        CHECK(sbx_name_list_at(names, sbx_name_list_count(names)) == NULL);
+        sbx_name_list_free(names);
     }
     OK(sbx_client_reap(captain, NULL, &err));
     OK(sbx_sandbox_execute(three[1], "echo here", &output, &err));

@@ -11,7 +11,7 @@ from typing import IO, Any, AnyStr, Callable, Generic, Optional, TypeVar, Union,
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
-from ._border import Closable, Handle, call, decoded, interruptible, make, ranged
+from ._boundary import Closable, Handle, call, decoded, interruptible, make, ranged
 from ._streams import Raw, Reader, Text, Writer
 from ._threads import TICK, Task, start
 from .command import BUFFER, Arguments, ended, poll, signal_name
@@ -85,8 +85,8 @@ class Child(Closable, Generic[AnyStr]):
             _closed(self.stdin)
 
         def work() -> int:
-            ending = make(abi.sbx_child_wait, abi.sbx_ending_free, handle, subject=CommandExecutionError)
-            return ended(ending)
+            exit_status = make(abi.sbx_child_wait, abi.sbx_exit_status_free, handle, subject=CommandExecutionError)
+            return ended(exit_status)
 
         with self._lock:
             # One that was interrupted or timed out goes on, and is waited for again.

@@ -5,7 +5,7 @@ from ctypes import byref, c_uint64
 from typing import Callable, Optional
 
 from . import _abi as abi
-from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, ranged, seconds
+from ._boundary import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, ranged, seconds
 from .command import CompletedCommand, completed
 from .config import Config
 from .errors import CommandExecutionError, FileTransferError, SandboxCreationError, SandboxDeletionError
@@ -117,17 +117,17 @@ class Client(Closable):
 
     def list(self) -> Infos:
         """All sandboxes in the namespace, whoever owns them, in no particular order."""
-        found = interruptible(make, abi.sbx_client_list, abi.sbx_list_free, self._open())
-        infos = (abi.sbx_list_at(found, index) for index in range(abi.sbx_list_count(found)))
+        found = interruptible(make, abi.sbx_client_list, abi.sbx_info_list_free, self._open())
+        infos = (abi.sbx_info_list_at(found, index) for index in range(abi.sbx_info_list_count(found)))
         return [told(info) for info in infos if info is not None]
 
     def reap(self) -> Names:
         """Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
         Pods, and returns their names.
         """
-        work = (abi.sbx_client_reap, abi.sbx_names_free, self._open())
+        work = (abi.sbx_client_reap, abi.sbx_name_list_free, self._open())
         names = interruptible(make, *work, subject=SandboxDeletionError)
-        return [decoded(abi.sbx_names_at(names, index)) for index in range(abi.sbx_names_count(names))]
+        return [decoded(abi.sbx_name_list_at(names, index)) for index in range(abi.sbx_name_list_count(names))]
 
     def create_sandbox(self, name: Optional[str] = None, spec: Optional[SandboxSpec] = None) -> Machine:
         """An alias of create() that takes the sandbox's name as an argument."""

@@ -19,7 +19,7 @@ from typing import (
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind, Stream
-from ._border import Conversation, Handle, Text, call, decoded, encoded, make, ranged, seconds
+from ._boundary import Conversation, Handle, Text, call, decoded, encoded, make, ranged, seconds
 from ._types import FileDescriptorLike, ReadableBuffer
 from .errors import CommandExecutionError, CommandFailedError
 
@@ -143,9 +143,13 @@ def returncode(code: "Callable[..., bool]", signal_name: "Callable[..., Optional
         raise errors.made(ErrorKind.COMMAND, message) from None
 
 
-def ended(ending: Handle) -> int:
+def ended(exit_status: Handle) -> int:
     """How a command ended whose output is elsewhere."""
-    return 0 if abi.sbx_ending_success(ending) else returncode(abi.sbx_ending_exit_code, abi.sbx_ending_signal, ending)
+    return (
+        0
+        if abi.sbx_exit_status_success(exit_status)
+        else returncode(abi.sbx_exit_status_code, abi.sbx_exit_status_signal, exit_status)
+    )
 
 
 def completed(output: Handle, args: Arguments) -> "CompletedCommand[bytes]":
@@ -249,9 +253,9 @@ def receiver(conversation: Conversation, on_output: Callable[[Stream, bytes], ob
     return conversation.callback(abi.sbx_output_fn, receive)
 
 
-def without_output(ending: Handle, args: Arguments) -> "CompletedCommand[bytes]":
+def without_output(exit_status: Handle, args: Arguments) -> "CompletedCommand[bytes]":
     """What is known about a command whose output is elsewhere."""
-    code, failure = ended(ending), None
+    code, failure = ended(exit_status), None
     if code:
         failure = CommandFailedError(f"{args!r} ended with returncode {code}")
         failure.kind, failure.returncode = ErrorKind.COMMAND_FAILED, code
@@ -260,9 +264,9 @@ def without_output(ending: Handle, args: Arguments) -> "CompletedCommand[bytes]"
 
 def poll(function: "Callable[..., int]", handle: Handle) -> Optional[int]:
     """How a command ended, if it has."""
-    has_ended, ending = c_bool(), Handle(abi.sbx_ending_free)
-    call(function, handle, byref(has_ended), ending.place, subject=CommandExecutionError)
-    return ended(ending) if has_ended.value else None
+    has_ended, exit_status = c_bool(), Handle(abi.sbx_exit_status_free)
+    call(function, handle, byref(has_ended), exit_status.place, subject=CommandExecutionError)
+    return ended(exit_status) if has_ended.value else None
 
 
 def signal_name(number: int) -> bytes:

@@ -7,7 +7,7 @@ from typing import Optional, Union
 
 from . import _abi as abi
 from ._abi import LogLevel, Transport
-from ._border import Handle, call, encoded, make, ranged, seconds
+from ._boundary import Handle, call, encoded, make, ranged, seconds
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Callable, Optional
 from . import _abi as abi
 from . import errors
 from ._abi import Stream
-from ._border import Closable, Conversation, Handle, call, decoded, interruptible, make, ranged, seconds
+from ._boundary import Closable, Conversation, Handle, call, decoded, interruptible, make, ranged, seconds
 from .command import OnOutput, ended, poll, receiver, signal_name
 from .errors import CommandExecutionError
 
@@ -55,7 +55,7 @@ class Detached(Closable):
         was killed.
         """
         limit = seconds(math.inf if timeout is None else timeout)
-        return ended(self._make(abi.sbx_detached_wait, abi.sbx_ending_free, limit))
+        return ended(self._make(abi.sbx_detached_wait, abi.sbx_exit_status_free, limit))
 
     def read(self, stream: Stream = Stream.STDOUT, offset: int = 0, limit: int = 1 << 20) -> bytes:
         """Reads what the command has written so far to a stream, starting at byte `offset`: at most `limit` bytes. It
@@ -87,7 +87,7 @@ class Detached(Closable):
 
         conversation = Conversation()
         arguments = (self._open(), *map(byref, offsets), receiver(conversation, receive), None)
-        work = (abi.sbx_detached_stream, abi.sbx_ending_free, *arguments)
+        work = (abi.sbx_detached_stream, abi.sbx_exit_status_free, *arguments)
         return ended(conversation.hold(lambda: make(*work, subject=CommandExecutionError)))
 
     def kill(self) -> None:

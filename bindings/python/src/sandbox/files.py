@@ -15,7 +15,7 @@ from typing import Any, Callable, Literal, Optional, Union, overload
 from . import _abi as abi
 from . import errors, machine
 from ._abi import FileKind, Open
-from ._border import Handle, call, decoded, encoded, interruptible, make, ranged
+from ._boundary import Handle, call, decoded, encoded, interruptible, make, ranged
 from ._streams import Random, Raw, Reader, Text, Writer
 from ._types import (
     OpenBinaryMode,
@@ -437,13 +437,13 @@ class SandboxPath:
 
     def scandir(self) -> list[DirEntry]:
         """The entries of the directory with what is known about them, in no order: all of them, or an exception."""
-        entries = self._make(abi.sbx_sandbox_read_dir, abi.sbx_entries_free)
+        entries = self._make(abi.sbx_sandbox_read_dir, abi.sbx_dir_entries_free)
         return [
             DirEntry(
-                self / decoded(abi.sbx_entries_name_at(entries, index)),
-                _told(abi.sbx_entries_metadata_at(entries, index)),
+                self / decoded(abi.sbx_dir_entries_name_at(entries, index)),
+                _told(abi.sbx_dir_entries_metadata_at(entries, index)),
             )
-            for index in range(abi.sbx_entries_count(entries))
+            for index in range(abi.sbx_dir_entries_count(entries))
         ]
 
     def iterdir(self) -> Iterator["SandboxPath"]:

@@ -4,7 +4,7 @@ from typing import Optional
 
 from . import _abi as abi
 from . import errors
-from ._border import Closable, Handle, call, decoded, interruptible
+from ._boundary import Closable, Handle, call, decoded, interruptible
 from .errors import SandboxError
 
 

@@ -8,7 +8,7 @@ from typing import Callable, Optional, Union
 
 from . import _abi as abi
 from ._abi import Cause, Phase
-from ._border import Handle, decoded
+from ._boundary import Handle, decoded
 from .errors import Verdict
 
 

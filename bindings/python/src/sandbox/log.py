@@ -5,7 +5,7 @@ from typing import Callable, Optional
 
 from . import _abi as abi
 from ._abi import LogLevel
-from ._border import call
+from ._boundary import call
 
 #: Takes a line: its level, the part of the library that it is from, such as "sandbox::client", and what it says.
 LogHandler = Callable[[LogLevel, str, str], object]

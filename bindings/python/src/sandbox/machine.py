@@ -12,7 +12,7 @@ from typing import Any, Literal, Optional, Union, overload
 
 from . import _abi as abi
 from ._abi import Origin
-from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, seconds
+from ._boundary import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, seconds
 from ._types import ReadableBuffer, Unpack
 from .child import Child
 from .command import DEVNULL, PIPE, STDOUT, Arguments, CommandOptions, CompletedCommand, RunOptions, prepared

@@ -8,7 +8,7 @@ from typing import Callable, Optional, Union
 
 from . import _abi as abi
 from ._abi import OnMiss, PoolCounter
-from ._border import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, seconds
+from ._boundary import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, seconds
 from .errors import SandboxCreationError, SandboxDeletionError
 from .info import point
 from .machine import Machine

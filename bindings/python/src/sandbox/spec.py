@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from . import _abi as abi
-from ._border import Handle, call, encoded, make, seconds
+from ._boundary import Handle, call, encoded, make, seconds
 
 
 @dataclass(frozen=True)

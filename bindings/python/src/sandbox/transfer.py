@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Callable, Optional, Protocol, Union
 
 from . import _abi as abi
-from ._border import Conversation, Handle, Text, call, decoded, encoded, interruptible, make, ranged
+from ._boundary import Conversation, Handle, Text, call, decoded, encoded, interruptible, make, ranged
 from .errors import FileTransferError
 
 #: Is told how far a transfer has come: the file that is read, the bytes that have arrived, in all files of a tree, and

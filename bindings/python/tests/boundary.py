@@ -1,4 +1,4 @@
-"""What the package promises about its border with the library. It is run where the cluster is reached."""
+"""What the package promises about its boundary with the library. It is run where the cluster is reached."""
 
 import contextlib
 import io
@@ -12,7 +12,7 @@ from ctypes import byref, c_uint64
 import sandbox
 from sandbox import _abi as abi
 from sandbox import errors
-from sandbox._border import call, encoded, make
+from sandbox._boundary import call, encoded, make
 
 
 def trivial_calls_are_cheap(machine: sandbox.Machine) -> None:

@@ -1,4 +1,4 @@
-"""The one border between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C ends."""
+"""The one boundary between Python and the library: handles, calls that fail, callbacks, and waits that Ctrl-C ends."""
 
 import atexit
 import contextlib
@@ -195,16 +195,16 @@ def interruptible(work: Callable[..., T], *arguments: Any, **options: Any) -> T:
     if not can_be_interrupted():
         return work(*arguments, **options)
     # A handler may do such work too, in the middle of another.
-    outer, question = Question.current, Question.idle.pop() if Question.idle else Question()
+    outer, check = CancelCheck.current, CancelCheck.idle.pop() if CancelCheck.idle else CancelCheck()
     try:
-        Question.current = question
-        abi.sbx_thread_on_wait(question.function, None)
-        return question.settled(partial(work, *arguments, **options))
+        CancelCheck.current = check
+        abi.sbx_thread_on_wait(check.function, None)
+        return check.settled(partial(work, *arguments, **options))
     finally:
-        Question.current = outer
+        CancelCheck.current = outer
         abi.sbx_thread_on_wait(outer and outer.function, None)
-        if question.is_open:
-            Question.idle.append(question)
+        if check.is_open:
+            CancelCheck.idle.append(check)
 
 
 def begun(
@@ -249,7 +249,7 @@ class Settling:
             del raised
 
 
-class Question(Settling):
+class CancelCheck(Settling):
     """Lets signal handlers run when the library asks whether one has raised.
 
     They run before the first step of whatever it calls: in a function that is before any `try`, and ctypes loses what
@@ -257,9 +257,9 @@ class Question(Settling):
     """
 
     #: That of the call that the main thread is in.
-    current: ClassVar["Optional[Question]"] = None
+    current: ClassVar["Optional[CancelCheck]"] = None
     #: Those that can be used again.
-    idle: ClassVar["list[Question]"] = []
+    idle: ClassVar["list[CancelCheck]"] = []
     _functions: ClassVar[list[object]] = []
 
     def __init__(self) -> None:
@@ -293,7 +293,7 @@ class Conversation(Settling):
     """
 
     #: What the library asks in each thread.
-    _questions: ClassVar[dict[int, object]] = {}
+    _checks: ClassVar[dict[int, object]] = {}
 
     def __init__(self, deliver: "Optional[Callable[..., object]]" = None) -> None:
         super().__init__()
@@ -347,18 +347,18 @@ class Conversation(Settling):
         if self._is_halted:
             raise errors.made(ErrorKind.CANCELLED, "it was cancelled before it began")
         thread = threading.get_native_id()
-        outer, question = self._questions.get(thread), abi.sbx_interrupted_fn(lambda _: self._is_halted)
+        outer, check = self._checks.get(thread), abi.sbx_interrupted_fn(lambda _: self._is_halted)
         try:
             _end.calls.add(self)
-            self._questions[thread] = question
-            abi.sbx_thread_on_wait(question, None)
+            self._checks[thread] = check
+            abi.sbx_thread_on_wait(check, None)
             return work()
         finally:
             abi.sbx_thread_on_wait(outer, None)
             if outer is None:
-                self._questions.pop(thread, None)
+                self._checks.pop(thread, None)
             else:
-                self._questions[thread] = outer
+                self._checks[thread] = outer
             _end.calls.discard(self)
             _end.bell.ring()
 
@@ -369,7 +369,7 @@ class Conversation(Settling):
         if not can_be_interrupted():
             if sys.is_finalizing():
                 return self.settled(work)
-            is_called_back = threading.get_native_id() in self._questions
+            is_called_back = threading.get_native_id() in self._checks
             # First known, then asked whether the end has come, so that it is not missed.
             _end.calls.add(self)
             try:
@@ -447,7 +447,7 @@ _end = _End()
 def _forked() -> None:
     # Whoever forks is the main thread of the child, and the only one.
     _main[0] = threading.get_native_id()
-    Conversation._questions.clear()
+    Conversation._checks.clear()
     _end.calls.clear()
 
 
