@@ -783,8 +783,8 @@ typedef struct sbx_file sbx_file;
 typedef struct sbx_forward sbx_forward;
 
 /**
- * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_info_list.
- * May be read from several threads.
+ * What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an
+ * sbx_info_list. May be read from several threads.
  */
 typedef struct sbx_info sbx_info;
 
@@ -1021,8 +1021,8 @@ sbx_status sbx_child_wait_with_output(const sbx_child *child,
                                       sbx_error **err);
 
 /**
- * Sets `*has_ended` to whether the command has ended. If it has, sets `*exit_status`, which may be NULL, to how; the caller
- * frees that with sbx_exit_status_free(). Does not wait. Fails as sbx_command_output().
+ * Sets `*has_ended` to whether the command has ended. If it has, sets `*exit_status`, which may be NULL, to how; the
+ * caller frees that with sbx_exit_status_free(). Does not wait. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_child_try_wait(const sbx_child *child,
@@ -1343,8 +1343,8 @@ sbx_status sbx_command_output(const sbx_command *command,
                               sbx_error **err);
 
 /**
- * Runs the command to its end and discards its output. The caller frees `*exit_status` with sbx_exit_status_free(); `exit_status` may
- * be NULL. Fails as sbx_command_output().
+ * Runs the command to its end and discards its output. The caller frees `*exit_status` with sbx_exit_status_free();
+ * `exit_status` may be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
 sbx_status sbx_command_status(const sbx_command *command,
@@ -1658,8 +1658,8 @@ void sbx_config_free(sbx_config *config);
 const char *sbx_detached_key(const sbx_detached *detached);
 
 /**
- * Puts into `*has_ended` whether the command has ended, and if so into `*exit_status`, which may be NULL, how; the caller
- * frees that with sbx_exit_status_free(). Does not wait for it.
+ * Puts into `*has_ended` whether the command has ended, and if so into `*exit_status`, which may be NULL, how; the
+ * caller frees that with sbx_exit_status_free(). Does not wait for it.
  *
  * SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
  * SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if the process that supervises it in the sandbox was
@@ -1672,8 +1672,8 @@ sbx_status sbx_detached_try_wait(const sbx_detached *detached,
                                  sbx_error **err);
 
 /**
- * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*exit_status` with
- * sbx_exit_status_free(); `exit_status` may be NULL.
+ * Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*exit_status`
+ * with sbx_exit_status_free(); `exit_status` may be NULL.
  *
  * SBX_ERR_TIMED_OUT if it still runs; it keeps running. Otherwise as sbx_detached_try_wait().
  */
@@ -1701,8 +1701,8 @@ sbx_status sbx_detached_read(const sbx_detached *detached,
 /**
  * Passes the output to `receive` as it arrives, with `userdata` as first argument, until the command has ended. It
  * starts `*stdout_position` and `*stderr_position` bytes after the beginning of the streams. When the call returns,
- * both are updated, so that after an error the same call continues where this one stopped. The caller frees `*exit_status`
- * with sbx_exit_status_free(); `exit_status` may be NULL.
+ * both are updated, so that after an error the same call continues where this one stopped. The caller frees
+ * `*exit_status` with sbx_exit_status_free(); `exit_status` may be NULL.
  *
  * SBX_ERR_CANCELLED if `receive` asked to stop; the command keeps running. Otherwise as sbx_detached_try_wait().
  */
@@ -2091,8 +2091,8 @@ sbx_status sbx_sandbox_file_exists(const sbx_sandbox *sandbox,
 
 /**
  * Lists all entries of a directory except "." and "..", in no particular order. The caller frees the list with
- * sbx_dir_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
- * names.
+ * sbx_dir_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB
+ * of names.
  */
 SBX_NODISCARD
 sbx_status sbx_sandbox_read_dir(const sbx_sandbox *sandbox,

@@ -215,8 +215,8 @@ pub extern "C" fn sbx_child_wait_with_output(
     })
 }
 
-/// Sets `*has_ended` to whether the command has ended. If it has, sets `*exit_status`, which may be NULL, to how; the caller
-/// frees that with sbx_exit_status_free(). Does not wait. Fails as sbx_command_output().
+/// Sets `*has_ended` to whether the command has ended. If it has, sets `*exit_status`, which may be NULL, to how; the
+/// caller frees that with sbx_exit_status_free(). Does not wait. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_child_try_wait(
     child: Option<&sbx_child>,

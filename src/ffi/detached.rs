@@ -31,8 +31,8 @@ pub extern "C" fn sbx_detached_key(detached: Option<&sbx_detached>) -> *const c_
     boundary::get_text(detached, |detached| Some(&detached.key))
 }
 
-/// Puts into `*has_ended` whether the command has ended, and if so into `*exit_status`, which may be NULL, how; the caller
-/// frees that with sbx_exit_status_free(). Does not wait for it.
+/// Puts into `*has_ended` whether the command has ended, and if so into `*exit_status`, which may be NULL, how; the
+/// caller frees that with sbx_exit_status_free(). Does not wait for it.
 ///
 /// SBX_ERR_DETACHED_NOT_FOUND if no command has this key; SBX_ERR_TIMED_OUT if its own timeout ended it;
 /// SBX_ERR_COMMAND if it did not run; SBX_ERR_OUTCOME_UNKNOWN if the process that supervises it in the sandbox was
@@ -54,8 +54,8 @@ pub extern "C" fn sbx_detached_try_wait(
     })
 }
 
-/// Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*exit_status` with
-/// sbx_exit_status_free(); `exit_status` may be NULL.
+/// Waits at most `seconds` until the command has ended; a negative number is for ever. The caller frees `*exit_status`
+/// with sbx_exit_status_free(); `exit_status` may be NULL.
 ///
 /// SBX_ERR_TIMED_OUT if it still runs; it keeps running. Otherwise as sbx_detached_try_wait().
 #[unsafe(no_mangle)]
@@ -95,8 +95,8 @@ pub extern "C" fn sbx_detached_read(
 
 /// Passes the output to `receive` as it arrives, with `userdata` as first argument, until the command has ended. It
 /// starts `*stdout_position` and `*stderr_position` bytes after the beginning of the streams. When the call returns,
-/// both are updated, so that after an error the same call continues where this one stopped. The caller frees `*exit_status`
-/// with sbx_exit_status_free(); `exit_status` may be NULL.
+/// both are updated, so that after an error the same call continues where this one stopped. The caller frees
+/// `*exit_status` with sbx_exit_status_free(); `exit_status` may be NULL.
 ///
 /// SBX_ERR_CANCELLED if `receive` asked to stop; the command keeps running. Otherwise as sbx_detached_try_wait().
 #[unsafe(no_mangle)]

@@ -175,8 +175,8 @@ pub extern "C" fn sbx_sandbox_file_exists(
 }
 
 /// Lists all entries of a directory except "." and "..", in no particular order. The caller frees the list with
-/// sbx_dir_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB of
-/// names.
+/// sbx_dir_entries_free(). Fails as sbx_sandbox_upload_file(); SBX_ERR_TRANSFER for more than 1048576 entries or 64 MiB
+/// of names.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_sandbox_read_dir(
     sandbox: Option<&sbx_sandbox>,

@@ -8,8 +8,8 @@ use super::boundary::{self, Text, c_text};
 use super::error::{KeptVerdict, sbx_cause};
 use crate::{Phase, SandboxInfo};
 
-/// What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an sbx_info_list.
-/// May be read from several threads.
+/// What Kubernetes says about a sandbox at one moment. Freed with sbx_info_free(), unless it belongs to an
+/// sbx_info_list. May be read from several threads.
 #[derive(Debug)]
 pub struct sbx_info {
     name: CString,
