@@ -46,7 +46,7 @@ static void open_files(void) {
     OK(sbx_file_seek(file, 1, SBX_SEEK_CURRENT, &position, &err));
     CHECK(position == 2);
     FAILS(SBX_ERR_INVALID_ARGUMENT, "before the file's start", sbx_file_seek(file, -1, SBX_SEEK_START, NULL, &err));
-    FAILS(SBX_ERR_INVALID_ARGUMENT, "9 is no place", sbx_file_seek(file, 0, 9, NULL, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "9 is not a valid sbx_seek", sbx_file_seek(file, 0, 9, NULL, &err));
     OK(sbx_file_set_size(file, 5, &err));
     OK(sbx_file_set_permissions(file, 0644, &err));
     OK(sbx_file_sync(file, &err));

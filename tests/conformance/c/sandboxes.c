@@ -463,7 +463,7 @@ void settings(void) {
     OK(sbx_config_set(config, "command_timeout", "0.5", &err));
     FAILS(SBX_ERR_CONFIG, "there is no setting \"colour\"", sbx_config_set(config, "colour", "red", &err));
     FAILS(SBX_ERR_CONFIG, "1 to 65535", sbx_config_set(config, "ssh_port", "0", &err));
-    FAILS(SBX_ERR_INVALID_ARGUMENT, "99 is no transport", sbx_config_set_transport(config, 99, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "99 is not a valid transport", sbx_config_set_transport(config, 99, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "99", sbx_config_set_log(config, 99, &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "value is not UTF-8", sbx_config_set_image(config, "\xff", &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "value is NULL", sbx_config_set_image(config, NULL, &err));
