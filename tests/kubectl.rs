@@ -254,6 +254,12 @@ fn credentials(world: &World) -> Vec<Case> {
     let (chain, key) = world.pki.client("somebody");
     let base64 = |pem: &str| openssl::base64::encode_block(pem.as_bytes());
     let (chain_data, key_data) = (base64(&chain), base64(&key));
+    let other = Pki::new(&[], &["else.test"]).authority().to_owned();
+    let signed_by = |pem: &str| {
+        cluster(json!({
+            "server": format!("https://{ADDRESS}:{}", world.tls), "certificate-authority-data": base64(pem),
+        }))
+    };
     let plain = json!({"server": format!("http://{ADDRESS}:{}", world.plain)});
     let bare = changed(at(ADDRESS), "/server", json!(format!("{ADDRESS}:{}", world.plain)));
     vec![
@@ -332,13 +338,20 @@ fn credentials(world: &World) -> Vec<Case> {
         )
         .file("home/ca.pem", world.pki.authority())
         .with("SSL_CERT_FILE", "{dir}/home/ca.pem"),
+        failing("an authority that did not sign", "certificate", signed_by(&other)),
         failing(
-            "an authority that did not sign",
+            "an authority that did not sign, beside one that this machine trusts",
             "certificate",
-            cluster(json!({
-                "server": format!("https://{ADDRESS}:{}", world.tls),
-                "certificate-authority-data": base64(Pki::new(&[], &["else.test"]).authority()),
-            })),
+            signed_by(&other),
+        )
+        .file("home/ca.pem", world.pki.authority())
+        .with("SSL_CERT_FILE", "{dir}/home/ca.pem"),
+        home("an authority that signed, beside another one", "Bearer t", signed_by(&(other + world.pki.authority()))),
+        home("the server's own certificate as the authority", "Bearer t", signed_by(&world.pki.server())),
+        failing(
+            "an authority for an unverified server",
+            "insecure-skip-tls-verify",
+            changed(signed_by(world.pki.authority()), &format!("{CLUSTER}/insecure-skip-tls-verify"), json!(true)),
         ),
         home(
             "an unverified server",

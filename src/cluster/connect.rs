@@ -23,6 +23,7 @@ use super::api::error_from_kube;
 use super::kubeconfig::{self, Found};
 use super::login::{Certificate, Credentials, Login};
 use super::proxy;
+use super::tls::https;
 use crate::config::Config;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -136,7 +137,7 @@ fn http(access: &Access) -> kube::Result<Http> {
             over(&server, user.into_iter().fold(socks, |socks, (name, password)| socks.with_auth(name, password)))
         }
         // As for kubectl, the proxy's certificate is checked as the server's.
-        Some("https") => over(&server, tunnel(url, access.openssl_https_connector_with_connector(tcp)?, user)),
+        Some("https") => over(&server, tunnel(url, https(access, tcp)?, user)),
         _ => over(&server, tunnel(url, tcp, user)),
     }
 }
@@ -171,7 +172,6 @@ where
     C::Future: Send + 'static,
     C::Error: Into<BoxError>,
 {
-    let https = access.openssl_https_connector_with_connector(connector)?;
-    let client = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https);
+    let client = HttpClient::builder(TokioExecutor::new()).build::<_, Body>(https(access, connector)?);
     Ok(BoxCloneSyncService::new(client.map_err(BoxError::from)))
 }

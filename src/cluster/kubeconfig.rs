@@ -113,12 +113,18 @@ impl Surroundings<'_> {
         let has_certificate = identity(&mut user)?;
         let authority =
             material("certificate-authority", &cluster.certificate_authority_data, &cluster.certificate_authority)?;
+        let is_unverified = cluster.insecure_skip_tls_verify.unwrap_or(false);
+        if is_unverified && authority.is_some() {
+            return Err(
+                "its cluster has both insecure-skip-tls-verify and a certificate-authority; only one is allowed".into(),
+            );
+        }
         let mut access = Access::new(server_url(cluster.server.as_deref().unwrap_or_default())?);
         access.root_cert = match authority {
             Some(pem) => Some(certificates(&pem)?),
             None => system_authorities(),
         };
-        access.accept_invalid_certs = cluster.insecure_skip_tls_verify.unwrap_or(false);
+        access.accept_invalid_certs = is_unverified;
         access.tls_server_name = cluster.tls_server_name.clone().filter(|name| !name.is_empty());
         access.proxy_url = match cluster.proxy_url.as_deref().filter(|url| !url.is_empty()) {
             Some(url) => Some(proxy::named(url)?),

@@ -12,6 +12,7 @@ mod members;
 mod names;
 mod pod;
 mod proxy;
+mod tls;
 mod tunnel;
 mod verdict;
 mod watch;

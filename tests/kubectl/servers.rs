@@ -13,7 +13,9 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::ssl::{SslAcceptor, SslMethod, SslStream, SslVerifyMode};
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::extension::{
+    AuthorityKeyIdentifier, BasicConstraints, SubjectAlternativeName, SubjectKeyIdentifier,
+};
 use openssl::x509::{X509, X509Builder, X509Name, X509NameBuilder};
 
 /// What the servers saw since it was last cleared.
@@ -91,6 +93,8 @@ impl Pki {
         let (authority_key, server_key) = (key(), key());
         let mut authority = unsigned("authority", "authority", &authority_key);
         authority.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+        let identifier = SubjectKeyIdentifier::new().build(&authority.x509v3_context(None, None)).unwrap();
+        authority.append_extension(identifier).unwrap();
         authority.sign(&authority_key, MessageDigest::sha256()).unwrap();
         let authority = authority.build();
         let mut server = unsigned("server", "authority", &server_key);
@@ -103,6 +107,10 @@ impl Pki {
         }
         let alternatives = alternatives.build(&server.x509v3_context(Some(&authority), None)).unwrap();
         server.append_extension(alternatives).unwrap();
+        // By this one authority is told from another one of its name.
+        let identifier =
+            AuthorityKeyIdentifier::new().keyid(true).build(&server.x509v3_context(Some(&authority), None)).unwrap();
+        server.append_extension(identifier).unwrap();
         server.sign(&authority_key, MessageDigest::sha256()).unwrap();
         let pem = String::from_utf8(authority.to_pem().unwrap()).unwrap();
         Self { authority, authority_key, server: server.build(), server_key, pem }
@@ -115,6 +123,11 @@ impl Pki {
 
     pub(crate) fn authority_data(&self) -> String {
         openssl::base64::encode_block(self.pem.as_bytes())
+    }
+
+    /// The server's own certificate in PEM.
+    pub(crate) fn server(&self) -> String {
+        String::from_utf8(self.server.to_pem().unwrap()).unwrap()
     }
 
     /// A client's certificate and key in PEM.
