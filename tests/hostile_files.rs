@@ -679,9 +679,10 @@ fn handles() {
 
 #[test]
 fn attributes_that_are_none() {
-    static LIES: [Lie; 8] = [
+    static LIES: [Lie; 9] = [
         lie("none", |c, r, _| say(c, r, ATTRS, fields().u32(0).u32(0))),
         lie("only the owner", |c, r, _| say(c, r, ATTRS, fields().u32(ATTR_OWNER).u32(1).u32(2))),
+        lie("a size beyond all positions", |c, r, _| sized(c, r, 1 << 63)),
         lie("everything but the bytes for it", |c, r, _| say(c, r, ATTRS, fields().u32(u32::MAX))),
         lie("a part of a size", |c, r, _| say(c, r, ATTRS, fields().u32(ATTR_SIZE).raw(&[0; 7]))),
         lie("2^32 - 1 extensions that are not there", |c, r, _| {
@@ -723,9 +724,74 @@ fn sizes_of_what_is_read() {
         truth("0", |c, r, _| sized(c, r, 0)),
     ];
     let checked = ["download with checksum", "download of the rest"];
-    // Less than there is can't be told from a file that grows meanwhile: what it held at the beginning is what is
-    // moved.
     tell_some(&[&checked[..], &["read", "download", "download_to"]].concat(), &[FSTAT], &WRONG);
+}
+
+/// Less than there is can't be told from a file that grows meanwhile: what it held at the beginning is what is moved,
+/// unless a checksum says that this is not all.
+#[test]
+fn sizes_that_are_too_small() {
+    const SIZES: [(usize, Lie); 3] = [
+        (SIZE - 1, lie("one byte less", |c, r, _| sized(c, r, SIZE as u64 - 1))),
+        (59_999, lie("less than was kept", |c, r, _| sized(c, r, 59_999))),
+        (1, lie("one byte", |c, r, _| sized(c, r, 1))),
+    ];
+    let ground = Ground::new();
+    for (size, lie) in SIZES {
+        for (name, operation) in OPERATIONS {
+            let is_checked = ["download with checksum", "download of the rest"].contains(&name);
+            if !is_checked && !["read", "download", "download_to"].contains(&name) {
+                continue;
+            }
+            let ended = ground.run_with(&ground.clients[2], TIMEOUTS[2], operation, Some((FSTAT, lie)));
+            let what = format!("{name}, {}", lie.name);
+            assert!(ended.is_told && ended.took < ended.timeout + SLACK, "{what}: {:?}", ended.took);
+            match ended.outcome {
+                Ok(found) => assert!(!is_checked && found == noise(SIZE)[..size], "{what}: {} bytes", found.len()),
+                Err(e) => {
+                    assert!(is_checked && e.kind() == ErrorKind::Transfer, "{what}: {e}");
+                    assert!(ended.here[0] == ended.here[1], "{what}: something is done here");
+                }
+            }
+        }
+    }
+}
+
+/// Where an open file ends is what the server says; what is read there is what it gives.
+#[test]
+fn ends_of_an_open_file() {
+    const READ_THE_END: Operation = |place| {
+        let (mut file, mut rest) = (place.files().open(place.there("file"))?, Vec::new());
+        let beyond = file.seek(SeekFrom::Start(1 << 63)).map_err(error_in).unwrap_err();
+        assert_eq!(beyond.kind(), ErrorKind::InvalidArgument, "{beyond}");
+        let end = file.seek(SeekFrom::End(0)).map_err(error_in)?;
+        file.read_to_end(&mut rest).map_err(error_in)?;
+        file.close()?;
+        Ok(format!("{end} {}", rest.len()).into())
+    };
+    const WRITE_AT_THE_END: Operation = |place| {
+        let mut file = place.files().open_with(place.there("file"), OpenOptions::new().write(true))?;
+        let end = file.seek(SeekFrom::End(0)).map_err(error_in)?;
+        file.write_all(b"more").map_err(error_in)?;
+        file.close()?;
+        Ok(end.to_string().into())
+    };
+    // What is read from there on, and the length of the file when something was written there.
+    const ENDS: [(Lie, u64, usize, usize); 3] = [
+        (lie("one byte more", |c, r, _| sized(c, r, SIZE as u64 + 1)), SIZE as u64 + 1, 0, SIZE + 5),
+        (lie("one byte less", |c, r, _| sized(c, r, SIZE as u64 - 1)), SIZE as u64 - 1, 1, SIZE + 3),
+        (lie("nothing", |c, r, _| sized(c, r, 0)), 0, SIZE, SIZE),
+    ];
+    let ground = Ground::new();
+    for (lie, end, rest, length) in ENDS {
+        for (operation, found, length) in
+            [(READ_THE_END, format!("{end} {rest}"), SIZE), (WRITE_AT_THE_END, end.to_string(), length)]
+        {
+            let ended = ground.run_with(&ground.clients[2], TIMEOUTS[2], operation, Some((FSTAT, lie)));
+            assert_eq!(String::from_utf8(ended.outcome.unwrap()).unwrap(), found, "{}", lie.name);
+            assert_eq!(ended.there[1][Path::new("file")].1.len(), length, "{}", lie.name);
+        }
+    }
 }
 
 #[test]
@@ -807,7 +873,7 @@ fn named(client: &mut Connection, request: &Request, name: impl AsRef<[u8]>) -> 
 
 #[test]
 fn listings() {
-    static LIES: [Lie; 18] = [
+    static LIES: [Lie; 19] = [
         lie("an empty name", |c, r, _| named(c, r, "")),
         lie("a name with a slash", |c, r, _| named(c, r, "a/b")),
         lie("a way out", |c, r, _| named(c, r, "../../etc/passwd")),
@@ -826,6 +892,9 @@ fn listings() {
         lie("attributes that are not there", |c, r, _| {
             say(c, r, NAME, fields().u32(1).raw(&entry("a", &fields().u32(u32::MAX)).0))
         }),
+        lie("a size beyond all positions", |c, r, _| {
+            say(c, r, NAME, fields().u32(1).raw(&entry("a", &attributes(1 << 63, FILE)).0))
+        }),
         lie("2^32 - 1 extensions", |c, r, _| {
             let extended = fields().u32(ATTR_EXTENDED).u32(u32::MAX).raw(&[0; 200_000]);
             say(c, r, NAME, fields().u32(1).raw(&entry("a", &extended).0))
@@ -842,6 +911,31 @@ fn listings() {
         }),
     ];
     tell_some(&["read_dir"], &[READDIR], &LIES);
+}
+
+/// A listing without end is given up at its limit: of entries, or of the bytes of their names.
+#[test]
+fn listings_without_end() {
+    static TOLD: AtomicUsize = AtomicUsize::new(0);
+    fn many(client: &mut Connection, request: &Request, count: usize, name: &[u8]) -> io::Result<()> {
+        TOLD.fetch_add(count, Ordering::Relaxed);
+        let entry = fields().string(name).string("").u32(0);
+        say(client, request, NAME, fields().u32(u32::try_from(count).unwrap()).raw(&entry.0.repeat(count)))
+    }
+    const LISTINGS: [(Lie, usize); 2] = [
+        (lie("long names", |c, r, _| many(c, r, 50, &[b'x'; 4000])), (64 << 20) / 4000),
+        (lie("many names", |c, r, _| many(c, r, 5000, &[b'x'; 20])), 1 << 20),
+    ];
+    let (ground, timeout) = (Ground::new(), Duration::from_secs(300));
+    let (_, operation) = OPERATIONS.into_iter().find(|(name, _)| *name == "read_dir").unwrap();
+    for (lie, limit) in LISTINGS {
+        TOLD.store(0, Ordering::Relaxed);
+        let ended = ground.run_with(&client(timeout), timeout, operation, Some((READDIR, lie)));
+        let (error, told) = (ended.outcome.expect_err(lie.name), TOLD.load(Ordering::Relaxed));
+        println!("{}: {told} entries, {:?}: {error}", lie.name, ended.took);
+        assert!(error.kind() == ErrorKind::Transfer && error.to_string().contains("64 MiB of names"), "{error}");
+        assert!((limit..limit + 10_001).contains(&told), "{}: {told} entries were taken", lie.name);
+    }
 }
 
 #[test]

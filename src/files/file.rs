@@ -266,6 +266,9 @@ impl File {
             SeekFrom::End(by) => (self.size()?, by),
         };
         let position = from.checked_add_signed(by).ok_or_else(|| invalid("a seek to before the file's start"))?;
+        if i64::try_from(position).is_err() {
+            return Err(invalid("a seek beyond byte 2^63 - 1, the last that a file can have"));
+        }
         self.is_stale |= position != self.position;
         (self.position, self.is_at_end) = (position, false);
         Ok(position)

@@ -117,12 +117,23 @@ impl Attributes {
             owner: has(sys::LIBSSH2_SFTP_ATTR_UIDGID).then(|| (narrow(raw.uid), narrow(raw.gid))),
         }
     }
+
+    /// False for a size that no file has: Linux counts positions with 63 bits, and so do callers in Go.
+    fn is_possible(&self) -> bool {
+        self.size.is_none_or(|size| i64::try_from(size).is_ok())
+    }
+}
+
+/// An entry of a directory that is none.
+fn malformed() -> Failure {
+    Failure { code: sys::LIBSSH2_ERROR_PROTO, ..unexpected_reply() }
 }
 
 /// What the server has told of a file. libssh2 takes a status without an error for an answer too, and whose a file is
 /// says nothing alone.
 fn require_attrs(found: Attributes) -> Answer<Attributes> {
-    if (Attributes { owner: None, ..found }) == Attributes::default() { Err(unexpected_reply()) } else { Ok(found) }
+    let is_empty = Attributes { owner: None, ..found } == Attributes::default();
+    if is_empty || !found.is_possible() { Err(unexpected_reply()) } else { Ok(found) }
 }
 
 #[expect(unsafe_code, reason = "calls into libssh2")]
@@ -381,9 +392,12 @@ impl SftpFile {
             let length = sys::libssh2_sftp_readdir_ex(handle, buffer, name.len(), ptr::null_mut(), 0, out);
             check_length(session, length as isize)
         })?;
+        let attributes = Attributes::from_raw(&attributes);
         match name[0] {
-            0 => Err(Failure { code: sys::LIBSSH2_ERROR_PROTO, ..unexpected_reply() }),
-            _ => Ok((length, Attributes::from_raw(&attributes))),
+            // After the last one there are no attributes.
+            _ if length > 0 && !attributes.is_possible() => Err(malformed()),
+            0 => Err(malformed()),
+            _ => Ok((length, attributes)),
         }
     }
 
