@@ -9,7 +9,7 @@ use sandbox_protocol::{Expiry, Hello, PROTOCOL, Promises, Request, Response};
 use crate::context::Context;
 use crate::deadline::Deadline;
 use crate::endpoint::Endpoint;
-use crate::error::{Cause, Error, ErrorKind, Result};
+use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 use crate::ssh::commands::{self, Answer, NoStreams, Streams};
 use crate::ssh::pool::Lease;
 use crate::ssh::session::Session;
@@ -169,16 +169,45 @@ impl Link {
         self.diagnose(error.on(self.name()))
     }
 
-    /// Asks Kubernetes why a connection failed, for up to twice [`VERDICT_DELAY`] and whatever the caller's deadline
-    /// is. If the Pod has ended, the endpoint is closed.
+    /// Says why a connection failed, for which Kubernetes is asked unless that was done on the way. If the Pod has
+    /// ended, the endpoint is closed.
     pub(crate) fn diagnose(&self, error: Error) -> Error {
         let is_connection = matches!(
             error.kind(),
-            ErrorKind::Connect | ErrorKind::Disconnected | ErrorKind::OutcomeUnknown | ErrorKind::HostKeyMismatch
+            ErrorKind::Connect
+                | ErrorKind::Disconnected
+                | ErrorKind::OutcomeUnknown
+                | ErrorKind::HostKeyMismatch
+                // The tunnel has asked for a Pod that is gone.
+                | ErrorKind::NotFound
         );
-        if !is_connection || error.verdict().is_some() {
+        if !is_connection {
             return error;
         }
+        let verdict = match error.verdict().cloned().map_or_else(|| self.verdict(), |known| Ok(Some(known))) {
+            Ok(Some(verdict)) => verdict,
+            Ok(None) => return unknown_to_its_node(error),
+            Err(e) => {
+                log::debug!("no verdict on sandbox {}: {e}", self.name());
+                return error;
+            }
+        };
+        if verdict.cause == Cause::Pending {
+            return unknown_to_its_node(error).with_verdict(verdict);
+        }
+        // A Pod that has ended never comes back under this uid.
+        self.endpoint.end(&verdict);
+        let error = match (verdict.cause, error.kind()) {
+            (_, ErrorKind::OutcomeUnknown) => error,
+            (Cause::Deleted, _) => error.with_kind(ErrorKind::NotFound),
+            _ => unknown_to_its_node(error),
+        };
+        error.with_verdict(verdict)
+    }
+
+    /// What Kubernetes knows of the sandbox's end, asked for up to twice [`VERDICT_DELAY`] and whatever the caller's
+    /// deadline is.
+    fn verdict(&self) -> Result<Option<Verdict>> {
         let (ctx, endpoint) = (self.ctx(), &self.endpoint);
         let ask = async {
             let end = tokio::time::Instant::now() + VERDICT_DELAY;
@@ -190,24 +219,13 @@ impl Link {
                 tokio::time::sleep(VERDICT_RETRY).await;
             }
         };
-        let deadline = Deadline::after(Some(2 * VERDICT_DELAY));
-        let verdict = match ctx.runtime.block_on(deadline, "the Kubernetes API server", ask) {
-            Ok(Some(verdict)) => verdict,
-            Ok(None) => return error,
-            Err(e) => {
-                log::debug!("no verdict on sandbox {}: {e}", endpoint.name());
-                return error;
-            }
-        };
-        if verdict.cause == Cause::Pending {
-            return error.with_verdict(verdict);
-        }
-        // A Pod that has ended never comes back under this uid.
-        endpoint.end(&verdict);
-        let was_requested = error.kind() == ErrorKind::OutcomeUnknown;
-        let kind = if verdict.cause == Cause::Deleted && !was_requested { ErrorKind::NotFound } else { error.kind() };
-        error.with_kind(kind).with_verdict(verdict)
+        ctx.runtime.block_on(Deadline::after(Some(2 * VERDICT_DELAY)), "the Kubernetes API server", ask)
     }
+}
+
+/// The error of a Pod that exists. Where it has just come or has ended, the tunnel may not find it.
+fn unknown_to_its_node(e: Error) -> Error {
+    if e.kind() == ErrorKind::NotFound { e.with_kind(ErrorKind::Connect) } else { e }
 }
 
 fn check_protocol(hello: &Hello) -> Result<()> {
@@ -245,7 +263,6 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
-    use crate::error::Verdict;
     use crate::ssh::identity::Identity;
     use crate::testing;
 

@@ -316,6 +316,107 @@ fn a_successor_of_the_same_name_is_found() {
     assert_eq!(client.attach(&name).unwrap().uid(), second.uid());
 }
 
+/// What a call must say of a sandbox that somebody else has deleted.
+fn says_deleted(error: &Error) {
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Deleted), "{error}");
+    assert!(!error.is_retryable(), "{error}");
+}
+
+#[test]
+fn a_sandbox_that_somebody_else_deleted_is_forgotten() {
+    for &transport in transports() {
+        let client = client_over(transport);
+        let sandbox = create(&client);
+        sandbox.execute("true").unwrap();
+        let name = sandbox.name().to_owned();
+        kubectl(&["delete", "pod", &name, "--grace-period=1"]);
+        for _ in 0..2 {
+            says_deleted(&sandbox.execute("true").unwrap_err());
+        }
+        says_deleted(&sandbox.files().read("/etc/passwd").unwrap_err());
+        says_deleted(&sandbox.connect(80).unwrap_err());
+        // Not from the cache any more.
+        assert_eq!(client.attach(&name).unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+/// A Pod that stays when it is deleted, until its finalizer is taken off.
+struct Held(String);
+
+impl Held {
+    /// It has this much more in its specification.
+    fn new(client: &Client, spec: &serde_json::Value) -> (Self, Guarded) {
+        let template = serde_json::json!({"metadata": {"finalizers": ["example.com/hold"]}, "spec": spec});
+        let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
+        let sandbox = create_from(client, &spec);
+        (Self(sandbox.name().to_owned()), sandbox)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        kubectl(&["patch", "pod", &self.0, "--type=merge", "-p", r#"{"metadata":{"finalizers":null}}"#]);
+    }
+}
+
+#[test]
+fn a_sandbox_that_is_being_deleted_is_used_to_its_end() {
+    for &transport in transports() {
+        let client = client_over(transport);
+        // The guest is told to end once the file is there.
+        let wait = ["sh", "-c", "until test -e /tmp/enough; do sleep 0.1; done"];
+        let container = serde_json::json!({"name": "sandbox", "lifecycle": {"preStop": {"exec": {"command": wait}}}});
+        let spec = serde_json::json!({"terminationGracePeriodSeconds": 60, "containers": [container]});
+        let (held, sandbox) = Held::new(&client, &spec);
+        let name = sandbox.name();
+        kubectl(&["delete", "pod", name, "--wait=false", "--grace-period=60"]);
+        assert_eq!(sandbox.info().unwrap().phase, Phase::Terminating);
+        assert!(client.list().unwrap().iter().any(|one| one.name == name && one.phase == Phase::Terminating));
+        // From the cache, and by asking.
+        let calls = client.stats().api_requests;
+        let cached = client.attach(name).unwrap();
+        assert_eq!(client.stats().api_requests, calls);
+        let attached = client_over(transport).attach(name).unwrap();
+        for handle in [&cached, &attached] {
+            assert!(handle.execute("true").unwrap().status.success());
+        }
+        cached.files().write("/tmp/enough", "").unwrap();
+        let end = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}";
+        await_that("the guest to end", || !kubectl(&["get", "pod", name, "-o", end]).is_empty());
+        for handle in [&cached, &attached] {
+            // The end of a connection comes through the tunnel late; what was sent into it meanwhile may have run.
+            let error = handle.execute("true").unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::NotFound | ErrorKind::OutcomeUnknown), "{error}");
+            assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Deleted), "{error}");
+            for _ in 0..2 {
+                says_deleted(&handle.execute("true").unwrap_err());
+            }
+        }
+        // The Pod is still there, and so it can be attached to, and says why it is of no use.
+        let again = client.attach(name).unwrap();
+        assert_eq!(again.info().unwrap().verdict.map(|verdict| verdict.cause), Some(Cause::Deleted));
+        says_deleted(&again.execute("true").unwrap_err());
+        drop(held);
+        await_that("the Pod to go", || client.attach(name).is_err_and(|e| e.kind() == ErrorKind::NotFound));
+    }
+}
+
+#[test]
+fn a_delete_that_is_held_back_says_by_whom() {
+    let client = client();
+    let (held, sandbox) = Held::new(&client, &serde_json::json!({}));
+    sandbox.renew(Duration::from_secs(1)).unwrap();
+    let error = sandbox.delete().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Delete, "{error}");
+    assert!(error.to_string().contains("example.com/hold"), "{error}");
+    assert_eq!(client.get_sandbox_info(&held.0).unwrap().phase, Phase::Terminating);
+    // It has expired, and its end has been asked for already.
+    assert!(!client.reap().unwrap().contains(&held.0));
+    let error = client.create(&SandboxSpec::new().name(&held.0)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+}
+
 #[test]
 fn sandboxes_are_listed_completely() {
     let client = client();
