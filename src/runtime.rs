@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::fmt;
 use std::fs::File;
 use std::future::Future;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Weak};
@@ -45,7 +46,6 @@ struct Shared {
     /// Tasks that the end of the process must not cut off.
     to_finish: Mutex<JoinSet<()>>,
     process: ForkGuard,
-    _low_descriptors: Vec<OwnedFd>,
 }
 
 impl Runtime {
@@ -62,7 +62,7 @@ impl Runtime {
     }
 
     fn start() -> Result<Self> {
-        let low_descriptors = occupy_standard_descriptors();
+        occupy_standard_descriptors();
         // Two workers: one may be busy with a tunnel's traffic while the other answers a watch.
         let tokio = Builder::new_multi_thread()
             .worker_threads(2)
@@ -74,12 +74,7 @@ impl Runtime {
             .build()
             .map_err(|e| Error::new(ErrorKind::Unavailable, format!("the runtime's threads can't be started: {e}")))?;
         let process = ForkGuard::current();
-        Ok(Self(Arc::new(Shared {
-            tokio: Some(tokio),
-            to_finish: Mutex::default(),
-            process,
-            _low_descriptors: low_descriptors,
-        })))
+        Ok(Self(Arc::new(Shared { tokio: Some(tokio), to_finish: Mutex::default(), process })))
     }
 
     /// Runs `future` to its end or to the deadline, on the caller's thread.
@@ -119,6 +114,7 @@ impl Runtime {
     /// What every public call must ask first: may this thread block, and do the runtime's threads exist?
     pub(crate) fn check_caller(&self) -> Result<()> {
         self.0.process.check()?;
+        occupy_standard_descriptors();
         if is_async_context(self.tokio()?) {
             return Err(Error::new(
                 ErrorKind::AsyncContext,
@@ -134,16 +130,18 @@ impl Runtime {
 }
 
 /// Opens `/dev/null` for each of the descriptors 0 to 2 that the program has closed. Otherwise a socket of this library
-/// could get its number, and what somebody writes to the standard output would go to a sandbox.
-fn occupy_standard_descriptors() -> Vec<OwnedFd> {
-    let mut occupied = Vec::new();
-    while let Ok(file) = File::options().read(true).write(true).open("/dev/null") {
-        if file.as_raw_fd() > 2 {
-            break;
-        }
-        occupied.push(OwnedFd::from(file));
+/// could get its number, and what somebody writes to the standard output would go to a sandbox. They stay open: whether
+/// the program has put something else in their place by then, nobody knows.
+fn occupy_standard_descriptors() {
+    let is_open = |descriptor: BorrowedFd<'_>| rustix::io::fcntl_getfd(descriptor).is_ok();
+    if is_open(io::stdin().as_fd()) && is_open(io::stdout().as_fd()) && is_open(io::stderr().as_fd()) {
+        return;
     }
-    occupied
+    while let Ok(file) = File::options().read(true).write(true).open("/dev/null")
+        && file.as_raw_fd() <= 2
+    {
+        let _ = file.into_raw_fd();
+    }
 }
 
 /// Runs `future` on this thread, in the runtime's context, until it is ready or the time is over. The time is the

@@ -111,6 +111,13 @@ fn objects_end_in_any_order() {
 }
 
 #[test]
+fn every_call_bears_the_descriptors_of_its_program() {
+    let told = said("bindings/python/tests/descriptors.py");
+    println!("{told}");
+    assert!(told.ends_with("done\n"), "{told}");
+}
+
+#[test]
 fn greenlets_get_answers_and_interrupts() {
     let python = root().join("target/tools/bin/python");
     for library in ["gevent", "eventlet"] {

@@ -59,7 +59,8 @@
 //!
 //! File descriptors. The library opens descriptors for its connections and for waking its threads. A program must not
 //! close descriptors that it did not open, as a loop over all numbers does, not even 0 to 2: calls would hang, or write
-//! into a file that is opened later under the same number.
+//! into a file that is opened later under the same number. Each call opens /dev/null for those of 0 to 2 that are
+//! closed; they stay open.
 //!
 //! Callbacks get `userdata` as their first argument, run on the calling thread and only during the call, and return 0
 //! to continue. An sbx_log_fn is the exception: it may run on any thread for as long as it is set.
