@@ -229,6 +229,44 @@ fn the_directory_is_the_one_asked_for() {
 }
 
 #[test]
+fn a_directory_that_was_removed_is_no_other_one() {
+    let template = serde_json::json!({"spec": {
+        "volumes": [{"name": "work", "emptyDir": {}}],
+        "containers": [{"name": "sandbox", "workingDir": "/w/work", "volumeMounts": [{"name": "work", "mountPath": "/w"}]}],
+    }});
+    let spec = SandboxSpec::new().pod_template(&template.to_string()).unwrap();
+    let sandbox = create_from(&client(), &spec);
+    let pwd = || sandbox.command("pwd").output();
+    assert_eq!(pwd().unwrap().stdout, b"/w/work\n");
+    sandbox.execute("mv /w/work /w/elsewhere").unwrap().check().unwrap();
+    let error = pwd().unwrap_err();
+    assert!(error.kind() == ErrorKind::Command && error.to_string().contains("no directory '/w/work'"), "{error}");
+    sandbox.command("rmdir").arg("/w/elsewhere").current_dir("/").output().unwrap().check().unwrap();
+    assert_eq!(pwd().unwrap_err().kind(), ErrorKind::Command);
+    let output = sandbox.command("id").current_dir("/").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn variables_of_any_name_arrive() {
+    let spec = SandboxSpec::new().env("discovery.seed_hosts", "1").env("with-dash", "2");
+    let sandbox = create_from(&client(), &spec);
+    let output = sandbox.command("env").env("x.y", "3").output().unwrap();
+    for line in ["discovery.seed_hosts=1", "with-dash=2", "x.y=3"] {
+        assert!(output.stdout_text().lines().any(|one| one == line), "{line}");
+    }
+}
+
+#[test]
+fn input_of_a_terminal_has_an_end() {
+    let sandbox = create(&client());
+    for (input, seen) in [("hi\n", "hi"), ("hi", "hi"), ("", "")] {
+        let output = sandbox.command("cat").terminal("vt100", 80, 24).stdin(input).output().unwrap();
+        assert!(output.status.success() && output.stdout_text().contains(seen), "{input:?}: {output:?}");
+    }
+}
+
+#[test]
 fn a_background_child_does_not_hold_the_call() {
     over_every_transport(|_, sandbox| {
         let began = Instant::now();

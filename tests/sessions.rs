@@ -120,6 +120,17 @@ fn idle_sessions_are_closed_in_the_background() {
 }
 
 #[test]
+fn a_renewal_waits_for_no_session() {
+    let client = Client::new(config().max_sessions(1)).unwrap();
+    let sandbox = create(&client);
+    let running = sandbox.command("sleep").arg("600").spawn().unwrap();
+    assert_eq!(session_counts(&sandbox), (0, 1));
+    sandbox.renew(Duration::from_secs(900)).unwrap();
+    assert_eq!(session_counts(&sandbox), (0, 1));
+    running.kill().unwrap();
+}
+
+#[test]
 fn a_dead_session_is_replaced_unnoticed() {
     over_every_transport(|_, sandbox| {
         for round in 0..3 {
