@@ -243,6 +243,8 @@ fn a_directory_that_was_removed_is_no_other_one() {
     assert!(error.kind() == ErrorKind::Command && error.to_string().contains("no directory '/w/work'"), "{error}");
     sandbox.command("rmdir").arg("/w/elsewhere").current_dir("/").output().unwrap().check().unwrap();
     assert_eq!(pwd().unwrap_err().kind(), ErrorKind::Command);
+    let error = sandbox.files().write("x", "1").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::FileNotFound, "{error}");
     let output = sandbox.command("id").current_dir("/").output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }

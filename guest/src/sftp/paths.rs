@@ -15,32 +15,24 @@ const MOST_LINKS: usize = 40;
 /// The directory at which relative paths begin. Not the process's own, which all connections share.
 #[derive(Debug)]
 pub(super) struct Base {
-    /// `None` stands for the root of the file system.
+    /// `None` if it was not there.
     directory: Option<OwnedFd>,
     path: Vec<u8>,
 }
 
 impl Base {
-    /// The directory of this path; if it is not there, the root.
+    /// The directory of this path; if it is not there, relative paths lead nowhere.
     pub(super) fn open(path: &Path) -> Self {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let opened = std::path::absolute(path).ok().and_then(|path| {
-            let directory = fs::openat(fs::CWD, &path, flags, Mode::empty()).ok()?;
-            Some((directory, path.into_os_string().into_encoded_bytes()))
-        });
-        match opened {
-            Some((directory, path)) => Self { directory: Some(directory), path },
-            None => {
-                let directory = fs::openat(fs::CWD, "/", flags, Mode::empty()).ok();
-                Self { directory, path: b"/".to_vec() }
-            }
-        }
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let directory = fs::openat(fs::CWD, &path, flags, Mode::empty()).ok();
+        Self { directory, path: path.into_os_string().into_encoded_bytes() }
     }
 
     pub(super) fn directory(&self) -> BorrowedFd<'_> {
         match &self.directory {
             Some(directory) => directory.as_fd(),
-            // Not even the root could be opened: nothing else will be.
+            // It was the process's own, which is gone.
             None => fs::CWD,
         }
     }
@@ -175,7 +167,7 @@ mod tests {
         assert_eq!(base.resolve(b"a\0"), Err(Errno::INVAL));
         assert_eq!(base.resolve(&[b'x'; 5000]), Err(Errno::NAMETOOLONG));
         assert_eq!(base.resolve("d/".repeat(2500).as_bytes()), Err(Errno::NAMETOOLONG));
-        assert_eq!(Base::open(Path::new("/nowhere/at/all")).resolve(b"x"), Ok(b"/x".to_vec()));
+        assert_eq!(Base::open(Path::new("/nowhere/at/all")).resolve(b"x"), Err(Errno::NOENT));
         std::fs::remove_dir_all(&place).unwrap();
     }
 }
