@@ -703,6 +703,85 @@ typedef int32_t sbx_pool_counter_kind;
 #endif // __cplusplus
 
 /**
+ * What sbx_usage_value() tells. Memory, processor time and processes are those of the sandbox's container, with its
+ * guest.
+ */
+enum sbx_usage_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * Microseconds of processor time since the container started.
+     */
+    SBX_USAGE_CPU = 0,
+    /**
+     * Microseconds for which it had to wait because it had used up its share of the processors.
+     */
+    SBX_USAGE_THROTTLED = 1,
+    /**
+     * Bytes of memory, with the files that the kernel keeps in memory for it.
+     */
+    SBX_USAGE_MEMORY = 2,
+    /**
+     * The most that it has been.
+     */
+    SBX_USAGE_MEMORY_PEAK = 3,
+    /**
+     * What it may be at most.
+     */
+    SBX_USAGE_MEMORY_LIMIT = 4,
+    /**
+     * Processes that were killed because there was no more memory.
+     */
+    SBX_USAGE_OOM_KILLS = 5,
+    /**
+     * Processes and threads.
+     */
+    SBX_USAGE_PROCESSES = 6,
+    /**
+     * What they may be at most.
+     */
+    SBX_USAGE_PROCESSES_LIMIT = 7,
+    /**
+     * Bytes in use on the file system of the home directory. Where the sandbox has no volume there, that is the node's
+     * disk, with all that others keep on it.
+     */
+    SBX_USAGE_DISK = 8,
+    /**
+     * Bytes of that file system.
+     */
+    SBX_USAGE_DISK_LIMIT = 9,
+    /**
+     * Bytes received through the Pod's network interfaces but loopback.
+     */
+    SBX_USAGE_RECEIVED = 10,
+    /**
+     * Bytes sent through them.
+     */
+    SBX_USAGE_SENT = 11,
+    /**
+     * Bytes of memory of the guest itself, which is the sandbox's main process.
+     */
+    SBX_USAGE_GUEST_MEMORY = 12,
+    /**
+     * Commands that run, of all clients.
+     */
+    SBX_USAGE_COMMANDS = 13,
+    /**
+     * SSH connections of all clients.
+     */
+    SBX_USAGE_CONNECTIONS = 14,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_usage_kind sbx_usage_kind;
+#else
+typedef int32_t sbx_usage_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Bytes that came from the sandbox, such as the contents of a file. Freed with sbx_bytes_free(). May be read from
  * several threads.
  */
@@ -795,6 +874,12 @@ typedef struct sbx_info sbx_info;
 typedef struct sbx_info_list sbx_info_list;
 
 /**
+ * Keys with which somebody else may log in, from sbx_sandbox_authorized_keys(). Freed with sbx_key_list_free(). May be
+ * read from several threads.
+ */
+typedef struct sbx_key_list sbx_key_list;
+
+/**
  * What is known about a file. Freed with sbx_metadata_free() unless it was borrowed from a list. May be read from
  * several threads.
  */
@@ -862,6 +947,12 @@ typedef struct sbx_transferred sbx_transferred;
  * What the transfer of a directory did. Freed with sbx_tree_report_free(). May be read from several threads.
  */
 typedef struct sbx_tree_report sbx_tree_report;
+
+/**
+ * What a sandbox uses at one moment, from sbx_sandbox_usage(). Freed with sbx_usage_free(). May be read from several
+ * threads.
+ */
+typedef struct sbx_usage sbx_usage;
 
 /**
  * Receives output of a command as it arrives, for sbx_command_stream() and sbx_detached_stream(): `len` bytes at
@@ -2393,6 +2484,69 @@ const char *sbx_name_list_at(const sbx_name_list *names,
 void sbx_name_list_free(sbx_name_list *names);
 
 /**
+ * Lets somebody else log in to the sandbox with OpenSSH's programs, who has the private key of `key`: a line as in
+ * `authorized_keys`, without options. It is good for `seconds` from now; a negative number is as long as the sandbox
+ * lives. The same key once more is good for that time from then on. Whoever logs in with it can do there what this
+ * client can, but let nobody else in.
+ *
+ * SBX_ERR_INVALID_ARGUMENT if this is no public key, of the kinds ed25519, ECDSA P-256 and RSA; SBX_ERR_CONFLICT if it
+ * is the key of a client of this library; SBX_ERR_PERMISSION_DENIED if this client itself was let in so. Else as
+ * sbx_sandbox_execute().
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_authorize_key(const sbx_sandbox *sandbox,
+                                     const char *key,
+                                     double seconds,
+                                     sbx_error **err);
+
+/**
+ * The keys that sbx_sandbox_authorize_key() let in, by whichever client, and that may log in now. The caller frees
+ * them with sbx_key_list_free().
+ *
+ * As sbx_sandbox_execute().
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_authorized_keys(const sbx_sandbox *sandbox,
+                                       sbx_key_list **keys,
+                                       sbx_error **err);
+
+/**
+ * Lets such a key log in no longer, and closes the connections that were made with it. `*was_there`, which may be
+ * NULL, says whether it could log in. The comment of `key` does not matter.
+ *
+ * As sbx_sandbox_authorize_key().
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_revoke_key(const sbx_sandbox *sandbox,
+                                  const char *key,
+                                  bool *was_there,
+                                  sbx_error **err);
+
+/**
+ * How many keys there are; 0 for NULL.
+ */
+size_t sbx_key_list_count(const sbx_key_list *keys);
+
+/**
+ * A key as a line of `authorized_keys`, with its comment; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_key_list_key_at(const sbx_key_list *keys,
+                                size_t index);
+
+/**
+ * True, and for how long it may log in yet in `*seconds`, if a key does not stay as long as the sandbox. `seconds` may
+ * be NULL.
+ */
+bool sbx_key_list_remaining_at(const sbx_key_list *keys,
+                               size_t index,
+                               double *seconds);
+
+/**
+ * Frees what sbx_sandbox_authorized_keys() gave out.
+ */
+void sbx_key_list_free(sbx_key_list *keys);
+
+/**
  * Passes the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its first argument.
  * This holds for all clients of the process, until it is called again; NULL stops it. An earlier function is replaced:
  * once this returns, it is not called any more, and its `userdata` may be freed. Without this and
@@ -2972,6 +3126,17 @@ sbx_status sbx_spec_set_user_from_cluster(sbx_spec *spec,
                                           sbx_error **err);
 
 /**
+ * Gives commands a user of their own below a guest that runs as root: a name or number that the image's /etc/passwd
+ * knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The Pod
+ * then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline
+ * Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
+ */
+SBX_NODISCARD
+sbx_status sbx_spec_set_commands_as(sbx_spec *spec,
+                                    const char *user,
+                                    sbx_error **err);
+
+/**
  * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
  * and the library logs a warning for each guarantee that does not hold there.
  */
@@ -3263,6 +3428,30 @@ const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
  * Frees a report and what was borrowed from it.
  */
 void sbx_tree_report_free(sbx_tree_report *report);
+
+/**
+ * Asks the sandbox what it uses now: one round trip and no API call. The caller frees the answer with
+ * sbx_usage_free().
+ *
+ * As sbx_sandbox_execute(), but for the errors of the command.
+ */
+SBX_NODISCARD
+sbx_status sbx_sandbox_usage(const sbx_sandbox *sandbox,
+                             sbx_usage **usage,
+                             sbx_error **err);
+
+/**
+ * True, and the value in `*value`, if the sandbox's kernel tells it; false also where there is no limit, for NULL, and
+ * for a number that stands for no sbx_usage_kind. `value` may be NULL.
+ */
+bool sbx_usage_value(const sbx_usage *usage,
+                     int32_t kind,
+                     uint64_t *value);
+
+/**
+ * Frees what sbx_sandbox_usage() gave out.
+ */
+void sbx_usage_free(sbx_usage *usage);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -415,8 +415,8 @@ impl Sandbox {
         self.link.call("list keys", || keys::authorized(&self.link))
     }
 
-    /// Lets such a key log in no longer, and closes the connections that were made with it. The comment does not matter.
-    /// False if there was no such key.
+    /// Lets such a key log in no longer, and closes the connections that were made with it. The comment does not
+    /// matter. False if there was no such key.
     ///
     /// # Errors
     /// As [`authorize_key`](Self::authorize_key).

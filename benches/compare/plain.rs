@@ -1,6 +1,6 @@
-//! libssh2 with nothing around it: blocking calls in a straight line, no deadlines, no checks of what was lost, no pool. What
-//! this takes is what libssh2, the server and the machine take. It speaks to the guest and to sshd alike. Its cipher is that of
-//! `ssh/cipher.rs`, as in every program that this library is in.
+//! libssh2 with nothing around it: blocking calls in a straight line, no deadlines, no checks of what was lost, no
+//! pool. What this takes is what libssh2, the server and the machine take. It speaks to the guest and to sshd alike.
+//! Its cipher is that of `ssh/cipher.rs`, as in every program that this library is in.
 
 use std::fs::File;
 use std::io::{Read, Write};

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Turns a Debian root file system with the packages of packages.txt into the image of the comparison. Runs inside it, as root.
+# Turns a Debian root file system with the packages of packages.txt into the image of the comparison. Runs inside it, as
+# root.
 set -eu
 
 groupadd --gid 1000 sandbox

@@ -1,5 +1,5 @@
-# The main process of the Pod that the guest is compared with: an sshd for one user and one key, without root. The argument is
-# the public key, the port is in the environment.
+# The main process of the Pod that the guest is compared with: an sshd for one user and one key, without root. The
+# argument is the public key, the port is in the environment.
 set -eu
 dir=/dev/shm/sshd
 umask 077

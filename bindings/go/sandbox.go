@@ -153,18 +153,18 @@ func (s *Sandbox) AuthorizeKey(ctx context.Context, key string, lifetime time.Du
 // AuthorizedKeys are the keys that AuthorizeKey let in, by whichever client, and that may log in now.
 func (s *Sandbox) AuthorizedKeys(ctx context.Context) ([]AuthorizedKey, error) {
 	return ask(ctx, s.order("list keys"), s.handle, func(sandbox *C.sbx_sandbox) ([]AuthorizedKey, error) {
-		var keys *C.sbx_keys
+		var keys *C.sbx_key_list
 		if err := invoke(func(err **C.sbx_error) C.sbx_status {
 			return C.sbx_sandbox_authorized_keys(sandbox, &keys, err)
 		}); err != nil {
 			return nil, err
 		}
-		defer C.sbx_keys_free(keys)
-		all := make([]AuthorizedKey, C.sbx_keys_count(keys))
+		defer C.sbx_key_list_free(keys)
+		all := make([]AuthorizedKey, C.sbx_key_list_count(keys))
 		for index := range all {
 			var left C.double
-			all[index].Key = C.GoString(C.sbx_keys_key_at(keys, C.size_t(index)))
-			if C.sbx_keys_remaining_at(keys, C.size_t(index), &left) {
+			all[index].Key = C.GoString(C.sbx_key_list_key_at(keys, C.size_t(index)))
+			if C.sbx_key_list_remaining_at(keys, C.size_t(index), &left) {
 				all[index].Until = time.Now().Add(time.Duration(float64(left) * float64(time.Second)))
 			}
 		}

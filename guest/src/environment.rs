@@ -112,8 +112,8 @@ pub(crate) struct Environment {
 }
 
 impl Environment {
-    /// Takes the environment of this process. `login` is the name that clients log in with, `identity` whom commands run as if it is not
-    /// this process's user.
+    /// Takes the environment of this process. `login` is the name that clients log in with, `identity` whom commands
+    /// run as if it is not this process's user.
     ///
     /// # Errors
     /// If that user can't be taken on.

@@ -39,7 +39,8 @@ impl Identity {
         Ok(identity)
     }
 
-    /// Lets this thread, and those that it starts, reach files with this user's rights and no others. What else root may do stays.
+    /// Lets this thread, and those that it starts, reach files with this user's rights and no others. What else root
+    /// may do stays.
     pub(crate) fn reach_files(&self) -> Result<(), String> {
         let cannot = |e: std::io::Error| format!("files can't be reached as another user: {e}");
         let groups: Vec<_> = self.user.groups.iter().map(|group| Gid::from_raw(*group)).collect();

@@ -301,8 +301,8 @@ pub fn close(descriptor: OwnedFd) -> Result<(), Errno> {
     }
 }
 
-/// Reads at an offset and appends what was read, at most `length` bytes, to `buffer`; says how much it was. The bytes are written once:
-/// the memory for them is not filled with zeros before.
+/// Reads at an offset and appends what was read, at most `length` bytes, to `buffer`; says how much it was. The bytes
+/// are written once: the memory for them is not filled with zeros before.
 ///
 /// # Errors
 /// As `pread`.
@@ -328,13 +328,14 @@ pub fn append(file: BorrowedFd<'_>, buffer: &mut Vec<u8>, length: usize) -> Resu
     Ok(count)
 }
 
-/// Lets this thread, and those that it starts, reach files as this user and group: with the rights of these and no others. What else
-/// root may do stays.
+/// Lets this thread, and those that it starts, reach files as this user and group: with the rights of these and no
+/// others. What else root may do stays.
 ///
 /// # Errors
 /// If they are not taken on: for want of the right to it, or by a kernel that has no such call, such as gVisor's.
 pub fn reach_files_as(uid: u32, gid: u32) -> io::Result<()> {
-    // SAFETY: these touch no memory. Unlike its other calls of this kind, the C library hands them on to no other thread.
+    // SAFETY: these touch no memory. Unlike its other calls of this kind, the C library hands them on to no other
+    // thread.
     let taken = unsafe {
         libc::setfsgid(gid);
         libc::setfsuid(uid);
@@ -344,7 +345,8 @@ pub fn reach_files_as(uid: u32, gid: u32) -> io::Result<()> {
     if taken == (uid.cast_signed(), gid.cast_signed()) { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
 }
 
-/// Makes the allocator give memory back that is not used, and keep few arenas: many threads that are mostly idle share them.
+/// Makes the allocator give memory back that is not used, and keep few arenas: many threads that are mostly idle share
+/// them.
 pub fn tune_allocator() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in

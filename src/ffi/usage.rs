@@ -51,7 +51,8 @@ pub enum sbx_usage_kind {
     SBX_USAGE_CONNECTIONS = 14,
 }
 
-/// Asks the sandbox what it uses now: one round trip and no API call. The caller frees the answer with sbx_usage_free().
+/// Asks the sandbox what it uses now: one round trip and no API call. The caller frees the answer with
+/// sbx_usage_free().
 ///
 /// As sbx_sandbox_execute(), but for the errors of the command.
 #[unsafe(no_mangle)]

@@ -278,7 +278,8 @@ impl Session {
         self.connection.arrivals()
     }
 
-    /// Whether more can be sent: false as long as there is no room for what libssh2 takes for sent. The next wait is for room then.
+    /// Whether more can be sent: false as long as there is no room for what libssh2 takes for sent. The next wait is
+    /// for room then.
     pub(super) fn has_room(&self) -> bool {
         self.connection.has_room()
     }

@@ -1,4 +1,5 @@
-/* Preloaded into a program, it shows it another time of day: so many seconds off as the environment variable CLOCK_OFF says. */
+/* Preloaded into a program, it shows it another time of day: so many seconds off as the environment variable CLOCK_OFF
+ * says. */
 #define _GNU_SOURCE
 #include <stddef.h>
 #include <stdlib.h>

@@ -155,11 +155,11 @@ public:
     /// The keys that authorize_key() let in, by whichever client, and that may log in now.
     std::vector<authorized_key> authorized_keys() const {
         const auto keys = detail::make(sbx_sandbox_authorized_keys, native_handle());
-        std::vector<authorized_key> all(sbx_keys_count(keys.get()));
+        std::vector<authorized_key> all(sbx_key_list_count(keys.get()));
         for (std::size_t index = 0; index < all.size(); ++index) {
             double left = 0;
-            all[index].key = detail::text(sbx_keys_key_at(keys.get(), index));
-            if (sbx_keys_remaining_at(keys.get(), index, &left))
+            all[index].key = detail::text(sbx_key_list_key_at(keys.get(), index));
+            if (sbx_key_list_remaining_at(keys.get(), index, &left))
                 all[index].remaining = seconds(left);
         }
         return all;

@@ -32,8 +32,8 @@ use crate::control;
 use crate::detached::Detached;
 use crate::environment::Environment;
 use crate::expiry::{Expiry, now};
-use crate::keys::Keys;
 use crate::identity::Identity;
+use crate::keys::Keys;
 use crate::limits::ResourceLimits;
 use crate::log::log;
 use crate::process::{Notice, Options as SpawnerOptions, Reaper, Running, SpawnError, Spawner, Spec, Starting};
@@ -64,8 +64,8 @@ pub struct Config {
     pub termination_log: Option<PathBuf>,
     /// Connections at a time.
     pub max_connections: usize,
-    /// Whom commands run as and files are reached as, below a guest that is root: a name or number that `/etc/passwd` knows, or
-    /// `UID:GID`. Otherwise they are the guest's user.
+    /// Whom commands run as and files are reached as, below a guest that is root: a name or number that `/etc/passwd`
+    /// knows, or `UID:GID`. Otherwise they are the guest's user.
     pub commands_as: Option<String>,
 }
 

@@ -221,8 +221,8 @@ impl OutputEnd {
                         enlarge(descriptor.as_fd());
                         self.size = Some(LARGE_PIPE);
                     }
-                    // A pipe that gives less than it is asked for is empty now: a poll says when there is more, or the end. This
-                    // spares every other read and poll of a command that writes small pieces.
+                    // A pipe that gives less than it is asked for is empty now: a poll says when there is more, or the
+                    // end. This spares every other read and poll of a command that writes small pieces.
                     self.ready = count == most || self.left.is_some();
                 }
                 count

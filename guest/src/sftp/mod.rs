@@ -726,7 +726,8 @@ fn stream(mut attempt: impl FnMut() -> Result<usize, Errno>) -> Result<Streamed,
     }
 }
 
-/// Appends a packet of data, at most `length` bytes, which `fill` appends; returns them. Without any, nothing is appended.
+/// Appends a packet of data, at most `length` bytes, which `fill` appends; returns them. Without any, nothing is
+/// appended.
 fn data(
     output: &mut Vec<u8>,
     id: u32,

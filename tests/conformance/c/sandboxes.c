@@ -80,14 +80,14 @@ static void look_at_the_info(void) {
     CHECK(expires + 290 < renewed);
 
     const char *key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVVV a person";
-    sbx_keys *keys = NULL;
+    sbx_key_list *keys = NULL;
     bool was_there = false;
     double left = 0;
     OK(sbx_sandbox_authorize_key(sandbox, key, 100, &err));
     OK(sbx_sandbox_authorized_keys(sandbox, &keys, &err));
-    CHECK(sbx_keys_count(keys) == 1 && strcmp(sbx_keys_key_at(keys, 0), key) == 0 && sbx_keys_key_at(keys, 1) == NULL);
-    CHECK(sbx_keys_remaining_at(keys, 0, &left) && left > 0 && left <= 100 && !sbx_keys_remaining_at(keys, 1, NULL));
-    sbx_keys_free(keys);
+    CHECK(sbx_key_list_count(keys) == 1 && strcmp(sbx_key_list_key_at(keys, 0), key) == 0 && sbx_key_list_key_at(keys, 1) == NULL);
+    CHECK(sbx_key_list_remaining_at(keys, 0, &left) && left > 0 && left <= 100 && !sbx_key_list_remaining_at(keys, 1, NULL));
+    sbx_key_list_free(keys);
     OK(sbx_sandbox_revoke_key(sandbox, key, &was_there, &err));
     CHECK(was_there);
     OK(sbx_sandbox_revoke_key(sandbox, key, &was_there, &err));

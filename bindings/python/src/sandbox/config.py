@@ -22,14 +22,14 @@ class Config:
     the settings are used.
 
     namespace: Kubernetes namespace of the sandboxes. Default: the context's or the service account's, else "default".
-    kubeconfig: path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the
-        Pod that this runs in.
+    kubeconfig: path of a kubeconfig file. Default: KUBECONFIG, else ~/.kube/config, else the service account of the Pod
+        that this runs in.
     context: context in the kubeconfig. Default: its current context.
     image: image of new sandboxes whose spec names none.
     ssh_user: user name for SSH. Default: "sandbox".
     ssh_port: port of the SSH server in new sandboxes. Default: 2222.
     ssh_key: path of an unencrypted ed25519 private key in OpenSSH's format or PEM (PKCS#8), for processes that share
-    sandboxes; only the owner may have access to it (mode 0600). Default: a new key in memory for each client.
+        sandboxes; only the owner may have access to it (mode 0600). Default: a new key in memory for each client.
     transport: the way to the sandboxes. Default: Transport.AUTO.
     owner: label value that names the owner of the sandboxes. Default: "default".
     lifetime: seconds until a new sandbox expires. Default: 3600.
@@ -40,8 +40,7 @@ class Config:
     idle_timeout: seconds after which an unused SSH session is closed. Default: 300.
     max_sessions: SSH sessions to one sandbox at the same time, 1 to 1000; further callers wait. Default: 16.
     log: level for init_logging(). Default: LogLevel.WARN.
-    settings: settings by name, from text in the form used in the environment, such as {"ssh_port": "2222"}; those
-    above
+    settings: settings by name, from text in the form used in the environment, such as {"ssh_port": "2222"}; those above
         win.
     from_env: whether the environment and .env are read.
     """

@@ -154,14 +154,14 @@ class Machine(Closable):
 
     def authorized_keys(self) -> list[AuthorizedKey]:
         """The keys that authorize_key() let in, by whichever client, and that may log in now."""
-        keys = interruptible(make, abi.sbx_sandbox_authorized_keys, abi.sbx_keys_free, self._open())
+        keys = interruptible(make, abi.sbx_sandbox_authorized_keys, abi.sbx_key_list_free, self._open())
         left = c_double()
         return [
             AuthorizedKey(
-                decoded(abi.sbx_keys_key_at(keys, index)),
-                left.value if abi.sbx_keys_remaining_at(keys, index, byref(left)) else None,
+                decoded(abi.sbx_key_list_key_at(keys, index)),
+                left.value if abi.sbx_key_list_remaining_at(keys, index, byref(left)) else None,
             )
-            for index in range(abi.sbx_keys_count(keys))
+            for index in range(abi.sbx_key_list_count(keys))
         ]
 
     def revoke_key(self, key: str) -> bool:

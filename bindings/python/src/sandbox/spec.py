@@ -17,7 +17,7 @@ class SandboxSpec:
     name: name of the sandbox and of its Pod: at most 63 lower-case letters, digits and '-'. Default: "sandbox-" and 16
         random hexadecimal digits.
     image: image to run: any Linux image, without requirements, since the library brings the sandbox's main process
-    (setting "guest"). Its entry point is not used. Default: the configured image.
+        (setting "guest"). Its entry point is not used. Default: the configured image.
     env: environment variables for everything that runs in the sandbox, on top of the image's own.
     labels: Kubernetes labels of the Pod.
     annotations: Kubernetes annotations of the Pod.
@@ -25,8 +25,7 @@ class SandboxSpec:
     cpu: the most CPU it may use, as a Kubernetes quantity such as "500m" or "2". Default: "1".
     cpu_request: the CPU that the scheduler sets aside for it. Default: "10m".
     memory: the most memory it may use, as a Kubernetes quantity such as "512Mi"; if it uses more, the kernel kills
-    processes. Default:
-        "1Gi".
+        processes. Default: "1Gi".
     memory_request: the memory that the scheduler sets aside for it. Default: "32Mi".
     disk: the most disk space that it may write; beyond it the node evicts the Pod. Default: no limit.
     lifetime: seconds until it expires: it stops by itself, and Client.reap() deletes what is left. Machine.renew()
@@ -34,17 +33,16 @@ class SandboxSpec:
     hard_limit: seconds after which Kubernetes itself stops the Pod; no renewal moves it. Default: 24 hours, or twice
         the lifetime if that is more; none for a sandbox that never expires.
     user_from_cluster: let the cluster or the image choose the user and group that the sandbox runs as: the Pod sets
-    none. Needed on clusters that assign them per namespace, such as OpenShift. Root stays forbidden.
-        Default: user and group 1000, whatever the image says.
+        none. Needed on clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user
+        and group 1000, whatever the image says.
     commands_as: the user of commands below a guest that runs as root: a name or number that the image's /etc/passwd
         knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The
         Pod then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and
         baseline Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
     runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport
-    does not work, and the library logs a warning for each guarantee that does not hold there.
+        does not work, and the library logs a warning for each guarantee that does not hold there.
     unschedulable_grace: how many seconds to wait for a Pod that can't be scheduled, so that an autoscaler can add a
-    node.
-        Default: 10.
+        node. Default: 10.
     pod_template: a Pod that is merged over the one that the library makes (RFC 7386; in "containers" an entry named
         "sandbox" is merged, all else is replaced). This reaches every field that Kubernetes has.
     """

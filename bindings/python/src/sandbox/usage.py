@@ -6,7 +6,7 @@ from typing import Optional
 
 from . import _abi as abi
 from ._abi import UsageKind
-from ._border import Handle
+from ._boundary import Handle
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 // Uses the guest with golang.org/x/crypto/ssh, or with github.com/pkg/sftp over it.
 //
-// Arguments: the port, the file of the private key, the host key's line, the port of a server that gives back what it gets, and "ssh" or
-// "sftp".
+// Arguments: the port, the file of the private key, the host key's line, the port of a server that gives back what it
+// gets, and "ssh" or "sftp".
 package main
 
 import (
