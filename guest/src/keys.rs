@@ -20,19 +20,19 @@ pub(crate) struct Keys(RwLock<Vec<Entry>>);
 #[derive(Debug)]
 struct Entry {
     key: PublicKey,
-    /// For a key that a client lets in, and may take back; else it is a client's own.
-    guest: Option<Guest>,
+    /// For a key that a client has granted access, and may revoke; else it is a client's own.
+    grant: Option<Grant>,
 }
 
 #[derive(Debug)]
-struct Guest {
+struct Grant {
     /// As in `authorized_keys`, with the comment.
     line: String,
     /// When it may log in no longer, by the clock of the expiry.
     until: Option<Duration>,
 }
 
-/// Why a key is not let in.
+/// Why a key is granted nothing.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     Malformed(String),
@@ -47,14 +47,14 @@ impl Entry {
     }
 
     fn is_over(&self) -> bool {
-        self.guest.as_ref().and_then(|guest| guest.until).is_some_and(|until| until <= now())
+        self.grant.as_ref().and_then(|grant| grant.until).is_some_and(|until| until <= now())
     }
 }
 
 impl Keys {
     /// The keys of clients that there are from the start.
     pub(crate) fn new(own: Vec<PublicKey>) -> Self {
-        Self(RwLock::new(own.into_iter().map(|key| Entry { key, guest: None }).collect()))
+        Self(RwLock::new(own.into_iter().map(|key| Entry { key, grant: None }).collect()))
     }
 
     fn changed<T>(&self, change: impl FnOnce(&mut Vec<Entry>) -> T) -> T {
@@ -72,20 +72,20 @@ impl Keys {
     /// Whether a key, of which this is the fingerprint, is a client's own.
     pub(crate) fn is_own(&self, fingerprint: &str) -> bool {
         let entries = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        entries.iter().any(|entry| entry.guest.is_none() && entry.key.as_ref().fingerprint() == fingerprint)
+        entries.iter().any(|entry| entry.grant.is_none() && entry.key.as_ref().fingerprint() == fingerprint)
     }
 
     /// Lets a client's own key log in.
     pub(crate) fn authorize(&self, key: PublicKey) -> Result<(), &'static str> {
         self.changed(|entries| {
             if let Some(known) = entries.iter_mut().find(|entry| entry.is(key.as_ref())) {
-                known.guest = None;
+                known.grant = None;
                 return Ok(());
             }
             if entries.len() >= MOST_KEYS {
                 return Err("there are too many keys");
             }
-            entries.push(Entry { key, guest: None });
+            entries.push(Entry { key, grant: None });
             Ok(())
         })
     }
@@ -95,8 +95,8 @@ impl Keys {
         self.remove(|entry| entry.is(key))
     }
 
-    /// Lets a guest's key log in, for so long from now. If it may already, this is what holds now.
-    pub(crate) fn let_in(&self, line: &str, lifetime: Option<Duration>) -> Result<(), Refusal> {
+    /// Lets somebody else's key log in, for so long from now. If it may already, this is what holds now.
+    pub(crate) fn grant(&self, line: &str, lifetime: Option<Duration>) -> Result<(), Refusal> {
         let key = PublicKey::from_line(line).map_err(|e| Refusal::Malformed(e.to_string()))?;
         let words: Vec<_> = line.split_ascii_whitespace().collect();
         let comment: String = words[2..].join(" ").chars().filter(|char| !char.is_control()).collect();
@@ -104,34 +104,34 @@ impl Keys {
             return Err(Refusal::Malformed(format!("its comment has more than {LONGEST_COMMENT} bytes")));
         }
         let line = format!("{} {} {comment}", words[0], words[1]).trim_end().to_owned();
-        let guest = Some(Guest { line, until: lifetime.and_then(|lifetime| now().checked_add(lifetime)) });
+        let grant = Some(Grant { line, until: lifetime.and_then(|lifetime| now().checked_add(lifetime)) });
         self.changed(|entries| {
             let known = entries.iter().position(|entry| entry.is(key.as_ref()));
             match known {
-                Some(known) if entries[known].guest.is_none() => return Err(Refusal::Own),
-                Some(known) => entries[known].guest = guest,
+                Some(known) if entries[known].grant.is_none() => return Err(Refusal::Own),
+                Some(known) => entries[known].grant = grant,
                 None if entries.len() >= MOST_KEYS => return Err(Refusal::TooMany),
-                None => entries.push(Entry { key, guest }),
+                None => entries.push(Entry { key, grant }),
             }
             Ok(())
         })
     }
 
-    /// The guests' keys.
-    pub(crate) fn guests(&self) -> Vec<AuthorizedKey> {
+    /// The keys that were granted access.
+    pub(crate) fn granted(&self) -> Vec<AuthorizedKey> {
         let now = now();
         let told = |entry: &Entry| {
-            let guest = entry.guest.as_ref()?;
-            let left = guest.until.map(|until| until.saturating_sub(now));
+            let grant = entry.grant.as_ref()?;
+            let left = grant.until.map(|until| until.saturating_sub(now));
             let remaining_ms = left.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
-            Some(AuthorizedKey { key: guest.line.clone(), remaining_ms })
+            Some(AuthorizedKey { key: grant.line.clone(), remaining_ms })
         };
         self.changed(|entries| entries.iter().filter_map(told).collect())
     }
 
-    /// Lets a guest's key log in no longer. False if there is none such.
-    pub(crate) fn take_back(&self, key: PublicKeyRef<'_>) -> bool {
-        self.remove(|entry| entry.guest.is_some() && entry.is(key))
+    /// Lets a key that was granted access log in no longer. False if there is none such.
+    pub(crate) fn revoke_grant(&self, key: PublicKeyRef<'_>) -> bool {
+        self.remove(|entry| entry.grant.is_some() && entry.is(key))
     }
 
     fn remove(&self, is_it: impl Fn(&Entry) -> bool) -> bool {
@@ -155,34 +155,34 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_is_let_in_for_a_time_and_taken_back() {
+    fn access_is_granted_for_a_time_and_revoked() {
         let keys = Keys::new(vec![key(OWN)]);
         let other = key(OTHER);
         assert!(keys.accepts(key(OWN).as_ref()) && !keys.accepts(other.as_ref()));
-        keys.let_in(OTHER, Some(Duration::from_secs(100))).unwrap();
-        let guests = keys.guests();
-        assert_eq!((guests.len(), &*guests[0].key), (1, OTHER));
-        assert!((90_000..=100_000).contains(&guests[0].remaining_ms.unwrap()));
+        keys.grant(OTHER, Some(Duration::from_secs(100))).unwrap();
+        let granted = keys.granted();
+        assert_eq!((granted.len(), &*granted[0].key), (1, OTHER));
+        assert!((90_000..=100_000).contains(&granted[0].remaining_ms.unwrap()));
         assert!(keys.accepts(other.as_ref()));
         assert!(!keys.is_own(&other.as_ref().fingerprint()) && keys.is_own(&key(OWN).as_ref().fingerprint()));
-        keys.let_in(OTHER, None).unwrap();
-        assert_eq!(keys.guests()[0].remaining_ms, None);
-        assert!(keys.take_back(other.as_ref()) && !keys.take_back(other.as_ref()));
-        assert!(!keys.accepts(other.as_ref()) && keys.guests().is_empty());
+        keys.grant(OTHER, None).unwrap();
+        assert_eq!(keys.granted()[0].remaining_ms, None);
+        assert!(keys.revoke_grant(other.as_ref()) && !keys.revoke_grant(other.as_ref()));
+        assert!(!keys.accepts(other.as_ref()) && keys.granted().is_empty());
         // Its time is over.
-        keys.let_in(OTHER, Some(Duration::ZERO)).unwrap();
-        assert!(!keys.accepts(other.as_ref()) && keys.guests().is_empty());
+        keys.grant(OTHER, Some(Duration::ZERO)).unwrap();
+        assert!(!keys.accepts(other.as_ref()) && keys.granted().is_empty());
     }
 
     #[test]
     fn a_clients_own_key_stays() {
         let keys = Keys::new(vec![key(OWN)]);
-        assert_eq!(keys.let_in(OWN, Some(Duration::ZERO)), Err(Refusal::Own));
-        assert!(!keys.take_back(key(OWN).as_ref()) && keys.accepts(key(OWN).as_ref()));
-        // A guest's key that becomes a client's is that from then on.
-        keys.let_in(OTHER, Some(Duration::ZERO)).unwrap();
+        assert_eq!(keys.grant(OWN, Some(Duration::ZERO)), Err(Refusal::Own));
+        assert!(!keys.revoke_grant(key(OWN).as_ref()) && keys.accepts(key(OWN).as_ref()));
+        // A key that becomes a client's own is that from then on.
+        keys.grant(OTHER, Some(Duration::ZERO)).unwrap();
         keys.authorize(key(OTHER)).unwrap();
-        assert!(keys.accepts(key(OTHER).as_ref()) && keys.guests().is_empty());
+        assert!(keys.accepts(key(OTHER).as_ref()) && keys.granted().is_empty());
         assert!(keys.revoke(key(OTHER).as_ref()) && !keys.accepts(key(OTHER).as_ref()));
     }
 
@@ -191,13 +191,13 @@ mod tests {
         let keys = Keys::new(Vec::new());
         let long = format!("{OTHER}{}", "x".repeat(LONGEST_COMMENT));
         for line in ["", "ssh-ed25519", "no key", "command=\"true\" ssh-ed25519 AAAA", &long] {
-            assert!(matches!(keys.let_in(line, None), Err(Refusal::Malformed(_))), "{line}");
+            assert!(matches!(keys.grant(line, None), Err(Refusal::Malformed(_))), "{line}");
         }
         let letter = |number: usize| char::from(b'A' + u8::try_from(number).unwrap());
         for number in 0..MOST_KEYS {
             let line = OTHER.replacen("VVVV", &format!("V{}{}V", letter(number / 16), letter(number % 16)), 1);
-            keys.let_in(&line, None).unwrap();
+            keys.grant(&line, None).unwrap();
         }
-        assert_eq!(keys.let_in(OTHER, None), Err(Refusal::TooMany));
+        assert_eq!(keys.grant(OTHER, None), Err(Refusal::TooMany));
     }
 }

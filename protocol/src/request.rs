@@ -45,11 +45,12 @@ pub enum Request {
     Digests,
     /// What the sandbox uses: `Usage`.
     Usage,
-    /// Lets a guest's key log in, or changes until when it may: `Done`. Only for clients whose own key this is not.
+    /// Lets somebody else's key log in, or changes until when it may: `Done`. Only clients with a key of their own may
+    /// ask for it.
     AuthorizeKey(AuthorizeKey),
-    /// The guests' keys: `Keys`.
+    /// The keys that were authorized so: `Keys`.
     AuthorizedKeys,
-    /// Lets a guest's key log in no longer and closes its connections: `Done`, or `Failed` with `NotFound`.
+    /// Lets such a key log in no longer and closes its connections: `Done`, or `Failed` with `NotFound`.
     RevokeKey(RevokeKey),
     /// Waits until something takes connections: `Done`, or `Failed` once the time is over.
     WaitForPort(WaitForPort),

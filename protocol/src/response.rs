@@ -54,7 +54,7 @@ pub enum Response {
     },
     /// What the sandbox uses.
     Usage(Usage),
-    /// The guests' keys.
+    /// The keys with which somebody else may log in.
     Keys {
         /// All that may log in now.
         keys: Vec<AuthorizedKey>,

@@ -205,7 +205,7 @@ impl CommandChannel {
             Request::Digests => return Ok(Active::Digests),
             Request::AuthorizeKey(_) | Request::RevokeKey(_) if !shared.keys.is_own(&context.client) => refused(),
             Request::AuthorizeKey(wanted) => authorize_key(context, &wanted),
-            Request::AuthorizedKeys => Response::Keys { keys: shared.keys.guests() },
+            Request::AuthorizedKeys => Response::Keys { keys: shared.keys.granted() },
             Request::RevokeKey(of) => revoke_key(context, &of.key),
             Request::Usage => Response::Usage(usage::usage(shared)),
             Request::WaitForPort(wait) => return Ok(Active::Port(PortWait::new(wait))),
@@ -228,16 +228,16 @@ fn renew(shared: &Shared, lifetime_ms: Option<u64>, shorten: bool) -> Response {
     }
 }
 
-/// Whoever was let in lets nobody else in.
+/// Whoever was granted access grants it to nobody else.
 fn refused() -> Response {
-    let message = "only a client with a key of its own may let keys in or take them back".to_owned();
+    let message = "only a client with a key of its own may authorize keys or revoke them".to_owned();
     let errno = Some(rustix::io::Errno::PERM.raw_os_error());
     Response::Failed(Failure { kind: FailureKind::Other, message, errno })
 }
 
 fn authorize_key(context: &Context, wanted: &AuthorizeKey) -> Response {
     let lifetime = wanted.lifetime_ms.map(Duration::from_millis);
-    match context.shared.keys.let_in(&wanted.key, lifetime) {
+    match context.shared.keys.grant(&wanted.key, lifetime) {
         Ok(()) => {
             log!("{} lets {} log in", context.client, wanted.key.escape_debug());
             Response::Done
@@ -253,7 +253,7 @@ fn revoke_key(context: &Context, line: &str) -> Response {
         Ok(key) => key,
         Err(e) => return failure(FailureKind::Invalid, format!("the public key: {e}")),
     };
-    if !context.shared.keys.take_back(key.as_ref()) {
+    if !context.shared.keys.revoke_grant(key.as_ref()) {
         return failure(FailureKind::NotFound, "no such key may log in");
     }
     let fingerprint = key.as_ref().fingerprint();
