@@ -181,6 +181,10 @@ impl Endpoint {
 
     /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
     pub(crate) fn end(&self, verdict: &Verdict) {
+        // What this client has deleted itself needs no other reason.
+        if self.is_closed() {
+            return;
+        }
         if let Ok(mut ended) = self.ended.lock() {
             ended.get_or_insert_with(|| verdict.clone());
         }

@@ -115,7 +115,7 @@ fn operations() -> Vec<Operation> {
         new: "3000000",
         ..ask(name, call, "", run)
     };
-    let name = |name, run| Operation { nature: Renaming, ..put(name, "rename", "may have been done", run) };
+    let name = |name, run| Operation { nature: Renaming, ..put(name, "rename", "may have been made", run) };
     let tree = |name, call, says, run| Operation { nature: Transfer, says, ..ask(name, call, "", run) };
     let used = |name, call, says, run| Operation {
         nature: Transfer,
@@ -127,7 +127,7 @@ fn operations() -> Vec<Operation> {
     };
     let change = |name, call, prepare, run, look, old, new| Operation {
         nature: Change,
-        says: "may have been done",
+        says: "may have been made",
         look,
         old,
         new,
