@@ -158,8 +158,9 @@ fn a_pulled_cable_breaks_connections_and_a_forward_goes_on_after_it() {
         assert_eq!(broken.kind(), std::io::ErrorKind::ConnectionReset);
     }
     assert!(began.elapsed() < Duration::from_secs(90), "{:?}", began.elapsed());
+    // It may have waited for the session that the forward tries to make.
     let error = sandbox.connect(7001).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Connect, "{error}");
+    assert!(matches!(error.kind(), ErrorKind::Connect | ErrorKind::TimedOut), "{error}");
     assert!(forward.is_open() && forward.last_failure().is_some());
     cable.plug_in();
     await_that("the forward to go on", || {
