@@ -254,9 +254,7 @@ impl<'s> Conversation<'s> {
 
     fn converse(&mut self, streams: &mut impl Streams, deadline: Deadline) -> Result<Response> {
         loop {
-            while let Some(control) = streams.control_request() {
-                self.obey(&control)?;
-            }
+            self.take_requests(streams)?;
             self.take_input(streams)?;
             let has_output = !self.commands.outgoing.is_empty();
             let arrivals = self.session.arrivals();
@@ -316,6 +314,13 @@ impl<'s> Conversation<'s> {
         }
     }
 
+    fn take_requests(&mut self, streams: &mut impl Streams) -> Result<()> {
+        while let Some(control) = streams.control_request() {
+            self.obey(&control)?;
+        }
+        Ok(())
+    }
+
     /// Makes a frame of the next input, if the guest takes it and the last one is sent.
     fn take_input(&mut self, streams: &mut impl Streams) -> Result<()> {
         if self.input_ended || !self.commands.outgoing.is_empty() {
@@ -326,7 +331,8 @@ impl<'s> Conversation<'s> {
             Input::Later => return Ok(()),
             Input::End => {
                 self.input_ended = true;
-                return self.commands.push(FrameKind::StdinEof, &[]);
+                self.commands.push(FrameKind::StdinEof, &[])?;
+                0
             }
             // The end of the input takes no credit, so it is looked for all the same.
             Input::Bytes(_) if room == 0 => return Ok(()),
@@ -337,8 +343,17 @@ impl<'s> Conversation<'s> {
                 piece.len()
             }
         };
-        self.reply.credit -= length;
-        streams.sent(length);
+        if length > 0 {
+            self.reply.credit -= length;
+            streams.sent(length);
+        }
+        // What was requested before this was written is sent before it, though it may only be seen now.
+        let input = std::mem::take(&mut self.commands.outgoing);
+        self.take_requests(streams)?;
+        match self.commands.outgoing.is_empty() {
+            true => self.commands.outgoing = input,
+            false => self.commands.outgoing.extend_from_slice(&input),
+        }
         Ok(())
     }
 
