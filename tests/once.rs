@@ -42,8 +42,11 @@ fn cut_before_the_request_it_runs_on_another_connection() {
     over_every_transport(|_, sandbox| {
         sandbox.execute("true").unwrap();
         disconnect(sandbox);
-        assert!(sandbox.execute("echo run >> runs").unwrap().status.success());
-        assert_eq!(runs(sandbox), 1);
+        match sandbox.execute("echo run >> runs") {
+            Ok(output) => assert!(output.status.success() && runs(sandbox) == 1),
+            // Through the API server, the end of the connection may still be on its way.
+            Err(e) => assert!(e.kind() == ErrorKind::OutcomeUnknown && runs(sandbox) <= 1, "{e}"),
+        }
     });
 }
 
