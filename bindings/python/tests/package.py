@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import typing
 from collections.abc import Iterator
 from typing import Callable, Optional
@@ -106,6 +107,34 @@ def nothing_is_lost_right_after_a_call() -> None:
     assert freed == [7], freed
 
 
+def nothing_of_a_call_runs_where_an_interrupt_is_lost() -> None:
+    """What a signal handler raises in a finalizer is printed and lost, so no finalizer of a call may be Python's."""
+    functions: list[str] = []
+
+    def note(frame: types.FrameType, event: str, _: object) -> None:
+        if event == "call":
+            functions.append(frame.f_code.co_name)
+
+    def run() -> None:
+        make(abi.sbx_config_new, abi.sbx_config_free)
+        with contextlib.suppress(sandbox.InvalidArgumentError):
+            sandbox.Config(namespace="-")
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            answering = start(Task(lambda: forbid(server)))
+            with contextlib.suppress(sandbox.PermissionDeniedError):
+                client_of(server).list()
+            answering.result()
+
+    gc.disable()
+    sys.setprofile(note)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    assert "list" in functions and "__del__" not in functions, functions
+
+
 def signals_come_through_a_call_that_waits() -> None:
     own = threading.get_ident()
     handled: list[int] = []
@@ -114,10 +143,7 @@ def signals_come_through_a_call_that_waits() -> None:
         connection, _ = server.accept()
         with connection:
             signal.pthread_kill(own, signal.SIGUSR1)
-            another, _ = server.accept()
-            with another:
-                another.recv(1 << 16)
-                another.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            forbid(server)
             until(lambda: bool(handled), "the handler does not end")
             signal.pthread_kill(own, signal.SIGINT)
             # The request is given up.
@@ -147,6 +173,14 @@ def signals_come_through_a_call_that_waits() -> None:
             signal.signal(signal.SIGUSR1, before)
         thread.join()
     assert handled == [signal.SIGUSR1]
+
+
+def forbid(server: socket.socket) -> None:
+    """Answers one request."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1 << 16)
+        connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
 
 
 def client_of(server: socket.socket) -> sandbox.Client:
@@ -205,6 +239,7 @@ def main() -> None:
     the_versions_agree()
     handles_are_freed_by_their_last_user()
     nothing_is_lost_right_after_a_call()
+    nothing_of_a_call_runs_where_an_interrupt_is_lost()
     signals_come_through_a_call_that_waits()
     help_tells_everything()
     type_hints_are_there_at_runtime()

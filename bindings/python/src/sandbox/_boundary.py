@@ -9,11 +9,13 @@ import time
 from collections.abc import Generator
 from ctypes import byref, c_void_p
 from functools import partial
+from itertools import chain
 from typing import Any, Callable, ClassVar, Optional, TypeVar, Union
 
 from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
+from ._finalizer import Finalizer
 from ._threads import TICK, Bell, Empty, SimpleQueue, Task, start
 from .errors import SandboxError
 
@@ -25,48 +27,30 @@ Text = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 PATIENCE = 10
 
 
-class _Last:
-    """Frees what a handle owned, once the handle itself goes away."""
-
-    __slots__ = ("_free", "_pid", "_place")
-
-    def __init__(self, place: c_void_p, free: Callable[..., None], pid: int) -> None:
-        self._place = place
-        self._free = free
-        self._pid = pid
-
-    # The module's own names may be gone when it is called.
-    def __del__(self, getpid: Callable[[], int] = os.getpid, pointer: "type[c_void_p]" = c_void_p) -> None:
-        # Whoever should have the handle still, finds nothing in it.
-        address, self._place.value = self._place.value, None
-        if address and self._pid == getpid():
-            self._free(pointer(address))
-
-
 class Handle:
     """Owns what the library gives out, and frees it when nobody has this object any more.
 
     It is made before the call that fills its place, so that Ctrl-C right after the call loses nothing. A call keeps the
     handle that it uses, so closing an object while another thread is in a call of it is safe: the last user frees. In a
-    forked child nothing is freed, since threads that would have to help don't exist there.
+    forked child the library leaves what only the parent's threads could end.
 
     The garbage collector calls all finalizers of a cycle, in any order, before it takes the objects apart, and those of
-    streams use their handle still. So the handle's own finalizer does not free. It leaves that to an object that only
-    the handle has: the collector does not know it yet, and it goes away with the handle, after all finalizers.
+    streams use their handle still. So the handle's own finalizer does not free. It makes an object that does, and that
+    only the handle has: the collector does not know it yet, and it goes away with the handle, after all finalizers.
     """
 
-    __slots__ = ("_as_parameter_", "_free", "_last", "_pid")
+    # `__del__` is a slot, so that it can hold a C function: see Finalizer.
+    __slots__ = ("__del__", "_as_parameter_", "_last", "_pid")
 
     def __init__(self, free: Callable[..., None]) -> None:
         # What ctypes passes for this object.
-        self._as_parameter_ = c_void_p()
-        self._free = free
+        place = self._as_parameter_ = c_void_p()
         self._pid = os.getpid()
-
-    # As above.
-    def __del__(self, last: "type[_Last]" = _Last) -> None:
-        if self._as_parameter_:
-            self._last = last(self._as_parameter_, self._free, self._pid)
+        self._last: list[Finalizer] = []
+        freed = map(Finalizer, (free,), map(c_void_p.from_buffer_copy, (place,)))
+        # Whoever should have the handle still, finds nothing in it.
+        emptied = map(Finalizer, (setattr,), (place,), ("value",), (None,))
+        self.__del__ = partial(self._last.extend, chain(freed, emptied))
 
     def __bool__(self) -> bool:
         """Whether its place is filled."""

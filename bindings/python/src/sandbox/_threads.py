@@ -14,6 +14,8 @@ from ctypes import CDLL, CFUNCTYPE, c_int, c_longlong, c_ulong, c_void_p
 from types import BuiltinFunctionType
 from typing import Any, Callable, Generic, Optional, TypeVar
 
+from ._finalizer import Finalizer
+
 try:
     # Its get() is not to be used with a timeout: if that passes while a signal handler runs, it waits for ever.
     from _queue import Empty as Empty
@@ -51,9 +53,7 @@ class _Lock:
 
     def __init__(self) -> None:
         self._lock = _new_lock()
-
-    def __del__(self, free: Callable[..., None] = _free_lock) -> None:
-        free(self._lock)
+        self._last = Finalizer(_free_lock, self._lock)
 
     def acquire(self, blocking: bool = True, timeout: float = 0) -> bool:
         deadline, acquired = time.monotonic() + timeout, 2

@@ -22,8 +22,8 @@ def set_log_handler(level: LogLevel, handler: Optional[LogHandler]) -> None:
 
     It is called on the thread that logs, which may be one of the library's own, and by several threads at once. It must
     not wait for calls of this library. Lines that its own calls of this library would log are dropped. What it raises
-    goes to
-    sys.unraisablehook. InvalidArgumentError if a handler calls it; TimedOutError if the handler to be replaced does not
+    goes to sys.unraisablehook, and so does the KeyboardInterrupt of a Ctrl-C that comes while it runs in the main
+    thread. InvalidArgumentError if a handler calls it; TimedOutError if the handler to be replaced does not
     return.
     """
 
