@@ -1439,7 +1439,7 @@ sbx_status sbx_command_output(const sbx_command *command,
  * `exit_status` may be NULL. Fails as sbx_command_output().
  */
 SBX_NODISCARD
-sbx_status sbx_command_status(const sbx_command *command,
+sbx_status sbx_command_run(const sbx_command *command,
                               sbx_exit_status **exit_status,
                               sbx_error **err);
 

@@ -51,7 +51,7 @@ impl Dotenv {
             match read(file) {
                 Ok((bytes, doubt)) => {
                     let mut found = Self { entries: parse(&bytes, &path, is_ours), path, notes };
-                    found.judge(doubt);
+                    found.reject_doubtful(doubt);
                     return found;
                 }
                 Err(e) => notes.push((Level::Warn, format!("{} is ignored: {e}", path.display()))),
@@ -66,7 +66,7 @@ impl Dotenv {
     }
 
     /// Forgets what somebody else may have written.
-    fn judge(&mut self, doubt: Option<&'static str>) {
+    fn reject_doubtful(&mut self, doubt: Option<&'static str>) {
         let path = self.path.display();
         match doubt {
             _ if self.entries.is_empty() => {}

@@ -15,7 +15,7 @@ use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
-use crate::ssh::ports::{Connection, Held, Ports, Way};
+use crate::ssh::ports::{Connection, Ports, SessionHold, SessionSource};
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
 
@@ -237,18 +237,18 @@ impl Endpoint {
     /// Has a connection made to something in the sandbox; see [`Ports::connect`].
     pub(crate) fn connect_to(&self, connection: Connection, deadline: Deadline) -> Result<bool> {
         self.ctx.check_caller()?;
-        self.ports.connect(connection, self.way(deadline))
+        self.ports.connect(connection, self.session_source(deadline))
     }
 
     /// Holds a session for connections.
-    pub(crate) fn hold_for_ports(&self, deadline: Deadline) -> Result<Held> {
+    pub(crate) fn hold_for_ports(&self, deadline: Deadline) -> Result<SessionHold> {
         self.ctx.check_caller()?;
-        self.ports.hold(self.way(deadline))
+        self.ports.hold(self.session_source(deadline))
     }
 
-    fn way(&self, deadline: Deadline) -> Way<impl Fn() -> Result<(Session, Arc<Context>)>> {
+    fn session_source(&self, deadline: Deadline) -> SessionSource<impl Fn() -> Result<(Session, Arc<Context>)>> {
         let is_direct = self.reachable(self.ctx.config.transport).is_some();
-        Way { deadline, is_direct, log_in: move || Ok((self.new_session(deadline)?, Arc::clone(&self.ctx))) }
+        SessionSource { deadline, is_direct, log_in: move || Ok((self.new_session(deadline)?, Arc::clone(&self.ctx))) }
     }
 
     /// Puts the session of a first login into the pool and pins its host key.

@@ -14,7 +14,7 @@ static ENDING: OnceLock<ThreadId> = OnceLock::new();
 /// The process whose end it is.
 static PROCESS: AtomicU32 = AtomicU32::new(0);
 /// How long threads may take to leave OpenSSL. A step of libssh2 or of the runtime takes much less.
-const PATIENCE: Duration = Duration::from_secs(1);
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_micros(100);
 
 /// Held while OpenSSL may be used.
@@ -57,7 +57,7 @@ pub(crate) fn stop_threads() {
         return;
     }
     HAS_COME.store(true, SeqCst);
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LEAVE_TIMEOUT;
     while USERS.load(SeqCst) > 0 && Instant::now() < until {
         thread::sleep(PAUSE);
     }

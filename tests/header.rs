@@ -100,7 +100,38 @@ fn generated() -> String {
     // values it writes for C++ only, and for types that are no integers.
     let header = String::from_utf8(header).unwrap().replace("const char* ", "const char *");
     let header = header.replace("\nsbx_status sbx_", "\nSBX_NODISCARD\nsbx_status sbx_");
-    with_since(&header, &later(&symbols_in(&header)))
+    with_groups(&with_since(&header, &later(&symbols_in(&header))))
+}
+
+/// Has documentation show the functions of each source as a group of their own, under what the source says of itself.
+fn with_groups(header: &str) -> String {
+    let mut lines: Vec<_> = header.lines().map(str::to_owned).collect();
+    for (file, source) in sources() {
+        let names = defined_in(&source);
+        let starts = |name: &String| lines.iter().position(|line| declares(line, name)).unwrap();
+        let (Some(first), Some(last)) = (names.iter().map(starts).min(), names.iter().map(starts).max()) else { continue };
+        let between = &functions_in(&lines[first..=last].join("\n"));
+        assert_eq!(between, &names, "the functions of {file} are not together in the header");
+        let title = source.lines().next().unwrap().trim_start_matches("//! ").trim_end_matches('.');
+        let group = file.trim_end_matches(".rs");
+        let end = last + lines[last..].iter().position(|line| line.ends_with(");")).unwrap() + 1;
+        lines.splice(end..end, [String::new(), "/** \\} */".to_owned()]);
+        let begin = lines[..first].iter().rposition(|line| line == "/**").unwrap();
+        let opening = ["/**", &format!(" * \\defgroup {group} {title}"), " * \\{", " */", ""].map(str::to_owned);
+        lines.splice(begin..begin, opening);
+    }
+    lines.join("\n") + "\n"
+}
+
+/// Whether a line of the header begins to declare this function.
+fn declares(line: &str, name: &str) -> bool {
+    line.split_once('(').is_some_and(|(before, _)| before.rsplit([' ', '*']).next() == Some(name))
+}
+
+/// The functions of the C ABI in a source.
+fn defined_in(source: &str) -> BTreeSet<String> {
+    let named = source.lines().filter_map(|line| line.trim().split_once("extern \"C\" fn sbx_"));
+    named.map(|(_, rest)| format!("sbx_{}", rest.split(['(', '<']).next().unwrap())).collect()
 }
 
 /// What came after the first version, of these symbols, each with the version that brought it.

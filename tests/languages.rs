@@ -105,6 +105,13 @@ fn handles_end_in_any_order_in_c() {
 }
 
 #[test]
+fn the_state_of_the_host_program_is_left_alone() {
+    let place = Place::new("host");
+    let said = succeeded(&mut place.program(Language::C, "host", &[root().join("tests/host/host.c")]));
+    assert_eq!(said, "done\n");
+}
+
+#[test]
 fn objects_end_in_any_order_in_cpp() {
     let place = Place::new("endings-cpp");
     let said = succeeded(&mut place.program(Language::Cpp, "endings", &[root().join("tests/endings/endings.cpp")]));

@@ -13,8 +13,8 @@ import (
 	"unsafe"
 )
 
-// patience is how long a call that was stopped is waited for, so that its end is proved if that is possible.
-const patience = 10 * time.Second
+// stopTimeout is how long a call that was stopped is waited for, so that its end is proved if that is possible.
+const stopTimeout = 10 * time.Second
 
 // NoLimit is for durations that may be without a limit. Any negative duration says the same.
 const NoLimit time.Duration = -1

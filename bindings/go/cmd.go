@@ -122,7 +122,7 @@ func (c *Cmd) Run() error {
 	if c.isAlone() && c.Stdout == nil && c.Stderr == nil && c.input == nil {
 		return c.settle(once(c, running, func(command *C.sbx_command) (*ProcessState, error) {
 			return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
-				return C.sbx_command_status(command, exitStatus, err)
+				return C.sbx_command_run(command, exitStatus, err)
 			})
 		}))
 	}
@@ -214,7 +214,7 @@ func (c *Cmd) Stream(receive func(stream Stream, data []byte) error) error {
 			return err
 		}
 		defer command.close()
-		return c.settle(talk(c.ctx, c.operation(), command, patience, talking,
+		return c.settle(talk(c.ctx, c.operation(), command, stopTimeout, talking,
 			func(command *C.sbx_command, userdata unsafe.Pointer) (*ProcessState, error) {
 				return exitStatus(func(exitStatus **C.sbx_exit_status, err **C.sbx_error) C.sbx_status {
 					return C.sbx_command_stream(command, onReceive, userdata, exitStatus, err)
@@ -233,7 +233,7 @@ func (c *Cmd) Stream(receive func(stream Stream, data []byte) error) error {
 	c.Stdout, c.Stderr = handOver(Stdout), handOver(Stderr)
 	var err error
 	// Wait looks at the context itself.
-	talking.conduct(context.Background(), patience, func() { err = c.Run() })
+	talking.conduct(context.Background(), stopTimeout, func() { err = c.Run() })
 	if talking.err != nil {
 		return c.operation().fail(ErrCancelled, talking.err.Error(), talking.err)
 	}
@@ -624,7 +624,7 @@ func (c *Cmd) tidy(state *ProcessState, err error) error {
 // lastMoment is until when is waited for what belongs to the command. The first question begins the time for that.
 func (c *Cmd) lastMoment() time.Time {
 	if c.waitsUntil.IsZero() {
-		c.waitsUntil = time.Now().Add(cmp.Or(max(c.WaitDelay, 0), patience))
+		c.waitsUntil = time.Now().Add(cmp.Or(max(c.WaitDelay, 0), stopTimeout))
 	}
 	return c.waitsUntil
 }

@@ -156,7 +156,7 @@ func transfer[T any](ctx context.Context, s *Sandbox, op operation, options *Tra
 	}
 	c.progress = options.Progress
 	chosen := *options
-	return talk(ctx, op, s.handle, patience, c, func(sandbox *C.sbx_sandbox, userdata unsafe.Pointer) (T, error) {
+	return talk(ctx, op, s.handle, stopTimeout, c, func(sandbox *C.sbx_sandbox, userdata unsafe.Pointer) (T, error) {
 		var (
 			none T
 			t    *C.sbx_transfer
@@ -211,7 +211,7 @@ func transferDir(ctx context.Context, s *Sandbox, op operation, options *Transfe
 			return nil, err
 		}
 		defer C.sbx_tree_report_free(report)
-		told := &TreeReport{
+		found := &TreeReport{
 			Files:       int64(C.sbx_tree_report_files(report)),
 			Directories: int64(C.sbx_tree_report_directories(report)),
 			Symlinks:    int64(C.sbx_tree_report_symlinks(report)),
@@ -220,8 +220,8 @@ func transferDir(ctx context.Context, s *Sandbox, op operation, options *Transfe
 		}
 		for index := range C.sbx_tree_report_note_count(report) {
 			path, what := C.sbx_tree_report_note_path_at(report, index), C.sbx_tree_report_note_text_at(report, index)
-			told.Notes = append(told.Notes, Note{C.GoString(path), C.GoString(what)})
+			found.Notes = append(found.Notes, Note{C.GoString(path), C.GoString(what)})
 		}
-		return told, nil
+		return found, nil
 	})
 }

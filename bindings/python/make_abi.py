@@ -111,7 +111,7 @@ def parameters(text: str, place: str) -> list[str]:
     return [ctype(re.sub(r"\w+$", "", text), place) for text in texts if text != "void"]
 
 
-def told(comment: str) -> str:
+def doc_of(comment: str) -> str:
     """The text of a C comment on one line, with Python's words for other names."""
     text = " ".join(" ".join(line.strip().lstrip("*") for line in comment.splitlines()).split())
     for theirs, ours in WORDS.items():
@@ -128,13 +128,13 @@ def enums(header: str) -> str:
     for comment, name, body in re.findall(r"/\*\*((?:(?!\*/).)*?)\*/\nenum (\w+)\n[^{]*\{\n(.*?)\n\};", header, re.S):
         python, prefix = ENUMS[name]
         found = re.findall(r"/\*\*(.*?)\*/\s*(\w+) = (\d+)", body, re.S)
-        members = [(re.sub(f"^{prefix}", "", member), number, told(text)) for text, member, number in found]
+        members = [(re.sub(f"^{prefix}", "", member), number, doc_of(text)) for text, member, number in found]
         # In the docstring, since help() shows no comments.
         made.append(
             "\n".join(
                 [
                     f"class {python}(enum.IntEnum):",
-                    f'    """{told(comment)}',
+                    f'    """{doc_of(comment)}',
                     "",
                     *(f"    {member}: {text}" for member, _, text in members),
                     '    """',

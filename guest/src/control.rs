@@ -25,7 +25,7 @@ use crate::sys;
 
 const STACK: usize = 128 << 10;
 /// How long a request or an answer may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest request: a key of 16,384 bits has 3 kB.
 const LONGEST: u64 = 64 << 10;
 
@@ -69,12 +69,12 @@ fn answer(shared: &Shared, stream: &UnixStream) {
     if let Ok(mut text) = serde_json::to_vec(&answer) {
         text.push(b'\n');
         let mut stream = stream;
-        let _ = stream.set_write_timeout(Some(PATIENCE)).and_then(|()| stream.write_all(&text));
+        let _ = stream.set_write_timeout(Some(ANSWER_TIMEOUT)).and_then(|()| stream.write_all(&text));
     }
 }
 
 fn read_line(stream: &UnixStream) -> io::Result<String> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     let mut line = String::new();
     BufReader::new(stream.take(LONGEST)).read_line(&mut line)?;
     Ok(line)
@@ -153,8 +153,8 @@ pub fn request(port: u16, request: &ControlRequest) -> io::Result<ControlAnswer>
     if sys::peer_process(stream.as_fd())? != 1 {
         return Err(io::Error::other("the control socket is not the guest's, which is process 1"));
     }
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
     // A refusal comes without the request having been read, and has the reason.

@@ -66,7 +66,7 @@ pub(crate) enum Phase {
 
 /// What is needed to make an [`Entry`].
 #[derive(Debug)]
-pub(crate) struct Order {
+pub(crate) struct NewEntry {
     pub(crate) key: String,
     pub(crate) digest: [u8; 32],
     pub(crate) argv: Vec<Bytes>,
@@ -172,27 +172,27 @@ impl Detached {
     /// Starts a command under a key that is free, by what `begin` gives.
     pub(crate) fn start(
         self: &Arc<Self>,
-        order: Order,
+        new: NewEntry,
         begin: impl FnOnce() -> Result<Starting, SpawnError>,
     ) -> Result<Start, Failure> {
-        if !is_key(&order.key) {
+        if !is_key(&new.key) {
             let text = "1 to 64 letters, digits, '.', '_' and '-', the first a letter or digit";
-            return Err(failure(FailureKind::Invalid, format!("{:?} is no key: {text}", order.key)));
+            return Err(failure(FailureKind::Invalid, format!("{:?} is no key: {text}", new.key)));
         }
         self.start_thread()?;
         let mut entries = self.lock();
-        if let Some(known) = entries.get(&order.key) {
-            if known.digest == order.digest {
+        if let Some(known) = entries.get(&new.key) {
+            if known.digest == new.digest {
                 return Ok(Start::Known(Arc::clone(known)));
             }
-            return Err(failure(FailureKind::Conflict, format!("'{}' is the key of another command", order.key)));
+            return Err(failure(FailureKind::Conflict, format!("'{}' is the key of another command", new.key)));
         }
         if entries.len() >= MOST {
             return Err(failure(FailureKind::Limit, format!("there are {MOST} detached commands; remove some")));
         }
         let state =
             State { phase: Phase::Starting, is_gone: false, kills_wanted: 0, kills_answered: 0, watchers: Vec::new() };
-        let Order { key, digest, argv, excess, client, stdout, stderr } = order;
+        let NewEntry { key, digest, argv, excess, client, stdout, stderr } = new;
         let entry = Entry { key, digest, argv, excess, client, began: now(), stdout, stderr, state: Mutex::new(state) };
         let entry = Arc::new(entry);
         entries.insert(entry.key.clone(), Arc::clone(&entry));

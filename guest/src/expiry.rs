@@ -186,8 +186,8 @@ mod tests {
         assert!(!expiry.has_come());
         expiry.renew(Some(Duration::from_millis(20)), true).unwrap();
         let mut descriptors = [PollFd::new(&expiry, PollFlags::IN)];
-        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-        assert_eq!(poll(&mut descriptors, Some(&patience)), Ok(1));
+        let timeout = Timespec { tv_sec: 10, tv_nsec: 0 };
+        assert_eq!(poll(&mut descriptors, Some(&timeout)), Ok(1));
         assert!(expiry.has_come());
     }
 }

@@ -203,7 +203,7 @@ fn read_all(source: &Source) -> Result<Option<Kubeconfig>> {
         let Some(next) = read(path).map_err(|why| source.unusable(why))? else { continue };
         merged = Some(match merged {
             None => next,
-            Some(before) => before.merge(next).map_err(|e| source.unusable(explain(&e)))?,
+            Some(before) => before.merge(next).map_err(|e| source.unusable(describe(&e)))?,
         });
     }
     Ok(merged)
@@ -215,7 +215,7 @@ fn read(path: &Path) -> std::result::Result<Option<Kubeconfig>, String> {
     let mut kubeconfig = match Kubeconfig::read_from(&path) {
         Ok(kubeconfig) => kubeconfig,
         Err(KubeconfigError::ReadConfig(e, _)) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(explain(&e)),
+        Err(e) => return Err(describe(&e)),
     };
     // These need not be the same everywhere to be merged.
     (kubeconfig.kind, kubeconfig.api_version) = (None, None);
@@ -241,7 +241,7 @@ fn is_directory(path: &str) -> bool {
 }
 
 /// kube's own words, except where they would quote the file, which holds secrets.
-fn explain(error: &KubeconfigError) -> String {
+fn describe(error: &KubeconfigError) -> String {
     match error {
         KubeconfigError::Parse(_) => "it is not the YAML of a kubeconfig".into(),
         KubeconfigError::ReadConfig(e, path) => format!("{}: {e}", path.display()),
@@ -329,7 +329,7 @@ fn login(user: &mut AuthInfo, cluster: &Cluster, has_certificate: bool) -> std::
         _ if is_basic => Login::basic(&name.unwrap_or_default(), &password.unwrap_or_default()),
         (None, None, Some(mut exec)) if !has_certificate => {
             if exec.provide_cluster_info {
-                exec.cluster = Some(ExecAuthCluster::try_from(cluster).map_err(|e| explain(&e))?);
+                exec.cluster = Some(ExecAuthCluster::try_from(cluster).map_err(|e| describe(&e))?);
             }
             Login::command(exec)
         }

@@ -259,7 +259,7 @@ pub extern "C" fn sbx_command_output(
 /// Runs the command to its end and discards its output. The caller frees `*exit_status` with sbx_exit_status_free();
 /// `exit_status` may be NULL. Fails as sbx_command_output().
 #[unsafe(no_mangle)]
-pub extern "C" fn sbx_command_status(
+pub extern "C" fn sbx_command_run(
     command: Option<&sbx_command>,
     exit_status: Option<&mut MaybeUninit<*mut sbx_exit_status>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,

@@ -25,7 +25,7 @@ use crate::fd::{self, Awaited};
 use crate::fork::ForkGuard;
 use crate::interrupt::interruptible;
 use crate::link::Link;
-use crate::ssh::ports::{Connection, Held, Moved, Observer};
+use crate::ssh::ports::{Connection, Moved, Observer, SessionHold};
 use crate::text;
 
 /// The pauses before a lost session is replaced.
@@ -279,7 +279,7 @@ struct Worker {
     listener: Listener,
     target: protocol::Target,
     /// The session whose end tells that the Pod may have ended.
-    held: Option<Held>,
+    held: Option<SessionHold>,
     pause: Duration,
     /// When to try the next session.
     not_before: Instant,
@@ -312,7 +312,7 @@ impl Worker {
     /// Forwards until it is closed, or until there will be no session any more.
     fn work(&mut self) -> Option<Error> {
         while !self.shared.is_closing.load(Ordering::Acquire) {
-            if self.held.as_ref().is_none_or(Held::is_stale)
+            if self.held.as_ref().is_none_or(SessionHold::is_stale)
                 && self.not_before <= Instant::now()
                 && let Err(e) = self.hold()
             {

@@ -439,7 +439,7 @@ impl<'s> Conversation<'s> {
         let deadline = Deadline::after(Some(CONFIRMATION));
         self.input_ended = true;
         self.commands.push(FrameKind::Cancel, &[])?;
-        self.converse(&mut Last { streams }, deadline)
+        self.converse(&mut DrainingStreams { streams }, deadline)
     }
 }
 
@@ -548,11 +548,11 @@ enum Read {
 }
 
 /// The streams of a command that is being killed: its output still counts, its input does not.
-struct Last<'a, S> {
+struct DrainingStreams<'a, S> {
     streams: &'a mut S,
 }
 
-impl<S: Streams> Streams for Last<'_, S> {
+impl<S: Streams> Streams for DrainingStreams<'_, S> {
     fn started(&mut self, started: &Started) {
         self.streams.started(started);
     }

@@ -50,7 +50,7 @@ static void make_all(const char *name) {
     OK(sbx_client_attach(client, name, &sandbox, &err));
     OK(sbx_sandbox_command(sandbox, "true", &command, &err));
     OK(sbx_command_output(command, &output, &err));
-    OK(sbx_command_status(command, &exit_status, &err));
+    OK(sbx_command_run(command, &exit_status, &err));
     OK(sbx_sandbox_command(sandbox, "cat", &cat, &err));
     OK(sbx_command_spawn(cat, &child, &err));
     sbx_command_free(cat);

@@ -401,7 +401,7 @@ public:
     ::sandbox::output output() const { return ::sandbox::output(detail::make(sbx_command_output, native_handle())); }
 
     /// Runs the command to its end and discards its output. Fails as output().
-    exit_status status() const { return exit_status(detail::make(sbx_command_status, native_handle()).get()); }
+    exit_status status() const { return exit_status(detail::make(sbx_command_run, native_handle()).get()); }
 
     /// Runs the command to its end and hands its output as it comes to `receive(output_stream, std::string_view)`, in
     /// pieces of any size that stay during the callback. The callback may use this library, also the same sandbox, but

@@ -12,14 +12,14 @@ use sandbox_protocol::{
 use super::Active;
 use super::frames::{Outbox, send_stream};
 use super::run::{excess, spec};
-use crate::detached::{DEFAULT_OUTPUT_LIMIT, Entry, Order, Phase, Start};
+use crate::detached::{DEFAULT_OUTPUT_LIMIT, Entry, NewEntry, Phase, Start};
 use crate::process::{Spec, Stdio, Stream};
 use crate::server::channel::{Context, Link};
 use crate::store::{Store, directories};
 
 /// A detached command that waits for its input.
 pub(super) struct Upload {
-    order: DetachedStart,
+    request: DetachedStart,
     spec: Spec,
     input: Store,
     digest: Sha256,
@@ -28,7 +28,10 @@ pub(super) struct Upload {
 
 impl fmt::Debug for Upload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upload").field("order", &self.order).field("input", &self.input.info()).finish_non_exhaustive()
+        f.debug_struct("Upload")
+            .field("request", &self.request)
+            .field("input", &self.input.info())
+            .finish_non_exhaustive()
     }
 }
 
@@ -36,24 +39,24 @@ impl fmt::Debug for Upload {
 const MOST_ARGUMENTS: usize = 4096;
 
 impl Upload {
-    pub(super) fn new(context: &Context, order: DetachedStart) -> Result<Self, Box<Response>> {
-        if order.run.terminal.is_some() {
+    pub(super) fn new(context: &Context, request: DetachedStart) -> Result<Self, Box<Response>> {
+        if request.run.terminal.is_some() {
             let message = "a detached command has no terminal".to_owned();
             return Err(Box::new(Response::Failed(Failure { kind: FailureKind::Invalid, message, errno: None })));
         }
-        let mut spec = spec(&context.shared, &order.run)?;
+        let mut spec = spec(&context.shared, &request.run)?;
         spec.kill_on_close = false;
         let mut digest = Sha256::new(&SHA256);
         // The same request gives the same text.
-        let text = serde_json::to_vec(&(&order.run, order.output_limit)).unwrap_or_default();
+        let text = serde_json::to_vec(&(&request.run, request.output_limit)).unwrap_or_default();
         digest.update(&(text.len() as u64).to_be_bytes());
         digest.update(&text);
         let input = Store::new(&directories(context.shared.environment.temporary()), u64::MAX);
-        Ok(Self { order, spec, input, digest, credit: 0 })
+        Ok(Self { request, spec, input, digest, credit: 0 })
     }
 
     pub(super) fn has_input(&self) -> bool {
-        self.order.run.stdin == Input::Frames
+        self.request.run.stdin == Input::Frames
     }
 
     pub(super) fn input(&mut self, bytes: &[u8]) {
@@ -72,7 +75,7 @@ impl Upload {
     /// All of the input is there.
     pub(super) fn start(self, context: &Context) -> Result<Active, Box<Response>> {
         let has_input = self.has_input();
-        let Self { order, mut spec, input, digest, .. } = self;
+        let Self { request, mut spec, input, digest, .. } = self;
         let failed = |message: String, errno: Option<i32>| {
             Box::new(Response::Failed(Failure { kind: FailureKind::Other, message, errno }))
         };
@@ -88,12 +91,12 @@ impl Upload {
                 *stdin = Stream::File(file.into());
             }
         }
-        let limit = order.output_limit.unwrap_or(DEFAULT_OUTPUT_LIMIT);
+        let limit = request.output_limit.unwrap_or(DEFAULT_OUTPUT_LIMIT);
         let directories = directories(context.shared.environment.temporary());
         let mut digested = [0; 32];
         digested.copy_from_slice(digest.finish().as_ref());
-        let new = Order {
-            key: order.key,
+        let new = NewEntry {
+            key: request.key,
             digest: digested,
             argv: cut(&spec.argv),
             excess: excess(&spec),

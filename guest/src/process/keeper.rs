@@ -2,7 +2,7 @@
 
 use super::descent::{self, Children};
 use super::launch;
-use super::messages::{self, LONGEST_PACKET, Order, Record, Request};
+use super::messages::{self, KeeperMessage, LONGEST_PACKET, Record, Request};
 use super::{Exit, NeverRan, Stage, Whom};
 use crate::sys;
 use rustix::event::{PollFd, PollFlags};
@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 /// After so long without an end, a kill is answered as not proved. It goes on.
-const PATIENCE: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the pauses between the rounds of a kill are.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
@@ -40,14 +40,14 @@ pub(super) fn run(control: OwnedFd) -> ! {
             Ok(length) => length,
         };
         let request = &packet[..length];
-        let goes_on = match Order::decode(request) {
-            Some(Order::Start) => keeper.start(request, descriptors),
-            Some(Order::StartInFile(length)) => match read_file(length, &mut descriptors) {
+        let goes_on = match KeeperMessage::decode(request) {
+            Some(KeeperMessage::Start) => keeper.start(request, descriptors),
+            Some(KeeperMessage::StartInFile(length)) => match read_file(length, &mut descriptors) {
                 Ok(request) => keeper.start(&request, descriptors),
                 Err(errno) => keeper.refuse(NeverRan { stage: Stage::Resources, errno, path: None }),
             },
             // For the command before, which had ended when it was sent.
-            Some(Order::Signal(..) | Order::Kill) | None => true,
+            Some(KeeperMessage::Signal(..) | KeeperMessage::Kill) | None => true,
         };
         if !goes_on {
             sys::exit_now(0);
@@ -89,7 +89,7 @@ impl Keeper {
         drop(descriptors);
         let mut reports = Vec::with_capacity(64);
         Record::Started { keeper: std::process::id().cast_signed(), main }.encode(&mut reports);
-        let held = request.patience.map(|patience| Duration::from_micros(patience.into()));
+        let held = request.report_delay.map(|delay| Duration::from_micros(delay.into()));
         let mut command = Command {
             keeper: self,
             main: Some(main),
@@ -99,7 +99,7 @@ impl Keeper {
             killing: None,
             is_closed: false,
             is_announced: false,
-            held_until: held.map(|patience| Instant::now() + patience),
+            held_until: held.map(|delay| Instant::now() + delay),
             reports,
         };
         command.send_reports();
@@ -233,10 +233,10 @@ impl Command<'_> {
         let mut descriptors = Vec::new();
         match messages::receive(self.keeper.control.as_fd(), &mut packet, &mut descriptors, RecvFlags::DONTWAIT) {
             Ok(0) => self.close(),
-            Ok(length) => match Order::decode(&packet[..length]) {
-                Some(Order::Kill) => self.begin_to_kill(true),
-                Some(Order::Signal(signal, whom)) => self.signal(signal, whom),
-                Some(Order::Start | Order::StartInFile(_)) | None => {}
+            Ok(length) => match KeeperMessage::decode(&packet[..length]) {
+                Some(KeeperMessage::Kill) => self.begin_to_kill(true),
+                Some(KeeperMessage::Signal(signal, whom)) => self.signal(signal, whom),
+                Some(KeeperMessage::Start | KeeperMessage::StartInFile(_)) | None => {}
             },
             Err(Errno::AGAIN) => {}
             Err(_) => self.close(),
@@ -312,7 +312,7 @@ impl Command<'_> {
     }
 
     fn give_answer_if_late(&mut self) {
-        if self.killing.as_ref().is_some_and(|killing| killing.answers > 0 && killing.since.elapsed() > PATIENCE) {
+        if self.killing.as_ref().is_some_and(|killing| killing.answers > 0 && killing.since.elapsed() > KILL_TIMEOUT) {
             let left = self.keeper.children.list().map_or(0, |children| children.len());
             self.answer_kill(false, u32::try_from(left).unwrap_or(u32::MAX).max(1));
         }

@@ -99,7 +99,7 @@ pub(super) struct Request<'a> {
     /// In nanoseconds.
     pub(super) time_limit: Option<u64>,
     /// In microseconds: how long the start need not be reported.
-    pub(super) patience: Option<u32>,
+    pub(super) report_delay: Option<u32>,
     /// Which of the descriptors that came along are the command's 0, 1 and 2.
     pub(super) stdio: [u8; 3],
     /// Which of them is its 3, if it has one.
@@ -198,11 +198,11 @@ pub(super) mod flags {
     pub(in super::super) const TERMINAL: u32 = 16;
     pub(in super::super) const KILL_ON_CLOSE: u32 = 32;
     pub(in super::super) const TIME_LIMIT: u32 = 64;
-    pub(in super::super) const PATIENCE: u32 = 128;
+    pub(in super::super) const REPORT_DELAY: u32 = 128;
 }
 
 impl<'a> Request<'a> {
-    /// Reads a request. `bytes` is what [`Order::decode`] said to be one.
+    /// Reads a request. `bytes` is what [`KeeperMessage::decode`] said to be one.
     pub(super) fn decode(bytes: &'a [u8]) -> Option<Self> {
         let mut reader = Reader { bytes };
         reader.number()?;
@@ -210,7 +210,7 @@ impl<'a> Request<'a> {
         let stdio = reader.number()?.to_le_bytes();
         let has = |flag: u32| flags & flag != 0;
         let time_limit = if has(flags::TIME_LIMIT) { Some(reader.long()?) } else { None };
-        let patience = if has(flags::PATIENCE) { Some(reader.number()?) } else { None };
+        let report_delay = if has(flags::REPORT_DELAY) { Some(reader.number()?) } else { None };
         let umask = if has(flags::UMASK) { Some(reader.number()?) } else { None };
         let user = if has(flags::USER) {
             Some(User { uid: reader.number()?, gid: reader.number()?, groups: reader.list(Reader::number)? })
@@ -232,7 +232,7 @@ impl<'a> Request<'a> {
             terminal: has(flags::TERMINAL),
             kill_on_close: has(flags::KILL_ON_CLOSE),
             time_limit,
-            patience,
+            report_delay,
             stdio: [stdio[0], stdio[1], stdio[2]],
             script: (stdio[3] > 0).then_some(stdio[3]),
         })
@@ -241,7 +241,7 @@ impl<'a> Request<'a> {
 
 /// A packet from the guest to a keeper.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Order {
+pub(super) enum KeeperMessage {
     /// A request; the packet is to be decoded.
     Start,
     /// A request of this length, in the last of the descriptors.
@@ -252,7 +252,7 @@ pub(super) enum Order {
     Kill,
 }
 
-impl Order {
+impl KeeperMessage {
     pub(super) fn decode(packet: &[u8]) -> Option<Self> {
         let mut reader = Reader { bytes: packet };
         match reader.number()? {
@@ -273,7 +273,7 @@ impl Order {
         }
     }
 
-    /// Sends an order that is no request.
+    /// Sends a message that is no request.
     pub(super) fn send(&self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
         let mut packet = [0; 12];
         match self {

@@ -1,7 +1,7 @@
 //! The guest's side: asks the zygote for keepers, gives them commands, reads their reports.
 
 use super::descent;
-use super::messages::{self, Encoded, LONGEST_REPORT, Order, Record, Writer, flags};
+use super::messages::{self, Encoded, KeeperMessage, LONGEST_REPORT, Record, Writer, flags};
 use super::{NeverRan, Report, SpawnError, Spec, Stage, Stdio, Stream, User, Whom, pty};
 use crate::sys;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll};
@@ -37,7 +37,7 @@ const LONGEST_START: Duration = Duration::from_secs(30);
 
 /// How long the thread that notices a lost keeper kills what came to process 1, before it leaves the rest to the main
 /// thread.
-const SWEEP: Duration = Duration::from_secs(2);
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How often a command is begun anew when keepers die before they have seen it.
 const ATTEMPTS: u32 = 4;
@@ -154,8 +154,8 @@ impl Spawner {
     /// nobody up.
     pub fn begin(self: &Arc<Self>, spec: Spec) -> Result<Starting, SpawnError> {
         let beginning = Beginning::new(&self.beginning);
-        let patience = spec.announce_late.then(|| beginning.patience());
-        let request = encode(&spec, patience)?;
+        let report_delay = spec.announce_late.then(|| beginning.report_delay());
+        let request = encode(&spec, report_delay)?;
         let (ours, mut theirs) = open_stdio(spec.stdio, spec.user.as_ref())?;
         theirs.extend(spec.script);
         let dispatched = self.dispatch(&request, &theirs)?;
@@ -189,13 +189,13 @@ impl Spawner {
 
     /// Sends a signal to a command of the list. False: there is no such command any more.
     pub fn signal(&self, id: u64, signal: i32, whom: Whom) -> bool {
-        self.order(id, &Order::Signal(signal, whom))
+        self.send_to_keeper(id, &KeeperMessage::Signal(signal, whom))
     }
 
     /// Kills everything of a command of the list; who holds its [`Running`] gets the report. False: there is no such
     /// command any more.
     pub fn kill_all(&self, id: u64) -> bool {
-        self.order(id, &Order::Kill)
+        self.send_to_keeper(id, &KeeperMessage::Kill)
     }
 
     /// Readable when [`Spawner::tend`] has something to do. For the main thread's `poll`.
@@ -210,7 +210,7 @@ impl Spawner {
         self.tend_left();
         self.trim_idle();
         if self.was_tampered_with() {
-            self.sweep(Duration::ZERO);
+            self.kill_strangers(Duration::ZERO);
         }
     }
 
@@ -242,10 +242,10 @@ impl Spawner {
         self.family.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self, id: u64, order: &Order) -> bool {
+    fn send_to_keeper(&self, id: u64, message: &KeeperMessage) -> bool {
         // Under the lock: the keeper is not given to another command meanwhile.
         let family = self.family();
-        family.commands.get(&id).is_some_and(|entry| order.send(entry.control.as_fd()).is_ok())
+        family.commands.get(&id).is_some_and(|entry| message.send(entry.control.as_fd()).is_ok())
     }
 
     /// Starts a zygote. The lock is held, so that nobody waits for the new child before it is entered.
@@ -332,7 +332,7 @@ impl Spawner {
     fn lost(&self, id: Option<u64>, keeper: Option<i32>) {
         self.note_tampering();
         // Its sockets close before its children become those of process 1: wait for its end.
-        let until = Instant::now() + SWEEP;
+        let until = Instant::now() + KILL_TIMEOUT;
         while keeper.is_some_and(|keeper| descent::state_and_parent(keeper).is_some()) && Instant::now() < until {
             self.reap();
             std::thread::sleep(Duration::from_micros(200));
@@ -344,15 +344,15 @@ impl Spawner {
             // Its number is not known. It takes a moment to die; later, `tend` finds what it leaves.
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.sweep(SWEEP);
+        self.kill_strangers(KILL_TIMEOUT);
     }
 
     /// Kills the children of this process that it did not start, until none is left or the time is over.
-    fn sweep(&self, patience: Duration) {
+    fn kill_strangers(&self, timeout: Duration) {
         if !self.adopts {
             return;
         }
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         loop {
             let is_done = {
                 let mut family = self.family();
@@ -534,7 +534,7 @@ fn kept_arguments(argv: Vec<Vec<u8>>) -> Arc<[Vec<u8>]> {
 }
 
 /// Puts a request into bytes, as [`messages::Request::decode`] reads them.
-fn encode(spec: &Spec, patience: Option<Duration>) -> Result<Encoded, NeverRan> {
+fn encode(spec: &Spec, report_delay: Option<Duration>) -> Result<Encoded, NeverRan> {
     let arguments = |errno: Errno| NeverRan { stage: Stage::Arguments, errno: errno.raw_os_error(), path: None };
     let path = |stage, path: &[u8]| {
         let path = Some(path.to_vec());
@@ -557,7 +557,7 @@ fn encode(spec: &Spec, patience: Option<Duration>) -> Result<Encoded, NeverRan> 
     set(flags::TERMINAL, is_terminal);
     set(flags::KILL_ON_CLOSE, spec.kill_on_close);
     set(flags::TIME_LIMIT, spec.time_limit.is_some());
-    set(flags::PATIENCE, patience.is_some());
+    set(flags::REPORT_DELAY, report_delay.is_some());
     let mut writer = Writer::new();
     writer.number(bits);
     // The script comes after the last of them; the standard input is always the first.
@@ -566,8 +566,8 @@ fn encode(spec: &Spec, patience: Option<Duration>) -> Result<Encoded, NeverRan> 
     if let Some(limit) = spec.time_limit {
         writer.long(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX));
     }
-    if let Some(patience) = patience {
-        writer.number(u32::try_from(patience.as_micros()).unwrap_or(u32::MAX));
+    if let Some(report_delay) = report_delay {
+        writer.number(u32::try_from(report_delay.as_micros()).unwrap_or(u32::MAX));
     }
     if let Some(umask) = spec.umask {
         writer.number(umask);
@@ -706,9 +706,9 @@ fn borrow(descriptors: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
 /// How long the start of a command need not be reported ([`Spec::announce_late`]): most commands that do little are
 /// over by then. Where many are started at the same time each takes longer, and the wake-ups that this saves are worth
 /// more.
-const PATIENCE: Duration = Duration::from_millis(2);
-const PATIENCE_FOR_ANOTHER: Duration = Duration::from_micros(500);
-const MOST_PATIENCE: Duration = Duration::from_millis(30);
+const REPORT_DELAY: Duration = Duration::from_millis(2);
+const REPORT_DELAY_PER_COMMAND: Duration = Duration::from_micros(500);
+const LONGEST_REPORT_DELAY: Duration = Duration::from_millis(30);
 
 /// Counts a command among those that are being started.
 #[derive(Debug)]
@@ -720,10 +720,10 @@ impl Beginning {
         Self(Arc::clone(all))
     }
 
-    fn patience(&self) -> Duration {
+    fn report_delay(&self) -> Duration {
         let others = self.0.load(Ordering::Relaxed).saturating_sub(1);
         let others = u32::try_from(others).unwrap_or(u32::MAX);
-        PATIENCE_FOR_ANOTHER.saturating_mul(others).saturating_add(PATIENCE).min(MOST_PATIENCE)
+        REPORT_DELAY_PER_COMMAND.saturating_mul(others).saturating_add(REPORT_DELAY).min(LONGEST_REPORT_DELAY)
     }
 }
 
@@ -1036,13 +1036,13 @@ impl Running {
 
     /// Sends a signal. It reaches nobody if they have ended.
     pub fn signal(&self, signal: i32, whom: Whom) {
-        self.order(&Order::Signal(signal, whom));
+        self.send_to_keeper(&KeeperMessage::Signal(signal, whom));
     }
 
     /// Kills everything of the command with SIGKILL. `Killed` says whether it is proved; only `Gone` comes if it had
     /// ended already.
     pub fn kill_all(&mut self) {
-        self.order(&Order::Kill);
+        self.send_to_keeper(&KeeperMessage::Kill);
         if let Some(watch) = &mut self.watch {
             watch.kill_asked.get_or_insert_with(Instant::now);
         }
@@ -1054,10 +1054,10 @@ impl Running {
         Ok(pty::resize(terminal.as_fd(), columns, rows, width, height)?)
     }
 
-    fn order(&self, order: &Order) {
+    fn send_to_keeper(&self, message: &KeeperMessage) {
         if let Some(watch) = self.watch.as_ref().filter(|watch| !watch.is_over) {
             // If the keeper has gone, a report says so.
-            let _ = order.send(watch.control.as_fd());
+            let _ = message.send(watch.control.as_fd());
         }
     }
 }
@@ -1079,7 +1079,7 @@ impl Drop for Running {
             return;
         }
         if watch.kill_on_close && !watch.has_exited {
-            let _ = Order::Kill.send(watch.control.as_fd());
+            let _ = KeeperMessage::Kill.send(watch.control.as_fd());
             watch.kill_asked.get_or_insert_with(Instant::now);
         }
         self.spawner.leave(watch);

@@ -12,7 +12,7 @@ use super::poll::Waker;
 /// Lookups at a time, of all connections.
 const MOST: usize = 32;
 /// How long a name server has.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often all name servers are asked.
 const ROUNDS: u32 = 2;
 const STACK: usize = 128 << 10;
@@ -196,7 +196,7 @@ fn ask_server(server: IpAddr, name: &Name, kind: Kind) -> Option<Vec<IpAddr>> {
     let mut id = [0; 2];
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).ok()?;
     socket.send(&question(id, name, kind)).ok()?;
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + ANSWER_TIMEOUT;
     let mut buffer = [0; 4096];
     loop {
         let left = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())?;

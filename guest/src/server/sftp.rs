@@ -36,7 +36,7 @@ impl SftpChannel {
             detailed_status: context.is_library,
             max_handles: MOST_HANDLES,
             output_limit: OUTPUT_LIMIT,
-            patience: std::time::Duration::from_secs(10),
+            wait_timeout: std::time::Duration::from_secs(10),
         });
         Self {
             sftp,

@@ -22,7 +22,7 @@ use super::resolve::{Lookup, resolve};
 use crate::ssh::{DataStream, OpenFailure};
 
 /// How long a connection to one address may take.
-const PATIENCE: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// After what time a Unix socket is tried again whose queue is full.
 const QUEUE: Duration = Duration::from_millis(10);
 
@@ -253,7 +253,7 @@ fn next_address(mut addresses: Vec<SocketAddr>) -> Result<State, Errno> {
                 Err(errno) => Err(errno),
             });
         match begun {
-            Ok(socket) => return Ok(State::Connecting(socket, Instant::now() + PATIENCE, addresses)),
+            Ok(socket) => return Ok(State::Connecting(socket, Instant::now() + CONNECT_TIMEOUT, addresses)),
             Err(errno) => failure = failure.or(Some(errno)),
         }
     }
@@ -262,7 +262,7 @@ fn next_address(mut addresses: Vec<SocketAddr>) -> Result<State, Errno> {
 
 fn to_path(path: &[u8]) -> Result<State, Errno> {
     let address = SocketAddrUnix::new(Path::new(std::ffi::OsStr::from_bytes(path)))?;
-    to_unix(address, Instant::now() + PATIENCE)
+    to_unix(address, Instant::now() + CONNECT_TIMEOUT)
 }
 
 /// Connects to a Unix socket. That never is under way: it works, or it does not, or the queue is full.

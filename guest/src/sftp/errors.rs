@@ -41,7 +41,7 @@ impl Failure {
     }
 
     /// The status and its text, for a client that understands our error numbers or one that does not.
-    pub(super) fn told(self, in_detail: bool) -> (u32, String) {
+    pub(super) fn to_status(self, in_detail: bool) -> (u32, String) {
         match self {
             Self::Status(code, text) => (code, text.to_owned()),
             Self::NO_HANDLE if !in_detail => (status::FAILURE, "There is no such handle".to_owned()),
@@ -106,11 +106,11 @@ mod tests {
             (Errno::ISDIR, 4),
             (Errno::ROFS, 4),
         ] {
-            assert_eq!(Failure::from(errno).told(false).0, code, "{errno}");
-            assert_eq!(Failure::from(errno).told(true).0, 0x1_0000 + errno.raw_os_error().unsigned_abs());
+            assert_eq!(Failure::from(errno).to_status(false).0, code, "{errno}");
+            assert_eq!(Failure::from(errno).to_status(true).0, 0x1_0000 + errno.raw_os_error().unsigned_abs());
         }
-        assert_eq!(Failure::from(Errno::NOENT).told(true).1, "No such file or directory");
-        assert_eq!((Failure::NO_HANDLE.told(false).0, Failure::NO_HANDLE.told(true).0), (4, 0x1_0009));
-        assert_eq!((Failure::END_OF_FILE.told(true).0, Failure::UNSUPPORTED.told(true).0), (1, 8));
+        assert_eq!(Failure::from(Errno::NOENT).to_status(true).1, "No such file or directory");
+        assert_eq!((Failure::NO_HANDLE.to_status(false).0, Failure::NO_HANDLE.to_status(true).0), (4, 0x1_0009));
+        assert_eq!((Failure::END_OF_FILE.to_status(true).0, Failure::UNSUPPORTED.to_status(true).0), (1, 8));
     }
 }

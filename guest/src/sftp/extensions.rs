@@ -124,7 +124,7 @@ impl Sftp {
             rustix::io::fcntl_dupfd_cloexec(&self.handles.file(source).map_err(Failure::or_bad)?.descriptor, 0)?;
         let target = self.handles.file(target).map_err(Failure::or_bad)?;
         // What is copied does not pass through here.
-        target.spoil_hash();
+        target.drop_hash();
         let (there, appends) = (std::os::fd::AsFd::as_fd(&target.descriptor), target.appends);
         let left = (length > 0).then_some(length);
         let copy = Copy::new(std::os::fd::AsFd::as_fd(&source), from, left, there, to, appends)?;

@@ -176,15 +176,15 @@ impl File {
     }
 
     /// Something was lost; the rest makes no sum and no file.
-    pub(super) fn spoil(&mut self) {
-        self.spoil_hash();
+    pub(super) fn mark_incomplete(&mut self) {
+        self.drop_hash();
         if let Some(replacement) = &mut self.replacement {
-            replacement.spoil();
+            replacement.mark_incomplete();
         }
     }
 
     /// What comes does not pass through here as a whole.
-    pub(super) fn spoil_hash(&mut self) {
+    pub(super) fn drop_hash(&mut self) {
         if let Some(hash) = &mut self.hash {
             hash.context = None;
         }

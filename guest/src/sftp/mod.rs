@@ -76,7 +76,7 @@ pub struct Options {
     pub output_limit: usize,
     /// How long a request waits for a named pipe or a terminal that has no data or no room, before it fails with
     /// `EAGAIN`.
-    pub patience: Duration,
+    pub wait_timeout: Duration,
 }
 
 /// The SHA-256 of what passed through a handle that was opened with `SFTP_OPEN_DIGEST`.
@@ -116,7 +116,7 @@ pub enum Wait<'a> {
 }
 
 impl Default for Options {
-    /// The root as directory and home of nobody, up to 4096 handles, 128 KiB of answers, and ten seconds of patience.
+    /// The root as directory and home of nobody, up to 4096 handles, 128 KiB of answers, and waits of ten seconds.
     fn default() -> Self {
         // Other connections need descriptors too.
         let allowed =
@@ -128,7 +128,7 @@ impl Default for Options {
             detailed_status: false,
             max_handles: (allowed / 4).clamp(16, 4096),
             output_limit: 128 << 10,
-            patience: Duration::from_secs(10),
+            wait_timeout: Duration::from_secs(10),
         }
     }
 }
@@ -366,7 +366,7 @@ impl Sftp {
         let answer = match answer {
             Ok(answer) => answer,
             Err(failure) => {
-                let (code, text) = failure.told(self.options.detailed_status);
+                let (code, text) = failure.to_status(self.options.detailed_status);
                 return put_status(output, id, code, &text);
             }
         };
@@ -543,7 +543,7 @@ impl Sftp {
                 Err(Failure::Errno(Errno::AGAIN)) if file.may_wait() => file.is_stream = true,
                 Err(failure) => {
                     if failure != Failure::END_OF_FILE {
-                        file.spoil();
+                        file.mark_incomplete();
                     }
                     return Err(failure);
                 }
@@ -553,7 +553,7 @@ impl Sftp {
                 }
             }
         }
-        let until = Instant::now() + self.options.patience;
+        let until = Instant::now() + self.options.wait_timeout;
         self.read_stream(id, handle, length, until, output)
     }
 
@@ -599,12 +599,12 @@ impl Sftp {
                     file.hash(offset, &bytes[..length]);
                 }
                 Err((_, errno)) => {
-                    file.spoil();
+                    file.mark_incomplete();
                     return Err(errno.into());
                 }
             }
         }
-        let until = Instant::now() + self.options.patience;
+        let until = Instant::now() + self.options.wait_timeout;
         self.write_stream(id, handle, offset, &bytes[written..], until)
     }
 
@@ -619,25 +619,25 @@ impl Sftp {
         bytes: &[u8],
         until: Instant,
     ) -> Result<Answer, Failure> {
-        let patience = self.options.patience;
+        let wait_timeout = self.options.wait_timeout;
         let file = self.handles.file(handle)?;
         let (mut written, mut until) = (0, until);
         while written < bytes.len() {
             match stream(|| io::write(&file.descriptor, &bytes[written..])) {
                 Ok(Streamed::Length(length)) => {
                     file.hash(0, &bytes[written..written + length]);
-                    (written, until) = (written + length, Instant::now() + patience);
+                    (written, until) = (written + length, Instant::now() + wait_timeout);
                 }
                 Ok(Streamed::Wait) if Instant::now() < until => {
                     let (handle, rest) = (handle.to_vec(), bytes[written..].to_vec());
                     return Ok(Answer::Later(Pending::Write { id, handle, offset, rest, until }));
                 }
                 Ok(Streamed::Wait) => {
-                    file.spoil();
+                    file.mark_incomplete();
                     return Err(Errno::AGAIN.into());
                 }
                 Err(errno) => {
-                    file.spoil();
+                    file.mark_incomplete();
                     return Err(errno.into());
                 }
             }

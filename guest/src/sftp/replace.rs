@@ -25,7 +25,7 @@ pub(super) struct Replacement {
     /// Of the file that is there.
     mode: Option<Mode>,
     /// Something could not be written.
-    is_spoiled: bool,
+    is_incomplete: bool,
     is_in_place: bool,
 }
 
@@ -107,9 +107,9 @@ impl Place {
         // Who may read the file that is there says its mode, which comes last.
         let first = if found.is_some() { Mode::RUSR | Mode::WUSR } else { mode };
         let file = fs::openat(&directory, &part[..], flags, first)?;
-        let (is_spoiled, is_in_place) = (false, false);
+        let (is_incomplete, is_in_place) = (false, false);
         let kept = found.map(|found| Mode::from_raw_mode(found.st_mode & PERMISSIONS));
-        let this = Replacement { directory, part, name, mode: kept, is_spoiled, is_in_place };
+        let this = Replacement { directory, part, name, mode: kept, is_incomplete, is_in_place };
         if let Some(found) = found
             && let Ok(new) = fs::fstat(&file)
             && (new.st_uid, new.st_gid) != (found.st_uid, found.st_gid)
@@ -123,13 +123,13 @@ impl Place {
 
 impl Replacement {
     /// It is never moved into place now.
-    pub(super) fn spoil(&mut self) {
-        self.is_spoiled = true;
+    pub(super) fn mark_incomplete(&mut self) {
+        self.is_incomplete = true;
     }
 
     /// Gives the file its mode, before it is closed.
     pub(super) fn finish(&self, file: BorrowedFd<'_>) -> Result<(), Failure> {
-        if self.is_spoiled {
+        if self.is_incomplete {
             return Err(Failure::Explained(Errno::CANCELED, "Something of the file could not be written"));
         }
         match self.mode.map(|mode| fs::fchmod(file, mode)) {

@@ -612,8 +612,8 @@ fn a_client_of_ours_is_told_the_error_number() {
 #[test]
 fn special_files_block_nobody() {
     let place = Place::new("special");
-    let patience = Duration::from_millis(200);
-    let options = Options { directory: place.0.clone(), detailed_status: true, patience, ..Options::default() };
+    let wait_timeout = Duration::from_millis(200);
+    let options = Options { directory: place.0.clone(), detailed_status: true, wait_timeout, ..Options::default() };
     let mut client = Client::with(options.clone());
     let zero = client.handle("/dev/zero", flag::READ);
     assert_eq!(client.read(&zero, 1 << 40, 1000), Told::Data(vec![0; 1000]));
@@ -636,7 +636,7 @@ fn special_files_block_nobody() {
     // Nothing is there yet, and nothing comes.
     let begun = Instant::now();
     assert_eq!(client.read(&reading, 0, 10), errno(Errno::AGAIN));
-    assert!(begun.elapsed() >= patience);
+    assert!(begun.elapsed() >= wait_timeout);
     assert_eq!((client.write(&writing, 0, b"abc"), client.read(&reading, 0, 10)), (OK, Told::Data(b"abc".to_vec())));
     // More than a pipe can hold, and nobody reads it.
     assert_eq!(client.write(&writing, 0, &[1; 200_000]), errno(Errno::AGAIN));
@@ -915,7 +915,7 @@ fn hostile_requests_cost_bounded_memory_and_never_panic() {
     let place = Place::new("fuzz");
     fs::create_dir(place.at("fuzz")).unwrap();
     let options =
-        Options { directory: place.0.clone(), max_handles: 64, patience: Duration::ZERO, ..Options::default() };
+        Options { directory: place.0.clone(), max_handles: 64, wait_timeout: Duration::ZERO, ..Options::default() };
     let mut random = Random(0x5eed_0001);
     let mut client = Client::with(options.clone());
     let handle = client.handle("fuzz/a", WRITE_NEW | flag::READ);
@@ -1018,7 +1018,7 @@ fn a_file_takes_the_place_of_another_when_it_is_closed() {
     let handle = client.handle("old", REPLACE);
     assert_eq!(client.write(&handle, 0, b"half"), OK);
     let spoiled = client.handle("old", REPLACE);
-    client.server.handles.file(&spoiled).unwrap().spoil();
+    client.server.handles.file(&spoiled).unwrap().mark_incomplete();
     assert_eq!(names(&place).len(), 8);
     assert_ne!(client.close(&spoiled), OK);
     drop(client);

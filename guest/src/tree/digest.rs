@@ -11,7 +11,7 @@ use rustix::io::{self, Errno};
 use sandbox_protocol::tree::{Digest, FailureKind, Report};
 
 use super::walk::{Walk, is_gone};
-use super::{BUFFER, Trouble};
+use super::{BUFFER, TreeError};
 
 const FLAGS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
@@ -24,20 +24,20 @@ pub fn digest_file(
     length: Option<u64>,
     mut output: impl Write,
     report: &mut Report,
-) -> Result<(), Trouble> {
+) -> Result<(), TreeError> {
     let name = path.as_os_str().as_bytes();
-    let file = fs::open(path, FLAGS, Mode::empty()).map_err(|errno| Trouble::system(name, "read", errno))?;
+    let file = fs::open(path, FLAGS, Mode::empty()).map_err(|errno| TreeError::system(name, "read", errno))?;
     let digest = sum(name, &file, length.unwrap_or(u64::MAX), &mut vec![0; BUFFER])?;
     (report.files, report.bytes) = (1, digest.size);
     tell(&mut output, &digest)?;
-    output.flush().map_err(|e| Trouble::stream(b"", &e))
+    output.flush().map_err(|e| TreeError::stream(b"", &e))
 }
 
 /// Writes the digests of all regular files of a tree as lines to `output`. What is removed meanwhile is noted.
 ///
 /// # Errors
 /// If something can't be read.
-pub fn digest_tree(directory: &Path, mut output: impl Write, report: &mut Report) -> Result<(), Trouble> {
+pub fn digest_tree(directory: &Path, mut output: impl Write, report: &mut Report) -> Result<(), TreeError> {
     let (mut walk, _) = Walk::begin(directory)?;
     let mut buffer = vec![0; BUFFER];
     report.directories += 1;
@@ -57,23 +57,23 @@ pub fn digest_tree(directory: &Path, mut output: impl Write, report: &mut Report
                         tell(&mut output, &digest)?;
                     }
                     Err(errno) if is_gone(errno) => report.skip(walk.path(), "removed meanwhile"),
-                    Err(errno) => return Err(Trouble::system(walk.path(), "read", errno)),
+                    Err(errno) => return Err(TreeError::system(walk.path(), "read", errno)),
                 }
             }
             _ => {}
         }
     }
-    output.flush().map_err(|e| Trouble::stream(b"", &e))
+    output.flush().map_err(|e| TreeError::stream(b"", &e))
 }
 
-fn sum(path: &[u8], file: &OwnedFd, most: u64, buffer: &mut [u8]) -> Result<Digest, Trouble> {
-    let unreadable = |errno| Trouble::system(path, "read", errno);
+fn sum(path: &[u8], file: &OwnedFd, most: u64, buffer: &mut [u8]) -> Result<Digest, TreeError> {
+    let unreadable = |errno| TreeError::system(path, "read", errno);
     match FileType::from_raw_mode(fs::fstat(file).map_err(unreadable)?.st_mode) {
         FileType::RegularFile => {}
         FileType::Directory => return Err(unreadable(Errno::ISDIR)),
         _ => {
             let message = format!("'{}' is not a regular file", super::shortened(path));
-            return Err(Trouble::new(FailureKind::Refused, path, message));
+            return Err(TreeError::new(FailureKind::Refused, path, message));
         }
     }
     let (mut hash, mut size) = (Context::new(&SHA256), 0);
@@ -93,11 +93,11 @@ fn sum(path: &[u8], file: &OwnedFd, most: u64, buffer: &mut [u8]) -> Result<Dige
 }
 
 /// Writes a digest as a line.
-pub(super) fn tell(output: &mut (impl Write + ?Sized), digest: &Digest) -> Result<(), Trouble> {
+pub(super) fn tell(output: &mut (impl Write + ?Sized), digest: &Digest) -> Result<(), TreeError> {
     let line = serde_json::to_vec(digest).map(|mut line| {
         line.push(b'\n');
         line
     });
     let written = line.map_err(std::io::Error::from).and_then(|line| output.write_all(&line));
-    written.map_err(|e| Trouble::stream(&digest.path.0, &e))
+    written.map_err(|e| TreeError::stream(&digest.path.0, &e))
 }

@@ -36,7 +36,7 @@ const DEEPEST: usize = 256;
 
 /// Why something could not be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
+pub struct TreeError {
     /// Who is at fault.
     pub kind: FailureKind,
     /// The error number of the system, if it is one.
@@ -47,7 +47,7 @@ pub struct Trouble {
     pub message: String,
 }
 
-impl Trouble {
+impl TreeError {
     fn new(kind: FailureKind, path: &[u8], message: impl Into<String>) -> Self {
         Self { kind, errno: None, path: path.to_vec(), message: message.into() }
     }
@@ -72,13 +72,13 @@ impl Trouble {
     }
 }
 
-impl std::fmt::Display for Trouble {
+impl std::fmt::Display for TreeError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.message)
     }
 }
 
-impl std::error::Error for Trouble {}
+impl std::error::Error for TreeError {}
 
 /// A name in a message, which may be long.
 fn shortened(name: &[u8]) -> String {
@@ -91,7 +91,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut report = Report::default();
     let done = match Request::from_args(args) {
         Ok(request) => perform(&request, &mut report),
-        Err(e) => Err(Trouble::new(FailureKind::Usage, b"", e)),
+        Err(e) => Err(TreeError::new(FailureKind::Usage, b"", e)),
     };
     let (outcome, code) = match done {
         Ok(()) => (Outcome::Done(report), ExitCode::SUCCESS),
@@ -104,7 +104,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     code
 }
 
-fn perform(request: &Request, report: &mut Report) -> Result<(), Trouble> {
+fn perform(request: &Request, report: &mut Report) -> Result<(), TreeError> {
     match request {
         Request::Pack { directory } => pack(directory, standard_output()?, report),
         Request::Unpack { part, target, merge, sync, digests, max_bytes, max_entries } => {
@@ -112,7 +112,7 @@ fn perform(request: &Request, report: &mut Report) -> Result<(), Trouble> {
             let mut output = standard_output()?;
             let sums: Option<&mut dyn Write> = if *digests { Some(&mut output) } else { None };
             unpack(standard_input()?, part, limits, sums, report)?;
-            output.flush().map_err(|e| Trouble::stream(b"", &e))?;
+            output.flush().map_err(|e| TreeError::stream(b"", &e))?;
             match target {
                 Some(target) => put(part, target, *merge, *sync),
                 None if *sync => synchronise(part, true),
@@ -129,7 +129,7 @@ fn perform(request: &Request, report: &mut Report) -> Result<(), Trouble> {
 }
 
 /// Puts a tree into its place, or removes it.
-fn put(part: &Path, target: &Path, merge: bool, sync: bool) -> Result<(), Trouble> {
+fn put(part: &Path, target: &Path, merge: bool, sync: bool) -> Result<(), TreeError> {
     place(part, target, merge).inspect_err(|_| {
         // The first failure is the one to tell.
         let _ = remove(part);
@@ -138,8 +138,8 @@ fn put(part: &Path, target: &Path, merge: bool, sync: bool) -> Result<(), Troubl
 }
 
 /// Returns once a file or directory, or all of its file system, is on the disk.
-fn synchronise(path: &Path, file_system: bool) -> Result<(), Trouble> {
-    let failed = |errno| Trouble::system(path.as_os_str().as_bytes(), "synced to disk", errno);
+fn synchronise(path: &Path, file_system: bool) -> Result<(), TreeError> {
+    let failed = |errno| TreeError::system(path.as_os_str().as_bytes(), "synced to disk", errno);
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let opened = match fs::open(path, OFlags::RDONLY | flags, Mode::empty()) {
         // What may only be written.
@@ -150,19 +150,19 @@ fn synchronise(path: &Path, file_system: bool) -> Result<(), Trouble> {
     if file_system { fs::syncfs(file) } else { fs::fsync(file) }.map_err(failed)
 }
 
-fn standard_input() -> Result<impl Read, Trouble> {
+fn standard_input() -> Result<impl Read, TreeError> {
     Ok(BufReader::with_capacity(BUFFER, own(io::stdin().as_fd())?))
 }
 
-fn standard_output() -> Result<impl Write, Trouble> {
+fn standard_output() -> Result<impl Write, TreeError> {
     Ok(BufWriter::with_capacity(BUFFER, own(io::stdout().as_fd())?))
 }
 
 /// The same stream without the buffers of the standard library.
-fn own(stream: BorrowedFd<'_>) -> Result<File, Trouble> {
+fn own(stream: BorrowedFd<'_>) -> Result<File, TreeError> {
     // Fewer switches between both ends; not every pipe can be made larger.
     let _ = rustix::pipe::fcntl_setpipe_size(stream, 1 << 20);
     rustix::io::fcntl_dupfd_cloexec(stream, 3)
         .map(File::from)
-        .map_err(|errno| Trouble::stream(b"", &io::Error::from(errno)))
+        .map_err(|errno| TreeError::stream(b"", &io::Error::from(errno)))
 }

@@ -13,7 +13,7 @@ use sandbox_protocol::tar::{Entry, Kind, LONGEST_PATH, MOST_SEGMENTS, Segment, T
 use sandbox_protocol::tree::{FailureKind, Report};
 
 use super::walk::{Walk, is_gone};
-use super::{BUFFER, Trouble};
+use super::{BUFFER, TreeError};
 
 /// How many bytes of names of files with several names are kept in memory. Further ones are sent as files of their own.
 const NAMES: usize = 8 << 20;
@@ -23,7 +23,7 @@ const NAMES: usize = 8 << 20;
 ///
 /// # Errors
 /// If something can't be read, if a file shrinks while it is read, or if the output can't be written.
-pub fn pack(directory: &Path, output: impl Write, report: &mut Report) -> Result<(), Trouble> {
+pub fn pack(directory: &Path, output: impl Write, report: &mut Report) -> Result<(), TreeError> {
     let (mut walk, root) = Walk::begin(directory)?;
     let mut packing =
         Packing { writer: Writer::new(output), report, names: HashMap::new(), room: NAMES, buffer: vec![0; BUFFER] };
@@ -32,7 +32,7 @@ pub fn pack(directory: &Path, output: impl Write, report: &mut Report) -> Result
     while let Some(kind) = walk.next()? {
         packing.entry(&mut walk, kind)?;
     }
-    packing.writer.finish().map_err(|e| Trouble::stream(b"", &e))?;
+    packing.writer.finish().map_err(|e| TreeError::stream(b"", &e))?;
     Ok(())
 }
 
@@ -46,15 +46,15 @@ struct Packing<'r, W> {
 }
 
 impl<W: Write> Packing<'_, W> {
-    fn begin(&mut self, entry: &Entry) -> Result<(), Trouble> {
+    fn begin(&mut self, entry: &Entry) -> Result<(), TreeError> {
         if entry.path.len() > LONGEST_PATH {
             let message = format!("'{}' has a name of {} bytes", super::shortened(&entry.path), entry.path.len());
-            return Err(Trouble::new(FailureKind::Limit, &entry.path, message));
+            return Err(TreeError::new(FailureKind::Limit, &entry.path, message));
         }
-        self.writer.begin(entry).map_err(|e| Trouble::stream(&entry.path, &e))
+        self.writer.begin(entry).map_err(|e| TreeError::stream(&entry.path, &e))
     }
 
-    fn entry(&mut self, walk: &mut Walk, kind: FileType) -> Result<(), Trouble> {
+    fn entry(&mut self, walk: &mut Walk, kind: FileType) -> Result<(), TreeError> {
         match kind {
             FileType::Directory => match walk.enter() {
                 Ok(found) => {
@@ -91,7 +91,7 @@ impl<W: Write> Packing<'_, W> {
     }
 
     /// What was found under a name; `None` if it is gone again, which is noted.
-    fn unless_gone<T>(&mut self, path: &[u8], found: Result<T, Errno>) -> Result<Option<T>, Trouble> {
+    fn unless_gone<T>(&mut self, path: &[u8], found: Result<T, Errno>) -> Result<Option<T>, TreeError> {
         match found {
             Ok(found) => Ok(Some(found)),
             // What is no link any more.
@@ -99,12 +99,12 @@ impl<W: Write> Packing<'_, W> {
                 self.report.skip(path, "removed meanwhile");
                 Ok(None)
             }
-            Err(errno) => Err(Trouble::system(path, "read", errno)),
+            Err(errno) => Err(TreeError::system(path, "read", errno)),
         }
     }
 
-    fn file(&mut self, path: &[u8], file: OwnedFd) -> Result<(), Trouble> {
-        let unreadable = |errno| Trouble::system(path, "read", errno);
+    fn file(&mut self, path: &[u8], file: OwnedFd) -> Result<(), TreeError> {
+        let unreadable = |errno| TreeError::system(path, "read", errno);
         let found = fs::fstat(&file).map_err(unreadable)?;
         if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
             self.report.skip(path, "changed meanwhile to something else than a file");
@@ -150,25 +150,25 @@ impl<W: Write> Packing<'_, W> {
         path: &[u8],
         segment: Segment,
         mut read: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), TreeError> {
         let (mut offset, end) = (segment.offset, segment.offset + segment.length);
         while offset < end {
             let room = self.buffer.len().min(usize::try_from(end - offset).unwrap_or(usize::MAX));
             let length = match read(&mut self.buffer[..room], offset) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
                 Err(e) => {
-                    return Err(Trouble::system(path, "read", Errno::from_io_error(&e).unwrap_or(Errno::IO)));
+                    return Err(TreeError::system(path, "read", Errno::from_io_error(&e).unwrap_or(Errno::IO)));
                 }
                 Ok(0) => {
                     let message = format!(
                         "'{}' ended after {offset} bytes of {end}; it was changed meanwhile",
                         super::shortened(path)
                     );
-                    return Err(Trouble::new(FailureKind::Changed, path, message));
+                    return Err(TreeError::new(FailureKind::Changed, path, message));
                 }
                 Ok(length) => length,
             };
-            self.writer.write(&self.buffer[..length]).map_err(|e| Trouble::stream(path, &e))?;
+            self.writer.write(&self.buffer[..length]).map_err(|e| TreeError::stream(path, &e))?;
             offset += length as u64;
         }
         Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, AtFlags, Dir, Mode};
 use rustix::io::Errno;
 
-use super::Trouble;
+use super::TreeError;
 use super::walk::DIRECTORY;
 
 /// How many directories are open at once. What is deeper is moved up first.
@@ -21,9 +21,9 @@ const ROUNDS: usize = 8;
 ///
 /// # Errors
 /// The first that the system refuses; also if there is no such file.
-pub fn remove(path: &Path) -> Result<(), Trouble> {
+pub fn remove(path: &Path) -> Result<(), TreeError> {
     let bytes = path.as_os_str().as_bytes();
-    let unremovable = |errno| Trouble::system(bytes, "removed", errno);
+    let unremovable = |errno| TreeError::system(bytes, "removed", errno);
     let refusal = match fs::unlink(path) {
         Err(refusal) if is_directory(refusal) => refusal,
         removed => return removed.map_err(unremovable),
@@ -42,7 +42,7 @@ pub fn remove(path: &Path) -> Result<(), Trouble> {
 ///
 /// # Errors
 /// As [`remove`].
-pub fn remove_aside(path: &Path) -> Result<(), Trouble> {
+pub fn remove_aside(path: &Path) -> Result<(), TreeError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".gone");
     let aside = PathBuf::from(name);
@@ -50,7 +50,8 @@ pub fn remove_aside(path: &Path) -> Result<(), Trouble> {
         // What an earlier attempt has left there.
         Err(Errno::NOTEMPTY | Errno::EXIST | Errno::ISDIR | Errno::NOTDIR) => {
             remove(&aside)?;
-            fs::rename(path, &aside).map_err(|errno| Trouble::system(path.as_os_str().as_bytes(), "removed", errno))?;
+            fs::rename(path, &aside)
+                .map_err(|errno| TreeError::system(path.as_os_str().as_bytes(), "removed", errno))?;
         }
         // It is tried under its own name.
         Err(errno) if errno != Errno::NOENT => return remove(path),
@@ -65,7 +66,7 @@ pub fn remove_aside(path: &Path) -> Result<(), Trouble> {
 struct Removal {
     root: OwnedFd,
     path: Vec<u8>,
-    failure: Option<Trouble>,
+    failure: Option<TreeError>,
     /// How many directories were moved up.
     moved: u64,
 }
@@ -165,7 +166,7 @@ impl Removal {
             if !name.is_empty() {
                 path.push(name);
             }
-            self.failure = Some(Trouble::system(path.as_os_str().as_bytes(), "removed", errno));
+            self.failure = Some(TreeError::system(path.as_os_str().as_bytes(), "removed", errno));
         }
     }
 }

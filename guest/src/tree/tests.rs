@@ -115,7 +115,7 @@ fn packed(root: &Path) -> (Vec<u8>, Report) {
     (archive, report)
 }
 
-fn unpacked(archive: &[u8], part: &Path) -> (Result<(), Trouble>, Report) {
+fn unpacked(archive: &[u8], part: &Path) -> (Result<(), TreeError>, Report) {
     let mut report = Report::default();
     let done = unpack(archive, part, Limits::default(), None, &mut report);
     (done, report)

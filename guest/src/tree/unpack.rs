@@ -15,7 +15,7 @@ use sandbox_protocol::tree::{Digest, FailureKind, Report};
 
 use super::confined::{self, Attributes, Root};
 use super::remove::remove;
-use super::{BUFFER, Trouble, shortened};
+use super::{BUFFER, TreeError, shortened};
 
 /// How much an archive may hold.
 #[derive(Clone, Copy, Debug)]
@@ -47,11 +47,11 @@ pub fn unpack<'u>(
     limits: Limits,
     sums: Option<&'u mut dyn Write>,
     report: &'u mut Report,
-) -> Result<(), Trouble> {
+) -> Result<(), TreeError> {
     let name = part.as_os_str().as_bytes();
     fs::mkdir(part, Mode::RWXU).map_err(|errno| match errno {
-        Errno::EXIST => Trouble::new(FailureKind::Conflict, name, format!("'{}' is there already", shortened(name))),
-        errno => Trouble::system(name, "created", errno),
+        Errno::EXIST => TreeError::new(FailureKind::Conflict, name, format!("'{}' is there already", shortened(name))),
+        errno => TreeError::system(name, "created", errno),
     })?;
     fill(input, part, limits, sums, report).inspect_err(|_| {
         // The first failure is the one to tell.
@@ -65,16 +65,16 @@ fn fill<'u>(
     limits: Limits,
     sums: Option<&'u mut dyn Write>,
     report: &'u mut Report,
-) -> Result<(), Trouble> {
+) -> Result<(), TreeError> {
     let root = Root::open(part).map_err(|e| unwritable(part.as_os_str().as_bytes(), e))?;
     let mut unpacking = Unpacking { root, limits, sums, report, buffer: vec![0; BUFFER], own: None };
     let mut reader = Reader::new(input);
     let mut entries = 0;
-    while let Some(entry) = reader.next().map_err(|e| Trouble::stream(b"", &e))? {
+    while let Some(entry) = reader.next().map_err(|e| TreeError::stream(b"", &e))? {
         entries += 1;
         if entries > limits.entries {
             let message = format!("more than the {} entries that are allowed", limits.entries);
-            return Err(Trouble::new(FailureKind::Limit, &entry.path, message));
+            return Err(TreeError::new(FailureKind::Limit, &entry.path, message));
         }
         unpacking.entry(&entry, &mut reader)?;
     }
@@ -92,13 +92,13 @@ fn fill<'u>(
 ///
 /// # Errors
 /// If something else is in the way, or the system refuses it. A part of a merge may be done then.
-pub fn place(part: &Path, target: &Path, merge: bool) -> Result<(), Trouble> {
+pub fn place(part: &Path, target: &Path, merge: bool) -> Result<(), TreeError> {
     let (name, from) = (target.as_os_str().as_bytes(), part.as_os_str().as_bytes());
     let refused = |errno| match errno {
         Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR => {
-            Trouble { kind: FailureKind::Conflict, ..Trouble::system(name, "moved into place", errno) }
+            TreeError { kind: FailureKind::Conflict, ..TreeError::system(name, "moved into place", errno) }
         }
-        errno => Trouble::system(name, "moved into place", errno),
+        errno => TreeError::system(name, "moved into place", errno),
     };
     if !merge {
         return match fs::rename(part, target) {
@@ -115,7 +115,7 @@ pub fn place(part: &Path, target: &Path, merge: bool) -> Result<(), Trouble> {
     let directory = fs::open(target, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(refused)?;
     let mut path = name.to_vec();
     root.merge_into(directory.as_fd(), &mut path).map_err(|e| trouble(&path, "moved into place", e))?;
-    fs::rmdir(part).map_err(|errno| Trouble::system(from, "removed", errno))
+    fs::rmdir(part).map_err(|errno| TreeError::system(from, "removed", errno))
 }
 
 struct Unpacking<'u> {
@@ -129,10 +129,10 @@ struct Unpacking<'u> {
 }
 
 impl Unpacking<'_> {
-    fn entry(&mut self, entry: &Entry, reader: &mut Reader<impl Read>) -> Result<(), Trouble> {
+    fn entry(&mut self, entry: &Entry, reader: &mut Reader<impl Read>) -> Result<(), TreeError> {
         let refused = |why: &str| {
             let message = format!("the archive has '{}', which is refused: {why}", shortened(&entry.path));
-            Trouble::new(FailureKind::Refused, &entry.path, message)
+            TreeError::new(FailureKind::Refused, &entry.path, message)
         };
         let name = confined::name_below(&entry.path).map_err(refused)?;
         let attributes = Attributes { mode: entry.mode, modified: entry.modified };
@@ -153,7 +153,7 @@ impl Unpacking<'_> {
                         shortened(&name),
                         self.limits.bytes
                     );
-                    return Err(Trouble::new(FailureKind::Limit, &name, message));
+                    return Err(TreeError::new(FailureKind::Limit, &name, message));
                 }
                 let file = self.root.file(&name).map_err(unwritable)?;
                 self.contents(&name, &file, entry, reader)?;
@@ -183,7 +183,7 @@ impl Unpacking<'_> {
         Ok(())
     }
 
-    fn link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> Result<(), Trouble> {
+    fn link(&mut self, name: &[u8], target: &[u8], attributes: Attributes) -> Result<(), TreeError> {
         match self.root.symbolic_link(name, target, attributes).map_err(|e| unwritable(name, e))? {
             true => self.report.symlinks += 1,
             false => self.report.skip(name, "a symbolic link, which the file system can't hold"),
@@ -197,10 +197,10 @@ impl Unpacking<'_> {
         file: &File,
         entry: &Entry,
         reader: &mut Reader<impl Read>,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), TreeError> {
         let mut hash = self.sums.is_some().then(|| Context::new(&SHA256));
         let mut end = 0;
-        while let Some((offset, length)) = reader.read(&mut self.buffer).map_err(|e| Trouble::stream(name, &e))? {
+        while let Some((offset, length)) = reader.read(&mut self.buffer).map_err(|e| TreeError::stream(name, &e))? {
             let bytes = &self.buffer[..length];
             if let Some(hash) = &mut hash {
                 hash_zeros(hash, offset - end);
@@ -231,13 +231,13 @@ fn hash_zeros(hash: &mut Context, mut length: u64) {
     }
 }
 
-fn unwritable(name: &[u8], e: io::Error) -> Trouble {
+fn unwritable(name: &[u8], e: io::Error) -> TreeError {
     trouble(name, "written", e)
 }
 
-fn trouble(name: &[u8], done: &str, e: io::Error) -> Trouble {
+fn trouble(name: &[u8], done: &str, e: io::Error) -> TreeError {
     if let Some(errno) = Errno::from_io_error(&e) {
-        return Trouble::system(name, done, errno);
+        return TreeError::system(name, done, errno);
     }
     let errno = match e.kind() {
         io::ErrorKind::AlreadyExists => Some(Errno::EXIST),
@@ -246,5 +246,5 @@ fn trouble(name: &[u8], done: &str, e: io::Error) -> Trouble {
         _ => None,
     };
     let message = format!("'{}' can't be {done}: {e}", shortened(name));
-    Trouble { errno, ..Trouble::new(FailureKind::Conflict, name, message) }
+    TreeError { errno, ..TreeError::new(FailureKind::Conflict, name, message) }
 }

@@ -9,7 +9,7 @@ use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use sandbox_protocol::tree::FailureKind;
 
-use super::{DEEPEST, Trouble};
+use super::{DEEPEST, TreeError};
 
 pub(super) const DIRECTORY: OFlags =
     OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
@@ -31,8 +31,8 @@ struct Level {
 
 impl Walk {
     /// Begins in a directory; returns what is known about it. Links to it are followed.
-    pub(super) fn begin(root: &Path) -> Result<(Self, Stat), Trouble> {
-        let unreadable = |errno| Trouble::system(root.as_os_str().as_bytes(), "read", errno);
+    pub(super) fn begin(root: &Path) -> Result<(Self, Stat), TreeError> {
+        let unreadable = |errno| TreeError::system(root.as_os_str().as_bytes(), "read", errno);
         let flags = OFlags::DIRECTORY | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let root = fs::open(root, flags, Mode::empty()).map_err(unreadable)?;
         let found = fs::fstat(&root).map_err(unreadable)?;
@@ -41,14 +41,14 @@ impl Walk {
     }
 
     /// The next entry, before those in it and behind those of the directory that was entered last; `None` at the end.
-    pub(super) fn next(&mut self) -> Result<Option<FileType>, Trouble> {
+    pub(super) fn next(&mut self) -> Result<Option<FileType>, TreeError> {
         while let Some(Level { directory, length }) = self.levels.last_mut() {
             self.path.truncate(*length);
             let Some(entry) = directory.read() else {
                 self.levels.pop();
                 continue;
             };
-            let entry = entry.map_err(|errno| Trouble::system(&self.path, "listed", errno))?;
+            let entry = entry.map_err(|errno| TreeError::system(&self.path, "listed", errno))?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;
@@ -62,7 +62,7 @@ impl Walk {
                 FileType::Unknown => match self.look() {
                     Ok(found) => Ok(Some(FileType::from_raw_mode(found.st_mode))),
                     Err(Errno::NOENT) => Ok(Some(FileType::Unknown)),
-                    Err(errno) => Err(Trouble::system(&self.path, "read", errno)),
+                    Err(errno) => Err(TreeError::system(&self.path, "read", errno)),
                 },
                 kind => Ok(Some(kind)),
             };
@@ -92,12 +92,12 @@ impl Walk {
     }
 
     /// Goes on in the current entry; returns what is known about it.
-    pub(super) fn enter(&mut self) -> Result<Stat, Trouble> {
+    pub(super) fn enter(&mut self) -> Result<Stat, TreeError> {
         if self.levels.len() > DEEPEST {
             let message = format!("the tree is deeper than {DEEPEST} directories");
-            return Err(Trouble::new(FailureKind::Limit, &self.path, message));
+            return Err(TreeError::new(FailureKind::Limit, &self.path, message));
         }
-        let unreadable = |path: &[u8], errno| Trouble::system(path, "read", errno);
+        let unreadable = |path: &[u8], errno| TreeError::system(path, "read", errno);
         let opened = self.parent().and_then(|parent| fs::openat(parent, self.name(), DIRECTORY, Mode::empty()));
         let opened = opened.map_err(|errno| unreadable(&self.path, errno))?;
         let found = fs::fstat(opened.as_fd()).map_err(|errno| unreadable(&self.path, errno))?;

@@ -8,7 +8,7 @@ use sandbox_protocol::{
     Response, Run, Started, Status, header,
 };
 
-use crate::guest::{Guest, PATIENCE};
+use crate::guest::{Guest, TEST_TIMEOUT};
 
 pub(crate) struct Client {
     pub(crate) session: ssh2::Session,
@@ -32,7 +32,7 @@ pub(crate) fn connect(guest: &Guest) -> ssh2::Session {
     let socket = TcpStream::connect(("127.0.0.1", guest.port)).unwrap();
     socket.set_nodelay(true).unwrap();
     session.set_tcp_stream(socket);
-    session.set_timeout(u32::try_from(PATIENCE.as_millis()).unwrap());
+    session.set_timeout(u32::try_from(TEST_TIMEOUT.as_millis()).unwrap());
     session.set_banner("SSH-2.0-sandbox_test").unwrap();
     session.handshake().unwrap();
     session.userauth_pubkey_file("sandbox", None, &guest.key(), None).unwrap();

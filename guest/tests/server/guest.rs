@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 /// The user that the guest runs as if it is not root.
 pub(crate) const USER: u32 = 12345;
 /// What takes longer has failed.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A running guest. Ends when it is dropped.
 pub(crate) struct Guest {
@@ -97,7 +97,7 @@ impl Guest {
                 }
             }
         });
-        let Ok(port) = receiver.recv_timeout(PATIENCE) else { panic!("no guest: {}", log.lock().unwrap()) };
+        let Ok(port) = receiver.recv_timeout(TEST_TIMEOUT) else { panic!("no guest: {}", log.lock().unwrap()) };
         let pid = child_of(outer.id()).unwrap();
         Self { outer, pid, port, directory, log }
     }
@@ -144,7 +144,7 @@ impl Guest {
 
     /// Waits for the guest's end, and gives its exit code.
     pub(crate) fn wait(&mut self) -> Option<i32> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + TEST_TIMEOUT;
         loop {
             if let Some(status) = self.outer.try_wait().unwrap() {
                 return status.code();
@@ -224,7 +224,7 @@ fn child_of(pid: u32) -> Option<u32> {
 
 /// Waits until something is so.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TEST_TIMEOUT;
     while !is_so() {
         assert!(Instant::now() < until, "{what} has not come");
         std::thread::sleep(Duration::from_millis(10));

@@ -105,8 +105,8 @@ fn follow(mut child: Child, is_tty: bool) -> Result<ExitCode, Failure> {
 
     let (mut open_outputs, mut interruptions, mut unwritten, mut result) = (2, 0, None, None);
     loop {
-        let patience = if is_tty && interruptions == 1 { HANG_UP_INTERVAL } else { Duration::MAX };
-        match events.recv_timeout(patience) {
+        let timeout = if is_tty && interruptions == 1 { HANG_UP_INTERVAL } else { Duration::MAX };
+        match events.recv_timeout(timeout) {
             Err(RecvTimeoutError::Timeout) => child.signal(HANG_UP).map_err(failed)?,
             Err(RecvTimeoutError::Disconnected) => {
                 return Err(Failure::here("the threads of this command are gone").with_code(FAILED));

@@ -27,7 +27,7 @@ const PIECES: usize = 4;
 /// The bytes of the connection that a byte of the channel takes at most.
 const PACKETS: u64 = 16;
 /// How long the guest may take to connect. It gives up earlier by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Who wants to know what becomes of a connection. It is told on a thread that moves the bytes of others too: nothing
 /// here may block.
@@ -182,7 +182,7 @@ impl Connection {
                 (self.stage, self.since) = (Stage::Connecting, Instant::now());
                 Ok(Some(()))
             }
-            Ok(None) if self.since.elapsed() < PATIENCE => Ok(None),
+            Ok(None) if self.since.elapsed() < CONNECT_TIMEOUT => Ok(None),
             Ok(None) => Err(DriveError::Ended(Error::new(ErrorKind::Disconnected, "the sandbox opens no channel"))),
             Err(DriveError::Failed(failure)) if !is_lost(&failure) => {
                 self.stage = Stage::Connecting;
@@ -220,7 +220,7 @@ impl Connection {
         self.receive(channel, session)?;
         self.send(channel, session)?;
         self.conclude(channel, session)?;
-        if self.stage == Stage::Connecting && self.since.elapsed() >= PATIENCE {
+        if self.stage == Stage::Connecting && self.since.elapsed() >= CONNECT_TIMEOUT {
             self.fail(Error::new(ErrorKind::TimedOut, "the sandbox did not say that it has connected"));
         }
         Ok(before != (self.moved, self.end_sent, self.end_received, self.stage) || self.result.is_some())

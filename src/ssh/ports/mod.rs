@@ -24,7 +24,7 @@ pub(crate) use self::connection::{Connection, Moved, Observer};
 const MOST_LANES: usize = 8;
 
 /// How there comes to be a session.
-pub(crate) struct Way<F> {
+pub(crate) struct SessionSource<F> {
     pub(crate) deadline: Deadline,
     /// Whether a new session would go to the sandbox directly.
     pub(crate) is_direct: bool,
@@ -49,9 +49,9 @@ struct State {
 
 /// A session that stays, until this is dropped, though there is no connection.
 #[derive(Debug)]
-pub(crate) struct Held(Arc<Lane>);
+pub(crate) struct SessionHold(Arc<Lane>);
 
-impl Held {
+impl SessionHold {
     /// Whether the session has ended, for whatever reason, or there is a better one.
     pub(crate) fn is_stale(&self) -> bool {
         self.0.is_over() || self.0.is_retired()
@@ -63,7 +63,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for SessionHold {
     fn drop(&mut self) {
         self.0.release();
     }
@@ -80,10 +80,10 @@ impl Ports {
     pub(crate) fn connect<G: Send + 'static>(
         &self,
         mut connection: Connection,
-        way: Way<impl Fn() -> Result<(Session, G)>>,
+        source: SessionSource<impl Fn() -> Result<(Session, G)>>,
     ) -> Result<bool> {
         loop {
-            let (lane, is_new) = match self.lane(&way) {
+            let (lane, is_new) = match self.lane(&source) {
                 Ok(found) => found,
                 Err(e) => {
                     connection.fail(e.again());
@@ -99,9 +99,12 @@ impl Ports {
     }
 
     /// Holds a session, for which there may have to be a new one.
-    pub(crate) fn hold<G: Send + 'static>(&self, way: Way<impl Fn() -> Result<(Session, G)>>) -> Result<Held> {
+    pub(crate) fn hold<G: Send + 'static>(
+        &self,
+        source: SessionSource<impl Fn() -> Result<(Session, G)>>,
+    ) -> Result<SessionHold> {
         loop {
-            let held = Held(self.lane(&way)?.0);
+            let held = SessionHold(self.lane(&source)?.0);
             if held.0.hold() {
                 return Ok(held);
             }
@@ -109,15 +112,18 @@ impl Ports {
     }
 
     /// A session with room for a connection, and whether it is new.
-    fn lane<G: Send + 'static>(&self, way: &Way<impl Fn() -> Result<(Session, G)>>) -> Result<(Arc<Lane>, bool)> {
-        if let Some(lane) = self.find(way.is_direct)? {
+    fn lane<G: Send + 'static>(
+        &self,
+        source: &SessionSource<impl Fn() -> Result<(Session, G)>>,
+    ) -> Result<(Arc<Lane>, bool)> {
+        if let Some(lane) = self.find(source.is_direct)? {
             return Ok((lane, false));
         }
-        let _turn = way.deadline.lock(&self.starting, "the session for connections")?;
-        if let Some(lane) = self.find(way.is_direct)? {
+        let _turn = source.deadline.lock(&self.starting, "the session for connections")?;
+        if let Some(lane) = self.find(source.is_direct)? {
             return Ok((lane, false));
         }
-        let (session, guard) = (way.log_in)()?;
+        let (session, guard) = (source.log_in)()?;
         let lane = Lane::start(session, guard, self.idle_timeout)?;
         let mut state = self.state.lock()?;
         if let Some(error) = &state.closed {

@@ -226,10 +226,10 @@ void exit_status(void) {
     CHECK(!sbx_output_success(output));
     sbx_output_free(output);
     sbx_command *command = shell("kill -TERM $$");
-    OK(sbx_command_status(command, &exit_status, &err));
+    OK(sbx_command_run(command, &exit_status, &err));
     CHECK(strcmp(sbx_exit_status_signal(exit_status), "TERM") == 0 && !sbx_exit_status_code(exit_status, NULL));
     sbx_exit_status_free(exit_status);
-    OK(sbx_command_status(command, NULL, &err));
+    OK(sbx_command_run(command, NULL, &err));
     sbx_command_free(command);
 
     output = execute("printf 'a\\0b'; echo first >&2; echo oops >&2; exit 3");

@@ -16,7 +16,7 @@ from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
 from ._finalizer import Finalizer
-from ._threads import TICK, Bell, Empty, SimpleQueue, Task, start
+from ._threads import TICK, Waker, Empty, SimpleQueue, Task, start
 from .errors import SandboxError
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ Self = TypeVar("Self", bound="Closable")
 #: Text or bytes for the library; text stands for its UTF-8, and its lone surrogates for bytes that are none.
 Text = Union[str, bytes, os.PathLike[str], os.PathLike[bytes]]
 #: How many seconds what was interrupted is waited for, so that its end is known when the exception comes.
-PATIENCE = 10
+INTERRUPT_TIMEOUT = 10
 
 
 class Handle:
@@ -286,7 +286,7 @@ class Conversation(Settling):
         self._pid = os.getpid()
         self._is_halted = False
         self._requests: SimpleQueue[Optional[tuple[Callable[..., int], tuple[object, ...]]]] = SimpleQueue()
-        self._bell = Bell()
+        self._waker = Waker()
         self._answers: SimpleQueue[Optional[int]] = SimpleQueue()
 
     def callback(self, prototype: Callable[..., T], function: Callable[..., int], stop: int = 1) -> T:
@@ -344,7 +344,7 @@ class Conversation(Settling):
             else:
                 self._checks[thread] = outer
             _end.calls.discard(self)
-            _end.bell.ring()
+            _end.waker.wake()
 
     def hold(self, work: Callable[[], T]) -> T:
         """Does the work, which may call callbacks. What a function or a signal handler raises comes out of it once the
@@ -374,7 +374,7 @@ class Conversation(Settling):
             self.halt()
             # What has not begun won't. In a child that a function has forked, nobody does the work.
             if not task.cancel() and os.getpid() == self._pid:
-                task.wait(PATIENCE)
+                task.wait(INTERRUPT_TIMEOUT)
             raise
         finally:
             # As above.
@@ -382,14 +382,14 @@ class Conversation(Settling):
 
     def _wanted(self, request: "Optional[tuple[Callable[..., int], tuple[object, ...]]]") -> None:
         self._requests.put(request)
-        self._bell.ring()
+        self._waker.wake()
 
     def _request(self) -> "Optional[tuple[Callable[..., int], tuple[object, ...]]]":
         """What the main thread is asked for next; None once the work is done."""
         while os.getpid() == self._pid:
             with contextlib.suppress(Empty):
                 return self._requests.get_nowait()
-            self._bell.wait(TICK)
+            self._waker.wait(TICK)
         raise errors.made(ErrorKind.FORKED, "the call was made before fork(), and goes on in the parent only")
 
 
@@ -403,26 +403,26 @@ class _End:
         #: Those that are under way.
         self.calls: set[Conversation] = set()
         #: Rings at the end of one.
-        self.bell = Bell()
+        self.waker = Waker()
         self._has_come = False
         atexit.register(self._come)
 
     def _come(self) -> None:
         self._has_come = True
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + INTERRUPT_TIMEOUT
         while self.calls and (left := deadline - time.monotonic()) > 0:
             for call in tuple(self.calls):
                 call.halt()
-            self.bell.wait(left)
+            self.waker.wait(left)
 
     def stop(self, call: Conversation, is_called_back: bool) -> None:
         """Once it has come, a thread that Python does not wait for goes no further."""
         while self._has_come and threading.current_thread().daemon:
             self.calls.discard(call)
-            self.bell.ring()
+            self.waker.wake()
             if is_called_back:
                 raise errors.made(ErrorKind.CANCELLED, "the interpreter ends")
-            Bell().wait(TICK)
+            Waker().wait(TICK)
 
 
 _end = _End()

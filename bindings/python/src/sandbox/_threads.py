@@ -67,14 +67,14 @@ class _Lock:
         _release_lock(self._lock)
 
 
-class Bell:
-    """What one thread waits at until another one rings."""
+class Waker:
+    """What one thread waits at until another one wakes it."""
 
     def __init__(self) -> None:
         self._lock = allocate_lock() if _is_own(allocate_lock) else _Lock()
         self._lock.acquire(False)
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Ends a wait: one that is under way, else the next one."""
         self._lock.acquire(False)
         # Another one may have rung in between.
@@ -82,7 +82,7 @@ class Bell:
             self._lock.release()
 
     def wait(self, timeout: float) -> bool:
-        """Whether it rings within so many seconds."""
+        """Whether it is woken within so many seconds."""
         return self._lock.acquire(True, timeout)
 
 
@@ -95,7 +95,7 @@ class Task(Generic[T]):
         self._then = then
         self._results: list[T] = []
         self._raised: Optional[BaseException] = None
-        self._end = Bell()
+        self._end = Waker()
         self.has_ended = False
 
     def cancel(self) -> bool:
@@ -111,7 +111,7 @@ class Task(Generic[T]):
         """
         if not self.has_ended and self._end.wait(timeout):
             # For the next one.
-            self._end.ring()
+            self._end.wake()
         return self.has_ended
 
     def result(self) -> T:
@@ -140,7 +140,7 @@ class Task(Generic[T]):
         # What it refers to may be something that is to be freed at its end.
         del work
         self.has_ended = True
-        self._end.ring()
+        self._end.wake()
         try:
             if self._then is not None:
                 self._then()

@@ -9,7 +9,7 @@ from ._boundary import Closable, Handle, Text, begun, call, decoded, encoded, in
 from .command import CompletedCommand, completed
 from .config import Config
 from .errors import CommandExecutionError, FileTransferError, SandboxCreationError, SandboxDeletionError
-from .info import SandboxInfo, told
+from .info import SandboxInfo, info_of
 from .machine import Machine
 from .pool import Pool
 from .spec import SandboxSpec
@@ -119,7 +119,7 @@ class Client(Closable):
         """All sandboxes in the namespace, whoever owns them, in no particular order."""
         found = interruptible(make, abi.sbx_client_list, abi.sbx_info_list_free, self._open())
         infos = (abi.sbx_info_list_at(found, index) for index in range(abi.sbx_info_list_count(found)))
-        return [told(info) for info in infos if info is not None]
+        return [info_of(info) for info in infos if info is not None]
 
     def reap(self) -> Names:
         """Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
@@ -166,7 +166,7 @@ class Client(Closable):
     def get_sandbox_info(self, name: str) -> SandboxInfo:
         """Asks Kubernetes about a sandbox by name: one API call. SandboxNotFoundError if there is none of this name."""
         work = (abi.sbx_client_get_sandbox_info, abi.sbx_info_free, self._open(), encoded(name))
-        return told(interruptible(make, *work))
+        return info_of(interruptible(make, *work))
 
     def ssh_port(self, name: str) -> int:
         """The SSH port of a sandbox by name, from the cache; the configured one if the cache does not know it."""

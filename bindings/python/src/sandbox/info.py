@@ -55,7 +55,7 @@ def point(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, timezone.utc)
 
 
-def told(info: Union[Handle, int]) -> SandboxInfo:
+def info_of(info: Union[Handle, int]) -> SandboxInfo:
     """A copy of what the library's info says."""
 
     def text(function: Callable[..., Optional[bytes]]) -> Optional[str]:

@@ -20,7 +20,7 @@ from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError, SandboxError, beside
 from .files import SandboxPath
 from .forward import Forward
-from .info import SandboxInfo, point, told
+from .info import SandboxInfo, point, info_of
 from .keys import AuthorizedKey
 from .running import Plan
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer
@@ -136,7 +136,7 @@ class Machine(Closable):
 
     def info(self) -> SandboxInfo:
         """Asks Kubernetes about the sandbox: one API call. SandboxNotFoundError if its Pod is gone."""
-        return told(interruptible(make, abi.sbx_sandbox_info, abi.sbx_info_free, self._open()))
+        return info_of(interruptible(make, abi.sbx_sandbox_info, abi.sbx_info_free, self._open()))
 
     def usage(self) -> Usage:
         """Asks the sandbox what it uses now: one round trip and no API call."""

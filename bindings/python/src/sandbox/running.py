@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any, Callable, Optional
 
 from . import _abi as abi
-from ._boundary import PATIENCE, Conversation, Handle, interruptible, make
+from ._boundary import INTERRUPT_TIMEOUT, Conversation, Handle, interruptible, make
 from ._threads import start
 from ._types import Unpack
 from .command import (
@@ -79,19 +79,19 @@ class Plan:
             await asyncio.wait([end])
         except asyncio.CancelledError:
             conversation.halt()
-            await asyncio.wait([end], timeout=PATIENCE)
+            await asyncio.wait([end], timeout=INTERRUPT_TIMEOUT)
             work.cancel()
             raise
         return self._told(conversation.settled(work.result))
 
     def _ended(self) -> "CompletedCommand[bytes]":
         if self._is_discarded:
-            return without_output(self._make(abi.sbx_command_status, abi.sbx_exit_status_free), self._args)
+            return without_output(self._make(abi.sbx_command_run, abi.sbx_exit_status_free), self._args)
         return completed(self._make(abi.sbx_command_output, abi.sbx_output_free), self._args)
 
     def _streamed(self, on_output: OnOutput, conversation: Conversation) -> "CompletedCommand[bytes]":
-        told = receiver(conversation, on_output)
-        return without_output(self._make(abi.sbx_command_stream, abi.sbx_exit_status_free, told, None), self._args)
+        callback = receiver(conversation, on_output)
+        return without_output(self._make(abi.sbx_command_stream, abi.sbx_exit_status_free, callback, None), self._args)
 
     def _make(self, function: "Callable[..., int]", free: "Callable[..., None]", *arguments: object) -> Handle:
         return make(function, free, self._command, *arguments, subject=CommandExecutionError)

@@ -144,30 +144,30 @@ class Transfer:
         def on_progress(_userdata: Optional[int], path: bytes, done: int, total: int) -> int:
             return progress is not None and progress(decoded(path), done, None if total < 0 else total) is False
 
-        told = progress and conversation.callback(abi.sbx_progress_fn, on_progress)
-        return conversation.hold(lambda: make(*work, told, None, subject=FileTransferError))
+        callback = progress and conversation.callback(abi.sbx_progress_fn, on_progress)
+        return conversation.hold(lambda: make(*work, callback, None, subject=FileTransferError))
 
     def _file(self, function: "Callable[..., int]", source: Any, target: Any) -> Transferred:
-        told = self._make(function, abi.sbx_transferred_free, source, target)
-        digest = abi.sbx_transferred_sha256(told)
+        done = self._make(function, abi.sbx_transferred_free, source, target)
+        digest = abi.sbx_transferred_sha256(done)
         return Transferred(
-            bytes=abi.sbx_transferred_bytes(told),
-            resumed=abi.sbx_transferred_resumed(told),
+            bytes=abi.sbx_transferred_bytes(done),
+            resumed=abi.sbx_transferred_resumed(done),
             sha256=None if digest is None else string_at(digest, 32).hex(),
         )
 
     def _tree(self, function: "Callable[..., int]", source: bytes, target: bytes) -> TreeReport:
-        told = self._make(function, abi.sbx_tree_report_free, source, target)
+        report = self._make(function, abi.sbx_tree_report_free, source, target)
         path, text = abi.sbx_tree_report_note_path_at, abi.sbx_tree_report_note_text_at
         return TreeReport(
-            files=abi.sbx_tree_report_files(told),
-            directories=abi.sbx_tree_report_directories(told),
-            symlinks=abi.sbx_tree_report_symlinks(told),
-            bytes=abi.sbx_tree_report_bytes(told),
-            skipped=abi.sbx_tree_report_skipped(told),
+            files=abi.sbx_tree_report_files(report),
+            directories=abi.sbx_tree_report_directories(report),
+            symlinks=abi.sbx_tree_report_symlinks(report),
+            bytes=abi.sbx_tree_report_bytes(report),
+            skipped=abi.sbx_tree_report_skipped(report),
             notes=[
-                Note(decoded(path(told, index)), decoded(text(told, index)))
-                for index in range(abi.sbx_tree_report_note_count(told))
+                Note(decoded(path(report, index)), decoded(text(report, index)))
+                for index in range(abi.sbx_tree_report_note_count(report))
             ],
         )
 
