@@ -1028,6 +1028,11 @@ extern "C" {
 #endif // __cplusplus
 
 /**
+ * \defgroup sbx_version The version
+ * \{
+ */
+
+/**
  * The version of the library that runs, such as "0.1.0". The text is static.
  */
 const char *sbx_version(void);
@@ -1036,6 +1041,13 @@ const char *sbx_version(void);
  * The version of the library that runs as a number like SBX_VERSION_NUMBER.
  */
 uint32_t sbx_version_number(void);
+
+/** \} */
+
+/**
+ * \defgroup sbx_child Commands that run beside their caller
+ * \{
+ */
 
 /**
  * The command's number in the sandbox, as text.
@@ -1154,6 +1166,13 @@ void sbx_child_resize(const sbx_child *child,
  * discarded.
  */
 void sbx_child_free(sbx_child *child);
+
+/** \} */
+
+/**
+ * \defgroup sbx_client The client
+ * \{
+ */
 
 /**
  * Makes a client; `config` may be NULL for sbx_config_from_env(). Reads the service account or the kubeconfig. The
@@ -1306,6 +1325,13 @@ uint16_t sbx_client_ssh_port(const sbx_client *client,
  */
 void sbx_client_free(sbx_client *client);
 
+/** \} */
+
+/**
+ * \defgroup sbx_command Commands, their output and how they ended
+ * \{
+ */
+
 /**
  * Adds an argument. The command gets exactly its bytes; no shell sees them. For a shell line the arguments are $1, $2,
  * …
@@ -1440,8 +1466,8 @@ sbx_status sbx_command_output(const sbx_command *command,
  */
 SBX_NODISCARD
 sbx_status sbx_command_run(const sbx_command *command,
-                              sbx_exit_status **exit_status,
-                              sbx_error **err);
+                           sbx_exit_status **exit_status,
+                           sbx_error **err);
 
 /**
  * Runs the command to its end and passes its output to `receive` as it arrives, with `userdata` as first argument. The
@@ -1556,6 +1582,13 @@ sbx_status sbx_output_check(const sbx_output *output,
  * Frees an output and all that was borrowed from it.
  */
 void sbx_output_free(sbx_output *output);
+
+/** \} */
+
+/**
+ * \defgroup sbx_config Settings
+ * \{
+ */
 
 /**
  * Makes a configuration with the defaults, whatever the environment says. The caller frees it with sbx_config_free().
@@ -1744,6 +1777,13 @@ sbx_status sbx_config_init_logging(const sbx_config *config,
  */
 void sbx_config_free(sbx_config *config);
 
+/** \} */
+
+/**
+ * \defgroup sbx_detached Commands that outlive their connection
+ * \{
+ */
+
 /**
  * The key that it was started with.
  */
@@ -1844,6 +1884,13 @@ sbx_status sbx_detached_remove(const sbx_detached *detached,
  */
 void sbx_detached_free(sbx_detached *detached);
 
+/** \} */
+
+/**
+ * \defgroup sbx_error Statuses and the error handle
+ * \{
+ */
+
 /**
  * The name of a status, such as "SBX_ERR_NOT_FOUND"; NULL for a number that is none. The text is static.
  */
@@ -1937,6 +1984,13 @@ const uint8_t *sbx_error_stderr(const sbx_error *error,
  */
 void sbx_error_free(sbx_error *error);
 
+/** \} */
+
+/**
+ * \defgroup sbx_forward Local ports whose connections end in a sandbox
+ * \{
+ */
+
 /**
  * Where it listens, such as "127.0.0.1:8080" with the port that the system has chosen for 0, or a path.
  */
@@ -1985,6 +2039,13 @@ void sbx_forward_close(const sbx_forward *forward);
  * Frees a forward, and closes it as sbx_forward_close() does if it is open. No other thread may use it.
  */
 void sbx_forward_free(sbx_forward *forward);
+
+/** \} */
+
+/**
+ * \defgroup sbx_open_file Open files of a sandbox
+ * \{
+ */
 
 /**
  * Opens a file with the sbx_open `flags`. A new file gets the permission bits `mode`, such as 0644, minus the
@@ -2076,6 +2137,13 @@ sbx_status sbx_file_close(const sbx_file *file,
  * Frees a file, and closes it if it is open, which takes up to 2 seconds.
  */
 void sbx_file_free(sbx_file *file);
+
+/** \} */
+
+/**
+ * \defgroup sbx_files Files of a sandbox, by their paths
+ * \{
+ */
 
 /**
  * Copies the local file `local` to `remote` in the sandbox, with its permission bits, and puts the number of bytes
@@ -2341,6 +2409,13 @@ const sbx_metadata *sbx_dir_entries_metadata_at(const sbx_dir_entries *entries,
  */
 void sbx_dir_entries_free(sbx_dir_entries *entries);
 
+/** \} */
+
+/**
+ * \defgroup sbx_info What Kubernetes says about sandboxes
+ * \{
+ */
+
 /**
  * Name of the sandbox and of its Pod.
  */
@@ -2483,6 +2558,13 @@ const char *sbx_name_list_at(const sbx_name_list *names,
  */
 void sbx_name_list_free(sbx_name_list *names);
 
+/** \} */
+
+/**
+ * \defgroup sbx_keys Keys with which somebody else may log in
+ * \{
+ */
+
 /**
  * Lets somebody else log in to the sandbox with OpenSSH's programs, who has the private key of `key`: a line as in
  * `authorized_keys`, without options. It is good for `seconds` from now; a negative number is as long as the sandbox
@@ -2546,6 +2628,13 @@ bool sbx_key_list_remaining_at(const sbx_key_list *keys,
  */
 void sbx_key_list_free(sbx_key_list *keys);
 
+/** \} */
+
+/**
+ * \defgroup sbx_logging Log lines for a program's own logger
+ * \{
+ */
+
 /**
  * Passes the library's log lines, up to the sbx_log_level `level`, to `receive` with `userdata` as its first argument.
  * This holds for all clients of the process, until it is called again; NULL stops it. An earlier function is replaced:
@@ -2560,6 +2649,13 @@ sbx_status sbx_log_set_handler(int32_t level,
                                sbx_log_fn receive,
                                void *userdata,
                                sbx_error **err);
+
+/** \} */
+
+/**
+ * \defgroup sbx_pool Warm pools
+ * \{
+ */
 
 /**
  * Makes options with the defaults: 4 sandboxes, an idle lifetime of one hour, filled by sbx_pool_fill() only. The
@@ -2826,6 +2922,13 @@ const char *sbx_pool_state_held(const sbx_pool_state *state);
  */
 void sbx_pool_state_free(sbx_pool_state *state);
 
+/** \} */
+
+/**
+ * \defgroup sbx_sandbox The handle of one sandbox
+ * \{
+ */
+
 /**
  * Name of the sandbox and of its Pod.
  */
@@ -3003,6 +3106,13 @@ sbx_status sbx_sandbox_shutdown(const sbx_sandbox *sandbox,
  */
 void sbx_sandbox_free(sbx_sandbox *sandbox);
 
+/** \} */
+
+/**
+ * \defgroup sbx_spec What to create
+ * \{
+ */
+
 /**
  * Makes a spec with the defaults: a name made up by the client, the configured image, 1 CPU, 1 GiB of memory. The
  * caller frees it with sbx_spec_free().
@@ -3117,6 +3227,18 @@ sbx_status sbx_spec_set_hard_limit(sbx_spec *spec,
                                    sbx_error **err);
 
 /**
+ * Seconds without use after which the sandbox stops by itself, as when it expires; whole ones, rounded up. A negative
+ * number for never. In use is a sandbox in which a command runs, detached ones too, or of which a file or a connection
+ * to a port is open; and whatever a client asks for, a renewal too, is a use at that moment. An idle SSH connection is
+ * none. The sandbox itself keeps this time, whether its clients are there or not. Of a pool's members it begins with
+ * the claim. Default: never.
+ */
+SBX_NODISCARD
+sbx_status sbx_spec_set_idle_timeout(sbx_spec *spec,
+                                     double seconds,
+                                     sbx_error **err);
+
+/**
  * Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
  * clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
  * whatever the image says.
@@ -3180,6 +3302,13 @@ sbx_status sbx_spec_set_pod_template(sbx_spec *spec,
  */
 void sbx_spec_free(sbx_spec *spec);
 
+/** \} */
+
+/**
+ * \defgroup sbx_thread What the calls of a thread ask while they wait
+ * \{
+ */
+
 /**
  * Registers a function that this thread's calls of the library call while they wait, with `userdata` as its argument,
  * to ask whether to cancel; NULL unregisters it. A thread has at most one: a new one replaces the previous one. It
@@ -3197,6 +3326,13 @@ void sbx_spec_free(sbx_spec *spec);
  */
 void sbx_thread_on_wait(sbx_interrupted_fn is_interrupted,
                         void *userdata);
+
+/** \} */
+
+/**
+ * \defgroup sbx_transfer Transfers with options: files, directories, and whatever the caller reads from or writes to
+ * \{
+ */
 
 /**
  * Makes options for transfers to and from this sandbox. The caller frees them with sbx_transfer_free().
@@ -3429,6 +3565,13 @@ const char *sbx_tree_report_note_text_at(const sbx_tree_report *report,
  */
 void sbx_tree_report_free(sbx_tree_report *report);
 
+/** \} */
+
+/**
+ * \defgroup sbx_usage What a sandbox uses
+ * \{
+ */
+
 /**
  * Asks the sandbox what it uses now: one round trip and no API call. The caller frees the answer with
  * sbx_usage_free().
@@ -3452,6 +3595,8 @@ bool sbx_usage_value(const sbx_usage *usage,
  * Frees what sbx_sandbox_usage() gave out.
  */
 void sbx_usage_free(sbx_usage *usage);
+
+/** \} */
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -145,6 +145,8 @@ impl<'a> Creation<'a> {
             lifetime,
             expires_at: None,
             hard_limit,
+            // What nobody has claimed yet is not used.
+            idle_timeout: spec.idle_timeout.filter(|_| membership.is_none()),
             guest: Guest::Image,
             membership,
         };

@@ -34,6 +34,7 @@ pub struct SandboxSpec {
     pub(crate) disk: Option<String>,
     pub(crate) lifetime: Lifetime,
     pub(crate) hard_limit: HardLimit,
+    pub(crate) idle_timeout: Option<Duration>,
     pub(crate) user_from_cluster: bool,
     pub(crate) commands_as: Option<String>,
     pub(crate) runtime_class: Option<String>,
@@ -73,6 +74,7 @@ impl Default for SandboxSpec {
             disk: None,
             lifetime: Lifetime::FromConfig,
             hard_limit: HardLimit::FromLifetime,
+            idle_timeout: None,
             user_from_cluster: false,
             commands_as: None,
             runtime_class: None,
@@ -171,6 +173,16 @@ impl SandboxSpec {
     /// never. Default: 24 hours, or twice the lifetime if that is more; none for a sandbox that never expires.
     pub fn hard_limit(mut self, limit: impl Into<Option<Duration>>) -> Self {
         self.hard_limit = HardLimit::Set(limit.into());
+        self
+    }
+
+    /// Time without use after which the sandbox stops by itself, as when it expires; whole seconds, rounded up. `None`
+    /// for never. In use is a sandbox in which a command runs, detached ones too, or of which a file or a connection to
+    /// a port is open; and whatever a client asks for, a renewal too, is a use at that moment. An idle SSH connection
+    /// is none. The sandbox itself keeps this time, whether its clients are there or not. Of a pool's members it begins
+    /// with the claim. Default: never.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
         self
     }
 

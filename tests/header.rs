@@ -109,15 +109,20 @@ fn with_groups(header: &str) -> String {
     for (file, source) in sources() {
         let names = defined_in(&source);
         let starts = |name: &String| lines.iter().position(|line| declares(line, name)).unwrap();
-        let (Some(first), Some(last)) = (names.iter().map(starts).min(), names.iter().map(starts).max()) else { continue };
+        let (Some(first), Some(last)) = (names.iter().map(starts).min(), names.iter().map(starts).max()) else {
+            continue;
+        };
         let between = &functions_in(&lines[first..=last].join("\n"));
         assert_eq!(between, &names, "the functions of {file} are not together in the header");
-        let title = source.lines().next().unwrap().trim_start_matches("//! ").trim_end_matches('.');
-        let group = file.trim_end_matches(".rs");
+        let about = source.lines().next().unwrap().trim_start_matches("//! ");
+        let (group, title) = match file {
+            "mod.rs" => ("version", "The version"),
+            _ => (file.trim_end_matches(".rs"), about.split_once('.').unwrap().0),
+        };
         let end = last + lines[last..].iter().position(|line| line.ends_with(");")).unwrap() + 1;
         lines.splice(end..end, [String::new(), "/** \\} */".to_owned()]);
         let begin = lines[..first].iter().rposition(|line| line == "/**").unwrap();
-        let opening = ["/**", &format!(" * \\defgroup {group} {title}"), " * \\{", " */", ""].map(str::to_owned);
+        let opening = ["/**", &format!(" * \\defgroup sbx_{group} {title}"), " * \\{", " */", ""].map(str::to_owned);
         lines.splice(begin..begin, opening);
     }
     lines.join("\n") + "\n"
@@ -125,7 +130,8 @@ fn with_groups(header: &str) -> String {
 
 /// Whether a line of the header begins to declare this function.
 fn declares(line: &str, name: &str) -> bool {
-    line.split_once('(').is_some_and(|(before, _)| before.rsplit([' ', '*']).next() == Some(name))
+    let is_code = !line.trim_start().starts_with(['*', '/']);
+    is_code && line.split_once('(').is_some_and(|(before, _)| before.rsplit([' ', '*']).next() == Some(name))
 }
 
 /// The functions of the C ABI in a source.

@@ -10,7 +10,7 @@ use common::{
     Guarded, Namespace, await_that, client, client_over, config, create, create_from, example, kubectl,
     kubectl_with_input, pods, transports, unique,
 };
-use sandbox::{Cause, Client, Config, Error, ErrorKind, Phase, SandboxSpec, Transport};
+use sandbox::{Cause, Claim, Client, Config, Error, ErrorKind, Phase, PoolOptions, SandboxSpec, Transport};
 
 #[test]
 fn a_whole_life() {
@@ -441,4 +441,27 @@ fn sandboxes_are_listed_completely() {
     let found = client.list().unwrap().into_iter().filter(|one| one.name.starts_with(&prefix)).count();
     kubectl_with_input(&["delete", "--force", "--grace-period=0", "--wait=false", "-f", "-"], &list);
     assert_eq!(found, 30);
+}
+
+/// What is used stays, claimed or created; what is not is over, and says why.
+#[test]
+fn a_sandbox_that_nothing_uses_ends() {
+    let client = client();
+    let spec = SandboxSpec::new().idle_timeout(Duration::from_secs(8));
+    let pool = client.pool(&unique(), &spec, &PoolOptions::new().size(1)).unwrap();
+    pool.fill().unwrap();
+    let created = client.create(&spec).unwrap();
+    let claimed = pool.claim(&Claim::new()).unwrap();
+    let uses = [&created, &claimed].map(|sandbox| sandbox.command("sleep").arg("12").detach("use").unwrap());
+    for of_it in uses {
+        assert!(of_it.wait(None).unwrap().success());
+    }
+    for sandbox in [created, claimed] {
+        await_that("the end of what is idle", || sandbox.info().unwrap().verdict.is_some());
+        let error = sandbox.execute("true").unwrap_err();
+        let verdict = error.verdict().unwrap();
+        assert_eq!((verdict.cause, verdict.message.contains("idle timeout")), (Cause::Expired, true), "{error}");
+        sandbox.delete().unwrap();
+    }
+    pool.remove().unwrap();
 }

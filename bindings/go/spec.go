@@ -40,6 +40,12 @@ type Spec struct {
 	// Time after which Kubernetes itself stops the Pod, or [NoLimit]; no renewal moves it. Default: 24 hours, or twice
 	// the lifetime if that is more; none for a sandbox that never expires.
 	HardLimit time.Duration
+	// Time without use after which the sandbox stops by itself, as when it expires; whole seconds, rounded up. In use
+	// is a sandbox in which a command runs, detached ones too, or of which a file or a connection to a port is open; and
+	// whatever a client asks for, a renewal too, is a use at that moment. An idle SSH connection is none. The sandbox
+	// itself keeps this time, whether its clients are there or not. Of a pool's members it begins with the claim.
+	// Default: [NoLimit].
+	IdleTimeout time.Duration
 	// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
 	// clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
 	// whatever the image says.
@@ -123,6 +129,9 @@ func (s *Spec) handle() (*C.sbx_spec, error) {
 	})
 	set.seconds(s.HardLimit, func(value C.double, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_hard_limit(spec, value, err)
+	})
+	set.seconds(s.IdleTimeout, func(value C.double, err **C.sbx_error) C.sbx_status {
+		return C.sbx_spec_set_idle_timeout(spec, value, err)
 	})
 	set.seconds(s.UnschedulableGrace, func(value C.double, err **C.sbx_error) C.sbx_status {
 		return C.sbx_spec_set_unschedulable_grace(spec, max(value, 0), err)

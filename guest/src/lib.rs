@@ -7,6 +7,7 @@ mod detached;
 mod environment;
 mod expiry;
 mod identity;
+mod idle;
 pub mod install;
 mod keys;
 mod limits;

@@ -19,6 +19,7 @@ sandbox-guest serve [OPTIONS]     serves SSH until the sandbox ends
     --address ADDRESS             the address to listen on (all)
     --lifetime SECONDS            the sandbox ends after so long unless it is renewed
     --hard-limit SECONDS          the sandbox ends after so long in any case
+    --idle-timeout SECONDS        the sandbox ends once nothing has used it for so long
     --termination-log FILE        where to write why the guest ended (/dev/termination-log)
     --max-connections NUMBER      connections at a time (1024)
     --commands-as USER            whom commands run as and files are reached as, if the guest is root: a user of
@@ -33,7 +34,8 @@ sandbox-guest install [--readable] DIRECTORY
                                   copies this program to DIRECTORY/sandbox-guest, execute-only unless it shall be readable
 sandbox-guest --version
 
-Exit codes of serve: 0 it was told to end, 81 it can't start, 82 it has expired. The termination log has the reason.
+Exit codes of serve: 0 it was told to end, 81 it can't start, 82 it has expired, 83 nothing
+has used it for its idle timeout. The termination log has the reason.
 ";
 
 fn main() -> ExitCode {
@@ -118,6 +120,7 @@ fn config(mut args: impl Iterator<Item = String>) -> Result<Config, String> {
             "--address" => config.address = Some(parse(&option, &value)?),
             "--lifetime" => config.lifetime = Some(Duration::from_secs(parse(&option, &value)?)),
             "--hard-limit" => config.hard_limit = Some(Duration::from_secs(parse(&option, &value)?)),
+            "--idle-timeout" => config.idle_timeout = Some(Duration::from_secs(parse(&option, &value)?)),
             "--termination-log" => config.termination_log = Some(value.into()),
             "--max-connections" => config.max_connections = parse(&option, &value)?,
             "--commands-as" => config.commands_as = Some(value),

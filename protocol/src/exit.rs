@@ -7,13 +7,21 @@ pub enum ExitCode {
     Stopped = 0,
     /// It could not start. The termination log has the reason.
     CannotStart = 81,
-    /// Its lifetime was over. The termination log says [`ExitCode::EXPIRED_MESSAGE`].
+    /// Its lifetime was over.
     Expired = 82,
+    /// Nothing had used it for its idle timeout.
+    Idle = 83,
 }
 
 impl ExitCode {
-    /// The termination log's text of a guest whose lifetime was over.
-    pub const EXPIRED_MESSAGE: &str = "expired";
+    /// What the termination log says, if it is always the same.
+    pub const fn message(self) -> Option<&'static str> {
+        match self {
+            Self::Expired => Some("expired"),
+            Self::Idle => Some("idle"),
+            Self::Stopped | Self::CannotStart => None,
+        }
+    }
 
     /// The number for the system.
     pub const fn code(self) -> i32 {
@@ -26,6 +34,7 @@ impl ExitCode {
             0 => Some(Self::Stopped),
             81 => Some(Self::CannotStart),
             82 => Some(Self::Expired),
+            83 => Some(Self::Idle),
             _ => None,
         }
     }
@@ -37,7 +46,7 @@ mod tests {
 
     #[test]
     fn numbers_round_trip() {
-        for code in [ExitCode::Stopped, ExitCode::CannotStart, ExitCode::Expired] {
+        for code in [ExitCode::Stopped, ExitCode::CannotStart, ExitCode::Expired, ExitCode::Idle] {
             assert_eq!(ExitCode::from_code(code.code()), Some(code));
         }
         assert_eq!(ExitCode::from_code(1), None);

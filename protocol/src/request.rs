@@ -232,6 +232,9 @@ pub struct Claim {
     /// Milliseconds from now that no renewal exceeds. A hard limit that there is already stays. Absent: no new one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hard_limit_ms: Option<u64>,
+    /// Milliseconds without a use after which the sandbox ends, counted from now. Absent: as before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_ms: Option<u64>,
 }
 
 /// A signal to a command by its number.

@@ -40,6 +40,7 @@ pub(crate) struct PodIdentity<'a> {
     /// The end of that by the API server's clock, for those who look at the Pod.
     pub(crate) expires_at: Option<SystemTime>,
     pub(crate) hard_limit: Option<Duration>,
+    pub(crate) idle_timeout: Option<Duration>,
     /// How the guest gets in, resolved.
     pub(crate) guest: Guest,
     /// The pool that it is made for.
@@ -77,6 +78,7 @@ pub(crate) fn fingerprint(spec: &SandboxSpec, config: &Config, guest: Guest) -> 
         lifetime: None,
         expires_at: None,
         hard_limit: None,
+        idle_timeout: None,
         guest,
         membership: None,
     };
@@ -101,6 +103,9 @@ fn check(spec: &SandboxSpec, identity: &PodIdentity<'_>) -> Result<()> {
         )));
     }
     check_env(&spec.env)?;
+    if spec.idle_timeout == Some(Duration::ZERO) {
+        return Err(invalid("a sandbox with an idle timeout of 0 would end before it could be used"));
+    }
     if let Some(user) = &spec.commands_as {
         if user.is_empty() || user.contains('\0') {
             return Err(invalid(format!("{user:?} can't be the user of commands")));
@@ -329,6 +334,9 @@ fn guest_command(spec: &SandboxSpec, config: &Config, identity: &PodIdentity<'_>
     if let Some(limit) = identity.hard_limit {
         option("--hard-limit", whole_seconds(limit).to_string());
     }
+    if let Some(timeout) = identity.idle_timeout {
+        option("--idle-timeout", whole_seconds(timeout).to_string());
+    }
     words
 }
 
@@ -402,6 +410,7 @@ mod tests {
             lifetime: Some(Duration::from_secs(60)),
             expires_at: Some(UNIX_EPOCH + Duration::from_secs(1_800_000_000)),
             hard_limit: Some(Duration::from_millis(1500)),
+            idle_timeout: Some(Duration::from_secs(5)),
             guest: Guest::Image,
             membership: None,
         }
@@ -429,7 +438,7 @@ mod tests {
         let command: Vec<_> =
             container["command"].as_array().unwrap().iter().map(|v| expanded(v.as_str().unwrap())).collect();
         let identity = ["--port", "2222", "--user", "sandbox", "--key", "ssh-ed25519 AAAA"];
-        let limits = ["--lifetime", "60", "--hard-limit", "2"];
+        let limits = ["--lifetime", "60", "--hard-limit", "2", "--idle-timeout", "5"];
         assert_eq!(command, [&["/sandbox-guest", "serve"][..], &identity, &limits].concat());
     }
 

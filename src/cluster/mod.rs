@@ -519,6 +519,7 @@ mod tests {
             lifetime: None,
             expires_at: None,
             hard_limit: None,
+            idle_timeout: None,
             guest: Guest::Image,
             membership: None,
         };

@@ -257,11 +257,12 @@ fn ended(name: &str, terminated: &ContainerStateTerminated) -> Verdict {
     let cause = match (reason, code) {
         ("OOMKilled", _) => Cause::OutOfMemory,
         ("StartError" | "ContainerCannotRun", _) => Cause::Configuration,
-        (_, Some(ExitCode::Expired)) => Cause::Expired,
+        (_, Some(ExitCode::Expired | ExitCode::Idle)) => Cause::Expired,
         (_, Some(ExitCode::CannotStart)) => Cause::Configuration,
         _ => Cause::Exited,
     };
     match (cause, code) {
+        (Cause::Expired, Some(ExitCode::Idle)) => left = "nothing had used it for its idle timeout",
         (Cause::Expired, _) => left = "its lifetime was over",
         // Whatever ran in the sandbox may have.
         (Cause::Exited, _) if name == CONTAINER => left = "",
@@ -386,6 +387,11 @@ mod tests {
                 "StartError: exit code 128: no /bin/sh",
             ),
             (health(terminated("Error", 82, "forged\n")), Cause::Expired, "Error: exit code 82: its lifetime was over"),
+            (
+                health(terminated("Error", 83, "forged\n")),
+                Cause::Expired,
+                "Error: exit code 83: nothing had used it for its idle timeout",
+            ),
             // Anybody can write the message.
             (health(terminated("Error", 1, "expired\n")), Cause::Exited, "Error: exit code 1"),
             (health(terminated("Error", 81, "no port\n")), Cause::Configuration, "Error: exit code 81: no port"),

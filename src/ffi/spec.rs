@@ -202,6 +202,23 @@ pub extern "C" fn sbx_spec_set_hard_limit(
     })
 }
 
+/// Seconds without use after which the sandbox stops by itself, as when it expires; whole ones, rounded up. A negative
+/// number for never. In use is a sandbox in which a command runs, detached ones too, or of which a file or a connection
+/// to a port is open; and whatever a client asks for, a renewal too, is a use at that moment. An idle SSH connection is
+/// none. The sandbox itself keeps this time, whether its clients are there or not. Of a pool's members it begins with
+/// the claim. Default: never.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_spec_set_idle_timeout(
+    spec: Option<&mut sbx_spec>,
+    seconds: f64,
+    err: Option<&mut MaybeUninit<*mut sbx_error>>,
+) -> sbx_status {
+    boundary::call(err, || {
+        let seconds = boundary::optional_seconds(seconds, "seconds")?;
+        require(spec, "spec")?.change(|spec| Ok(spec.idle_timeout(seconds)))
+    })
+}
+
 /// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
 /// clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
 /// whatever the image says.

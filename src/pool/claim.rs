@@ -278,6 +278,7 @@ impl Call<'_> {
             env: pairs(&self.claim.env).map(|(name, value)| (name.into(), value.into())).collect(),
             lifetime_ms: self.lifetime.map(rest),
             hard_limit_ms: spec.hard_limit_for(self.lifetime).map(milliseconds),
+            idle_timeout_ms: spec.idle_timeout.map(milliseconds),
         });
         match link.request_aside(&request, self.deadline)? {
             Response::Expiry(Expiry { .. }) => {}

@@ -472,7 +472,13 @@ mod tests {
         let plain = of(SandboxSpec::new());
         assert_eq!(plain, of(SandboxSpec::new()));
         // What comes with the claim makes no other Pod.
-        assert_eq!(plain, of(SandboxSpec::new().lifetime(Duration::from_secs(5)).hard_limit(None)));
+        assert_eq!(
+            plain,
+            of(SandboxSpec::new()
+                .lifetime(Duration::from_secs(5))
+                .hard_limit(None)
+                .idle_timeout(Duration::from_secs(5)))
+        );
         for other in [
             SandboxSpec::new().image("other"),
             SandboxSpec::new().env("A", "1"),

@@ -206,6 +206,16 @@ public:
         return *this;
     }
 
+    /// Time without use after which the sandbox stops by itself, as when it expires; whole seconds, rounded up.
+    /// std::nullopt for never. In use is a sandbox in which a command runs, detached ones too, or of which a file or a
+    /// connection to a port is open; and whatever a client asks for, a renewal too, is a use at that moment. An idle SSH
+    /// connection is none. The sandbox itself keeps this time, whether its clients are there or not. Of a pool's members
+    /// it begins with the claim. Default: never.
+    spec &set_idle_timeout(std::optional<seconds> time) {
+        detail::call(sbx_spec_set_idle_timeout, native_handle(), detail::optional_seconds(time, "idle_timeout"));
+        return *this;
+    }
+
     /// Lets the cluster or the image choose the user and group that the sandbox runs as: the Pod sets none. Needed on
     /// clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user and group 1000,
     /// whatever the image says.

@@ -270,6 +270,9 @@ fn claim(shared: &Shared, claim: &Claim) -> Response {
     if let Some(limit) = claim.hard_limit_ms {
         shared.expiry.limit(Duration::from_millis(limit));
     }
+    if let Some(timeout) = claim.idle_timeout_ms {
+        shared.idle.set_timeout(Duration::from_millis(timeout));
+    }
     renew(shared, claim.lifetime_ms, true)
 }
 

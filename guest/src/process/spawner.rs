@@ -187,6 +187,11 @@ impl Spawner {
         self.family().commands.values().map(|entry| entry.command.clone()).collect()
     }
 
+    /// Whether no command has anything alive.
+    pub fn is_unused(&self) -> bool {
+        self.family().commands.is_empty()
+    }
+
     /// Sends a signal to a command of the list. False: there is no such command any more.
     pub fn signal(&self, id: u64, signal: i32, whom: Whom) -> bool {
         self.send_to_keeper(id, &KeeperMessage::Signal(signal, whom))

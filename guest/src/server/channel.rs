@@ -107,6 +107,11 @@ pub(crate) trait Channel: std::fmt::Debug {
         false
     }
 
+    /// Whether it has something open in the sandbox that uses it though nothing passes: a file, a connection.
+    fn has_something_open(&self) -> bool {
+        false
+    }
+
     /// Gives back memory that is not needed while nothing happens.
     fn release_memory(&mut self) {}
 }

@@ -33,6 +33,7 @@ use crate::detached::Detached;
 use crate::environment::Environment;
 use crate::expiry::{Expiry, now};
 use crate::identity::Identity;
+use crate::idle::Idle;
 use crate::keys::Keys;
 use crate::limits::ResourceLimits;
 use crate::log::log;
@@ -60,6 +61,8 @@ pub struct Config {
     pub lifetime: Option<Duration>,
     /// After so long it ends in any case.
     pub hard_limit: Option<Duration>,
+    /// It ends once nothing has used it for so long.
+    pub idle_timeout: Option<Duration>,
     /// Where to write why the guest ended.
     pub termination_log: Option<PathBuf>,
     /// Connections at a time.
@@ -78,6 +81,7 @@ impl Default for Config {
             keys: Vec::new(),
             lifetime: None,
             hard_limit: None,
+            idle_timeout: None,
             termination_log: Some("/dev/termination-log".into()),
             max_connections: 1024,
             commands_as: None,
@@ -95,6 +99,7 @@ pub(crate) struct Shared {
     /// Whom commands run as and files are reached as, if not the guest's own user.
     pub(crate) commands_as: Option<Identity>,
     pub(crate) expiry: Expiry,
+    pub(crate) idle: Idle,
     pub(crate) spawner: Arc<Spawner>,
     pub(crate) owners: Arc<Owners>,
     pub(crate) detached: Arc<Detached>,
@@ -166,11 +171,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Runs the guest until its end.
 pub fn run(config: &Config) -> ExitCode {
     match Server::start(config).and_then(|mut server| server.run()) {
-        Ok(ExitCode::Expired) => {
-            tell(config, ExitCode::EXPIRED_MESSAGE);
-            ExitCode::Expired
+        Ok(code) => {
+            if let Some(message) = code.message() {
+                tell(config, message);
+            }
+            code
         }
-        Ok(code) => code,
         Err(message) => {
             tell(config, &message);
             ExitCode::CannotStart
@@ -235,6 +241,7 @@ impl Server {
             environment,
             commands_as,
             expiry,
+            idle: Idle::new(config.idle_timeout),
             spawner,
             detached: Arc::new(Detached::new(Arc::clone(&owners))),
             owners,
@@ -264,6 +271,9 @@ impl Server {
             let happened = polls.wait().map_err(|e| format!("poll: {e}"))?;
             if self.shared.expiry.has_come() {
                 return Ok(ExitCode::Expired);
+            }
+            if self.shared.idle.has_come(!self.shared.spawner.is_unused()) {
+                return Ok(ExitCode::Idle);
             }
             let mut is_tended = false;
             for (part, _) in &happened {

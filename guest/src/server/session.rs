@@ -21,6 +21,7 @@ use super::sftp::SftpChannel;
 use super::socket::SocketChannel;
 use crate::command::CommandChannel;
 use crate::environment::is_variable;
+use crate::idle::User;
 use crate::log::log;
 use crate::sftp::Digest;
 use crate::ssh::{
@@ -68,6 +69,7 @@ struct Session<'a> {
     digests: Vec<Digest>,
     /// Until the client has logged in.
     login: Option<Login>,
+    user: User<'a>,
 }
 
 const SOCKET: ChannelId = ChannelId::MAX;
@@ -98,6 +100,7 @@ pub(crate) fn serve(shared: &Arc<Shared>, socket: &TcpStream, waker: Arc<Waker>,
         forwards: Forwards::default(),
         digests: Vec::new(),
         login: Some(login),
+        user: User::new(&shared.idle),
     };
     match session.run() {
         Ok(()) => {}
@@ -137,6 +140,7 @@ impl Session<'_> {
         loop {
             while self.handle_event()? {}
             self.progress();
+            self.user.set_using(self.has_something_open());
             self.write()?;
             if self.connection.is_ended() {
                 return Ok(());
@@ -281,6 +285,11 @@ impl Session<'_> {
         }
     }
 
+    fn has_something_open(&self) -> bool {
+        let mut channels = self.channels.values();
+        channels.any(|slot| matches!(slot, Slot::Used(channel) if channel.has_something_open()))
+    }
+
     fn release_memory(&mut self) {
         self.connection.release_memory();
         for slot in self.channels.values_mut() {
@@ -294,6 +303,10 @@ impl Session<'_> {
     fn handle_event(&mut self) -> Result<bool, End> {
         let event = self.connection.next_event().map_err(|e| End::Protocol(e.to_string()))?;
         let Some(event) = event else { return Ok(false) };
+        // Clients ask by a global request whether the connection is alive.
+        if self.login.is_none() && !matches!(event, Event::Global { .. }) {
+            self.context.shared.idle.note_use();
+        }
         match event {
             Event::Auth { user, key, proved } => {
                 let fingerprint: Arc<str> = Arc::from(key.fingerprint());

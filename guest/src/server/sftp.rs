@@ -154,6 +154,10 @@ impl Channel for SftpChannel {
         self.sftp.take_digests()
     }
 
+    fn has_something_open(&self) -> bool {
+        self.sftp.has_something_open()
+    }
+
     fn release_memory(&mut self) {
         self.sftp.release_memory();
         if self.output.is_empty() {

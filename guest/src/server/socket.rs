@@ -281,6 +281,10 @@ fn is_connected(socket: &OwnedFd) -> bool {
 }
 
 impl Channel for SocketChannel {
+    fn has_something_open(&self) -> bool {
+        true
+    }
+
     fn data(&mut self, _context: &Context, bytes: &[u8]) -> usize {
         self.output.push(bytes)
     }

@@ -69,6 +69,10 @@ impl Handles {
         Self { places: Vec::new(), free: Vec::new(), directories: 0, most }
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.places.len() == self.free.len()
+    }
+
     /// Whether one more may be opened.
     pub(super) fn check_room(&self, is_directory: bool) -> Result<(), Failure> {
         let is_full = self.places.len() - self.free.len() >= self.most;

@@ -182,6 +182,11 @@ impl Sftp {
         Self { options, base, handles, is_begun: false, partial, pending, digests }
     }
 
+    /// Whether a file or a directory is open.
+    pub fn has_something_open(&self) -> bool {
+        !self.handles.is_empty()
+    }
+
     /// Takes requests from `input` and appends answers to `output` while that is shorter than its limit; returns how
     /// many bytes of `input` were taken. The others are to be given again: once `output` has been drained, or as
     /// [`wait`](Self::wait) says. A part of a request at the end of `input` is taken and kept. `input` may be empty.

@@ -40,7 +40,7 @@ fn a_claim_gives_variables_a_lifetime_and_a_limit() {
     let mut client = Client::new(&guest);
     let claim = |env: &[(&str, &str)], lifetime_ms, hard_limit_ms| {
         let env = env.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
-        Request::Claim(Claim { env, lifetime_ms, hard_limit_ms })
+        Request::Claim(Claim { env, lifetime_ms, hard_limit_ms, idle_timeout_ms: None })
     };
     // Each is made twice, as after a lost connection.
     for _ in 0..2 {

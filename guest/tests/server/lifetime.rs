@@ -21,7 +21,7 @@ fn it_expires() {
     let mut guest = Guest::with_arguments(&["--lifetime", "2"]);
     assert_eq!(guest.wait(), Some(ExitCode::Expired.code()));
     assert!(began.elapsed() >= Duration::from_secs(2));
-    assert_eq!(guest.termination_log(), ExitCode::EXPIRED_MESSAGE);
+    assert_eq!(guest.termination_log(), ExitCode::Expired.message().unwrap());
 }
 
 #[test]
@@ -71,4 +71,22 @@ fn it_finds_its_way_without_a_home() {
     let answer = client.shell("echo $HOME; cd && touch x && pwd");
     let work = guest.work();
     assert_eq!(answer.text(), format!("{0}\n{0}\n", work.display()));
+}
+
+#[test]
+fn it_ends_when_nothing_has_used_it() {
+    let mut guest = Guest::with_arguments(&["--idle-timeout", "4"]);
+    assert_eq!(Client::new(&guest).shell("sleep 6").code(), 0);
+    let session = crate::client::connect(&guest);
+    let file = session.sftp().unwrap().create(std::path::Path::new("open")).unwrap();
+    let opened = Instant::now();
+    while opened.elapsed() < Duration::from_secs(6) {
+        assert!(!guest.has_ended(), "a file is open");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    drop(file);
+    // What is connected and does nothing is no use.
+    assert_eq!(guest.wait(), Some(ExitCode::Idle.code()));
+    assert_eq!(guest.termination_log(), ExitCode::Idle.message().unwrap());
+    drop(session);
 }

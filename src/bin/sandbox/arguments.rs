@@ -441,6 +441,10 @@ pub(crate) struct Spec {
     #[arg(long, value_name = "DURATION", value_parser = limit)]
     pub(crate) lifetime: Option<Limit>,
 
+    /// Time without use after which it stops by itself, such as 10m [default: none]
+    #[arg(long, value_name = "DURATION", value_parser = limit)]
+    pub(crate) idle_timeout: Option<Limit>,
+
     /// Leave the user and group that it runs as to the cluster and the image [default: 1000]
     #[arg(long)]
     pub(crate) user_from_cluster: bool,

@@ -53,6 +53,9 @@ pub(crate) fn spec(create: Spec) -> Result<SandboxSpec, Failure> {
     if let Some(lifetime) = create.lifetime {
         spec = spec.lifetime(lifetime.0);
     }
+    if let Some(timeout) = create.idle_timeout {
+        spec = spec.idle_timeout(timeout.0);
+    }
     if create.user_from_cluster {
         spec = spec.user_from_cluster();
     }

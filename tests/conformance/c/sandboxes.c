@@ -409,6 +409,9 @@ static void specs(void) {
     FAILS_WITH(SBX_ERR_CREATE, "no-such-class", sbx_client_create(client, spec, &none, &err));
     CHECK(sbx_error_verdict_cause(err) == SBX_CAUSE_REJECTED);
     DONE;
+    OK(sbx_spec_set_idle_timeout(spec, 0, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "idle timeout", sbx_client_create(client, spec, &none, &err));
+    OK(sbx_spec_set_idle_timeout(spec, 600, &err));
     OK(sbx_spec_set_name(spec, "under_score", &err));
     FAILS(SBX_ERR_INVALID_ARGUMENT, "under_score", sbx_client_create(client, spec, &none, &err));
     sbx_spec_free(spec);

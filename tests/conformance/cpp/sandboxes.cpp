@@ -229,13 +229,14 @@ void conformance::settings_() {
     spec.set_name(unique("settings-cpp")).set_image(box().info().image()).set_env("A", "b").set_label("a", "b");
     spec.set_annotation("a", "b").set_cpu("1").set_cpu_request("10m").set_memory("512Mi").set_memory_request(
         "32Mi");
-    spec.set_disk("1Gi").set_lifetime(10min).set_hard_limit(1h).set_unschedulable_grace(5s).set_pod_template("{}");
-    spec.set_node_selector("kubernetes.io/os", "linux").set_user_from_cluster();
+    spec.set_disk("1Gi").set_lifetime(10min).set_hard_limit(1h).set_idle_timeout(10min).set_pod_template("{}");
+    spec.set_unschedulable_grace(5s).set_node_selector("kubernetes.io/os", "linux").set_user_from_cluster();
     sandbox::spec().set_runtime_class("gvisor").set_hard_limit(std::nullopt).set_lifetime(std::nullopt);
     const sandbox::scoped_box made(client.create(spec));
     CHECK(made->ssh_port() == 2222 && made->info().label("a") == "b");
     CHECK(made->execute("echo $A").check().out() == "b\n");
 
+    CHECK(has(FAILS(invalid_argument_error, client.create(sandbox::spec().set_idle_timeout(0s))), "idle timeout"));
     CHECK(has(FAILS(create_error, client.create(sandbox::spec().set_commands_as("sandbox"))), "runAsNonRoot"));
 
     CHECK(has(FAILS(config_error, config.set("ssh_port", "many")), "ssh_port"));

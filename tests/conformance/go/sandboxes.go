@@ -283,7 +283,7 @@ func settings(w *world) {
 	spec := &sandbox.Spec{
 		Name: "a", Image: "image:1", Env: map[string]string{"A": "b"}, Labels: map[string]string{"a": "b"},
 		Annotations: map[string]string{"a": "b"}, CPU: "1", CPURequest: "1", Memory: "1Gi", MemoryRequest: "1Gi", Disk: "1Gi",
-		Lifetime: sandbox.NoLimit, HardLimit: time.Hour, UserFromCluster: true, RuntimeClass: "gvisor", NodeSelector: map[string]string{"a": "b"},
+		Lifetime: sandbox.NoLimit, HardLimit: time.Hour, IdleTimeout: time.Hour, UserFromCluster: true, RuntimeClass: "gvisor", NodeSelector: map[string]string{"a": "b"},
 		UnschedulableGrace: time.Second, PodTemplate: "{}",
 	}
 	_, err = w.client.Create(w.ctx, &sandbox.Spec{CommandsAs: "sandbox"})

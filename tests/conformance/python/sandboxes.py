@@ -288,6 +288,7 @@ def settings() -> None:
             image=world.machine.info().image,
             lifetime=math.inf,
             hard_limit=600,
+            idle_timeout=600,
             user_from_cluster=True,
             runtime_class=None,
             unschedulable_grace=0,
@@ -296,6 +297,8 @@ def settings() -> None:
         assert made.info().expires_at is None
     with fails(ErrorKind.CREATE, sandbox.SandboxCreationError):
         client.create(sandbox.SandboxSpec(runtime_class="no-such-class"))
+    with fails(ErrorKind.INVALID_ARGUMENT, sandbox.InvalidArgumentError):
+        client.create(sandbox.SandboxSpec(idle_timeout=0))
     with fails(ErrorKind.CREATE, sandbox.SandboxCreationError) as seen:
         client.create(sandbox.SandboxSpec(commands_as="sandbox"))
     assert "runAsNonRoot" in str(seen[0])

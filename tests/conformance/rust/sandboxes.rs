@@ -184,6 +184,8 @@ pub(crate) fn settings(world: &World) {
     let spec = SandboxSpec::new().user_from_cluster().runtime_class("no-such-class");
     let error = fails(ErrorKind::Create, "no-such-class", world.client.create(&spec));
     assert_eq!(error.verdict().unwrap().cause, Cause::Rejected);
+    let spec = SandboxSpec::new().idle_timeout(Duration::ZERO);
+    fails(ErrorKind::InvalidArgument, "idle timeout", world.client.create(&spec));
     let spec = SandboxSpec::new().name("under_score");
     fails(ErrorKind::InvalidArgument, "under_score", world.client.create(&spec));
 }

@@ -612,6 +612,7 @@ sbx_spec_set_memory_request: Callable[..., int] = _declared("sbx_spec_set_memory
 sbx_spec_set_disk: Callable[..., int] = _declared("sbx_spec_set_disk", c_int32, c_void_p, c_char_p, c_void_p)
 sbx_spec_set_lifetime: Callable[..., int] = _declared("sbx_spec_set_lifetime", c_int32, c_void_p, c_double, c_void_p)
 sbx_spec_set_hard_limit: Callable[..., int] = _declared("sbx_spec_set_hard_limit", c_int32, c_void_p, c_double, c_void_p)
+sbx_spec_set_idle_timeout: Callable[..., int] = _declared("sbx_spec_set_idle_timeout", c_int32, c_void_p, c_double, c_void_p)
 sbx_spec_set_user_from_cluster: Callable[..., int] = _declared("sbx_spec_set_user_from_cluster", c_int32, c_void_p, c_void_p)
 sbx_spec_set_commands_as: Callable[..., int] = _declared("sbx_spec_set_commands_as", c_int32, c_void_p, c_char_p, c_void_p)
 sbx_spec_set_runtime_class: Callable[..., int] = _declared("sbx_spec_set_runtime_class", c_int32, c_void_p, c_char_p, c_void_p)

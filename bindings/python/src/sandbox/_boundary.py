@@ -16,7 +16,7 @@ from . import _abi as abi
 from . import errors
 from ._abi import ErrorKind
 from ._finalizer import Finalizer
-from ._threads import TICK, Waker, Empty, SimpleQueue, Task, start
+from ._threads import TICK, Empty, SimpleQueue, Task, Waker, start
 from .errors import SandboxError
 
 T = TypeVar("T")

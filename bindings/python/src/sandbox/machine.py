@@ -20,7 +20,7 @@ from .detached import Detached
 from .errors import ClosedError, CommandExecutionError, NotFoundError, SandboxDeletionError, SandboxError, beside
 from .files import SandboxPath
 from .forward import Forward
-from .info import SandboxInfo, point, info_of
+from .info import SandboxInfo, info_of, point
 from .keys import AuthorizedKey
 from .running import Plan
 from .transfer import OnProgress, Reader, Transfer, Transferred, TreeReport, Writer

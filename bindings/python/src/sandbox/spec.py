@@ -32,6 +32,11 @@ class SandboxSpec:
         moves it. Default: the configured lifetime.
     hard_limit: seconds after which Kubernetes itself stops the Pod; no renewal moves it. Default: 24 hours, or twice
         the lifetime if that is more; none for a sandbox that never expires.
+    idle_timeout: seconds without use after which it stops by itself, as when it expires; whole ones, rounded up. In use
+        is a sandbox in which a command runs, detached ones too, or of which a file or a connection to a port is open;
+        and whatever a client asks for, a renewal too, is a use at that moment. An idle SSH connection is none. The
+        sandbox itself keeps this time, whether its clients are there or not. Of a pool's members it begins with the
+        claim. Default: never.
     user_from_cluster: let the cluster or the image choose the user and group that the sandbox runs as: the Pod sets
         none. Needed on clusters that assign them per namespace, such as OpenShift. Root stays forbidden. Default: user
         and group 1000, whatever the image says.
@@ -60,6 +65,7 @@ class SandboxSpec:
     disk: Optional[str] = None
     lifetime: Optional[float] = None
     hard_limit: Optional[float] = None
+    idle_timeout: Optional[float] = None
     user_from_cluster: bool = False
     commands_as: Optional[str] = None
     runtime_class: Optional[str] = None
@@ -93,6 +99,7 @@ class SandboxSpec:
         for function, duration in (
             (abi.sbx_spec_set_lifetime, self.lifetime),
             (abi.sbx_spec_set_hard_limit, self.hard_limit),
+            (abi.sbx_spec_set_idle_timeout, self.idle_timeout),
             (abi.sbx_spec_set_unschedulable_grace, self.unschedulable_grace),
         ):
             if duration is not None:
