@@ -51,7 +51,7 @@ def main() -> None:
         verb.add_argument("--scale", type=float, default=1.0, help="factor for the rounds")
     options = parser.parse_args()
     if options.verb == "prepare":
-        prepare(languages=options.all or "border" in (options.work or []))
+        prepare(languages=options.all or "boundary" in (options.work or []))
     else:
         run(options)
 

@@ -11,9 +11,11 @@ VENV_PYTHON = VENV / "bin" / "python"
 PROGRAM = OUTPUT / "program"
 # Where this library is installed for other languages, and the programs of theirs.
 PREFIX = OUTPUT / "prefix"
-BORDER_C, BORDER_CPP, BORDER_GO = (OUTPUT / f"border-{language}" for language in ("c", "cpp", "go"))
-BORDER_PYTHON = BENCHES / "border" / "border.py"
-# What `prepare` always makes; the programs of other languages come with the work `border`.
+BOUNDARY_C, BOUNDARY_CPP, BOUNDARY_GO = (
+    OUTPUT / f"boundary-{language}" for language in ("c", "cpp", "go")
+)
+BOUNDARY_PYTHON = BENCHES / "boundary" / "boundary.py"
+# What `prepare` always makes; the programs of other languages come with the work `boundary`.
 BUILT = PROGRAM, VENV_PYTHON
 # The guest, as the test cluster's images have it.
 GUESTS = ROOT / "target" / "guest"

@@ -7,9 +7,9 @@ import venv
 
 from places import (
     BENCHES,
-    BORDER_C,
-    BORDER_CPP,
-    BORDER_GO,
+    BOUNDARY_C,
+    BOUNDARY_CPP,
+    BOUNDARY_GO,
     OUTPUT,
     PREFIX,
     PROGRAM,
@@ -50,7 +50,7 @@ def prepare(languages: bool) -> None:
 
 
 def _languages() -> None:
-    """Installs this library for each language, and builds the programs of border/."""
+    """Installs this library for each language, and builds the programs of boundary/."""
     # The library was built with the bench. Alone it would be built again each time,
     # since what it depends on has other features then.
     make = ["make", "--quiet", "--old-file=library", "wheel", "install", f"PREFIX={PREFIX}"]
@@ -63,16 +63,16 @@ def _languages() -> None:
     }
 
     def run(*command: str) -> str:
-        place = BENCHES / "border"
+        place = BENCHES / "boundary"
         return subprocess.check_output(command, cwd=place, env=environment, text=True)
 
     library = [
         *run("pkg-config", "--cflags", "--libs", "sandbox").split(),
         environment["CGO_LDFLAGS"],
     ]
-    run("cc", "-std=c99", *C_FLAGS, "border.c", "-o", str(BORDER_C), *library)
-    run("c++", "-std=c++17", *C_FLAGS, "border.cpp", "-o", str(BORDER_CPP), *library)
-    run("go", "build", "-o", str(BORDER_GO), "border.go")
+    run("cc", "-std=c99", *C_FLAGS, "boundary.c", "-o", str(BOUNDARY_C), *library)
+    run("c++", "-std=c++17", *C_FLAGS, "boundary.cpp", "-o", str(BOUNDARY_CPP), *library)
+    run("go", "build", "-o", str(BOUNDARY_GO), "boundary.go")
 
 
 def _pip(*arguments: str) -> None:

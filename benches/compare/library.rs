@@ -230,7 +230,7 @@ impl Peer for Library {
             "warm" => sample(request, || command(sandbox)),
             "ssh_port" => repeat(request, || Ok(black_box(&*sandbox).ssh_port())),
             "host_key" => repeat(request, || Ok(sandbox.host_key())),
-            "detached" => repeat(request, || sandbox.detached("border")),
+            "detached" => repeat(request, || sandbox.detached("boundary")),
             "api_requests" => Ok(json!(client.stats().api_requests)),
             "connect" => sample(request, || Ok(sandbox.new_session()?)),
             "first" => opened.first(request),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from .asyncssh_client import AsyncSsh
 from .base import Peer, Target
-from .border import C, Cpp, Go, Python, Rust
+from .boundary import C, Cpp, Go, Python, Rust
 from .kubectl import Kubectl
 from .kubernetes_client import KubernetesClient
 from .openssh import OpenSsh, Scp, TarThroughSsh
@@ -40,7 +40,7 @@ PEERS: list[Callable[[], Peer]] = [
     Kubectl,
     hosted(KubernetesClient),
 ]
-# This library from each language; only the work `border` compares these.
+# This library from each language; only the work `boundary` compares these.
 LANGUAGES: list[Callable[[], Peer]] = [Rust, C, Cpp, Go, Python]
 
 __all__ = [

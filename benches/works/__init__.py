@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .border import border
+from .boundary import boundary
 from .commands import connect, first, warm
 from .creation import create
 from .files import small, transfer, tunnel
@@ -31,7 +31,7 @@ WORKS: dict[str, Work] = {
 }
 # Only if they are asked for.
 MORE_WORKS: dict[str, Work] = {
-    "border": border,
+    "boundary": boundary,
     "first": first,
     "memory": memory,
     "small": small,

@@ -1,4 +1,4 @@
-// This library from C++, for benches/peers/border.py.
+// This library from C++, for benches/peers/boundary.py.
 #include <chrono>
 #include <functional>
 #include <iomanip>
@@ -15,7 +15,7 @@ int main(int argc, char **argv) {
         const std::map<std::string, std::function<void()>> works = {
             {"ssh_port", [&] { box.ssh_port(); }},
             {"host_key", [&] { box.host_key(); }},
-            {"detached", [&] { (void)box.detached("border"); }},
+            {"detached", [&] { (void)box.detached("boundary"); }},
             {"warm", [&] { box.execute("true").check(); }},
         };
         works.at("warm")();

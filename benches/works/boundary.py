@@ -13,9 +13,9 @@ WARM = (16, 20)
 MOST = {"C": 1_000, "C++": 1_000, "Go": 2_000, "Python": 20_000}
 
 
-def border(stage: Stage) -> list[Table]:
+def boundary(stage: Stage) -> list[Table]:
     """Calls that do next to nothing, the best run of each language; and `true`."""
-    warm = Table("border: warm", "us", RUST)
+    warm = Table("boundary: warm", "us", RUST)
     with stage.opened([make() for make in LANGUAGES]) as peers:
         tables = [_trivial(stage, work, peers) for work in ("ssh_port", "host_key", "detached")]
         for turn in stage.rounds(WARM[0], peers):
@@ -30,7 +30,7 @@ def border(stage: Stage) -> list[Table]:
 
 def _trivial(stage: Stage, work: str, peers: list[Peer]) -> Table:
     rounds, count, calls = TRIVIAL
-    runs = Table(f"border: {work}", "ns", RUST)
+    runs = Table(f"boundary: {work}", "ns", RUST)
     runs.notes["each"] = f"the best of {stage.scaled(rounds) * count} runs of {calls:,} calls"
     for turn in stage.rounds(rounds, peers):
         for peer in turn:

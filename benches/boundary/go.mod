@@ -1,4 +1,4 @@
-module sandbox.invalid/border
+module sandbox.invalid/boundary
 
 go 1.24
 

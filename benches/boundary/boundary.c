@@ -1,4 +1,4 @@
-/* This library from C, for benches/peers/border.py. */
+/* This library from C, for benches/peers/boundary.py. */
 #define _POSIX_C_SOURCE 199309L
 #include <sandbox.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@ static void host_key(void) { sbx_sandbox_host_key(sandbox); }
 
 static void detached(void) {
     sbx_detached *command = NULL;
-    check(sbx_sandbox_detached(sandbox, "border", &command, &err));
+    check(sbx_sandbox_detached(sandbox, "boundary", &command, &err));
     sbx_detached_free(command);
 }
 

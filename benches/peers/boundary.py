@@ -1,8 +1,8 @@
 """This library from every language, for what a call adds to the same one in Rust.
 
-A program of border/ gets the sandbox's name as its argument and its settings from the environment.
-A line `WORK COUNT CALLS` makes it time COUNT runs of so many calls; its answer is that of the other
-programs, or its end. The works are `warm`, and calls that do next to nothing:
+A program of boundary/ gets the sandbox's name as its argument and its settings from the
+environment. A line `WORK COUNT CALLS` makes it time COUNT runs of so many calls; its answer is
+that of the other programs, or its end. The works are `warm`, and calls that do next to nothing:
 
 ssh_port   a number from the cache
 host_key   a text that comes with it
@@ -12,7 +12,7 @@ detached   can fail, takes a text and makes a handle, which is freed
 import sys
 from typing import Any
 
-from places import BORDER_C, BORDER_CPP, BORDER_GO, BORDER_PYTHON
+from places import BOUNDARY_C, BOUNDARY_CPP, BOUNDARY_GO, BOUNDARY_PYTHON
 
 from .base import Target
 from .program import Library, Program
@@ -24,7 +24,7 @@ class Rust(Library):
     name = "Rust"
 
 
-class Border(Program):
+class Boundary(Program):
     """This library from another language."""
 
     target: Target
@@ -43,21 +43,21 @@ class Border(Program):
         return f"{work} {fields['count']} {fields['calls']}"
 
 
-class C(Border):
+class C(Boundary):
     name = "C"
-    arguments = (str(BORDER_C),)
+    arguments = (str(BOUNDARY_C),)
 
 
-class Cpp(Border):
+class Cpp(Boundary):
     name = "C++"
-    arguments = (str(BORDER_CPP),)
+    arguments = (str(BOUNDARY_CPP),)
 
 
-class Go(Border):
+class Go(Boundary):
     name = "Go"
-    arguments = (str(BORDER_GO),)
+    arguments = (str(BOUNDARY_GO),)
 
 
-class Python(Border):
+class Python(Boundary):
     name = "Python"
-    arguments = (sys.executable, str(BORDER_PYTHON))
+    arguments = (sys.executable, str(BOUNDARY_PYTHON))

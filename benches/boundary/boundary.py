@@ -1,4 +1,4 @@
-"""This library from Python, for benches/peers/border.py."""
+"""This library from Python, for benches/peers/boundary.py."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ machine = sandbox.Client().attach(sys.argv[1])
 works: dict[str, Callable[[], object]] = {
     "ssh_port": lambda: machine.ssh_port,
     "host_key": lambda: machine.host_key,
-    "detached": lambda: machine.detached("border").close(),
+    "detached": lambda: machine.detached("boundary").close(),
     "warm": lambda: machine.run("true", shell=True, check=True),
 }
 works["warm"]()

@@ -1,4 +1,4 @@
-// This library from Go, for benches/peers/border.py.
+// This library from Go, for benches/peers/boundary.py.
 package main
 
 import (
@@ -35,7 +35,7 @@ func serve(ctx context.Context, name string) error {
 		"ssh_port": func() error { box.SSHPort(); return nil },
 		"host_key": func() error { box.HostKey(); return nil },
 		"detached": func() error {
-			detached, err := box.Detached("border")
+			detached, err := box.Detached("boundary")
 			if err != nil {
 				return err
 			}
