@@ -12,6 +12,8 @@ pub mod install;
 mod keys;
 mod limits;
 mod log;
+#[cfg(test)]
+mod mutation;
 mod outcome;
 pub mod process;
 pub mod server;

@@ -414,3 +414,43 @@ impl Channel for CommandChannel {
         self.finish(&Response::Digests { digests: digests.collect() });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sandbox_protocol::{Run, header};
+
+    use super::*;
+    use crate::mutation::Mutator;
+
+    #[test]
+    fn changed_frames_break_nothing() {
+        let run = Run { argv: vec![b"cat".as_slice().into()], ..Run::default() };
+        let requests = [Request::Hello, Request::Run(run), Request::Claim(Claim::default()), Request::Usage];
+        let mut seeds = Vec::new();
+        for request in &requests {
+            let payload = serde_json::to_vec(request).unwrap();
+            let length = u32::try_from(payload.len()).unwrap();
+            seeds.push([&header(FrameKind::Request, length)[..], &payload, &header(FrameKind::StdinEof, 0)].concat());
+        }
+        seeds.push([&header(FrameKind::Stdin, 4)[..], b"data", &header(FrameKind::Signal, 3), b"INT"].concat());
+        let (mut mutator, mut understood) = (Mutator::new(0x2545_f491_4f6c_dd1d), 0);
+        for _ in 0..20_000 {
+            let changed = mutator.change(&seeds);
+            let cut = mutator.below(changed.len());
+            let mut decoder = Decoder::default();
+            'pieces: for mut input in [&changed[..cut], &changed[cut..]] {
+                loop {
+                    match decoder.next(&mut input) {
+                        Ok(Some(Piece::Frame(FrameKind::Request, payload))) => {
+                            understood += usize::from(serde_json::from_slice::<Request>(payload).is_ok());
+                        }
+                        Ok(Some(_)) => {}
+                        Ok(None) => break,
+                        Err(_) => break 'pieces,
+                    }
+                }
+            }
+        }
+        assert!(understood > 1_000, "{understood}");
+    }
+}

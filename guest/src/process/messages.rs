@@ -417,6 +417,35 @@ mod tests {
     }
 
     #[test]
+    fn changed_packets_break_nothing() {
+        let mut writer = Writer::new();
+        writer.number(flags::DIRECTORY | flags::TIME_LIMIT | flags::REPORT_DELAY | flags::UMASK);
+        for number in [0, 0, 1, 2, 3, 4] {
+            writer.number(number);
+        }
+        writer.string(&[b"/tmp"]).unwrap();
+        for _ in 0..2 {
+            writer.number(2);
+            writer.string(&[b"a"]).unwrap();
+            writer.string(&[b"b=", b"c"]).unwrap();
+        }
+        let mut records = Vec::new();
+        Record::Started { keeper: 7, main: 8 }.encode(&mut records);
+        Record::Killed { proved: true, left: 0 }.encode(&mut records);
+        let reason = NeverRan { stage: Stage::Program, errno: libc::ENOENT, path: Some(b"/bin".to_vec()) };
+        Record::NeverRan { keeper: 9, reason }.encode(&mut records);
+        let seeds = [writer.finish().unwrap().packet, records, SIGNAL.to_le_bytes().repeat(3)];
+        let mut mutator = crate::mutation::Mutator::new(0x2545_f491_4f6c_dd1d);
+        for _ in 0..20_000 {
+            let packet = mutator.change(&seeds);
+            let _ = (Request::decode(&packet), KeeperMessage::decode(&packet));
+            let mut rest = &packet[..];
+            let decoded = std::iter::from_fn(|| Record::decode(&mut rest)).count();
+            assert!(decoded <= packet.len());
+        }
+    }
+
+    #[test]
     fn a_request_that_is_cut_short_is_refused() {
         let mut writer = Writer::new();
         writer.number(flags::DIRECTORY);

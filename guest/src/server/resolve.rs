@@ -337,4 +337,16 @@ mod tests {
             let _ = addresses(&message[..length], [1, 2], Kind::V4);
         }
     }
+
+    #[test]
+    fn changed_answers_break_nothing() {
+        let message = answer(&[(5, &[0xc0, 12]), (1, &[10, 0, 0, 1]), (28, &[0; 16]), (1, &[10, 0, 0, 2])]);
+        let mut mutator = crate::mutation::Mutator::new(0x2545_f491_4f6c_dd1d);
+        for _ in 0..20_000 {
+            let changed = mutator.change(std::slice::from_ref(&message));
+            if let Some(Some(found)) = addresses(&changed, [1, 2], Kind::V4) {
+                assert!(found.len() <= changed.len() / 4);
+            }
+        }
+    }
 }

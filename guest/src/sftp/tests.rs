@@ -12,6 +12,7 @@ use sandbox_protocol::SFTP_ERRNO_BASE;
 use sandbox_protocol::sftp::{NOW, OMIT, STAT, Stat, TIMES, Target, Time, Times};
 
 use super::*;
+use crate::mutation::Mutator;
 
 /// A directory of a test's own, removed at its end.
 struct Place(PathBuf);
@@ -853,18 +854,6 @@ fn handles_are_limited_and_not_mistaken_for_each_other() {
     assert_eq!(open, 256);
 }
 
-/// Numbers that look random and are the same each time.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, most: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % most
-    }
-}
-
 /// Requests that make sense, to be mutated.
 fn sensible(handle: &[u8]) -> Vec<Vec<u8>> {
     let new = Request::new;
@@ -916,7 +905,7 @@ fn hostile_requests_cost_bounded_memory_and_never_panic() {
     fs::create_dir(place.at("fuzz")).unwrap();
     let options =
         Options { directory: place.0.clone(), max_handles: 64, wait_timeout: Duration::ZERO, ..Options::default() };
-    let mut random = Random(0x5eed_0001);
+    let mut random = Mutator::new(0x5eed_0001);
     let mut client = Client::with(options.clone());
     let handle = client.handle("fuzz/a", WRITE_NEW | flag::READ);
     let sensible = sensible(&handle);

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, Timespec, Timestamps, mkfifoat, utimensat};
 use sandbox_protocol::tar::{Entry, Kind, Reader, Time, Writer};
 
 use super::*;
+use crate::mutation::Mutator;
 
 /// A directory of a test's own, removed at its end.
 struct Place(PathBuf);
@@ -335,6 +336,37 @@ fn a_hostile_archive_is_refused_and_writes_nothing_outside() {
         assert_eq!(std_fs::read_dir(&place.0).unwrap().count(), 1, "{test}");
     }
     assert!(!Path::new("/tmp/sandbox-guest-hostile").exists());
+}
+
+#[test]
+fn changed_archives_write_nowhere_else() {
+    let place = Place::new("changed");
+    let (tree, part) = (place.at("tree"), place.at("part"));
+    std_fs::create_dir_all(tree.join("directory")).unwrap();
+    std_fs::write(tree.join("directory/file"), b"contents").unwrap();
+    std_fs::write(tree.join("f".repeat(120)), vec![7; 600]).unwrap();
+    symlink("directory/file", tree.join("link")).unwrap();
+    let holes = std_fs::File::create(tree.join("holes")).unwrap();
+    holes.write_all_at(b"data", 1 << 20).unwrap();
+    let (archive, _) = packed(&tree);
+    remove(&tree).unwrap();
+    let mut mutator = Mutator::new(0x2545_f491_4f6c_dd1d);
+    let mut done = 0;
+    for _ in 0..3_000 {
+        let changed = mutator.change(std::slice::from_ref(&archive));
+        // Bounded, since a changed size could say anything.
+        let limits = Limits { bytes: 4 << 20, entries: 100 };
+        match unpack(&changed[..], &part, limits, None, &mut Report::default()) {
+            Ok(()) => {
+                done += 1;
+                remove(&part).unwrap();
+            }
+            Err(_) => assert!(!part.exists()),
+        }
+        assert_eq!(std_fs::read_dir(&place.0).unwrap().count(), 0, "{}", changed.escape_ascii());
+    }
+    // Otherwise the changes would not get far.
+    assert!(done > 100, "{done}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::super::fuzz::fuzz_connection;
 use super::super::wire::{Write, message};
 use super::client::{Offer, Share, channel_message, data_message, global_message, open_message, request_message};
+use crate::mutation::Mutator;
 
 const RUNS: u32 = 20_000;
 
@@ -103,36 +104,11 @@ fn changed_inputs_break_nothing() {
     let events: Vec<usize> = seeds.iter().map(|seed| fuzz_connection(seed)).collect();
     // Otherwise the changed ones would not get far either.
     assert_eq!(events, [7, 1, 0, 0, 1, 10, 0], "{names:?}");
-    let mut state = 0x2545_f491_4f6c_dd1d_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below.max(1) as u64) as usize
-    };
+    let mut mutator = Mutator::new(0x2545_f491_4f6c_dd1d);
     for _ in 0..RUNS {
-        let mut input = seeds[random(seeds.len())].clone();
-        for _ in 0..=random(6) {
-            let at = random(input.len());
-            match random(7) {
-                0 => input[at] ^= 1 << random(8),
-                1 => input[at] = random(256) as u8,
-                2 => input[at] = [0, 1, 0x7f, 0x80, 0xff][random(5)],
-                3 => input.truncate(at.max(2)),
-                4 => input.insert(at, random(256) as u8),
-                5 => {
-                    let part = input[at..].to_vec();
-                    input.extend_from_slice(&part[..random(part.len())]);
-                }
-                _ => {
-                    let other = &seeds[random(seeds.len())];
-                    let part = &other[random(other.len())..];
-                    input.splice(at..at, part[..random(part.len())].iter().copied());
-                }
-            }
-            if input.len() < 2 {
-                input.resize(2, 0);
-            }
+        let mut input = mutator.change(&seeds);
+        if input.len() < 2 {
+            input.resize(2, 0);
         }
         fuzz_connection(&input);
     }

@@ -5,6 +5,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair};
 
 use super::super::wire::{Malformed, Reader, Write, names};
 use super::super::{HostKey, KeyAlgorithm, PublicKey, PublicKeyRef};
+use crate::mutation::Mutator;
 
 #[test]
 fn fields_are_read_as_written() {
@@ -99,6 +100,24 @@ fn keys_that_are_refused() {
     blob.positive_mpint(&[1, 0, 1]);
     blob.positive_mpint(&[0xff; 128]);
     assert!(PublicKeyRef::from_blob(&blob).is_err());
+}
+
+#[test]
+fn changed_key_lines_break_nothing() {
+    let keys = [
+        "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea a comment",
+        "ecdsa-sha2-nistp256 AAAAE2VjZHNhLXNoYTItbmlzdHAyNTYAAAAIbmlzdHAyNTYAAABB",
+    ];
+    let seeds = keys.map(|line| line.as_bytes().to_vec());
+    let (mut mutator, mut taken) = (Mutator::new(0x2545_f491_4f6c_dd1d), 0);
+    for _ in 0..20_000 {
+        let line = String::from_utf8_lossy(&mutator.change(&seeds)).into_owned();
+        if let Ok(key) = PublicKey::from_line(&line) {
+            assert!(PublicKeyRef::from_blob(key.as_ref().blob()).is_ok(), "{line:?}");
+            taken += 1;
+        }
+    }
+    assert!(taken > 100, "{taken}");
 }
 
 #[test]
