@@ -141,9 +141,14 @@ impl Session<'_> {
             while self.handle_event()? {}
             self.progress();
             self.user.set_using(self.has_something_open());
+            let was_full = !self.connection.wants_input();
             self.write()?;
             if self.connection.is_ended() {
                 return Ok(());
+            }
+            if was_full && self.connection.wants_input() {
+                // What was read before may have requests that had to wait for room.
+                continue;
             }
             let quiet = happened_at.elapsed();
             let holds_memory = self.connection.holds_memory();
