@@ -26,9 +26,7 @@ pub(crate) struct Context {
 impl Context {
     pub(crate) fn new(config: Config) -> Result<Arc<Self>> {
         config.validate()?;
-        // Before OpenSSL's first use: otherwise it cleans up at exit while other threads still use it.
-        openssl::init();
-        crate::ssh::watch_openssl_end();
+        crate::ssh::init_openssl();
         let runtime = Runtime::shared()?;
         let identity = match &config.ssh_key {
             Some(path) => Identity::read(path)?,

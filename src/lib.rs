@@ -57,7 +57,7 @@
 //! | `kubernetes-1-34` | on | chooses the version of `k8s-openapi`, of which a program has exactly one. A program that has chosen another leaves this out: only fields that all versions have are used |
 //! | `serde` | off | `Serialize` for [`SandboxInfo`], [`Verdict`], [`TreeReport`] and the enums with stable names |
 //! | `fast-ciphers` | off | libssh2's ciphers by OpenSSL and a packet at a time, which takes a fraction of the processor's time in large transfers. It replaces them for all that uses libssh2 in the program, such as `git2`, and needs exactly one version of `libssh2-sys` |
-//! | `vendored` | off | OpenSSL and zlib are built and linked in, which takes perl, make and minutes; else the system's are used, and the program shares their state with this library, such as the queue of errors |
+//! | `vendored` | off | OpenSSL and zlib are built and linked in, which takes perl, make and minutes. That OpenSSL reads no `openssl.cnf`. Else the system's are used, and the program shares their state with this library, such as the queue of errors |
 //! | `cli` | off | the command `sandbox` (`cargo install --path . --features cli`), with `fast-ciphers` |
 //!
 //! `libsandbox.so`, `libsandbox.a` and the packages have `fast-ciphers` and `vendored`. The oldest Rust that builds

@@ -197,6 +197,28 @@ fn a_program_has_its_own_openssl_and_may_end_in_the_midst_of_calls() {
     assert_eq!(said.matches("done\n").count(), 20, "{said}");
 }
 
+/// Such as those of a machine on which everything has to be FIPS, or of a broken file.
+#[test]
+fn settings_for_the_machines_openssl_do_not_matter() {
+    let said = inside(
+        "settings",
+        r#"
+        dpkg -i /packages/*.deb >/dev/null
+        python3 -m venv /env
+        /env/bin/pip install --quiet --no-index /packages/*.whl
+        printf 'openssl_conf = all\n[all]\nalg_section = algorithms\n[algorithms]\ndefault_properties = fips=yes\n' >fips
+        printf 'config_diagnostics = 1\nopenssl_conf = all\n[all\n' >broken
+        for settings in fips broken absent; do
+            export OPENSSL_CONF=$PWD/$settings
+            name=$(sandbox create)
+            /env/bin/python -c "import sandbox; print(sandbox.Client().attach('$name').run(['echo', '$settings'], text=True).stdout)"
+            sandbox rm $name
+        done
+        "#,
+    );
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["fips", "broken", "absent"], "{said}");
+}
+
 /// A built-in OpenSSL knows no such place by itself.
 #[test]
 fn the_authorities_that_the_machine_trusts_are_trusted() {

@@ -10,4 +10,4 @@ pub(crate) mod session;
 pub(crate) mod sftp;
 pub(crate) mod stream;
 
-pub(crate) use raw::watch_openssl_end;
+pub(crate) use raw::init_openssl;

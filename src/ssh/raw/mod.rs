@@ -10,7 +10,7 @@
 
 mod channel;
 mod connection;
-mod end;
+mod openssl;
 mod sftp;
 
 use std::ffi::{c_int, c_uint};
@@ -20,7 +20,7 @@ use libssh2_sys as sys;
 
 pub(super) use self::channel::Channel;
 pub(super) use self::connection::Connection;
-pub(crate) use self::end::watch_openssl_end;
+pub(crate) use self::openssl::init_openssl;
 pub(crate) use self::sftp::Attributes;
 pub(super) use self::sftp::{Sftp, SftpFile};
 
