@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::Request;
 use http::header::{DATE, HeaderMap, RETRY_AFTER};
+use http::{Method, Request};
 use k8s_openapi::serde::de::DeserializeOwned;
 use kube::Client;
 use kube::client::{AuthError, Body};
@@ -17,8 +17,11 @@ use tokio::time::{Instant, sleep, timeout};
 use super::login::LoginError;
 use crate::error::{Error, ErrorKind, Result};
 
-/// An answer that takes longer is not waited for; the request may be sent again.
+/// An answer that takes longer is not waited for.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
+/// A question whose answer has not begun by then is asked again, over another connection. It is answered from memory; a
+/// change may have to wait for webhooks, which have up to 30 s.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
@@ -92,15 +95,17 @@ impl Api {
 
     async fn send_once<T: DeserializeOwned>(&self, request: &Request<Vec<u8>>) -> std::result::Result<T, Failure> {
         log::debug!("{} {}", request.method(), request.uri().path());
+        let begins_within = if request.method() == Method::GET { QUESTION_TIMEOUT } else { ANSWER_TIMEOUT };
         let exchange = async {
-            let response = self.client.send(request.clone().map(Body::from)).await?;
+            let answer = timeout(begins_within, self.client.send(request.clone().map(Body::from))).await;
+            let response = answer.map_err(|_| Failure::Silent)??;
             self.clock.set(response.headers());
             let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-            Ok::<_, kube::Error>((response.status(), retry_after, response.into_body().collect_bytes().await?))
+            Ok((response.status(), retry_after, response.into_body().collect_bytes().await?))
         };
         match timeout(ANSWER_TIMEOUT, exchange).await {
             Err(_) => Err(Failure::Silent),
-            Ok(Err(e)) => Err(Failure::from(e)),
+            Ok(Err(failure)) => Err(failure),
             Ok(Ok((code, _, body))) if code.is_success() => {
                 serde_json::from_slice(&body).map_err(|e| Failure::Lost(kube::Error::SerdeError(e)))
             }
@@ -119,10 +124,9 @@ impl Api {
         match failure {
             Failure::Refused(status, _) => error_from_status(&status, &self.server),
             Failure::Lost(e) => error_from_kube(e, &self.server),
-            Failure::Silent => Error::new(
-                ErrorKind::Unavailable,
-                format!("the API server {} did not answer within {} s", self.server, ANSWER_TIMEOUT.as_secs()),
-            ),
+            Failure::Silent => {
+                Error::new(ErrorKind::Unavailable, format!("the API server {} did not answer in time", self.server))
+            }
         }
     }
 }

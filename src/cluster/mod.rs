@@ -47,10 +47,11 @@ pub use self::pod::Phase;
 pub(crate) use self::pod::{Membership, PodSnapshot, after, time_text, whole_second};
 pub(crate) use self::watch::Watch;
 
-/// Retry budget of a request while the API server can't answer.
-const REQUEST_RETRY_BUDGET: Duration = Duration::from_secs(10);
+/// Retry budget of a request while the API server can't answer: enough for asking a second time after silence, and for
+/// that answer within the 30 s of a call.
+const REQUEST_RETRY_BUDGET: Duration = Duration::from_secs(15);
 /// Retry budget of create and delete, where giving up costs more.
-const CREATE_RETRY_BUDGET: Duration = Duration::from_secs(30);
+const CREATE_RETRY_BUDGET: Duration = Duration::from_secs(45);
 /// Time for the processes to end after they are asked to.
 const GRACE_S: u32 = 1;
 const PAGE: u32 = 500;
@@ -457,6 +458,9 @@ mod tests {
     /// What the API server does with one request: it answers with a status, or hangs up.
     type Answer = Option<(u16, Value)>;
 
+    /// In place of a status: the connection stays, and nothing is said.
+    const SILENCE: u16 = 0;
+
     /// An API server that follows a script, and the requests that it got: method, path and query.
     fn api_server(script: Vec<Answer>) -> (Config, JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -489,6 +493,11 @@ mod tests {
         }
         reader.read_exact(&mut vec![0; length]).unwrap();
         if let Some((code, body)) = answer {
+            if code == SILENCE {
+                // For as long as the tests run.
+                std::mem::forget(stream);
+                return request.trim_end_matches(" HTTP/1.1\r\n").to_owned();
+            }
             let body = body.to_string();
             let date = "date: Fri, 02 Jan 2026 04:04:05 GMT\r\n";
             let head = format!("HTTP/1.1 {code} X\r\ncontent-length: {}\r\nconnection: close\r\n{date}", body.len());
@@ -626,6 +635,13 @@ mod tests {
         assert_eq!(found.len(), 2);
         let requests = server.join().unwrap();
         assert!(requests[1].contains("continue=two") && !requests[2].contains("limit"), "{requests:?}");
+    }
+
+    #[test]
+    fn asks_again_when_there_is_no_answer() {
+        let (config, server) = api_server(vec![Some((SILENCE, json!(null))), Some((200, pod_of("u", "n")))]);
+        let found = run(&config, async |cluster| cluster.get("box").await).unwrap();
+        assert_eq!((found.uid.as_str(), server.join().unwrap().len()), ("u", 2));
     }
 
     #[test]
