@@ -7,10 +7,10 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use common::{
-    Guarded, Namespace, await_that, client, client_over, config, create, create_from, example, kubectl,
-    kubectl_with_input, pods, transports, unique,
+    Guarded, Namespace, await_that, client, client_over, config, create, create_from, example, gated_pod,
+    guest_process, kubectl, kubectl_with_input, pods, processes, steady_transports, transports, unique,
 };
-use sandbox::{Cause, Claim, Client, Config, Error, ErrorKind, Phase, PoolOptions, SandboxSpec, Transport};
+use sandbox::{Cause, Claim, Client, Config, Error, ErrorKind, Phase, PoolOptions, Sandbox, SandboxSpec, Transport};
 
 #[test]
 fn a_whole_life() {
@@ -424,18 +424,105 @@ fn a_delete_that_is_held_back_says_by_whom() {
     assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
 }
 
+/// Nothing has to be started for it, neither a process nor a thread.
+#[test]
+fn a_sandbox_without_room_for_a_process_expires_all_the_same() {
+    let lifetime = Duration::from_secs(40);
+    let client = client_over(steady_transports()[0]);
+    let sandbox = create_from(&client, &SandboxSpec::new().lifetime(lifetime));
+    sandbox.execute("true").unwrap();
+    sandbox.files().read("/etc/passwd").unwrap();
+    for pid in processes(&sandbox) {
+        // As the guest's own user, who needs no right for it. Not all processes of the Pod are that user's.
+        let mut limit = Command::new("setpriv");
+        limit.args(["--reuid=1000", "--regid=1000", "--clear-groups", "prlimit", "--nproc=1:1", "--pid"]);
+        let is_done = limit.arg(pid.to_string()).output().unwrap().status.success();
+        assert!(is_done || pid != guest_process(&sandbox));
+    }
+    // What keeps the next one has been started already.
+    let error = (0..5).find_map(|_| sandbox.execute("true").err()).unwrap();
+    assert_eq!(error.kind(), ErrorKind::Command, "{error}");
+    assert!(error.to_string().contains("Resource temporarily unavailable"), "{error}");
+    // What needs no process goes on.
+    assert!(!sandbox.files().read("/etc/passwd").unwrap().is_empty());
+    let error = common::client().execute_command(sandbox.name(), "true").unwrap_err();
+    assert!(error.kind() == ErrorKind::Connect && error.is_retryable(), "{error}");
+    await_that("the sandbox to stop", || sandbox.info().unwrap().phase == Phase::Failed);
+    for _ in 0..2 {
+        let error = sandbox.execute("true").unwrap_err();
+        assert_eq!(error.verdict().map(|verdict| verdict.cause), Some(Cause::Expired), "{error}");
+        assert!(!error.is_retryable(), "{error}");
+    }
+}
+
+/// What every call on a sandbox says that was evicted.
+fn says_evicted(sandbox: &Sandbox, because: &str) {
+    for _ in 0..2 {
+        let error = sandbox.execute("true").unwrap_err();
+        let verdict = error.verdict().unwrap_or_else(|| panic!("{error}"));
+        assert_eq!(verdict.cause, Cause::Evicted, "{error}");
+        assert!(verdict.message.contains(because) && !error.is_retryable(), "{error}");
+    }
+}
+
+#[test]
+fn an_eviction_by_the_cluster_is_told_as_one() {
+    for &transport in transports() {
+        let client = client_over(transport);
+        // It stays to be looked at.
+        let (held, sandbox) = Held::new(&client, &serde_json::json!({}));
+        sandbox.execute("true").unwrap();
+        let eviction = serde_json::json!({
+            "apiVersion": "policy/v1", "kind": "Eviction",
+            "metadata": {"name": held.0, "namespace": client.namespace()},
+            "deleteOptions": {"gracePeriodSeconds": 1},
+        });
+        let path = format!("/api/v1/namespaces/{}/pods/{}/eviction", client.namespace(), held.0);
+        kubectl_with_input(&["create", "--raw", &path, "-f", "-"], &eviction.to_string());
+        let end = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}";
+        await_that("the guest to end", || !kubectl(&["get", "pod", &held.0, "-o", end]).is_empty());
+        says_evicted(&sandbox, "evicting");
+        let info = client.get_sandbox_info(&held.0).unwrap();
+        assert_eq!(info.verdict.map(|verdict| verdict.cause), Some(Cause::Evicted));
+    }
+}
+
+/// It looks every ten seconds.
+#[test]
+fn an_eviction_by_the_kubelet_is_told_as_one() {
+    let sandbox = create_from(&client(), &SandboxSpec::new().disk("20Mi"));
+    let error = sandbox.execute("head -c 100000000 /dev/zero > big; sleep 300").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    says_evicted(&sandbox, "exceeds");
+    assert_eq!(sandbox.info().unwrap().verdict.map(|verdict| verdict.cause), Some(Cause::Evicted));
+}
+
+/// Other tools may have that label too: only together with the owner it is this library's.
+#[test]
+fn pods_of_others_are_left_alone() {
+    let namespace = Namespace::new("others");
+    let client = client_in(&namespace);
+    let pod = gated_pod(&serde_json::json!({
+        "name": "another", "namespace": namespace.name(), "labels": {"app.kubernetes.io/managed-by": "sandbox"},
+        "annotations": {"sandbox/expires-at": "1"},
+    }));
+    kubectl_with_input(&["create", "-f", "-"], &pod.to_string());
+    assert!(client.list().unwrap().is_empty());
+    assert_eq!(client.reap().unwrap(), [""; 0]);
+    for error in [client.attach("another").unwrap_err(), client.delete_sandbox("another").unwrap_err()] {
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+        assert!(error.to_string().contains("it is no sandbox"), "{error}");
+    }
+    assert_eq!(namespace.kubectl(&["get", "pods", "-o", "name"]), "pod/another\n");
+}
+
 #[test]
 fn sandboxes_are_listed_completely() {
     let client = client();
-    let pod = |name: &str| {
-        serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {
-            "app.kubernetes.io/managed-by": "sandbox", "sandbox/owner": "listed"}},
-            "spec": {"schedulerName": "nobody", "containers": [{"name": "sandbox", "image": "x", "securityContext": {
-                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
-            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}}}})
-    };
     let prefix = format!("listed-{}", unique());
-    let items: Vec<_> = (0..30).map(|n| pod(&format!("{prefix}-{n}"))).collect();
+    let labels = serde_json::json!({"app.kubernetes.io/managed-by": "sandbox", "sandbox/owner": "listed"});
+    let pod = |number| gated_pod(&serde_json::json!({"name": format!("{prefix}-{number}"), "labels": labels}));
+    let items: Vec<_> = (0..30).map(pod).collect();
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string();
     kubectl_with_input(&["create", "-f", "-"], &list);
     let found = client.list().unwrap().into_iter().filter(|one| one.name.starts_with(&prefix)).count();

@@ -145,7 +145,8 @@ impl Cluster {
 
     /// All sandboxes of the namespace, whoever owns them.
     pub(crate) async fn list(&self) -> Result<Vec<PodSnapshot>> {
-        self.select(&format!("{}={}", names::MANAGED_BY, names::MANAGER)).await.map(|(found, _)| found)
+        let ours = format!("{}={},{}", names::MANAGED_BY, names::MANAGER, names::OWNER);
+        self.select(&ours).await.map(|(found, _)| found)
     }
 
     /// The Pods with these labels, and the version of the list.
@@ -515,7 +516,7 @@ mod tests {
     }
 
     fn pod_of(uid: &str, nonce: &str) -> Value {
-        let labels = json!({names::MANAGED_BY: names::MANAGER});
+        let labels = json!({names::MANAGED_BY: names::MANAGER, names::OWNER: "default"});
         json!({"metadata": {"name": "box", "uid": uid, "labels": labels, "annotations": {names::NONCE: nonce}}})
     }
 

@@ -1,4 +1,7 @@
 //! The names that make a Pod one of this library's: labels, annotations, the container.
+//!
+//! The prefix is the library's name, since it has no domain of its own, and one that is made up could be somebody
+//! else's. `sandbox/owner` beside `managed-by` is what tells its Pods from those of another tool called `sandbox`.
 
 pub(crate) const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub(crate) const MANAGER: &str = "sandbox";

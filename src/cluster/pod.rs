@@ -166,9 +166,10 @@ fn membership(pod: &Pod) -> Option<Membership> {
     })
 }
 
-/// Whether this library made it.
+/// Whether this library made it: another tool may call itself by the same name, but has no owner of ours.
 pub(super) fn is_ours(pod: &Pod) -> bool {
-    pod.metadata.labels.as_ref().and_then(|labels| labels.get(MANAGED_BY)).is_some_and(|manager| manager == MANAGER)
+    let labels = pod.metadata.labels.as_ref();
+    labels.is_some_and(|labels| labels.get(MANAGED_BY).is_some_and(|it| it == MANAGER) && labels.contains_key(OWNER))
 }
 
 pub(super) fn address(pod: &Pod) -> Option<IpAddr> {

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use sandbox::{Client, Config, Error, Progress, Sandbox, SandboxSpec, Transport};
+use serde_json::{Value, json};
 
 /// Where this process stands: in the cluster's network, or outside of it with only the API server in reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -282,16 +283,23 @@ pub fn traced(program: &Path, scratch: &Scratch) -> Command {
     command
 }
 
-/// The guest of a sandbox as this machine has it: a process id outside of the sandbox's own namespace.
+/// What this machine tells of a process; nothing if it has ended.
+fn about(pid: i32, name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+}
+
+/// The processes of a sandbox's Pod as this machine has them.
+pub fn processes(sandbox: &Sandbox) -> impl Iterator<Item = i32> {
+    let all = std::fs::read_dir("/proc").unwrap();
+    let pids = all.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    pids.filter(|pid| about(*pid, "cgroup").contains(sandbox.uid()))
+}
+
+/// The guest of a sandbox: a process id outside of the sandbox's own namespace.
 pub fn guest_process(sandbox: &Sandbox) -> i32 {
-    let is_guest = |pid: &i32| {
-        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let is_first = read("status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
-        is_first && read("cgroup").contains(sandbox.uid()) && read("cmdline").starts_with("/sandbox-guest\0serve")
-    };
-    let processes = std::fs::read_dir("/proc").unwrap();
-    let mut pids = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    pids.find(is_guest).unwrap()
+    let is_first = |pid| about(pid, "status").lines().any(|line| line.starts_with("NSpid:") && line.ends_with("\t1"));
+    let is_guest = |pid: &i32| is_first(*pid) && about(*pid, "cmdline").starts_with("/sandbox-guest\0serve");
+    processes(sandbox).find(is_guest).unwrap()
 }
 
 /// How many connections the guest serves, those included that have ended and whose last request is still being carried
@@ -365,6 +373,19 @@ impl Drop for Cable {
     fn drop(&mut self) {
         self.set("up");
     }
+}
+
+/// A Pod with these metadata that never starts, and that each namespace takes.
+pub fn gated_pod(metadata: &Value) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {
+            "schedulingGates": [{"name": "example.com/wait"}],
+            "containers": [{"name": "sandbox", "image": "x", "securityContext": {
+                "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
+            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        },
+    })
 }
 
 /// The names of the Pods with this label, in any phase.
