@@ -108,7 +108,7 @@ impl<'a> Creation<'a> {
     pub(crate) fn run_for_pool(&self, membership: Membership, idle_lifetime: Duration) -> Result<()> {
         let ctx = self.ctx;
         let Made { endpoint, snapshot, mut undo, .. } = self.make(Some(idle_lifetime), None, Some(membership))?;
-        let remaining = Link::new(Arc::clone(&endpoint)).remaining(&Request::Expiry)?.unwrap_or(idle_lifetime);
+        let remaining = self.remaining(&Link::new(Arc::clone(&endpoint)))?.unwrap_or(idle_lifetime);
         let host_key = endpoint.host_key().map(|key| key.to_string()).unwrap_or_default();
         let proof = async {
             let expiry = cluster::after(ctx.cluster.now().await?, remaining)?;
@@ -188,7 +188,8 @@ impl<'a> Creation<'a> {
         if let Some(address) = login.address {
             endpoint.route().reach(address);
         }
-        Link::new(Arc::clone(&endpoint)).greet(deadline)?;
+        let link = Link::new(Arc::clone(&endpoint));
+        link.repeatedly(deadline.remaining(), |deadline| link.greet(deadline))?;
         Ok(Made { endpoint, snapshot, watch, timings, undo })
     }
 
@@ -232,6 +233,11 @@ impl<'a> Creation<'a> {
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// The time that a new sandbox has left.
+    fn remaining(&self, link: &Link) -> Result<Option<Duration>> {
+        link.repeatedly(self.deadline.remaining(), |_| link.remaining(&Request::Expiry))
     }
 
     fn try_log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
@@ -279,7 +285,7 @@ impl<'a> Creation<'a> {
         let endpoint = link.endpoint();
         let (name, uid) = (endpoint.name().to_owned(), endpoint.uid().to_owned());
         let host_key = endpoint.host_key().map(|key| key.to_string());
-        let remaining = link.remaining(&Request::Expiry)?;
+        let remaining = self.remaining(link)?;
         let cluster = self.ctx.cluster.clone();
         self.ctx.runtime.spawn_to_finish(async move {
             let annotate = async {
