@@ -324,6 +324,51 @@ fn streams_are_bytes_and_each_goes_its_own_way() {
     assert_eq!(String::from_utf8_lossy(&list.stderr), "");
 }
 
+/// What a program prints into a pipe that holds 4 KiB and makes nobody wait, which somebody reads in small pieces.
+fn through_a_small_pipe(mut program: Command, stream: fn(&mut Command, OwnedFd) -> &mut Command) -> Vec<u8> {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    stream(&mut program, writer.into());
+    let mut child = program.spawn().unwrap();
+    // The command has the other end of the pipe too.
+    drop(program);
+    let (mut printed, mut piece) = (Vec::new(), [0; 1000]);
+    loop {
+        match reader.read(&mut piece).unwrap() {
+            0 => break,
+            length => printed.extend_from_slice(&piece[..length]),
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    printed
+}
+
+#[test]
+fn a_pipe_that_makes_nobody_wait_gets_all() {
+    let client = client();
+    let sandbox = create(&client);
+    let numbers = (1..=100_000).map(|number| format!("{number}\n")).collect::<String>().into_bytes();
+    let printed = through_a_small_pipe(shell(&sandbox, "seq 100000"), Command::stdout);
+    assert!(printed == numbers, "{} bytes of standard output", printed.len());
+    let printed = through_a_small_pipe(shell(&sandbox, "seq 100000 >&2"), Command::stderr);
+    assert!(printed == numbers, "{} bytes of standard error", printed.len());
+
+    let namespace = Namespace::new("listed");
+    let labels = serde_json::json!({"app.kubernetes.io/managed-by": "sandbox", "sandbox/owner": "listed"});
+    let pod = |number: u32| {
+        let name = format!("one-{number}");
+        common::gated_pod(&serde_json::json!({"name": name, "namespace": namespace.name(), "labels": labels}))
+    };
+    let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": (0..30).map(pod).collect::<Vec<_>>()});
+    common::kubectl_with_input(&["create", "-f", "-"], &list.to_string());
+    let list = command(["ls", "--json", "--namespace", namespace.name()]);
+    let printed = through_a_small_pipe(list, Command::stdout);
+    assert!(printed.len() > 4096, "{} bytes", printed.len());
+    let listed: Value = serde_json::from_slice(&printed).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 30);
+}
+
 #[test]
 fn signals_are_passed_on_and_the_second_one_kills() {
     let client = client();

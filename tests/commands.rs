@@ -116,6 +116,10 @@ fn a_megabyte_of_script_runs() {
         ] {
             assert_eq!(run(&"x".repeat(200_000), rest), run("", rest), "{rest}");
         }
+        // As they end for a shell that has them as its argument.
+        for (rest, expected) in [("cat <<E\nhi", "hi"), ("echo a \\", "a \\\n")] {
+            assert_eq!(run(&"x".repeat(200_000), rest).0, expected, "{rest}");
+        }
         assert_eq!(run(&"x".repeat(200_000), "if").2.code(), Some(2), "a syntax error");
         let words: Vec<String> = (0..20_000).map(|n| format!("argument-{n}")).collect();
         let output = sandbox.command("printf").arg("%s\n").args(&words).output().unwrap();

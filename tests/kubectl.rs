@@ -35,6 +35,16 @@ enum Input {
     Terminal(&'static str),
 }
 
+/// What the programs do with children that have ended.
+#[derive(Clone, Copy, PartialEq)]
+enum Children {
+    Awaited,
+    /// The system forgets them.
+    Ignored,
+    /// Another part of the program waits for all of them.
+    Reaped,
+}
+
 /// One line of the table. `{dir}` stands for the case's own directory, which is the working directory and has the home
 /// in it.
 struct Case {
@@ -44,7 +54,7 @@ struct Case {
     arguments: Vec<&'static str>,
     input: Input,
     in_pod: bool,
-    ignores_children: bool,
+    children: Children,
     /// A part of what `sandbox` says if it fails.
     says: &'static str,
     /// A part of what both must have done, so that a row can't be right because nothing happened.
@@ -62,7 +72,7 @@ impl Case {
             arguments: Vec::new(),
             input: Input::Nothing,
             in_pod: false,
-            ignores_children: false,
+            children: Children::Awaited,
             says: "",
             expected: expected.into(),
             unlike_kubectl: None,
@@ -108,6 +118,8 @@ impl Case {
 /// The servers that the cases lead to.
 struct World {
     pki: Pki,
+    /// `reaper.c`, compiled.
+    reaper: PathBuf,
     tls: u16,
     plain: u16,
     http_proxy: u16,
@@ -117,8 +129,12 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
+    fn new(scratch: &Scratch) -> Self {
         let journal = Journal::default();
+        let reaper = scratch.path("reaper.so");
+        let mut compiler = Command::new("cc");
+        compiler.args("-std=gnu11 -Wall -Wextra -Wpedantic -Werror -O1 -shared -fPIC -o".split(' ')).arg(&reaper);
+        assert!(compiler.arg(repository().join("tests/kubectl/reaper.c")).status().unwrap().success());
         let pki = Pki::new(&["127.0.0.1", "::1", ADDRESS], &["localhost", "cluster.test", "api.cluster.test"]);
         Self {
             tls: servers::api_server(&journal, Some(&pki)),
@@ -126,6 +142,7 @@ impl World {
             http_proxy: servers::http_proxy(&journal, "http", None),
             https_proxy: servers::http_proxy(&journal, "https", Some(&pki)),
             socks_proxy: servers::socks_proxy(&journal),
+            reaper,
             pki,
             journal,
         }
@@ -553,7 +570,8 @@ echo "$typed" >> "$here/runs"; printf %s "$KUBERNETES_EXEC_INFO" > "$here/info""
                 user(exec("Never")), &format!("{CLUSTER}/server"), json!(format!("http://{ADDRESS}:{}", world.plain)),
             ))
             .file("home/.kube/login.sh", token()),
-        Case { ignores_children: true, ..case("login: with SIGCHLD ignored", "Bearer printed", exec("Never")) },
+        Case { children: Children::Ignored, ..case("login: with SIGCHLD ignored", "Bearer printed", exec("Never")) },
+        Case { children: Children::Reaped, ..case("login: with a handler that waits for all", "Bearer printed", exec("Never")) },
     ]);
     cases
 }
@@ -572,7 +590,7 @@ fn outcome(case: &Case, world: &World, directory: &Path, mut program: Command) -
     for name in ["runs", "info"] {
         let _ = std::fs::remove_file(kube.join(name));
     }
-    if case.ignores_children {
+    if case.children == Children::Ignored {
         let ignoring = program;
         program = Command::new("env");
         program.arg("--ignore-signal=CHLD").arg(ignoring.get_program()).args(ignoring.get_args());
@@ -581,6 +599,9 @@ fn outcome(case: &Case, world: &World, directory: &Path, mut program: Command) -
     program.args(case.arguments.iter().map(|argument| here(argument)));
     program.current_dir(directory).env_clear().env("PATH", "/usr/bin:/bin").env("HOME", directory.join("home"));
     program.envs(variables);
+    if case.children == Children::Reaped {
+        program.env("LD_PRELOAD", &world.reaper);
+    }
     if case.in_pod {
         let port = world.tls.to_string();
         program.env("KUBERNETES_SERVICE_HOST", ADDRESS).env("KUBERNETES_SERVICE_PORT", port);
@@ -678,7 +699,7 @@ fn finds_the_api_server_as_kubectl_does() {
     std::fs::write(&hosts, format!("127.0.0.1 localhost\n{ADDRESS} cluster.test api.cluster.test\n")).unwrap();
     shell("ip link set lo up && mount -t tmpfs none /run");
     shell(&format!("ip address add {ADDRESS}/32 dev lo && mount --bind {} /etc/hosts", hosts.display()));
-    let world = World::new();
+    let world = World::new(&scratch);
     let all = [order(&world), credentials(&world), proxies(&world), logins(&world)];
     let all: Vec<_> = all.into_iter().flatten().collect();
     let mut wrong = Vec::new();

@@ -6,9 +6,10 @@ mod common;
 
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use common::{Scratch, Tracer, beside, client, create, traced};
-use sandbox::{Error, ErrorKind, Files, OpenOptions};
+use common::{Scratch, Tracer, await_that, beside, client, create, create_from, traced};
+use sandbox::{Error, ErrorKind, Files, OpenOptions, OutputStream, SandboxSpec};
 
 fn expect(path: &str, said: &str, kind: ErrorKind, result: Result<(), Error>) {
     let error = result.unwrap_err();
@@ -56,6 +57,44 @@ fn a_disk_that_fails_in_the_sandbox() {
         }
     }
     drop(tracer);
+}
+
+/// What the guest has to remember, it has in its own memory.
+#[test]
+fn a_full_shared_memory_hinders_nothing() {
+    let lifetime = Duration::from_secs(40);
+    let old_end = Instant::now() + lifetime + Duration::from_secs(6);
+    let sandbox = create_from(&client(), &SandboxSpec::new().lifetime(lifetime));
+    let fill =
+        "for size in 64k 1; do cat /dev/zero | dd obs=$size of=/dev/shm/full-$size; done; ! echo >> /dev/shm/full-1";
+    sandbox.execute(fill).unwrap().check().unwrap();
+    // Somebody takes at once what becomes free.
+    let writer = sandbox.shell("while :; do cat /dev/zero >> /dev/shm/more; done 2> /dev/null").spawn().unwrap();
+    for _ in 0..20 {
+        let expiry = sandbox.renew(Duration::from_secs(900)).unwrap();
+        assert_eq!(sandbox.info().unwrap().expires_at, Some(expiry));
+    }
+    let absent = || sandbox.command("no-such-program");
+    let started = |command: sandbox::Command, key: &str| command.detach(key).map(|_| ()).unwrap_err();
+    let elsewhere = sandbox.command("true").current_dir("/no/such/place");
+    for (error, said) in [
+        (absent().output().unwrap_err(), "there is no program 'no-such-program'"),
+        (elsewhere.output().unwrap_err(), "there is no directory '/no/such/place'"),
+        (sandbox.command("/etc/passwd").output().unwrap_err(), "can't be executed: Permission denied"),
+        (started(absent(), "absent"), "there is no program 'no-such-program'"),
+        (started(elsewhere.clone(), "elsewhere"), "there is no directory '/no/such/place'"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Command, "{error}");
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    let detached = sandbox.shell("cat; echo said >&2; exit 3").stdin("its input").detach("full").unwrap();
+    assert_eq!(detached.wait(Duration::from_secs(60)).unwrap().code(), Some(3));
+    assert_eq!(detached.read(OutputStream::Stdout, 0, 100).unwrap(), b"its input");
+    assert_eq!(detached.read(OutputStream::Stderr, 0, 100).unwrap(), b"said\n");
+    await_that("the first expiry to pass", || Instant::now() > old_end);
+    let output = sandbox.execute("echo alive").unwrap();
+    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"alive\n"[..], &b""[..]));
+    writer.kill().unwrap();
 }
 
 /// A small file system of this machine, where it is mounted.
