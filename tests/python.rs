@@ -111,8 +111,8 @@ fn objects_end_in_any_order() {
 }
 
 #[test]
-fn every_call_bears_the_descriptors_of_its_program() {
-    let told = said("bindings/python/tests/descriptors.py");
+fn every_call_bears_what_is_around_it() {
+    let told = said("bindings/python/tests/surroundings.py");
     println!("{told}");
     assert!(told.ends_with("done\n"), "{told}");
 }

@@ -1,5 +1,6 @@
-"""Every call, with descriptors as programs have them: some closed, thousands open, no number left, the library's own
-closed by somebody. It is run where the cluster is reached, and prints a table.
+"""Every call in what programs make around it: descriptors of which some are closed, thousands open, no number left or
+the library's own closed by somebody; and a thousand signals a second. It is run where the cluster is reached, and
+prints a table.
 
 Each row is a program of its own, which tells what came of each call.
 """
@@ -8,6 +9,7 @@ import concurrent.futures
 import io
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -123,6 +125,18 @@ def close_all() -> None:
     os.closerange(3, 4096)
 
 
+def tick(_number: int, _frame: object) -> None:
+    global ticks
+    ticks += 1
+
+
+def start_timer(timer: int, number: int) -> None:
+    """A handler of Python's, and no call of the system is restarted."""
+    signal.signal(number, tick)
+    signal.setitimer(timer, 0.001, 0.001)
+
+
+ticks = 0
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 
 # What may come of a call.
@@ -135,10 +149,15 @@ ROWS: "dict[str, tuple[Callable[[], None], Callable[[], None], tuple[str, ...]]]
     "0 to 2 closed later": (nothing, close_standard, (WORKS,)),
     "3000 open": (open_thousands, nothing, (WORKS,)),
     "3000 opened later": (nothing, open_thousands, (WORKS,)),
+    "a timer of 1 kHz": (nothing, lambda: start_timer(signal.ITIMER_REAL, signal.SIGALRM), (WORKS,)),
+    "a profiler of 1 kHz": (nothing, lambda: start_timer(signal.ITIMER_PROF, signal.SIGPROF), (WORKS,)),
     "no number left": (nothing, take_all, (WORKS, FAILS)),
     # Of a library with debug assertions, Rust's own ends the process.
     "all closed by somebody": (nothing, close_all, (WORKS, FAILS, DIES)),
 }
+
+# How many signals have to come during each call.
+TICKS = {"a timer of 1 kHz": 10, "a profiler of 1 kHz": 1}
 
 
 def standard() -> "list[str]":
@@ -155,9 +174,12 @@ def try_all(row: str, name: str, call: str, told: str) -> None:
     machine.run(["true"])
     then()
     for called in [call] if call else CALLS:
-        began = time.monotonic()
+        began, enough = time.monotonic(), ticks + TICKS.get(row, 0)
         try:
             CALLS[called]()
+            # Some are over before a signal comes.
+            while ticks < enough:
+                CALLS[called]()
             outcome = WORKS
         except (sandbox.SandboxError, OSError) as e:
             outcome = f"{FAILS}: {e}"
