@@ -259,6 +259,26 @@ fn a_failure_is_one_line_or_one_object_with_the_verdict() {
     assert_eq!(elsewhere.stdout, b"", "no sandbox of another namespace");
 }
 
+/// One that is built in reads none.
+#[test]
+fn settings_of_openssl_are_borne_or_blamed() {
+    let scratch = Scratch::new();
+    let only_fips =
+        "openssl_conf = all\n[all]\nalg_section = algorithms\n[algorithms]\ndefault_properties = fips=yes\n";
+    fs::write(scratch.path("fips"), only_fips).unwrap();
+    fs::write(scratch.path("broken"), "openssl_conf = all\n[all\n").unwrap();
+    for settings in ["fips", "broken", "absent"] {
+        let output = command(["ls"]).env("OPENSSL_CONF", scratch.path(settings)).output().unwrap();
+        match settings == "fips" && !cfg!(feature = "vendored") {
+            true => {
+                let (code, message) = failed(output);
+                assert!(code == Some(1) && message.contains("openssl.cnf"), "{message}");
+            }
+            false => drop(succeeded(output)),
+        }
+    }
+}
+
 #[test]
 fn the_exit_code_is_that_of_the_command() {
     let client = client();

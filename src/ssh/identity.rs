@@ -25,7 +25,8 @@ pub(crate) struct Identity {
 impl Identity {
     /// A new key that never leaves the memory of this process.
     pub(crate) fn generate() -> Result<Self> {
-        let key = PKey::generate_ed25519().map_err(|e| unusable("a key can't be made", &e))?;
+        let forbidden = "a key can't be made, which this machine's settings of OpenSSL (openssl.cnf) may forbid";
+        let key = PKey::generate_ed25519().map_err(|e| unusable(forbidden, &e))?;
         Self::from_key(&key)
     }
 
