@@ -117,12 +117,13 @@ func (s *Sandbox) DownloadTo(ctx context.Context, remote string, target io.Write
 }
 
 // UploadDir copies the local directory with all that is in it to remote, as one stream: with modes, times of
-// modification in whole seconds, symbolic links as they are and empty directories. Sockets, pipes and devices are left
-// out, and the report lists them.
+// modification in nanoseconds, symbolic links as they are, empty directories and the holes of sparse files. Sockets,
+// pipes and devices are left out, and the report lists them.
 //
 // No file gets its name before everything has arrived. If remote does not exist, it appears complete. If it is a
-// directory, the two are merged: files replace files, each atomically, and what exists only in the target stays. If the
-// merge itself fails, it may be partly done.
+// directory, the two are merged: files and links replace files and links, each atomically and with the modes of the
+// tree, read-only ones too; what a link led to and what exists only in the target stay. Obstacles, such as a device in
+// the place of a file, are found before the merge begins. If the merge itself fails, it may be partly done.
 //
 // [ErrNotADirectory] if a path exists that should be a directory and is not; otherwise as [Sandbox.Upload].
 func (s *Sandbox) UploadDir(ctx context.Context, local, remote string, options *TransferOptions) (*TreeReport, error) {

@@ -151,8 +151,8 @@ pub extern "C" fn sbx_transfer_set_sync(
 }
 
 /// Whether a failed transfer of a file keeps the partial file, and a later transfer to the same name continues from it,
-/// if its SHA-256 matches the beginning of the source. Implies the checksum. Default: false; the partial file is
-/// removed.
+/// if its SHA-256 matches the beginning of the source. Implies the checksum. A download to a device or a pipe can't be
+/// resumed: SBX_ERR_INVALID_ARGUMENT. Default: false; the partial file is removed.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_transfer_set_resume(
     transfer: Option<&mut sbx_transfer>,
@@ -297,9 +297,9 @@ pub extern "C" fn sbx_transfer_download_to(
 /// sbx_tree_report_free(); `report` may be NULL.
 ///
 /// No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
-/// directory, the two are merged: files and links replace files and links, each atomically, read-only ones too; what
-/// exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the merge
-/// begins.
+/// directory, the two are merged: files and links replace files and links, each atomically and with the modes of the
+/// tree, read-only ones too; what a link led to and what exists only in the target stay. Obstacles, such as a device in
+/// the place of a file, are found before the merge begins.
 ///
 /// Fails as sbx_sandbox_upload_file(); SBX_ERR_NOT_A_DIRECTORY if a path exists that should be a directory and is not,
 /// SBX_ERR_CANCELLED if the callback cancels, SBX_ERR_INVALID_ARGUMENT with sbx_transfer_set_resume(). If the merge

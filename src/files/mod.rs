@@ -56,7 +56,8 @@ const DIRECTORY_MODE: u32 = 0o777;
 ///   [`append`](Files::append) and [`open_with`](Files::open_with) write it in place, as they do with every file.
 /// - A new file gets its permission bits less the umask: that of the sandbox, or of this process.
 ///
-/// Holes of a single file are filled with zeros; those of files in a directory are kept, see [`Files::upload_dir`].
+/// Directories are merged by rules of their own, see [`Files::upload_dir`]. Holes of a single file are filled with
+/// zeros; those of files in a directory are kept.
 ///
 /// The configured `transfer_timeout` applies to each call. All methods may be called from many threads at once. They
 /// fail with:

@@ -101,6 +101,11 @@ impl<'a> Transfer<'a> {
     /// modification time. It is used only if its SHA-256 matches the beginning of the source. Implies
     /// [`checksum`](Transfer::checksum). Default: no; the partial file is removed.
     ///
+    /// Only files can be resumed: a download to a device or a pipe is refused with
+    /// [`ErrorKind::InvalidArgument`](crate::ErrorKind::InvalidArgument), an upload to one begins at the start. The
+    /// partial file's name has 30 bytes; a path that leaves no room for that is
+    /// [`ErrorKind::NameTooLong`](crate::ErrorKind::NameTooLong).
+    ///
     /// Of two such downloads to one target at the same time, the second is refused with
     /// [`ErrorKind::Busy`](crate::ErrorKind::Busy).
     pub fn resume(mut self, resume: bool) -> Self {

@@ -260,9 +260,9 @@ public:
     /// Sockets, pipes and devices are left out, and the report lists them.
     ///
     /// No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
-    /// directory, the two are merged: files and links replace files and links, each atomically, read-only ones too;
-    /// what exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the
-    /// merge begins.
+    /// directory, the two are merged: files and links replace files and links, each atomically and with the modes of
+    /// the tree, read-only ones too; what a link led to and what exists only in the target stay. Obstacles, such as a
+    /// device in the place of a file, are found before the merge begins.
     ///
     /// Fails as box::upload_file(); not_a_directory_error if a path exists that should be a directory and is not,
     /// cancelled_error if `progress` says so, invalid_argument_error if it is to be resumed. If the merge itself fails,

@@ -121,11 +121,14 @@ impl Transfer<'_> {
     /// devices are left out, and the report lists them. One stream, whatever the number of files.
     ///
     /// No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
-    /// directory, the two are merged: files and links replace files and links, each atomically, read-only ones too;
-    /// directories get the modes and times of the local ones; what exists only in the target stays. The merge is
-    /// refused before it begins if a directory is in the place of a file, if anything else is in the place of a
-    /// directory, or if a device, pipe or socket would be replaced. On a file system without modes or links the rest is
-    /// copied, and the report has a note.
+    /// directory, the two are merged: files and links replace files and links, each atomically and with the modes of
+    /// the tree, read-only ones too; directories get the modes and times of the local ones; what a link led to and what
+    /// exists only in the target stay. The merge is refused before it begins if a directory is in the place of a file,
+    /// if anything else is in the place of a directory, or if a device, pipe or socket would be replaced. On a file
+    /// system without modes or links the rest is copied, and the report has a note.
+    ///
+    /// Until then the tree is in a directory with a name of 30 bytes, beside `remote` or in it if it exists; a path
+    /// that leaves no room for that is [`ErrorKind::NameTooLong`](crate::ErrorKind::NameTooLong).
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {

@@ -505,9 +505,9 @@ class Machine(Closable):
         devices are left out, and the report lists them.
 
         No file gets its name before everything has arrived. If `remote` does not exist, it appears complete. If it is a
-        directory, the two are merged: files and links replace files and links, each atomically, read-only ones too;
-        what exists only in the target stays. Obstacles, such as a device in the place of a file, are found before the
-        merge begins.
+        directory, the two are merged: files and links replace files and links, each atomically and with the modes of
+        the tree, read-only ones too; what a link led to and what exists only in the target stay. Obstacles, such as a
+        device in the place of a file, are found before the merge begins.
         """
         options = Transfer(self._open(), progress, checksum=checksum, sync=sync)
         return options.upload_tree(local, _remote(remote))
