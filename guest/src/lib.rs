@@ -2,6 +2,7 @@
 
 pub mod applet;
 mod command;
+pub mod connect;
 pub mod control;
 mod detached;
 mod environment;

@@ -1,12 +1,13 @@
 //! The program `sandbox-guest`.
 
 use std::io::{self, Read, Write};
+use std::iter::Peekable;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use sandbox_guest::server::{self, Config};
-use sandbox_guest::{applet, control, install, process};
+use sandbox_guest::{applet, connect, control, install, process};
 use sandbox_protocol::{ControlAnswer, ControlRequest, DEFAULT_PORT};
 
 const USAGE: &str = "\
@@ -30,6 +31,8 @@ sandbox-guest control [--port PORT] disconnect [KEY]
                                   closes the SSH connections of a key, or all of them
 sandbox-guest control [--port PORT] identify
                                   tells the host key, as JSON
+sandbox-guest connect [--port PORT]
+                                  carries an SSH connection to the guest over its standard streams
 sandbox-guest install [--readable] DIRECTORY
                                   copies this program to DIRECTORY/sandbox-guest, execute-only unless it shall be readable
 sandbox-guest --version
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
             Err(message) => exit_code(server::refuse(&message)),
         },
         Some("control") => control(args),
+        Some("connect") => connect(args),
         Some("install") => {
             let mut args = args.peekable();
             let is_readable = args.next_if(|arg| arg == "--readable").is_some();
@@ -130,19 +134,37 @@ fn config(mut args: impl Iterator<Item = String>) -> Result<Config, String> {
     Ok(config)
 }
 
-fn control(args: impl Iterator<Item = String>) -> ExitCode {
-    // As root the program is dumpable although it is execute-only.
-    if let Err(e) = sandbox_guest::sys::protect() {
-        return fail(&format!("it can't be protected: {e}"));
+/// As root the program is dumpable although it is execute-only.
+fn protect() -> Result<(), String> {
+    sandbox_guest::sys::protect().map_err(|e| format!("it can't be protected: {e}"))
+}
+
+/// The guest's port, if the arguments begin with it; `None` if they begin with something wrong.
+fn port(args: &mut Peekable<impl Iterator<Item = String>>) -> Option<u16> {
+    match args.next_if(|arg| arg == "--port") {
+        Some(option) => parse(&option, &args.next()?).ok(),
+        None => Some(DEFAULT_PORT),
+    }
+}
+
+fn connect(args: impl Iterator<Item = String>) -> ExitCode {
+    if let Err(message) = protect() {
+        return fail(&message);
     }
     let mut args = args.peekable();
-    let mut port = DEFAULT_PORT;
-    if args.next_if(|arg| arg == "--port").is_some() {
-        match args.next().map(|value| parse("--port", &value)) {
-            Some(Ok(value)) => port = value,
-            _ => return usage(),
-        }
+    let (Some(port), None) = (port(&mut args), args.next()) else { return usage() };
+    match connect::run(port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => fail(&format!("the connection to the guest: {e}")),
     }
+}
+
+fn control(args: impl Iterator<Item = String>) -> ExitCode {
+    if let Err(message) = protect() {
+        return fail(&message);
+    }
+    let mut args = args.peekable();
+    let Some(port) = port(&mut args) else { return usage() };
     let (Some(what), key, None) = (args.next(), args.next(), args.next()) else { return usage() };
     let read_key = |key| match key {
         Some(key) => Ok(key),
