@@ -538,7 +538,8 @@ enum sbx_transport
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Begins on the tunnel and moves to the Pod's address if that can be reached.
+     * Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
+     * not reach into the sandbox, it takes exec instead.
      */
     SBX_TRANSPORT_AUTO = 0,
     /**
@@ -549,6 +550,11 @@ enum sbx_transport
      * Through the API server's port-forward. Works wherever kubectl works.
      */
     SBX_TRANSPORT_TUNNEL = 2,
+    /**
+     * Through the API server's exec. Works wherever "kubectl exec" works, also under gVisor and Kata. Code in the
+     * sandbox that has the guest's user can end these connections, but not the others.
+     */
+    SBX_TRANSPORT_EXEC = 3,
 };
 #ifndef __cplusplus
 #if __STDC_VERSION__ >= 202311L
@@ -3259,8 +3265,8 @@ sbx_status sbx_spec_set_commands_as(sbx_spec *spec,
                                     sbx_error **err);
 
 /**
- * Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
- * and the library logs a warning for each guarantee that does not hold there.
+ * Runtime class, such as "gvisor" or "kata". Default: the cluster's. The tunnel transport does not work
+ * under these two, the others do. The library logs a warning for each guarantee that does not hold there.
  */
 SBX_NODISCARD
 sbx_status sbx_spec_set_runtime_class(sbx_spec *spec,

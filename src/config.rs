@@ -34,7 +34,7 @@ const NOT_FROM_A_FILE: &[&str] = &["kubeconfig", "context", "ssh_key"];
 /// | `ssh_key` | path of an unencrypted ed25519 private key, as `ssh-keygen` writes it or in PEM (PKCS#8) form, for its owner alone | a new key in memory for each client |
 /// | `guest` | how the guest, the main process of a sandbox, gets into its Pod: `image`, `volume`, `copy` or `auto`, see [`Guest`] | `auto` |
 /// | `guest_image` | the image that has it, for `volume` and `copy` | `localhost/sandbox-guest:dev` |
-/// | `transport` | `direct` (Pod address), `tunnel` (through the API server), or `auto` | `auto` |
+/// | `transport` | `direct` (Pod address), `tunnel` or `exec` (through the API server), or `auto`, see [`Transport`] | `auto` |
 /// | `owner` | label value that tells whose sandboxes these are | `default` |
 /// | `lifetime` | seconds until a new sandbox expires, or `none` | 3600 |
 /// | `create_timeout` | seconds for creating a sandbox up to its first login, or `none` | 300 |
@@ -116,19 +116,28 @@ pub struct Config {
 #[non_exhaustive]
 pub enum Transport {
     /// Begins on the tunnel, which answers before the Pod's address is known, and moves to the address if that can be
-    /// reached.
+    /// reached. Where port-forward is refused or does not reach into the sandbox, and `exec` does, it takes `exec`
+    /// instead; the client finds that out once for each runtime class.
     #[default]
     Auto,
-    /// Straight to the Pod's address. Works inside the cluster's network.
+    /// Straight to the Pod's address. Works inside the cluster's network. The host key is learned through the API
+    /// server, as by `Auto`.
     Direct,
-    /// Through the API server's port-forward. Works wherever `kubectl` works.
+    /// Through the API server's port-forward. Works wherever `kubectl port-forward` works. Takes the rights to
+    /// `get` and, from Kubernetes 1.35 on, `create` `pods/portforward`.
     Tunnel,
+    /// Through the API server's exec: the guest's program in the sandbox carries the connection over its standard
+    /// streams. Works wherever `kubectl exec` works, also under gVisor and Kata, into whose network port-forward does
+    /// not reach. Takes the rights to `get` and, from Kubernetes 1.35 on, `create` `pods/exec`. Code in the sandbox that
+    /// has the guest's user can end these connections, but not the others.
+    Exec,
 }
 
 stable_names!(Transport, "transport", {
     Auto => "auto",
     Direct => "direct",
     Tunnel => "tunnel",
+    Exec => "exec",
 });
 
 /// The image of new sandboxes; the guest is in it.
@@ -146,7 +155,7 @@ const SETTINGS: &[(&str, Apply)] = &[
     ("ssh_key", |c, v| text(v).map(|v| c.ssh_key = Some(v.into()))),
     ("guest", |c, v| v.parse().map(|v| c.guest = v).map_err(|_| "auto, image, volume or copy")),
     ("guest_image", |c, v| text(v).map(|v| c.guest_image = v)),
-    ("transport", |c, v| v.parse().map(|v| c.transport = v).map_err(|_| "auto, direct or tunnel")),
+    ("transport", |c, v| v.parse().map(|v| c.transport = v).map_err(|_| "auto, direct, tunnel or exec")),
     ("owner", |c, v| label(v).map(|v| c.owner = v)),
     ("lifetime", |c, v| seconds(v).map(|v| c.lifetime = v)),
     ("create_timeout", |c, v| seconds(v).map(|v| c.create_timeout = v)),
@@ -472,7 +481,7 @@ mod tests {
             ("create_timeout", "-1", SECONDS),
             ("create_timeout", "nan", SECONDS),
             ("create_timeout", "1e300", SECONDS),
-            ("transport", "carrier pigeon", "auto, direct or tunnel"),
+            ("transport", "carrier pigeon", "auto, direct, tunnel or exec"),
             ("owner", "-me", LABEL),
             ("max_sessions", "0", SESSIONS),
             ("namespace", "", TEXT),

@@ -1,5 +1,6 @@
 //! What every part of one client needs: its settings, its login key, the connection to Kubernetes, the runtime.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +8,8 @@ use std::time::Duration;
 use crate::cluster::Cluster;
 use crate::config::Config;
 use crate::deadline::Deadline;
-use crate::error::{ErrorKind, Result};
-use crate::fork::ForkGuard;
+use crate::error::{Error, ErrorKind, Result};
+use crate::fork::{ForkGuard, ForkMutex};
 use crate::runtime::Runtime;
 use crate::ssh::identity::Identity;
 
@@ -20,6 +21,8 @@ pub(crate) struct Context {
     pub(crate) cluster: Cluster,
     pub(crate) config: Config,
     pub(crate) identity: Identity,
+    /// The runtime classes of Pods that Kubernetes's port-forward has been found not to reach, though exec does.
+    not_forwarded: ForkMutex<BTreeSet<Option<String>>>,
     process: ForkGuard,
 }
 
@@ -36,7 +39,22 @@ impl Context {
         // of its own.
         let deadline = Deadline::after(None);
         let cluster = runtime.block_on(deadline, "the connection to Kubernetes", Cluster::connect(&config))?;
-        Ok(Arc::new(Self { runtime, cluster, config, identity, process: ForkGuard::current() }))
+        let (not_forwarded, process) = (ForkMutex::new(BTreeSet::new()), ForkGuard::current());
+        Ok(Arc::new(Self { runtime, cluster, config, identity, not_forwarded, process }))
+    }
+
+    /// Whether a tunnel to a Pod of this runtime class is to be tried by port-forward.
+    pub(crate) fn is_forwarded(&self, runtime_class: Option<&String>) -> bool {
+        self.not_forwarded.lock().is_ok_and(|classes| !classes.contains(&runtime_class.cloned()))
+    }
+
+    /// Remembers that it need not be: the guest has just answered by exec, and failed to by port-forward.
+    pub(crate) fn forget_forward(&self, runtime_class: Option<&String>, why: &Error) {
+        let class = runtime_class.map_or("no runtime class", String::as_str);
+        log::info!("Pods of {class} are reached by exec from now on, since port-forward fails: {why}");
+        if let Ok(mut classes) = self.not_forwarded.lock() {
+            classes.insert(runtime_class.cloned());
+        }
     }
 
     /// Fails if this thread must not block, or belongs to a forked child.

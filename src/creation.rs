@@ -1,6 +1,5 @@
 //! One creation: from the spec to a sandbox that takes commands, or to nothing at all.
 
-use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -8,18 +7,17 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::{Either, select};
 use sandbox_protocol::Request;
 
-use crate::cluster::{self, Membership, PodIdentity, PodSnapshot, Watch};
+use crate::cluster::{self, Membership, PodIdentity, PodSnapshot, Tunnel, Watch};
 use crate::config::{self, Transport};
 use crate::context::Context;
 use crate::deadline::Deadline;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, may_work_by_exec};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::link::Link;
 use crate::registry::Registry;
 use crate::sandbox::{CreateTimings, Origin, Sandbox};
 use crate::spec::SandboxSpec;
-use crate::ssh::identity::PublicKey;
 use crate::ssh::session::{Login, Session};
 use crate::ssh::stream::Stream;
 use crate::text;
@@ -27,7 +25,7 @@ use crate::text;
 /// The pauses before the guest is tried again. It answers some ten milliseconds after its container has started.
 const FIRST_LOGIN_RETRY: Duration = Duration::from_millis(15);
 const LAST_LOGIN_RETRY: Duration = Duration::from_secs(1);
-/// How long port-forward may fail before the guest is asked in another way.
+/// How long port-forward may fail before exec is tried.
 const ASK_BY_EXEC: Duration = Duration::from_millis(300);
 /// How long it may fail for good while the guest runs.
 const GIVE_UP_TUNNEL: Duration = Duration::from_secs(5);
@@ -39,13 +37,6 @@ const UNDO: Duration = Duration::from_secs(10);
 /// The name of a sandbox whose spec has none.
 pub(crate) fn new_name() -> String {
     format!("sandbox-{}", text::nonce())
-}
-
-/// A new sandbox's first session.
-struct FirstLogin {
-    session: Session,
-    /// The Pod's address, if it came there.
-    address: Option<IpAddr>,
 }
 
 /// One new sandbox.
@@ -178,16 +169,13 @@ impl<'a> Creation<'a> {
             })?;
         let accepted = self.began.elapsed();
         let _lease = snapshot.membership.is_some().then(|| ctx.cluster.keep_lease(&snapshot));
-        let (login, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
+        let (session, started) = self.log_in(&snapshot, &mut watch, deadline).map_err(|e| match e.kind() {
             ErrorKind::TimedOut => e.with_verdict(watch.last_state()),
             _ => advise(e),
         })?;
         let timings = CreateTimings { accepted, started, logged_in: self.began.elapsed(), origin };
         let endpoint = Endpoint::new(ctx, &snapshot, true);
-        endpoint.add_session(login.session, deadline)?;
-        if let Some(address) = login.address {
-            endpoint.route().reach(address);
-        }
+        endpoint.add_session(session, deadline)?;
         let link = Link::new(Arc::clone(&endpoint));
         link.repeatedly(deadline.remaining(), |deadline| link.greet(deadline))?;
         Ok(Made { endpoint, snapshot, watch, timings, undo })
@@ -196,42 +184,60 @@ impl<'a> Creation<'a> {
     /// The first login goes through the API server: that is authenticated to exactly this Pod, so the host key that
     /// shows there is the Pod's, and it works before the Pod's address is known.
     ///
-    /// Some runtimes have a network of their own, into which Kubernetes's port-forward does not reach. Then the API
-    /// server's `exec` vouches for the host key, and the login goes to the Pod's address.
-    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(FirstLogin, Duration)> {
+    /// Some runtimes have a network of their own, into which Kubernetes's port-forward does not reach: exec does.
+    fn log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<(Session, Duration)> {
         let ctx = self.ctx;
         ctx.runtime.block_on(deadline, "the container to start", watch.started())?;
         let started = self.began.elapsed();
+        let (transport, class) = (ctx.config.transport, snapshot.runtime_class.as_ref());
+        let is_forwarded = match transport {
+            Transport::Tunnel => true,
+            Transport::Exec => false,
+            Transport::Auto | Transport::Direct => ctx.is_forwarded(class),
+        };
         let mut pause = FIRST_LOGIN_RETRY;
-        let mut host_key = None;
+        let mut answers_exec = false;
         loop {
-            match self.try_log_in(snapshot, watch, deadline) {
-                Ok(session) => return Ok((FirstLogin { session, address: None }, started)),
-                Err(e) if matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound) => {
-                    log::debug!("sandbox {} does not answer yet: {e}", self.name);
-                    let waited = self.began.elapsed().saturating_sub(started);
-                    if waited >= ASK_BY_EXEC && e.kind() == ErrorKind::Connect {
-                        match self.log_in_without_tunnel(snapshot, watch, &mut host_key, deadline) {
-                            Ok(login) => return Ok((login, started)),
-                            Err(why) if why.verdict().is_some() => return Err(why),
-                            Err(why) => log::debug!("nor without the tunnel: {why}"),
-                        }
-                        if host_key.is_some() && waited >= GIVE_UP_TUNNEL {
-                            let why = "the guest runs, but neither Kubernetes's port-forward, which has no way into the network of \
-                                       gVisor, nor a connection to the Pod's address reaches it (set SANDBOX_TRANSPORT=direct where \
-                                       Pod addresses can be reached)";
-                            return Err(e.context(why).with_kind(ErrorKind::Create).with_verdict(watch.last_state()));
-                        }
-                    }
-                    let wait = async {
-                        tokio::time::sleep(pause).await;
-                        Ok(())
-                    };
-                    ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, wait))?;
-                    pause = LAST_LOGIN_RETRY.min(pause * 3 / 2);
-                }
-                Err(e) => return Err(e),
+            let way = if is_forwarded { By::PortForward } else { By::Exec };
+            let failure = match self.try_log_in(way, snapshot, watch, deadline) {
+                Ok(session) => return Ok((session, started)),
+                Err(e) => e,
+            };
+            let is_refused = failure.kind() == ErrorKind::PermissionDenied;
+            let may_go_on = is_refused && is_forwarded && transport != Transport::Tunnel;
+            if !may_pass(&failure) && !may_go_on {
+                return Err(failure);
             }
+            log::debug!("sandbox {} does not answer yet: {failure}", self.name);
+            let waited = self.began.elapsed().saturating_sub(started);
+            let may_work = is_forwarded && !answers_exec && may_work_by_exec(&failure);
+            if may_work && (is_refused || waited >= ASK_BY_EXEC) {
+                match self.try_log_in(By::Exec, snapshot, watch, deadline) {
+                    Ok(_) if transport == Transport::Tunnel => answers_exec = true,
+                    // Only what fails while the guest surely answers will fail for ever.
+                    Ok(session) => match self.try_log_in(By::PortForward, snapshot, watch, deadline) {
+                        Err(e) if may_work_by_exec(&e) => {
+                            ctx.forget_forward(class, &e);
+                            return Ok((session, started));
+                        }
+                        result => return Ok((result?, started)),
+                    },
+                    Err(e) if e.verdict().is_some() || e.kind() == ErrorKind::Cancelled => return Err(e),
+                    Err(e) if is_refused && !may_pass(&e) => return Err(failure),
+                    Err(e) => log::debug!("nor by exec: {e}"),
+                }
+            }
+            if answers_exec && waited >= GIVE_UP_TUNNEL {
+                let why = "the guest runs, but Kubernetes's port-forward, which has no way into the network of gVisor, does not \
+                           reach it (SANDBOX_TRANSPORT=auto or exec does)";
+                return Err(failure.context(why).with_kind(ErrorKind::Create).with_verdict(watch.last_state()));
+            }
+            let wait = async {
+                tokio::time::sleep(pause).await;
+                Ok(())
+            };
+            ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, wait))?;
+            pause = LAST_LOGIN_RETRY.min(pause * 3 / 2);
         }
     }
 
@@ -240,42 +246,19 @@ impl<'a> Creation<'a> {
         link.repeatedly(self.deadline.remaining(), |_| link.remaining(&Request::Expiry))
     }
 
-    fn try_log_in(&self, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
-        let ctx = self.ctx;
-        let tunnel = unless_failed(watch, ctx.cluster.tunnel(self.name, snapshot.ssh_port));
-        let stream = Stream::Tunnel(ctx.runtime.block_on(deadline, "the SSH server to answer", tunnel)?);
-        let deadline = deadline.within(ctx.config.connect_timeout);
-        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: None };
-        Session::log_in(stream, &login, deadline)
-    }
-
-    /// Logs in at the Pod's address, after asking the guest for its host key by `exec`; the key stays known for the
-    /// next attempt.
-    fn log_in_without_tunnel(
-        &self,
-        snapshot: &PodSnapshot,
-        watch: &mut Watch,
-        host_key: &mut Option<PublicKey>,
-        deadline: Deadline,
-    ) -> Result<FirstLogin> {
-        let ctx = self.ctx;
-        let unreachable = |why| Error::new(ErrorKind::Connect, why);
-        let known = match host_key {
-            Some(known) => known,
-            None => {
-                let asked = ctx.cluster.host_key(self.name, &snapshot.guest, snapshot.ssh_port);
-                let line = ctx.runtime.block_on(deadline, "the API server", unless_failed(watch, asked))?;
-                host_key.insert(PublicKey::parse(&line).ok_or_else(|| unreachable("the host key is invalid"))?)
+    fn try_log_in(&self, way: By, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {
+        let (ctx, port) = (self.ctx, snapshot.ssh_port);
+        let open = async {
+            match way {
+                By::PortForward => ctx.cluster.tunnel(self.name, port).await,
+                By::Exec => ctx.cluster.exec_tunnel(self.name, &snapshot.guest, port).await,
             }
         };
-        if ctx.config.transport == Transport::Tunnel {
-            return Err(unreachable("the transport is set to the tunnel"));
-        }
-        let address = ctx.runtime.block_on(deadline, "the Pod's address", watch.address())?;
-        let stream = Stream::direct((address, snapshot.ssh_port).into(), deadline.within(LAST_LOGIN_RETRY))?;
-        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: Some(known) };
-        let session = Session::log_in(stream, &login, deadline.within(ctx.config.connect_timeout))?;
-        Ok(FirstLogin { session, address: Some(address) })
+        let opened = ctx.runtime.block_on(deadline, "the SSH server to answer", unless_failed(watch, open));
+        let Tunnel { socket, end } = opened?;
+        let deadline = deadline.within(ctx.config.connect_timeout);
+        let login = Login { user: &snapshot.ssh_user, identity: &ctx.identity, host_key: None };
+        Session::log_in(Stream::Tunnel(socket), &login, deadline).map_err(|e| end.explain(e))
     }
 
     /// What the caller need not wait for: the host key goes into an annotation for other processes, also if this one
@@ -314,6 +297,18 @@ impl<'a> Creation<'a> {
             }
         })
     }
+}
+
+/// The two ways through the API server.
+#[derive(Clone, Copy)]
+enum By {
+    PortForward,
+    Exec,
+}
+
+/// Whether a first login failed as it does until the guest answers.
+fn may_pass(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Connect | ErrorKind::Unavailable | ErrorKind::NotFound)
 }
 
 /// Deletes the Pod of a creation that fails, in whatever way.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use crate::cluster::PodSnapshot;
+use crate::cluster::{PodSnapshot, Tunnel};
 use crate::config::Transport;
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -36,6 +36,8 @@ pub(crate) struct Endpoint {
     user: String,
     /// The guest's file in the sandbox.
     guest: String,
+    /// The runtime class of its Pod.
+    runtime_class: Option<String>,
     port: u16,
     route: Arc<Route>,
     /// Whether the sandbox knows this client's key: it does from the start if this client created it.
@@ -122,6 +124,7 @@ impl Endpoint {
             is_of_a_pool: snapshot.membership.is_some(),
             user: snapshot.ssh_user.clone(),
             guest: snapshot.guest.clone(),
+            runtime_class: snapshot.runtime_class.clone(),
             port: snapshot.ssh_port,
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
@@ -333,13 +336,11 @@ impl Endpoint {
         match self.ctx.config.transport {
             Transport::Direct => self.connect_direct(deadline),
             Transport::Tunnel => self.connect_tunnel(deadline),
+            Transport::Exec => self.connect_exec(deadline),
             Transport::Auto => {
                 let Some(address) = self.reachable(Transport::Auto) else {
                     self.probe_if_due()?;
-                    return match self.connect_tunnel(deadline) {
-                        Err(e) if e.kind() == ErrorKind::Connect => self.connect_without_tunnel(e, deadline),
-                        result => result,
-                    };
+                    return self.connect_through_api_server(deadline);
                 };
                 match Stream::direct(address, deadline.within(PROBE)) {
                     Ok(stream) => self.log_in(stream, deadline),
@@ -347,7 +348,7 @@ impl Endpoint {
                     Err(e) => {
                         log::debug!("sandbox {} goes back to the tunnel: {e}", self.name);
                         self.route.set_direct(Direct::UnreachableSince(Instant::now()));
-                        self.connect_tunnel(deadline)
+                        self.connect_through_api_server(deadline)
                     }
                 }
             }
@@ -357,13 +358,7 @@ impl Endpoint {
     fn connect_direct(&self, deadline: Deadline) -> Result<Session> {
         if self.host_key().is_none() {
             // The session itself is of no use here; its host key is.
-            match self.connect_tunnel(deadline) {
-                Err(e) if e.kind() == ErrorKind::Connect => self.learn_host_key(deadline).map_err(|why| {
-                    log::debug!("sandbox {}: {why}", self.name);
-                    e
-                })?,
-                result => drop(result?),
-            }
+            drop(self.connect_through_api_server(deadline)?);
         }
         let address = match self.reachable(Transport::Direct) {
             Some(address) => address,
@@ -388,39 +383,6 @@ impl Endpoint {
         }
     }
 
-    /// What `auto` does where Kubernetes's port-forward does not reach the guest, as under gVisor.
-    fn connect_without_tunnel(&self, tunnel: Error, deadline: Deadline) -> Result<Session> {
-        let connect = || {
-            if self.host_key().is_none() {
-                self.learn_host_key(deadline)?;
-            }
-            let address = match self.reachable(Transport::Direct) {
-                Some(address) => address,
-                None => self.look_up_address(deadline)?,
-            };
-            let session = self.log_in(Stream::direct(address, deadline.within(PROBE))?, deadline)?;
-            self.route.reach(address.ip());
-            Ok(session)
-        };
-        connect().map_err(|e: Error| match e.kind() {
-            ErrorKind::Authentication | ErrorKind::Cancelled | ErrorKind::HostKeyMismatch => e,
-            _ => {
-                log::debug!("sandbox {} can't be reached without the tunnel either: {e}", self.name);
-                tunnel
-            }
-        })
-    }
-
-    /// Asks the guest for its host key without a connection to it.
-    fn learn_host_key(&self, deadline: Deadline) -> Result<()> {
-        let asked = self.ctx.cluster.host_key(&self.name, &self.guest, self.port);
-        let line = self.ctx.runtime.block_on(deadline, "the API server", asked)?;
-        let key =
-            PublicKey::parse(&line).ok_or_else(|| Error::new(ErrorKind::Connect, "the guest's host key is invalid"))?;
-        self.pin(&key);
-        Ok(())
-    }
-
     /// Asks until the Pod has an address, which it has about a second after its start.
     fn look_up_address(&self, deadline: Deadline) -> Result<SocketAddr> {
         let address = self.ctx.runtime.block_on(deadline, "the Pod's address", async {
@@ -442,14 +404,52 @@ impl Endpoint {
         Ok(SocketAddr::new(address, self.port))
     }
 
+    /// By port-forward; by exec where that does not reach the guest, as under gVisor, or is refused.
+    fn connect_through_api_server(&self, deadline: Deadline) -> Result<Session> {
+        let class = self.runtime_class.as_ref();
+        if !self.ctx.is_forwarded(class) {
+            return self.connect_exec(deadline);
+        }
+        let unforwarded = match self.connect_tunnel(deadline) {
+            Err(e) if may_work_by_exec(&e) => e,
+            result => return result,
+        };
+        match self.connect_exec(deadline) {
+            // Only what fails while the guest surely answers will fail for ever.
+            Ok(session) => match self.connect_tunnel(deadline) {
+                Err(e) if may_work_by_exec(&e) => {
+                    self.ctx.forget_forward(class, &e);
+                    Ok(session)
+                }
+                result => result,
+            },
+            Err(e) if may_work_by_exec(&e) => {
+                log::debug!("sandbox {} can't be reached by exec either: {e}", self.name);
+                Err(unforwarded)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
     fn connect_tunnel(&self, deadline: Deadline) -> Result<Session> {
         let asked = self.ctx.cluster.tunnel(&self.name, self.port);
-        let tunnel = self
-            .ctx
-            .runtime
-            .block_on(deadline, "the tunnel", asked)
-            .map_err(|e| no_way(e, "can't open a tunnel through the API server"))?;
-        self.log_in(Stream::Tunnel(tunnel), deadline)
+        self.log_in_by(asked, "can't open a tunnel through the API server", deadline)
+    }
+
+    fn connect_exec(&self, deadline: Deadline) -> Result<Session> {
+        let asked = self.ctx.cluster.exec_tunnel(&self.name, &self.guest, self.port);
+        self.log_in_by(asked, "can't run the guest's program by the API server's exec", deadline)
+    }
+
+    fn log_in_by(
+        &self,
+        asked: impl Future<Output = Result<Tunnel>>,
+        failed: &str,
+        deadline: Deadline,
+    ) -> Result<Session> {
+        let opened = self.ctx.runtime.block_on(deadline, "the tunnel", asked);
+        let Tunnel { socket, end } = opened.map_err(|e| no_way(e, failed))?;
+        self.log_in(Stream::Tunnel(socket), deadline).map_err(|e| end.explain(e))
     }
 
     fn log_in(&self, stream: Stream, deadline: Deadline) -> Result<Session> {
@@ -465,6 +465,11 @@ impl Endpoint {
 fn no_way(e: Error, what: &str) -> Error {
     let kind = if e.kind() == ErrorKind::Unavailable { ErrorKind::Connect } else { e.kind() };
     e.context(what).with_kind(kind)
+}
+
+/// Whether what port-forward failed with says that exec is worth a try.
+pub(crate) fn may_work_by_exec(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::Connect | ErrorKind::PermissionDenied)
 }
 
 /// True if a connection failed because nobody answered.

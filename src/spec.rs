@@ -212,8 +212,9 @@ impl SandboxSpec {
 
     /// Runtime class, such as `gvisor` or `kata`. Default: the cluster's.
     ///
-    /// Kubernetes's port-forward does not reach into gVisor's network, so [`Transport::Tunnel`](crate::Transport) does
-    /// not work there, the others do. The library logs a warning for each guarantee that does not hold there.
+    /// Kubernetes's port-forward does not reach into the network of gVisor and Kata, so
+    /// [`Transport::Tunnel`](crate::Transport) does not work there, the others do. The library logs a warning for each
+    /// guarantee that does not hold there.
     pub fn runtime_class(mut self, name: impl Into<String>) -> Self {
         self.runtime_class = Some(name.into());
         self

@@ -45,6 +45,7 @@ pub(crate) fn snapshot(name: &str, uid: &str) -> PodSnapshot {
         image: String::new(),
         guest: String::new(),
         node: None,
+        runtime_class: None,
         pod_ip: None,
         ssh_port: 22,
         ssh_user: "sandbox".into(),

@@ -17,14 +17,15 @@ fn namespace() -> Namespace {
     namespace
 }
 
-/// Runs the tour in a sandbox that has the service account.
-fn tour(namespace: &Namespace) -> sandbox::Output {
+/// Runs the tour in a sandbox that has the service account, over this transport.
+fn tour(namespace: &Namespace, transport: &str) -> sandbox::Output {
     let client = Client::new(config().namespace(namespace.name())).unwrap();
     let template = r#"{"spec": {"serviceAccountName": "sandbox-client", "automountServiceAccountToken": true}}"#;
     let spec = SandboxSpec::new().pod_template(template).unwrap();
     let carrier = client.create(&spec).unwrap();
     carrier.upload_file(example("tour"), "tour").unwrap();
-    let output = carrier.command("./tour").env("SANDBOX_CREATE_TIMEOUT", "60").output().unwrap();
+    let command = carrier.command("./tour").env("SANDBOX_CREATE_TIMEOUT", "60");
+    let output = command.env("SANDBOX_TRANSPORT", transport).output().unwrap();
     carrier.delete().unwrap();
     output
 }
@@ -70,7 +71,7 @@ fn granted(namespace: &Namespace) -> BTreeSet<(String, String)> {
 #[test]
 fn every_operation_works_in_the_cluster_with_the_role_and_needs_all_of_it() {
     let namespace = namespace();
-    let output = tour(&namespace);
+    let output = tour(&namespace, "auto");
     assert!(output.status.success(), "{}", output.stderr_text());
     assert!(output.stdout_text().contains("deleted sandbox-"), "{}", output.stdout_text());
     let mut unused = granted(&namespace);
@@ -89,7 +90,7 @@ fn without_a_permission_the_error_says_which() {
     let namespace = namespace();
     let patch = r#"[{"op": "remove", "path": "/rules/0/verbs/0"}]"#;
     namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", patch]);
-    let output = tour(&namespace);
+    let output = tour(&namespace, "auto");
     assert_eq!(output.status.code(), Some(1));
     let message = output.stderr_text();
     assert!(message.contains("PermissionDenied") && message.contains("cannot create resource"), "{message}");
@@ -97,8 +98,11 @@ fn without_a_permission_the_error_says_which() {
     namespace.kubectl(&["apply", "-f", repository().join("examples/role.yaml").to_str().unwrap()]);
     let patch = r#"[{"op": "remove", "path": "/rules/1"}]"#;
     namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", patch]);
-    let message = tour(&namespace).stderr_text().into_owned();
+    let message = tour(&namespace, "tunnel").stderr_text().into_owned();
     assert!(message.contains("PermissionDenied") && message.contains("pods/portforward"), "{message}");
+    // "auto" does without.
+    let output = tour(&namespace, "auto");
+    assert!(output.status.success(), "{}", output.stderr_text());
 
     for create in ["/rules/1/verbs/1", "/rules/2/verbs/1"] {
         namespace.kubectl(&["apply", "-f", repository().join("examples/role.yaml").to_str().unwrap()]);
@@ -107,7 +111,7 @@ fn without_a_permission_the_error_says_which() {
         );
         namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", &patch]);
         // Kubernetes names the Pod here, and neither verb nor resource.
-        let message = tour(&namespace).stderr_text().into_owned();
+        let message = tour(&namespace, "tunnel").stderr_text().into_owned();
         assert!(message.contains("PermissionDenied") && message.contains("is forbidden"), "{message}");
     }
 }
@@ -117,7 +121,7 @@ fn without_events_it_still_works() {
     let namespace = namespace();
     let patch = r#"[{"op": "remove", "path": "/rules/3"}]"#;
     namespace.kubectl(&["patch", "role", "sandbox-client", "--type=json", "-p", patch]);
-    let output = tour(&namespace);
+    let output = tour(&namespace, "auto");
     assert!(output.status.success(), "{}", output.stderr_text());
 }
 

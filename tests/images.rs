@@ -766,7 +766,7 @@ fn under_gvisor_others_attach_and_what_does_not_hold_is_said() {
         let kept = KEPT.0.lock().unwrap();
         kept.iter().filter(|line| line.contains(name)).cloned().collect::<Vec<_>>()
     };
-    for transport in [Transport::Auto, Transport::Direct] {
+    for transport in [Transport::Auto, Transport::Direct, Transport::Exec] {
         let sandbox = common::create_from(&common::client_over(transport), &spec);
         let said = warnings(sandbox.name());
         println!("{said:#?}");
@@ -788,7 +788,7 @@ fn under_gvisor_others_attach_and_what_does_not_hold_is_said() {
         assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
     }
     let error = refused(&common::client_over(Transport::Tunnel), spec);
-    assert!(error.kind() == ErrorKind::Create && error.to_string().contains("SANDBOX_TRANSPORT=direct"), "{error}");
+    assert!(error.kind() == ErrorKind::Create && error.to_string().contains("SANDBOX_TRANSPORT=auto"), "{error}");
     // On the kernel itself all holds.
     let sandbox = common::create(&client());
     assert_eq!(warnings(sandbox.name()), [""; 0]);

@@ -69,7 +69,9 @@ fn each_transport_goes_its_way() {
             (Transport::Auto, Position::Inside) => {
                 await_that("auto to move to the Pod's address", || ways(&sandbox).1);
             }
-            (_, Position::Inside) | (Transport::Tunnel, _) => assert_eq!(ways(&sandbox), (true, false)),
+            (_, Position::Inside) | (Transport::Tunnel | Transport::Exec, _) => {
+                assert_eq!(ways(&sandbox), (true, false))
+            }
             (_, Position::Outside) => {
                 await_that("the address to be known", || sandbox.info().unwrap().pod_ip.is_some());
                 assert_eq!(ways(&sandbox), (true, false));

@@ -48,7 +48,8 @@ fn a_wrong_value_names_its_place_and_what_is_allowed() {
     let failed = show(&scratch.path(""), &[]);
     assert_eq!(failed.status.code(), Some(1));
     let place = scratch.path(".env, line 1");
-    let message = format!("SANDBOX_TRANSPORT in {} is \"pigeon\"; it must be auto, direct or tunnel", place.display());
+    let message =
+        format!("SANDBOX_TRANSPORT in {} is \"pigeon\"; it must be auto, direct, tunnel or exec", place.display());
     assert!(text(&failed.stderr).contains(&message), "{}", text(&failed.stderr));
     let failed = show(&scratch.path(""), &[("SANDBOX_TRANSPORT", "auto"), ("SANDBOX_SSH_PORT", "0")]);
     let message = "SANDBOX_SSH_PORT in the environment is \"0\"; it must be a port from 1 to 65535";

@@ -12,16 +12,21 @@ type Transport string
 
 // The ways to a sandbox.
 const (
-	// Begins on the tunnel and moves to the Pod's address if that can be reached.
+	// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
+	// not reach into the sandbox, it takes exec instead.
 	TransportAuto Transport = "auto"
 	// Straight to the Pod's address. Works inside the cluster's network.
 	TransportDirect Transport = "direct"
 	// Through the API server's port-forward. Works wherever kubectl works.
 	TransportTunnel Transport = "tunnel"
+	// Through the API server's exec. Works wherever "kubectl exec" works, also under gVisor and Kata. Code in the
+	// sandbox that has the guest's user can end these connections, but not the others.
+	TransportExec Transport = "exec"
 )
 
 var transports = map[Transport]C.int32_t{
 	TransportAuto: C.SBX_TRANSPORT_AUTO, TransportDirect: C.SBX_TRANSPORT_DIRECT, TransportTunnel: C.SBX_TRANSPORT_TUNNEL,
+	TransportExec: C.SBX_TRANSPORT_EXEC,
 }
 
 // A LogLevel says which lines [Config.InitLogging] lets through.

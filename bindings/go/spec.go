@@ -55,8 +55,8 @@ type Spec struct {
 	// runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and baseline Pod
 	// Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
 	CommandsAs string
-	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
-	// and the library logs a warning for each guarantee that does not hold there.
+	// Runtime class, such as "gvisor" or "kata". Default: the cluster's. The tunnel transport does not work
+	// under these two, the others do. The library logs a warning for each guarantee that does not hold there.
 	RuntimeClass string
 	// Labels that the node must have.
 	NodeSelector map[string]string

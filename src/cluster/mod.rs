@@ -17,7 +17,6 @@ mod tunnel;
 mod verdict;
 mod watch;
 
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +28,6 @@ use kube::Resource;
 use kube::api::{Api as KubeApi, AttachParams, ObjectList};
 use kube::core::Request;
 use kube::core::params::{DeleteParams, GetParams, ListParams, Patch, PatchParams, Preconditions};
-use sandbox_protocol::Authorized;
 use serde_json::{Map, json};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::runtime::Handle;
@@ -45,6 +43,7 @@ pub(crate) use self::members::{Claiming, Followed, MemberState};
 pub(crate) use self::names::{EXPIRES_AT, HOST_KEY};
 pub use self::pod::Phase;
 pub(crate) use self::pod::{Membership, PodSnapshot, after, time_text, whole_second};
+pub(crate) use self::tunnel::Tunnel;
 pub(crate) use self::watch::Watch;
 
 /// Retry budget of a request while the API server can't answer: enough for asking a second time after silence, and for
@@ -275,9 +274,15 @@ impl Cluster {
         Watch::start(&self.api, &self.runtime, snapshot, unschedulable_grace)
     }
 
-    /// A byte stream to `port` of the Pod through the API server, in blocking mode.
-    pub(crate) async fn tunnel(&self, name: &str, port: u16) -> Result<UnixStream> {
-        tunnel::open(&self.api, name, port).await
+    /// A byte stream to `port` of the Pod by the API server's port-forward, in blocking mode.
+    pub(crate) async fn tunnel(&self, name: &str, port: u16) -> Result<Tunnel> {
+        tunnel::forward(&self.api, name, port).await
+    }
+
+    /// A byte stream to the guest of the Pod, whose file is `guest` and whose port is `port`, by the API server's exec,
+    /// in blocking mode. The API server vouches for who is at its end as it does for a port-forward's.
+    pub(crate) async fn exec_tunnel(&self, name: &str, guest: &str, port: u16) -> Result<Tunnel> {
+        tunnel::exec(&self.api, name, guest, port).await
     }
 
     /// Now, by the API server's clock.
@@ -311,16 +316,6 @@ impl Cluster {
         let refused =
             |why| Error::new(ErrorKind::Connect, format!("the key can't be authorized in the sandbox: {why}"));
         self.control(name, guest, port, &["authorize", public_key.trim()]).await?.map(drop).map_err(refused)
-    }
-
-    /// The host key of the sandbox's guest, whose file is `guest`: the API server vouches for it as it does for that of
-    /// a tunnel.
-    pub(crate) async fn host_key(&self, name: &str, guest: &str, port: u16) -> Result<String> {
-        log::debug!("asking for the host key in the Pod {name}");
-        let unknown = |why| Error::new(ErrorKind::Connect, format!("the sandbox's host key can't be learned: {why}"));
-        let answer = self.control(name, guest, port, &["identify"]).await?.map_err(unknown)?;
-        let guest: Authorized = serde_json::from_str(&answer).map_err(|e| unknown(e.to_string()))?;
-        Ok(guest.host_key)
     }
 
     /// Runs `sandbox-guest control` in the Pod: what it prints, or why it failed.

@@ -54,6 +54,8 @@ pub(crate) struct PodSnapshot {
     pub(crate) nonce: String,
     pub(crate) image: String,
     pub(crate) node: Option<String>,
+    /// `None` for the cluster's own.
+    pub(crate) runtime_class: Option<String>,
     pub(crate) pod_ip: Option<IpAddr>,
     pub(crate) ssh_port: u16,
     pub(crate) ssh_user: String,
@@ -118,6 +120,7 @@ impl PodSnapshot {
             nonce: annotation(NONCE).unwrap_or_default(),
             image: container.and_then(|container| container.image.clone()).unwrap_or_default(),
             node: spec.and_then(|spec| spec.node_name.clone()),
+            runtime_class: spec.and_then(|spec| spec.runtime_class_name.clone()),
             pod_ip: address(pod),
             guest: container
                 .and_then(|container| container.command.as_ref()?.first().cloned())
@@ -246,7 +249,7 @@ mod tests {
                 "labels": {MANAGED_BY: MANAGER, OWNER: "me"},
                 "annotations": {SSH_PORT: "2200", SSH_USER: "worker", EXPIRES_AT: "1800000000", HOST_KEY: "ssh-ed25519 A"},
             },
-            "spec": {"containers": [{"name": "other"}, {"name": "sandbox", "image": "i"}], "nodeName": "node"},
+            "spec": {"containers": [{"name": "other"}, {"name": "sandbox", "image": "i"}], "nodeName": "node", "runtimeClassName": "gvisor"},
             "status": {"phase": "Running", "podIP": "10.0.0.7"},
         }))
         .unwrap();
@@ -255,6 +258,7 @@ mod tests {
         assert_eq!((snapshot.ssh_port, snapshot.ssh_user.as_str(), snapshot.image.as_str()), (2200, "worker", "i"));
         assert_eq!((snapshot.phase, snapshot.owner.as_str()), (Phase::Running, "me"));
         assert_eq!(snapshot.pod_ip, Some([10, 0, 0, 7].into()));
+        assert_eq!(snapshot.runtime_class.as_deref(), Some("gvisor"));
         assert_eq!(snapshot.created_at, Some(UNIX_EPOCH + Duration::from_secs(1_767_323_045)));
         assert_eq!(snapshot.verdict, None);
     }

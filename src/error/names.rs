@@ -72,7 +72,7 @@ mod tests {
         check(OnMiss::ALL);
         assert_eq!(format!("{:>10}|", ErrorKind::Busy), "      busy|");
         let error = "a\nb".parse::<Transport>().unwrap_err();
-        assert_eq!(error.to_string(), r"'a\nb' is not a valid transport; it must be one of auto, direct, tunnel");
+        assert_eq!(error.to_string(), r"'a\nb' is not a valid transport; it must be one of auto, direct, tunnel, exec");
     }
 
     #[cfg(feature = "serde")]

@@ -27,12 +27,16 @@ impl sbx_config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_transport {
-    /// Begins on the tunnel and moves to the Pod's address if that can be reached.
+    /// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
+    /// not reach into the sandbox, it takes exec instead.
     SBX_TRANSPORT_AUTO = 0,
     /// Straight to the Pod's address. Works inside the cluster's network.
     SBX_TRANSPORT_DIRECT = 1,
     /// Through the API server's port-forward. Works wherever kubectl works.
     SBX_TRANSPORT_TUNNEL = 2,
+    /// Through the API server's exec. Works wherever "kubectl exec" works, also under gVisor and Kata. Code in the
+    /// sandbox that has the guest's user can end these connections, but not the others.
+    SBX_TRANSPORT_EXEC = 3,
 }
 
 /// The levels of log lines, for sbx_config_set_log() and sbx_log_set_handler().
@@ -58,6 +62,7 @@ const TRANSPORTS: &[(i32, Transport)] = &[
     (sbx_transport::SBX_TRANSPORT_AUTO as i32, Transport::Auto),
     (sbx_transport::SBX_TRANSPORT_DIRECT as i32, Transport::Direct),
     (sbx_transport::SBX_TRANSPORT_TUNNEL as i32, Transport::Tunnel),
+    (sbx_transport::SBX_TRANSPORT_EXEC as i32, Transport::Exec),
 ];
 
 /// The log levels by number.

@@ -246,8 +246,8 @@ pub extern "C" fn sbx_spec_set_commands_as(
     })
 }
 
-/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not work,
-/// and the library logs a warning for each guarantee that does not hold there.
+/// Runtime class, such as "gvisor" or "kata". Default: the cluster's. The tunnel transport does not work
+/// under these two, the others do. The library logs a warning for each guarantee that does not hold there.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_spec_set_runtime_class(
     spec: Option<&mut sbx_spec>,

@@ -231,8 +231,8 @@ public:
     /// the sandbox's user.
     spec &set_commands_as(std::string_view user) { return with(sbx_spec_set_commands_as, user, "commands_as"); }
 
-    /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport does not
-    /// work, and the library logs a warning for each guarantee that does not hold there.
+    /// Runtime class, such as "gvisor" or "kata". Default: the cluster's. The tunnel transport does not
+    /// work under these two, the others do. The library logs a warning for each guarantee that does not hold there.
     spec &set_runtime_class(std::string_view value) { return with(sbx_spec_set_runtime_class, value, "runtime_class"); }
 
     /// A label that the node must have.

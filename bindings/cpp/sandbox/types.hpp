@@ -195,12 +195,16 @@ enum class file_kind : std::int32_t {
 
 /// The way to a sandbox's SSH server.
 enum class transport : std::int32_t {
-    /// Begins on the tunnel and moves to the Pod's address if that can be reached.
+    /// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
+    /// not reach into the sandbox, it takes exec instead.
     automatic = SBX_TRANSPORT_AUTO,
     /// Straight to the Pod's address. Works inside the cluster's network.
     direct = SBX_TRANSPORT_DIRECT,
     /// Through the API server's port-forward. Works wherever kubectl works.
     tunnel = SBX_TRANSPORT_TUNNEL,
+    /// Through the API server's exec. Works wherever "kubectl exec" works, also under gVisor and Kata. Code in the
+    /// sandbox that has the guest's user can end these connections, but not the others.
+    exec = SBX_TRANSPORT_EXEC,
 };
 
 /// The levels of log lines.

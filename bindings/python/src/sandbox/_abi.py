@@ -232,14 +232,16 @@ class Origin(enum.IntEnum):
 class Transport(enum.IntEnum):
     """The way to a sandbox's SSH server, for Config.transport.
 
-    AUTO: Begins on the tunnel and moves to the Pod's address if that can be reached.
+    AUTO: Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does not reach into the sandbox, it takes exec instead.
     DIRECT: Straight to the Pod's address. Works inside the cluster's network.
     TUNNEL: Through the API server's port-forward. Works wherever kubectl works.
+    EXEC: Through the API server's exec. Works wherever "kubectl exec" works, also under gVisor and Kata. Code in the sandbox that has the guest's user can end these connections, but not the others.
     """
 
     AUTO = 0
     DIRECT = 1
     TUNNEL = 2
+    EXEC = 3
 
 
 class Open(enum.IntEnum):

@@ -44,8 +44,8 @@ class SandboxSpec:
         knows, or numbers of a user and a group such as "1000:1000". Files and sockets are reached as that user too. The
         Pod then runs as root, with the capabilities KILL, SETGID and SETUID and no others, which the restricted and
         baseline Pod Security Standards refuse. gVisor can't do it. Default: commands and guest have the sandbox's user.
-    runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's. Under gVisor the tunnel transport
-        does not work, and the library logs a warning for each guarantee that does not hold there.
+    runtime_class: runtime class, such as "gvisor" or "kata". Default: the cluster's. The tunnel transport does not
+        work under these two, the others do. The library logs a warning for each guarantee that does not hold there.
     unschedulable_grace: how many seconds to wait for a Pod that can't be scheduled, so that an autoscaler can add a
         node. Default: 10.
     pod_template: a Pod that is merged over the one that the library makes (RFC 7386; in "containers" an entry named
