@@ -134,7 +134,9 @@ void life(void) {
     sbx_output_free(output);
     PRINTS("from the spec\n", execute("echo \"$LIFE\""));
 
-    sbx_client *second_client = new_client(new_config(""));
+    sbx_config *by_exec = new_config("");
+    OK(sbx_config_set_transport(by_exec, SBX_TRANSPORT_EXEC, &err));
+    sbx_client *second_client = new_client(by_exec);
     sbx_sandbox *second = NULL;
     OK(sbx_client_attach(second_client, owner, &second, &err));
     CHECK(strcmp(sbx_sandbox_uid(second), sbx_sandbox_uid(sandbox)) == 0);

@@ -23,7 +23,7 @@ void conformance::life() {
     CHECK(box().execute("uname -n").out() == name_ + "\n");
     CHECK(box().execute("printf %s \"$GREETING\"").out() == "hello");
 
-    const sandbox::client second(settings(owner_));
+    const sandbox::client second(settings(owner_).set_transport(sandbox::transport::exec));
     const auto attached = second.attach(name_);
     CHECK(attached.uid() == box().uid() && !attached.timings());
     CHECK(attached.execute("echo here").check().out() == "here\n");

@@ -48,7 +48,9 @@ func life(w *world) {
 	check(len(listed) == 1 && listed[0].Name == w.unique, "%d listed", len(listed))
 	equal(w.sh("uname -n"), w.unique+"\n")
 	equal(w.sh("echo $GREETING"), "hello, you\n")
-	other, err := sandbox.NewClient(w.config())
+	byExec := w.config()
+	byExec.Transport = sandbox.TransportExec
+	other, err := sandbox.NewClient(byExec)
 	succeeds(err)
 	defer other.Close()
 	attached, err := other.Attach(w.ctx, w.unique)

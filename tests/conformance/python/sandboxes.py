@@ -29,7 +29,8 @@ def life() -> None:
     assert name in [found.name for found in client.list()]
     assert world.machine.run(["uname", "-n"], text=True).stdout == f"{name}\n"
     assert world.machine.execute("echo $STAGE").stdout == b"test\n"
-    with sandbox.Client(CONFIG) as second, second.attach(name) as attached:
+    by_exec = dataclasses.replace(CONFIG, transport=sandbox.Transport.EXEC)
+    with sandbox.Client(by_exec) as second, second.attach(name) as attached:
         assert attached.run(["echo", "a"]).stdout == b"a\n" and attached.timings is None
         assert attached.host_key == world.machine.host_key and world.machine.host_key
     assert world.machine.info().phase is sandbox.Phase.RUNNING, "the end of a block must not delete what it attached to"

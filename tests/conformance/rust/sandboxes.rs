@@ -44,7 +44,7 @@ pub(crate) fn life(world: &World) {
     assert_eq!(world.listed(owner), [owner]);
     assert!(sandbox.execute("uname -n").unwrap().stdout_text().starts_with(owner));
     assert_eq!(sandbox.execute("echo \"$LIFE\"").unwrap().stdout, b"from the spec\n");
-    let second_client = Client::new(config(owner)).unwrap();
+    let second_client = Client::new(config(owner).transport(Transport::Exec)).unwrap();
     let second = second_client.attach(owner).unwrap();
     assert_eq!((second.uid(), second.timings()), (sandbox.uid(), None));
     assert_eq!(second.execute("echo attached").unwrap().stdout, b"attached\n");
