@@ -405,7 +405,9 @@ fn a_sandbox_that_is_being_deleted_is_used_to_its_end() {
         assert_eq!(again.info().unwrap().verdict.map(|verdict| verdict.cause), Some(Cause::Deleted));
         says_deleted(&again.execute("true").unwrap_err());
         drop(held);
-        await_that("the Pod to go", || client.attach(name).is_err_and(|e| e.kind() == ErrorKind::NotFound));
+        // An attach would keep what it finds, and ask no more.
+        await_that("the Pod to go", || client.get_sandbox_info(name).is_err_and(|e| e.kind() == ErrorKind::NotFound));
+        assert_eq!(client.attach(name).unwrap_err().kind(), ErrorKind::NotFound);
     }
 }
 
