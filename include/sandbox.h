@@ -861,6 +861,12 @@ typedef struct sbx_exit_status sbx_exit_status;
 typedef struct sbx_file sbx_file;
 
 /**
+ * Which sandboxes sbx_client_list() finds: those that fit everything that is set. Made by sbx_filter_new(), changed by
+ * setters, used any number of times. Freed with sbx_filter_free(). Setters copy their arguments.
+ */
+typedef struct sbx_filter sbx_filter;
+
+/**
  * A local port or Unix socket whose connections end in a sandbox, made by sbx_sandbox_forward(). It has a thread of
  * its own and listens until it is closed or freed, or until its Pod has ended. It never connects to another Pod of the
  * same name. Its connections end with it. If the SSH session is lost, its open connections break and later ones use a
@@ -1234,13 +1240,16 @@ sbx_status sbx_client_attach(const sbx_client *client,
                              sbx_error **err);
 
 /**
- * Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
- * sbx_info_list_free().
+ * Lists the sandboxes in the namespace that fit, the oldest first, and those of the same second by name; `filter` may
+ * be NULL for all of them, whoever owns them. It takes one API call for every 500 that have the filter's owner and
+ * labels. The caller frees the list with sbx_info_list_free().
  *
- * SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+ * SBX_ERR_INVALID_ARGUMENT if no Pod can have the owner or a label; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE
+ * from the API server.
  */
 SBX_NODISCARD
 sbx_status sbx_client_list(const sbx_client *client,
+                           const sbx_filter *filter,
                            sbx_info_list **list,
                            sbx_error **err);
 
@@ -2421,6 +2430,61 @@ void sbx_dir_entries_free(sbx_dir_entries *entries);
  * \defgroup sbx_info What Kubernetes says about sandboxes
  * \{
  */
+
+/**
+ * Makes a filter for all sandboxes of the namespace, whoever owns them. The caller frees it with sbx_filter_free().
+ */
+SBX_NODISCARD
+sbx_status sbx_filter_new(sbx_filter **filter,
+                          sbx_error **err);
+
+/**
+ * Only those of this owner.
+ */
+SBX_NODISCARD
+sbx_status sbx_filter_set_owner(sbx_filter *filter,
+                                const char *owner,
+                                sbx_error **err);
+
+/**
+ * Only those whose Pod has this Kubernetes label with this value. Of several labels, all must be there.
+ */
+SBX_NODISCARD
+sbx_status sbx_filter_set_label(sbx_filter *filter,
+                                const char *name,
+                                const char *value,
+                                sbx_error **err);
+
+/**
+ * Only those in this phase, an sbx_phase; called several times, in one of these.
+ */
+SBX_NODISCARD
+sbx_status sbx_filter_add_phase(sbx_filter *filter,
+                                int32_t phase,
+                                sbx_error **err);
+
+/**
+ * Only those that were created more than so many seconds ago. Kubernetes tells that time in whole seconds, and the API
+ * server's clock tells how long ago it was.
+ */
+SBX_NODISCARD
+sbx_status sbx_filter_set_older_than(sbx_filter *filter,
+                                     double seconds,
+                                     sbx_error **err);
+
+/**
+ * Only those that were created at most so many seconds ago, which is all that sbx_filter_set_older_than() with the
+ * same number leaves out.
+ */
+SBX_NODISCARD
+sbx_status sbx_filter_set_younger_than(sbx_filter *filter,
+                                       double seconds,
+                                       sbx_error **err);
+
+/**
+ * Frees a filter.
+ */
+void sbx_filter_free(sbx_filter *filter);
 
 /**
  * Name of the sandbox and of its Pod.

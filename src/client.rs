@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::{MemberState, Phase, PodSnapshot};
+use crate::cluster::{Filter, MemberState, Phase, PodSnapshot};
 use crate::command::Output;
 use crate::config::Config;
 use crate::context::Context;
@@ -148,7 +148,8 @@ impl Client {
         self.handle(name).map_err(|e| e.during("attach to sandbox").on(name))
     }
 
-    /// All sandboxes in the namespace, whoever owns them, in no particular order.
+    /// All sandboxes in the namespace, whoever owns them, the oldest first; short for [`Client::find`] with a new
+    /// [`Filter`].
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
@@ -160,10 +161,32 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] and [`ErrorKind::Unavailable`] from the API server.
+    /// As [`Client::find`].
     pub fn list(&self) -> Result<Vec<SandboxInfo>> {
-        let snapshot = self.ctx.call_api(self.ctx.cluster.list()).map_err(|e| e.during("list sandboxes"))?;
-        Ok(snapshot.into_iter().map(SandboxInfo::from).collect())
+        self.find(&Filter::new())
+    }
+
+    /// The sandboxes in the namespace that fit, the oldest first, and those of the same second by name. It takes one API
+    /// call for every 500 that have the filter's owner and labels.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// use sandbox::{Filter, Phase};
+    ///
+    /// let mine = Filter::new().owner("me").label("run", "17");
+    /// for info in client.find(&mine.phase(Phase::Failed))? {
+    ///     println!("{}: {:?}", info.name, info.verdict);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if no Pod can have the owner or a label; [`ErrorKind::PermissionDenied`] and
+    /// [`ErrorKind::Unavailable`] from the API server.
+    pub fn find(&self, filter: &Filter) -> Result<Vec<SandboxInfo>> {
+        let found = self.ctx.call_api(self.ctx.cluster.matching(filter)).map_err(|e| e.during("list sandboxes"))?;
+        Ok(found.into_iter().map(SandboxInfo::from).collect())
     }
 
     /// Deletes every expired sandbox in the namespace, whoever owns it, and returns their names. It does not wait until
@@ -185,7 +208,7 @@ impl Client {
         let cluster = &self.ctx.cluster;
         let (found, now) = self
             .ctx
-            .call_api(async { Ok((cluster.list().await?, cluster.now().await?)) })
+            .call_api(async { Ok((cluster.matching(&Filter::new()).await?, cluster.now().await?)) })
             .map_err(|e| e.during("reap sandboxes"))?;
         // The sandbox counts the time itself; what it says there is rounded, and so is the API server's clock.
         let is_over = |one: &PodSnapshot| {

@@ -103,7 +103,7 @@ mod text;
 mod usage;
 
 pub use client::{Client, Stats};
-pub use cluster::Phase;
+pub use cluster::{Filter, Phase};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Detached, Position};
 pub use command::{Command, Output, OutputStream, Stdin};
 pub use config::{Config, Transport};
@@ -127,6 +127,7 @@ const _: () = {
     is_shared::<Client>();
     is_shared::<Config>();
     is_shared::<SandboxSpec>();
+    is_shared::<Filter>();
     is_shared::<Sandbox>();
     is_shared::<DeleteOnDrop>();
     is_shared::<Forward>();

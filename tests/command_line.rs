@@ -117,6 +117,18 @@ fn a_life_in_verbs() {
     assert!(listed.as_array().unwrap().iter().any(|one| one["uid"] == created["uid"]), "{listed}");
     assert!(succeeded(run(["list", "--quiet"])).lines().any(|line| line == name));
     assert!(!succeeded(run(["ls", "--owner", "nobody"])).contains(&name));
+    let chosen = |options: &[&str]| {
+        let words = ["ls", "--quiet", "--owner", "verbs", "--label", "team=blue"].iter().chain(options);
+        succeeded(run(words)).lines().any(|line| line == name)
+    };
+    assert!(chosen(&["--label", "from=template", "--phase", "running", "--sort", "expiry"]));
+    assert!(chosen(&["--state", "failed", "--state", "running", "--younger-than", "1d", "--sort", "age"]));
+    for others in [["--label", "from=elsewhere"], ["--phase", "failed"], ["--older-than", "1d"]] {
+        assert!(!chosen(&others), "{others:?}");
+    }
+    let (code, message) = failed(run(["ls", "--label", "team=blue,from=template"]));
+    assert!(code == Some(1) && message.contains("blue,from"), "{message}");
+    assert_eq!(failed(run(["ls", "--phase", "sleeping"])).0, Some(2));
 
     let renewed = json(run(["renew", &name, "2h", "--json"]));
     assert_eq!(renewed["expires_at"], json(run(["info", &name, "--json"]))["expires_at"]);

@@ -97,25 +97,34 @@ func (c *Client) Attach(ctx context.Context, name string) (*Sandbox, error) {
 	}, func(sandbox *C.sbx_sandbox) { C.sbx_sandbox_free(sandbox) }))
 }
 
-// List tells about all sandboxes in the namespace that have these labels, whoever owns them, in no particular order;
-// nil is all.
-func (c *Client) List(ctx context.Context, labels map[string]string) ([]*Info, error) {
+// List tells about the sandboxes in the namespace that fit, the oldest first, and those of the same second by name; nil
+// is all, whoever owns them. It takes one API call for every 500 that have the filter's owner and labels.
+//
+// [ErrInvalidArgument] if no Pod can have the owner or a label.
+func (c *Client) List(ctx context.Context, which *Filter) ([]*Info, error) {
 	op := operation{name: "list sandboxes"}
-	for name := range labels {
-		op.texts = append(op.texts, name)
+	given, err := which.handle()
+	if err != nil {
+		return nil, err
 	}
+	// The call may go on after this function.
+	shared := newHandle(given, func(given *C.sbx_filter) { C.sbx_filter_free(given) })
+	defer shared.close()
 	return ask(ctx, op, c.handle, func(client *C.sbx_client) (infos []*Info, err error) {
+		given, isOpen := shared.borrow()
+		if !isOpen {
+			return nil, op.stopped(ctx)
+		}
+		defer shared.giveBack()
 		var list *C.sbx_info_list
 		if err := invoke(func(err **C.sbx_error) C.sbx_status {
-			return C.sbx_client_list(client, &list, err)
+			return C.sbx_client_list(client, given, &list, err)
 		}); err != nil {
 			return nil, err
 		}
 		defer C.sbx_info_list_free(list)
 		for index := range C.sbx_info_list_count(list) {
-			if info := C.sbx_info_list_at(list, index); hasLabels(info, labels) {
-				infos = append(infos, newInfo(info))
-			}
+			infos = append(infos, newInfo(C.sbx_info_list_at(list, index)))
 		}
 		return infos, nil
 	}, nil)

@@ -95,15 +95,6 @@ func newInfo(info *C.sbx_info) *Info {
 	}
 }
 
-func hasLabels(info *C.sbx_info, labels map[string]string) bool {
-	for name, value := range labels {
-		if found := C.sbx_info_label(info, text(name)); found == nil || C.GoString(found) != value {
-			return false
-		}
-	}
-	return true
-}
-
 // moment is a point in time, or the zero time if it is not known.
 func moment(ask func(at *C.int64_t) C.bool) time.Time {
 	var at C.int64_t

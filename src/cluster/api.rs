@@ -159,6 +159,12 @@ impl Failure {
         }
     }
 
+    /// Where a list that has become too old may go on with what there is now.
+    pub(super) fn next_page(&self) -> Option<String> {
+        let next = self.status()?.metadata.as_ref()?.continue_.clone();
+        next.filter(|token| !token.is_empty())
+    }
+
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Silent => true,

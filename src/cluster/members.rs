@@ -21,7 +21,7 @@ use super::api::{Api, Backoff, Failure};
 use super::names::{CLAIM, EXPIRES_AT, HOST_KEY, OWNER, POOL, POOL_SPEC, POOL_STATE, POOL_UNTIL};
 use super::pod::{Membership, PodSnapshot, after, time_text};
 use super::watch::{SERVER_TIMEOUT_S, WATCH_IDLE_TIMEOUT, open};
-use super::{Cluster, Phase, REQUEST_RETRY_BUDGET};
+use super::{Cluster, Moment, Phase, REQUEST_RETRY_BUDGET};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Where a member of a pool stands.
@@ -71,7 +71,8 @@ pub(crate) struct Claiming<'a> {
 impl Cluster {
     /// The Pods of a pool, of all or of one state.
     pub(crate) async fn members(&self, pool: &str, state: Option<MemberState>) -> Result<Vec<PodSnapshot>> {
-        self.select(&selector(pool, state)).await.map(|(found, _)| found)
+        let read = |pod: &Pod| Some(PodSnapshot::of(pod));
+        self.select(&selector(pool, state), Moment::Any, read).await.map(|(found, _)| found)
     }
 
     /// Follows the Pods of a pool in a background task that ends when what this returns is dropped.
@@ -309,7 +310,7 @@ impl Follower {
         let mut backoff = Backoff::new();
         loop {
             let began = Instant::now();
-            match self.cluster.select(&self.selector).await {
+            match self.cluster.select(&self.selector, Moment::One, |pod| Some(PodSnapshot::of(pod))).await {
                 Ok((found, version)) => {
                     *self.pods.lock() = found.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
                     self.tell();

@@ -5,6 +5,7 @@
 
 mod api;
 mod connect;
+mod filter;
 mod kubeconfig;
 mod login;
 mod manifest;
@@ -37,6 +38,7 @@ use self::verdict::{EventClass, create_error};
 use crate::config::Config;
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
+pub use self::filter::Filter;
 pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
 pub(crate) use self::manifest::{check_env, check_keys, fingerprint};
 pub(crate) use self::members::{Claiming, Followed, MemberState};
@@ -56,6 +58,16 @@ const GRACE_S: u32 = 1;
 const PAGE: u32 = 500;
 /// The first minor version of Kubernetes 1 whose image volumes are on by default.
 const IMAGE_VOLUMES: u32 = 35;
+
+/// What the pages of a list tell together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// What there was at one moment, so that a watch can go on from there. If a page comes too late for that, the list
+    /// begins again, in one piece.
+    One,
+    /// Each page what there was when it came. No Pod comes twice, since the pages are in the order of the names.
+    Any,
+}
 
 /// A connection to one namespace of a Kubernetes. Cheap to clone.
 #[derive(Clone)]
@@ -142,14 +154,26 @@ impl Cluster {
         }
     }
 
-    /// All sandboxes of the namespace, whoever owns them.
-    pub(crate) async fn list(&self) -> Result<Vec<PodSnapshot>> {
-        let ours = format!("{}={},{}", names::MANAGED_BY, names::MANAGER, names::OWNER);
-        self.select(&ours).await.map(|(found, _)| found)
+    /// The sandboxes of the namespace that fit, the oldest first.
+    pub(crate) async fn matching(&self, filter: &Filter) -> Result<Vec<PodSnapshot>> {
+        let fits = |pod: &Pod| Some(PodSnapshot::of(pod)).filter(|one| filter.takes_phase(one.phase));
+        let (mut found, _) = self.select(&filter.selector()?, Moment::Any, fits).await?;
+        if filter.asks_for_age() {
+            let now = self.now().await?;
+            found.retain(|one| filter.takes_age(one, now));
+        }
+        found.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+        Ok(found)
     }
 
-    /// The Pods with these labels, and the version of the list.
-    async fn select(&self, selector: &str) -> Result<(Vec<PodSnapshot>, String)> {
+    /// What `read` makes of the Pods with these labels, and the version of the list. A page at a time is in memory, and
+    /// what was made of it.
+    async fn select<T>(
+        &self,
+        selector: &str,
+        moment: Moment,
+        read: impl Fn(&Pod) -> Option<T>,
+    ) -> Result<(Vec<T>, String)> {
         let all = ListParams::default().labels(selector).limit(PAGE);
         let mut found = Vec::new();
         let mut page = all.clone();
@@ -157,15 +181,20 @@ impl Cluster {
             let request = built(self.pods().list(&page))?;
             let list: ObjectList<Pod> = match self.api.send(&request, REQUEST_RETRY_BUDGET).await {
                 Ok(list) => list,
-                // The list that the page belongs to is too old by now: begin a new one, in one piece.
+                // The list that the page belongs to is too old by now.
                 Err(failure) if failure.code() == Some(410) && page.continue_token.is_some() => {
-                    found.clear();
-                    page = ListParams { limit: None, ..all.clone() };
+                    match failure.next_page().filter(|_| moment == Moment::Any) {
+                        Some(token) => page = all.clone().continue_token(&token),
+                        None => {
+                            found.clear();
+                            page = ListParams { limit: None, ..all.clone() };
+                        }
+                    }
                     continue;
                 }
                 Err(failure) => return Err(self.api.error(failure)),
             };
-            found.extend(list.items.iter().map(PodSnapshot::of));
+            found.extend(list.items.iter().filter_map(&read));
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => page = all.clone().continue_token(&token),
                 None => return Ok((found, list.metadata.resource_version.unwrap_or_default())),
@@ -621,16 +650,66 @@ mod tests {
         assert!(server.join().unwrap()[2].starts_with("DELETE "));
     }
 
+    fn page(pods: &[(&str, u64)], next: &str) -> Answer {
+        let items = pods.iter().map(|(name, second)| {
+            let mut pod = pod_of("u", "n");
+            pod["metadata"]["name"] = json!(name);
+            pod["metadata"]["creationTimestamp"] = json!(format!("2026-01-02T03:04:{second:02}Z"));
+            pod
+        });
+        let items: Vec<_> = items.collect();
+        Some((200, json!({"metadata": {"continue": next, "resourceVersion": "7"}, "items": items})))
+    }
+
     #[test]
-    fn lists_all_pages_and_begins_again_when_they_are_too_old() {
-        let page = |next: &str| json!({"metadata": {"continue": next}, "items": [pod_of("u", "n")]});
-        let whole = json!({"metadata": {}, "items": [pod_of("u", "n"), pod_of("v", "n")]});
-        let script = vec![Some((200, page("two"))), Some((410, json!({"reason": "Expired"}))), Some((200, whole))];
-        let (config, server) = api_server(script);
-        let found = run(&config, async |cluster| cluster.list().await).unwrap();
-        assert_eq!(found.len(), 2);
+    fn lists_all_pages_the_oldest_first() {
+        let (config, server) = api_server(vec![page(&[("b", 3), ("c", 1)], "two"), page(&[("a", 3)], "")]);
+        let found = run(&config, async |cluster| cluster.matching(&Filter::new().label("a", "b")).await).unwrap();
+        assert_eq!(found.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["c", "a", "b"]);
         let requests = server.join().unwrap();
-        assert!(requests[1].contains("continue=two") && !requests[2].contains("limit"), "{requests:?}");
+        assert!(requests.iter().all(|request| request.contains("limit=500")), "{requests:?}");
+        assert!(requests.iter().all(|request| request.contains("owner%2Ca%3Db")), "{requests:?}");
+        assert!(requests[1].contains("continue=two"), "{requests:?}");
+    }
+
+    #[test]
+    fn pages_that_are_too_old_are_had_anew() {
+        let expired = |next: Value| Some((410, json!({"reason": "Expired", "metadata": next})));
+        let names = |found: &[String]| found.join(" ");
+        let select = |moment, script| {
+            let (config, server) = api_server(script);
+            let read = |pod: &Pod| pod.metadata.name.clone();
+            let found = run(&config, async |cluster| cluster.select("a=b", moment, read).await).unwrap();
+            assert_eq!(found.1, "7");
+            (names(&found.0), server.join().unwrap())
+        };
+        // The API server says how it may go on with what there is now.
+        let going_on = || vec![page(&[("a", 0)], "two"), expired(json!({"continue": "late"})), page(&[("c", 0)], "")];
+        let (found, requests) = select(Moment::Any, going_on());
+        assert!(
+            found == "a c" && requests[2].contains("continue=late") && requests[2].contains("limit"),
+            "{requests:?}"
+        );
+        // That is of no use for what has to be of one moment.
+        let (found, requests) = select(Moment::One, going_on());
+        assert!(found == "c" && !requests[2].contains("limit") && !requests[2].contains("continue"), "{requests:?}");
+        let begins_again = vec![page(&[("a", 0)], "two"), expired(json!({})), page(&[("b", 0)], "")];
+        let (found, requests) = select(Moment::Any, begins_again);
+        assert!(found == "b" && !requests[2].contains("limit"), "{requests:?}");
+    }
+
+    #[test]
+    fn age_is_by_the_clock_of_the_api_server() {
+        // It says 04:04:05 on that day, and a little more.
+        for (filter, expected) in [
+            (Filter::new().older_than(Duration::from_millis(3_604_500)), "old"),
+            (Filter::new().younger_than(Duration::from_millis(3_604_500)), "new"),
+        ] {
+            let (config, server) = api_server(vec![page(&[("new", 1), ("old", 0)], "")]);
+            let found = run(&config, async |cluster| cluster.matching(&filter).await).unwrap();
+            assert_eq!(found.iter().map(|one| &*one.name).collect::<Vec<_>>(), [expected]);
+            server.join().unwrap();
+        }
     }
 
     #[test]

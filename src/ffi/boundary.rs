@@ -293,7 +293,8 @@ mod tests {
     use std::panic::panic_any;
 
     use super::super::{
-        child, client, command, config, detached, error, files, forward, info, open_file, sandbox, spec, transfer,
+        child, client, command, config, detached, error, files, filter, forward, info, open_file, sandbox, spec,
+        transfer,
     };
     use super::*;
 
@@ -478,6 +479,7 @@ mod tests {
         shared::<forward::sbx_forward>();
         shared::<command::sbx_output>();
         shared::<command::sbx_exit_status>();
+        shared::<filter::sbx_filter>();
         shared::<info::sbx_info>();
         shared::<info::sbx_info_list>();
         shared::<info::sbx_name_list>();

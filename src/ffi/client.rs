@@ -7,6 +7,7 @@ use super::boundary::{self, Text, require};
 use super::command::sbx_output;
 use super::config::sbx_config;
 use super::error::{sbx_error, sbx_status};
+use super::filter::sbx_filter;
 use super::info::{sbx_info, sbx_info_list, sbx_name_list};
 use super::sandbox::sbx_sandbox;
 use super::spec::sbx_spec;
@@ -114,19 +115,27 @@ pub extern "C" fn sbx_client_attach(
     })
 }
 
-/// Lists all sandboxes in the namespace, whoever owns them, in no particular order. The caller frees the list with
-/// sbx_info_list_free().
+/// Lists the sandboxes in the namespace that fit, the oldest first, and those of the same second by name; `filter` may
+/// be NULL for all of them, whoever owns them. It takes one API call for every 500 that have the filter's owner and
+/// labels. The caller frees the list with sbx_info_list_free().
 ///
-/// SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE from the API server.
+/// SBX_ERR_INVALID_ARGUMENT if no Pod can have the owner or a label; SBX_ERR_PERMISSION_DENIED and SBX_ERR_UNAVAILABLE
+/// from the API server.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_client_list(
     client: Option<&sbx_client>,
+    filter: Option<&sbx_filter>,
     list: Option<&mut MaybeUninit<*mut sbx_info_list>>,
     err: Option<&mut MaybeUninit<*mut sbx_error>>,
 ) -> sbx_status {
     boundary::call(err, || {
         let (client, place) = (require(client, "client")?, require(list, "list")?);
-        client.client.list().map(|infos| boundary::write_handle(place, sbx_info_list::new(infos)))
+        let found = match filter {
+            Some(filter) => client.client.find(filter.get())?,
+            None => client.client.list()?,
+        };
+        boundary::write_handle(place, sbx_info_list::new(found));
+        Ok(())
     })
 }
 

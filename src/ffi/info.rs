@@ -82,6 +82,15 @@ impl From<Phase> for sbx_phase {
     }
 }
 
+pub(super) const PHASES: &[(i32, Phase)] = &[
+    (sbx_phase::SBX_PHASE_UNKNOWN as i32, Phase::Unknown),
+    (sbx_phase::SBX_PHASE_PENDING as i32, Phase::Pending),
+    (sbx_phase::SBX_PHASE_RUNNING as i32, Phase::Running),
+    (sbx_phase::SBX_PHASE_SUCCEEDED as i32, Phase::Succeeded),
+    (sbx_phase::SBX_PHASE_FAILED as i32, Phase::Failed),
+    (sbx_phase::SBX_PHASE_TERMINATING as i32, Phase::Terminating),
+];
+
 /// Name of the sandbox and of its Pod.
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_info_name(info: Option<&sbx_info>) -> *const c_char {

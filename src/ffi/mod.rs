@@ -88,6 +88,7 @@ mod forward;
 mod open_file;
 
 mod files;
+mod filter;
 mod info;
 mod keys;
 mod logging;

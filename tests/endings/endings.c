@@ -58,7 +58,7 @@ static void make_all(const char *name) {
     OK(sbx_sandbox_transfer(sandbox, &transfer, &err));
     OK(sbx_sandbox_detached(sandbox, "nothing", &detached, &err));
     OK(sbx_sandbox_info(sandbox, &info, &err));
-    OK(sbx_client_list(client, &list, &err));
+    OK(sbx_client_list(client, NULL, &list, &err));
     OK(sbx_sandbox_read_dir(sandbox, "/etc", &entries, &err));
     OK(sbx_sandbox_file_metadata(sandbox, "/etc/passwd", &metadata, &err));
     OK(sbx_sandbox_read_file(sandbox, "/etc/passwd", &bytes, &err));

@@ -6,9 +6,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, ValueHint};
 use jiff::{Span, SpanRelativeTo};
-use sandbox::{Local, OnMiss, Target};
+use sandbox::{Local, OnMiss, Phase, Target};
 
 /// Disposable Linux machines on your own Kubernetes
 ///
@@ -122,6 +122,14 @@ Examples:
   sandbox top box --json
   sandbox top --interval 10s > log";
 
+const AFTER_LS_HELP: &str = "\
+Options choose together: --label a=1 --label b=2 is what has both, --phase failed --phase succeeded is what is in either.
+
+Examples:
+  sandbox ls --owner ci --label run=17 --sort age
+  sandbox ls --phase failed --phase succeeded --json
+  sandbox ls --quiet --owner ci --older-than 1d | xargs --no-run-if-empty sandbox rm";
+
 const AFTER_SSH_HELP: &str = "\
 All that follows the name is ssh's: its options, then a command line for the sandbox's shell. The host key is that of the \
 sandbox, whatever known_hosts says. The key to log in with is that of the setting ssh_key, else ~/.ssh/sandbox_ed25519, \
@@ -231,16 +239,8 @@ pub(crate) enum Verb {
     },
 
     /// List the sandboxes of the namespace
-    #[command(visible_alias = "list")]
-    Ls {
-        /// Only those of this owner
-        #[arg(long)]
-        owner: Option<String>,
-
-        /// Only their names
-        #[arg(short, long)]
-        quiet: bool,
-    },
+    #[command(visible_alias = "list", after_long_help = AFTER_LS_HELP)]
+    Ls(List),
 
     /// Tell all about a sandbox
     Info {
@@ -550,6 +550,44 @@ pub(crate) enum KeyVerb {
         #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct List {
+    /// Only those of this owner
+    #[arg(long)]
+    pub(crate) owner: Option<String>,
+
+    /// Only those with this Kubernetes label
+    #[arg(short, long, value_name = "NAME=VALUE", value_parser = setting)]
+    pub(crate) label: Vec<(String, String)>,
+
+    /// Only those in this phase: pending, running, succeeded, failed, unknown or terminating
+    #[arg(long, visible_alias = "state")]
+    pub(crate) phase: Vec<Phase>,
+
+    /// Only those created longer ago than this, such as 1d
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) older_than: Option<Duration>,
+
+    /// Only those created no longer ago than this
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub(crate) younger_than: Option<Duration>,
+
+    /// By name, by age with the oldest first, or by expiry with the next one first
+    #[arg(long, value_enum, value_name = "name|age|expiry", default_value_t = Order::Name, hide_possible_values = true)]
+    pub(crate) sort: Order,
+
+    /// Only their names
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Order {
+    Name,
+    Age,
+    Expiry,
 }
 
 #[derive(Args, Debug)]

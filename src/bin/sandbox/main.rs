@@ -40,7 +40,7 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::SshConfig { write } => ssh::config(&connection, write)?,
         Verb::SshProxy { host } => ssh::proxy(&client()?, &host)?,
         Verb::SshHostKey { host, searched, purpose } => ssh::host_key(client, &host, &searched, &purpose)?,
-        Verb::Ls { owner, quiet } => verbs::list(&client()?, owner.as_deref(), quiet, json)?,
+        Verb::Ls(wanted) => verbs::list(&client()?, wanted, json)?,
         Verb::Info { name } => verbs::info(&client()?, &name, json)?,
         Verb::Top(wanted) => return top::top(&client()?, &wanted, json),
         Verb::Rm { names, force } => return verbs::remove(&client()?, &names, force, json),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sandbox::{Client, Phase, Usage};
+use sandbox::{Client, Filter, Phase, Usage};
 use serde_json::{Value, json};
 
 use crate::arguments::Top;
@@ -46,8 +46,8 @@ pub(crate) fn top(client: &Client, wanted: &Top, is_json: bool) -> Result<ExitCo
 
 /// The sandboxes of the namespace that run.
 fn running(client: &Client) -> Result<Vec<String>, Failure> {
-    let found = client.list()?.into_iter().filter(|info| info.phase == Phase::Running);
-    let mut names: Vec<_> = found.map(|info| info.name).collect();
+    let found = client.find(&Filter::new().phase(Phase::Running))?;
+    let mut names: Vec<_> = found.into_iter().map(|info| info.name).collect();
     names.sort();
     Ok(names)
 }

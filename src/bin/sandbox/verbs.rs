@@ -6,10 +6,10 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use sandbox::{Client, ErrorKind, SandboxInfo, SandboxSpec};
+use sandbox::{Client, ErrorKind, Filter, SandboxInfo, SandboxSpec};
 use serde_json::{Value, json};
 
-use crate::arguments::{Create, Spec};
+use crate::arguments::{Create, List, Order, Spec};
 use crate::output::{self, Failure, plain};
 
 /// How many sandboxes are deleted or asked at once.
@@ -74,14 +74,18 @@ pub(crate) fn text_variable((name, value): (OsString, OsString)) -> Result<(Stri
     }
 }
 
-pub(crate) fn list(client: &Client, owner: Option<&str>, is_quiet: bool, is_json: bool) -> Result<(), Failure> {
-    let mut found = client.list()?;
-    found.retain(|info| owner.is_none_or(|owner| owner == info.owner));
-    found.sort_by(|a, b| a.name.cmp(&b.name));
+pub(crate) fn list(client: &Client, wanted: List, is_json: bool) -> Result<(), Failure> {
+    let mut found = client.find(&filter(&wanted))?;
+    match wanted.sort {
+        Order::Name => found.sort_by(|a, b| a.name.cmp(&b.name)),
+        Order::Age => {}
+        // What never expires comes last.
+        Order::Expiry => found.sort_by_key(|info| (info.expires_at.is_none(), info.expires_at)),
+    }
     if is_json {
         return output::line(Value::from_iter(found.iter().map(as_json)));
     }
-    if is_quiet {
+    if wanted.quiet {
         return found.iter().try_for_each(|info| output::line(&info.name));
     }
     if found.is_empty() {
@@ -102,6 +106,26 @@ pub(crate) fn list(client: &Client, owner: Option<&str>, is_quiet: bool, is_json
     });
     let rows: Vec<_> = [head].into_iter().chain(rows).collect();
     output::bytes(output::table(&rows).as_bytes())
+}
+
+fn filter(wanted: &List) -> Filter {
+    let mut filter = Filter::new();
+    if let Some(owner) = &wanted.owner {
+        filter = filter.owner(owner);
+    }
+    for (name, value) in &wanted.label {
+        filter = filter.label(name, value);
+    }
+    for phase in &wanted.phase {
+        filter = filter.phase(*phase);
+    }
+    if let Some(age) = wanted.older_than {
+        filter = filter.older_than(age);
+    }
+    if let Some(age) = wanted.younger_than {
+        filter = filter.younger_than(age);
+    }
+    filter
 }
 
 pub(crate) fn info(client: &Client, name: &str, is_json: bool) -> Result<(), Failure> {

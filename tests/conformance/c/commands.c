@@ -531,7 +531,7 @@ static int allowed(sbx_child *child, sbx_file *file, sbx_file *stuck, sbx_detach
     size_t len;
     bool has_ended;
     const sbx_status answers[] = {
-        sbx_client_list(client, &list, NULL),
+        sbx_client_list(client, NULL, &list, NULL),
         sbx_sandbox_execute(sandbox, "true", &output, NULL),
         sbx_sandbox_read_file(sandbox, "forked", &read, NULL),
         sbx_sandbox_delete(sandbox, NULL),

@@ -190,7 +190,7 @@ static bool passes(size_t index) {
 /* Deletes what a failed scenario, or a choice of them, has left. */
 static void clear_away(void) {
     sbx_info_list *list = NULL;
-    if (client == NULL || sbx_client_list(client, &list, NULL) != SBX_OK)
+    if (client == NULL || sbx_client_list(client, NULL, &list, NULL) != SBX_OK)
         return;
     for (size_t i = 0; i < sbx_info_list_count(list); i++) {
         const sbx_info *info = sbx_info_list_at(list, i);

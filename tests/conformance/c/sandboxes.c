@@ -10,7 +10,7 @@
 static size_t listed(const char *whose, char name[64]) {
     sbx_info_list *list = NULL;
     size_t found = 0;
-    OK(sbx_client_list(client, &list, &err));
+    OK(sbx_client_list(client, NULL, &list, &err));
     for (size_t i = 0; i < sbx_info_list_count(list); i++) {
         const sbx_info *info = sbx_info_list_at(list, i);
         if (strncmp(sbx_info_owner(info), whose, strlen(whose)) == 0) {
@@ -212,7 +212,7 @@ static void a_cluster_that_does_not_answer(void) {
     sbx_config *config = new_config("");
     OK(sbx_config_set_kubeconfig(config, in_directory("kubeconfig"), &err));
     sbx_client *nobody = new_client(config);
-    FAILS_WITH(SBX_ERR_UNAVAILABLE, "127.0.0.1:1", sbx_client_list(nobody, &list, &err));
+    FAILS_WITH(SBX_ERR_UNAVAILABLE, "127.0.0.1:1", sbx_client_list(nobody, NULL, &list, &err));
     CHECK(sbx_error_is_retryable(err) && sbx_error_sandbox(err) == NULL);
     DONE;
     sbx_client_free(nobody);
@@ -341,6 +341,55 @@ static sbx_spec *told_spec(void) {
     return spec;
 }
 
+/* A filter for what this owner has. */
+static sbx_filter *of(const char *whose) {
+    sbx_filter *filter = NULL;
+    OK(sbx_filter_new(&filter, &err));
+    OK(sbx_filter_set_owner(filter, whose, &err));
+    return filter;
+}
+
+/* How many fit, the first of which is `name` if that is not NULL. Frees the filter. */
+static size_t fitting(const sbx_client *captain, sbx_filter *filter, const char *name) {
+    sbx_info_list *list = NULL;
+    OK(sbx_client_list(captain, filter, &list, &err));
+    size_t count = sbx_info_list_count(list);
+    int64_t before = 0, created = 0;
+    for (size_t i = 0; i < count; i++, before = created)
+        CHECK(sbx_info_created_at(sbx_info_list_at(list, i), &created) && before <= created);
+    CHECK(name == NULL || (count > 0 && strcmp(sbx_info_name(sbx_info_list_at(list, 0)), name) == 0));
+    sbx_info_list_free(list);
+    sbx_filter_free(filter);
+    return count;
+}
+
+/* Finds what a fleet of three has, of which the named one was made from the template. */
+static void chosen(const sbx_client *captain, const char *whose, const char *templated) {
+    CHECK(fitting(captain, of(whose), NULL) == 3 && fitting(captain, NULL, NULL) >= 3);
+    sbx_filter *filter = of(whose);
+    OK(sbx_filter_set_label(filter, "from", "template", &err));
+    CHECK(fitting(captain, filter, templated) == 1);
+    filter = of(whose);
+    OK(sbx_filter_add_phase(filter, SBX_PHASE_PENDING, &err));
+    OK(sbx_filter_add_phase(filter, SBX_PHASE_RUNNING, &err));
+    OK(sbx_filter_set_younger_than(filter, 3600, &err));
+    CHECK(fitting(captain, filter, NULL) == 3);
+    filter = of(whose);
+    OK(sbx_filter_add_phase(filter, SBX_PHASE_FAILED, &err));
+    CHECK(fitting(captain, filter, NULL) == 0);
+    filter = of(whose);
+    OK(sbx_filter_set_older_than(filter, 3600, &err));
+    CHECK(fitting(captain, filter, NULL) == 0);
+
+    sbx_info_list *none = NULL;
+    filter = of(whose);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "phase", sbx_filter_add_phase(filter, 99, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "seconds", sbx_filter_set_older_than(filter, -1, &err));
+    OK(sbx_filter_set_label(filter, "from", "a,b", &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "a,b", sbx_client_list(captain, filter, &none, &err));
+    sbx_filter_free(filter);
+}
+
 void fleet(void) {
     sbx_sandbox *three[3] = {NULL, NULL, NULL};
     sbx_name_list *names = NULL;
@@ -360,6 +409,7 @@ void fleet(void) {
     OK(sbx_sandbox_info(three[0], &info, &err));
     CHECK(strcmp(sbx_info_label(info, "from"), "template") == 0);
     sbx_info_free(info);
+    chosen(captain, whose, sbx_sandbox_name(three[0]));
 
     OK(sbx_sandbox_renew(three[2], 1, NULL, &err));
     bool is_reaped = false;

@@ -188,6 +188,18 @@ void conformance::fleet() {
         return names;
     };
     CHECK((owned() == std::set{first->name(), second->name(), brief->name()}));
+    const auto found = client.list(sandbox::filter().set_owner(owner));
+    CHECK(found.size() == 3);
+    CHECK(std::is_sorted(found.begin(), found.end(),
+                         [](const auto &a, const auto &b) { return a.created_at() < b.created_at(); }));
+    const auto golden = client.list(sandbox::filter().set_owner(owner).set_label("tier", "gold"));
+    CHECK(golden.size() == 1 && golden.front().name() == first->name());
+    sandbox::filter young;
+    young.set_owner(owner).add_phase(sandbox::phase::pending).add_phase(sandbox::phase::running).set_younger_than(1h);
+    CHECK(client.list(young).size() == 3);
+    CHECK(client.list(sandbox::filter().set_owner(owner).add_phase(sandbox::phase::failed)).empty());
+    CHECK(client.list(sandbox::filter().set_owner(owner).set_older_than(1h)).empty());
+    CHECK(has(FAILS(invalid_argument_error, client.list(sandbox::filter().set_label("tier", "a,b"))), "a,b"));
     const auto told = brief->info();
     const auto lifetime = told.expires_at().value() - told.created_at().value();
     CHECK(lifetime > 290s && lifetime < 420s);

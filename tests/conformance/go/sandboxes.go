@@ -43,7 +43,7 @@ func life(w *world) {
 	// It is rounded up to a whole second.
 	left := time.Until(info.ExpiresAt)
 	check(left > 8*time.Minute && left <= 10*time.Minute+time.Second, "expires in %v", left)
-	listed, err := w.client.List(w.ctx, map[string]string{"test": w.unique})
+	listed, err := w.client.List(w.ctx, &sandbox.Filter{Labels: map[string]string{"test": w.unique}})
 	succeeds(err)
 	check(len(listed) == 1 && listed[0].Name == w.unique, "%d listed", len(listed))
 	equal(w.sh("uname -n"), w.unique+"\n")
@@ -238,6 +238,24 @@ func fleet(w *world) {
 	}
 	slices.Sort(owned)
 	check(slices.Equal(owned, []string{specs[0].Name, specs[1].Name, specs[2].Name}), "%v", owned)
+	find := func(which sandbox.Filter) []*sandbox.Info {
+		which.Owner = config.Owner
+		found, err := client.List(w.ctx, &which)
+		succeeds(err)
+		return found
+	}
+	found := find(sandbox.Filter{})
+	check(len(found) == 3 && slices.IsSortedFunc(found, func(a, b *sandbox.Info) int {
+		return a.CreatedAt.Compare(b.CreatedAt)
+	}), "%v", found)
+	found = find(sandbox.Filter{Labels: map[string]string{"templated": "yes"}})
+	check(len(found) == 1 && found[0].Name == specs[2].Name, "%v", found)
+	phases := []sandbox.Phase{sandbox.PhasePending, sandbox.PhaseRunning}
+	equal(len(find(sandbox.Filter{Phases: phases, YoungerThan: time.Hour})), 3)
+	equal(len(find(sandbox.Filter{Phases: []sandbox.Phase{sandbox.PhaseFailed}})), 0)
+	equal(len(find(sandbox.Filter{OlderThan: time.Hour})), 0)
+	_, err = client.List(w.ctx, &sandbox.Filter{Labels: map[string]string{"templated": "a,b"}})
+	check(errors.Is(err, sandbox.ErrInvalidArgument) && strings.Contains(err.Error(), "a,b"), "%v", err)
 	output, err := boxes[2].Execute(w.ctx, "uname -n; echo $CPU $MEMORY $RESERVED $DISK $NOTE")
 	succeeds(err)
 	equal(string(output.Stdout), "templated\n500 256 40 1024 fleet\n")

@@ -205,6 +205,18 @@ def fleet() -> None:
             assert others[0].info().labels["from"] == "template" and others[0].info().labels["fleet"] == "py"
             mine = {info.name for info in own.list() if info.owner == owner}
             assert {other.name for other in others} <= mine, mine
+            found = own.list(owner=owner)
+            ages = [info.created_at for info in found if info.created_at]
+            assert len(ages) == 3 and ages == sorted(ages), found
+            assert len(own.list(owner=owner, labels={"from": "template", "fleet": "py"})) == 3
+            assert not own.list(owner=owner, labels={"from": "elsewhere"})
+            phases = (sandbox.Phase.PENDING, sandbox.Phase.RUNNING)
+            assert len(own.list(owner=owner, phases=phases, younger_than=3600)) == 3
+            assert not own.list(owner=owner, phases=[sandbox.Phase.FAILED])
+            assert not own.list(owner=owner, older_than=3600)
+            with fails(ErrorKind.INVALID_ARGUMENT, sandbox.InvalidArgumentError) as refused:
+                own.list(labels={"from": "a,b"})
+            assert "a,b" in str(refused[0])
             seen = others[0].run(["printenv", *told], text=True).stdout.splitlines()
             assert seen == ["300", "5", str(200 << 20), str(20 << 20), str(100 << 20), "of conformance", node], seen
             info = short.info()

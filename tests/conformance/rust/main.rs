@@ -21,9 +21,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use sandbox::{
-    Cause, Child, Claim, Client, Command, Config, Error, ErrorKind, Local, LogLevel, LogLine, OnMiss, OpenOptions,
-    Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox, SandboxSpec, SessionCounts,
-    Stdin, Target, Transport, set_log_handler,
+    Cause, Child, Claim, Client, Command, Config, Error, ErrorKind, Filter, Local, LogLevel, LogLine, OnMiss,
+    OpenOptions, Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox, SandboxSpec,
+    SessionCounts, Stdin, Target, Transport, set_log_handler,
 };
 
 type Scenario = (&'static str, fn(&World));

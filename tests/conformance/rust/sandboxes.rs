@@ -2,6 +2,8 @@
 
 use super::*;
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 pub(crate) fn life(world: &World) {
     let (client, owner) = (&world.client, &*world.owner);
     let spec = SandboxSpec::new().name(owner).label("language", "rust").env("LIFE", "from the spec");
@@ -134,6 +136,16 @@ pub(crate) fn fleet(world: &World) {
     let told = three[0].execute("echo $CPU $MEMORY $DISK $NOTE").unwrap();
     assert_eq!(told.stdout_text(), "500 268435456 536870912 a note\n");
     assert_eq!(three[0].info().unwrap().labels["from"], "template");
+    let found = captain.find(&Filter::new().owner(&owner)).unwrap();
+    assert!(found.len() == 3 && found.is_sorted_by_key(|info| (info.created_at, info.name.clone())), "{found:?}");
+    let names = |filter: Filter| {
+        let found = captain.find(&filter.owner(&owner)).unwrap().into_iter();
+        found.map(|info| info.name).collect::<Vec<_>>()
+    };
+    assert_eq!(names(Filter::new().label("from", "template")), [three[0].name()]);
+    assert_eq!(names(Filter::new().phase(Phase::Pending).phase(Phase::Running).younger_than(HOUR)).len(), 3);
+    assert!(names(Filter::new().phase(Phase::Failed)).is_empty() && names(Filter::new().older_than(HOUR)).is_empty());
+    fails(ErrorKind::InvalidArgument, "a,b", captain.find(&Filter::new().label("from", "a,b")));
 
     three[2].renew(Duration::from_secs(1)).unwrap();
     await_that("the expired one to be reaped", || {
