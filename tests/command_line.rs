@@ -128,7 +128,7 @@ fn a_life_in_verbs() {
     }
     let (code, message) = failed(run(["ls", "--label", "team=blue,from=template"]));
     assert!(code == Some(1) && message.contains("blue,from"), "{message}");
-    assert_eq!(failed(run(["ls", "--phase", "sleeping"])).0, Some(2));
+    assert_eq!(run(["ls", "--phase", "sleeping"]).status.code(), Some(2));
 
     let renewed = json(run(["renew", &name, "2h", "--json"]));
     assert_eq!(renewed["expires_at"], json(run(["info", &name, "--json"]))["expires_at"]);

@@ -1,26 +1,21 @@
 //! The Pods of a warm pool: found, proved and claimed. All that is known of a pool is in their labels and annotations.
 
 use std::collections::HashMap;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::TryStreamExt;
 use http::Request as HttpRequest;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Resource;
-use kube::core::WatchEvent;
-use kube::core::params::WatchParams;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
-use super::api::{Api, Backoff, Failure};
+use super::api::{Backoff, Failure};
+use super::changes::{Change, Changes, Which};
 use super::names::{CLAIM, EXPIRES_AT, HOST_KEY, OWNER, POOL, POOL_SPEC, POOL_STATE, POOL_UNTIL};
 use super::pod::{Membership, PodSnapshot, after, time_text};
-use super::watch::{SERVER_TIMEOUT_S, WATCH_IDLE_TIMEOUT, open};
 use super::{Cluster, Moment, Phase, REQUEST_RETRY_BUDGET};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -79,7 +74,8 @@ impl Cluster {
     pub(crate) fn follow(&self, pool: &str, state: Option<MemberState>) -> Followed {
         let (sender, changes) = channel(0);
         let pods = Arc::<Mutex<_>>::default();
-        let task = Follower { cluster: self.clone(), selector: selector(pool, state), pods: Arc::clone(&pods), sender };
+        let changes_of_pods = Changes::new(self, Which::Selected(selector(pool, state)), None, PodSnapshot::of);
+        let task = Follower { changes: changes_of_pods, pods: Arc::clone(&pods), sender };
         let mut tasks = JoinSet::new();
         tasks.spawn_on(task.run(), &self.runtime);
         Followed { pods, changes, _tasks: tasks }
@@ -297,62 +293,26 @@ impl Followed {
 }
 
 struct Follower {
-    cluster: Cluster,
-    selector: String,
+    changes: Changes<PodSnapshot>,
     pods: Arc<Mutex<HashMap<String, PodSnapshot>>>,
     sender: Sender<u64>,
 }
 
 impl Follower {
-    /// Lists, then watches from there; after whatever ends the watch with an error (too old a version, a cut
-    /// connection), once more.
-    async fn run(self) {
-        let mut backoff = Backoff::new();
+    async fn run(mut self) {
         loop {
-            let began = Instant::now();
-            match self.cluster.select(&self.selector, Moment::One, |pod| Some(PodSnapshot::of(pod))).await {
-                Ok((found, version)) => {
+            match self.changes.next().await {
+                Ok(Change::All(found)) => {
                     *self.pods.lock() = found.into_iter().map(|pod| (pod.uid.clone(), pod)).collect();
-                    self.tell();
-                    if let Err(failure) = self.watch(version).await {
-                        log::debug!("watching {}: {}", self.selector, self.cluster.api.error(failure));
-                    }
                 }
-                Err(e) => log::debug!("listing {}: {e}", self.selector),
-            }
-            sleep(backoff.pause_after(began)).await;
-        }
-    }
-
-    fn tell(&self) {
-        self.sender.send_modify(|changes| *changes += 1);
-    }
-
-    async fn watch(&self, mut version: String) -> std::result::Result<(), Failure> {
-        let api: &Api = &self.cluster.api;
-        let url = Pod::url_path(&(), Some(&api.namespace));
-        let params = WatchParams::default().labels(&self.selector).timeout(SERVER_TIMEOUT_S);
-        loop {
-            let mut stream = pin!(open::<Pod>(api, url.clone(), &params, &version).await?);
-            while let Some(event) =
-                timeout(WATCH_IDLE_TIMEOUT, stream.try_next()).await.map_err(|_| Failure::Silent)??
-            {
-                match event {
-                    WatchEvent::Added(pod) | WatchEvent::Modified(pod) => {
-                        let pod = PodSnapshot::of(&pod);
-                        version.clone_from(&pod.resource_version);
-                        self.pods.lock().insert(pod.uid.clone(), pod);
-                        self.tell();
-                    }
-                    WatchEvent::Deleted(pod) => {
-                        version = pod.metadata.resource_version.unwrap_or(version);
-                        self.pods.lock().remove(&pod.metadata.uid.unwrap_or_default());
-                        self.tell();
-                    }
-                    WatchEvent::Bookmark(mark) => version = mark.metadata.resource_version,
-                    WatchEvent::Error(status) => return Err(kube::Error::Api(status).into()),
+                Ok(Change::Seen(pod)) => drop(self.pods.lock().insert(pod.uid.clone(), pod)),
+                Ok(Change::Gone(pod)) => drop(self.pods.lock().remove(&pod.uid)),
+                Err(gap) => {
+                    log::debug!("{gap}");
+                    continue;
                 }
             }
+            self.sender.send_modify(|changes| *changes += 1);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! errors that say why a Pod can't start or has stopped.
 
 mod api;
+mod changes;
 mod connect;
 mod filter;
 mod kubeconfig;
@@ -249,11 +250,9 @@ impl Cluster {
         if !self.request_delete(name, uid, None).await? {
             return Err(absent("there is no such sandbox"));
         }
-        let gone = watch::until_gone(&self.api, name, uid).await;
-        gone.map_err(|failure| {
-            self.api
-                .error(failure)
-                .context("its deletion was requested, but its end can't be seen without the right to get Pods")
+        let gone = watch::until_gone(self, name, uid).await;
+        gone.map_err(|e| {
+            e.context("its deletion was requested, but its end can't be seen without the right to get Pods")
         })?;
         log::info!("deleted the Pod {name}");
         Ok(())
@@ -300,7 +299,7 @@ impl Cluster {
 
     /// Follows one Pod and its events in background tasks that end when the [`Watch`] is dropped.
     pub(crate) fn watch(&self, snapshot: &PodSnapshot, unschedulable_grace: Duration) -> Watch {
-        Watch::start(&self.api, &self.runtime, snapshot, unschedulable_grace)
+        Watch::start(self, snapshot, unschedulable_grace)
     }
 
     /// A byte stream to `port` of the Pod by the API server's port-forward, in blocking mode.

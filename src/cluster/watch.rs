@@ -4,26 +4,22 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{Stream, TryStreamExt};
+use futures_util::TryStreamExt;
 use k8s_openapi::api::core::v1::{Event, Pod};
-use k8s_openapi::serde::de::DeserializeOwned;
 use kube::Resource;
-use kube::core::params::{GetParams, WatchParams};
-use kube::core::{Request, WatchEvent};
-use tokio::runtime::Handle;
+use kube::core::WatchEvent;
+use kube::core::params::WatchParams;
 use tokio::sync::watch::{Receiver, Sender, channel};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::api::{ANSWER_TIMEOUT, Api, Backoff, Failure};
+use super::Cluster;
+use super::api::{Api, Backoff, Failure};
+use super::changes::{Change, Changes, SERVER_TIMEOUT_S, WATCH_IDLE_TIMEOUT, Which, open};
 use super::pod::{PodSnapshot, address};
 use super::verdict::{self, EventClass, PodHealth, create_error};
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
-/// The API server ends a watch after this time, and it is started anew.
-pub(super) const SERVER_TIMEOUT_S: u32 = 240;
-/// A stream on which nothing came for this time is dead.
-pub(super) const WATCH_IDLE_TIMEOUT: Duration = Duration::from_secs(SERVER_TIMEOUT_S as u64 + 15);
 /// A pull that fails for a reason that may pass fails for good at this attempt.
 const PULL_ATTEMPTS: i32 = 2;
 
@@ -45,7 +41,7 @@ struct WatchState {
 }
 
 impl Watch {
-    pub(super) fn start(api: &Api, runtime: &Handle, pod: &PodSnapshot, unschedulable_grace: Duration) -> Self {
+    pub(super) fn start(cluster: &Cluster, pod: &PodSnapshot, unschedulable_grace: Duration) -> Self {
         let (sender, state) = channel(WatchState {
             started: false,
             address: pod.pod_ip,
@@ -53,12 +49,11 @@ impl Watch {
             progress: Verdict::new(Cause::Pending, "Pending", ""),
             warning: None,
         });
-        let events = Events { api: api.clone(), uid: pod.uid.clone(), state: sender.clone() };
+        let events = Events { api: cluster.api.clone(), uid: pod.uid.clone(), state: sender.clone() };
+        let since = Some(pod.resource_version.clone());
         let pod = PodWatcher {
-            api: api.clone(),
-            name: pod.name.clone(),
+            changes: Changes::new(cluster, Which::Named(pod.name.clone()), since, Pod::clone),
             uid: pod.uid.clone(),
-            version: pod.resource_version.clone(),
             unschedulable_grace,
             unschedulable: None,
             failed_pulls: 0,
@@ -66,8 +61,8 @@ impl Watch {
             state: sender,
         };
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(pod.run(), runtime);
-        tasks.spawn_on(events.run(), runtime);
+        tasks.spawn_on(pod.run(), &cluster.runtime);
+        tasks.spawn_on(events.run(), &cluster.runtime);
         Self { state, _tasks: tasks }
     }
 
@@ -131,11 +126,8 @@ impl WatchState {
 
 /// Follows the Pod itself.
 struct PodWatcher {
-    api: Api,
-    name: String,
+    changes: Changes<Pod>,
     uid: String,
-    /// Resource version from which the next watch goes on.
-    version: String,
     unschedulable_grace: Duration,
     /// Since when no node can take it, and why.
     unschedulable: Option<(Instant, Verdict)>,
@@ -146,67 +138,36 @@ struct PodWatcher {
 
 impl PodWatcher {
     async fn run(mut self) {
-        let mut backoff = Backoff::new();
         while self.state.borrow().over.is_none() {
-            let began = Instant::now();
-            match self.stream().await {
-                Ok(()) => sleep(backoff.pause_after(began)).await,
-                // Too old a version (410), a cut connection, a restart of the API server: look, and go on from there.
-                Err(failure) => {
-                    log::debug!("watching the Pod {}: {}", self.name, self.api.error(failure));
-                    sleep(backoff.pause_after(began)).await;
-                    self.refresh().await;
-                }
-            }
-        }
-    }
-
-    async fn stream(&mut self) -> std::result::Result<(), Failure> {
-        let mut stream = pin!(pods(&self.api, &self.name, &self.version).await?);
-        let mut dead = Instant::now() + WATCH_IDLE_TIMEOUT;
-        loop {
             let grace_ends =
                 self.unschedulable.as_ref().and_then(|(since, _)| since.checked_add(self.unschedulable_grace));
-            let wake = grace_ends.map_or(dead, |end| end.min(dead));
-            match timeout_at(wake, stream.try_next()).await {
-                Err(_) if wake == dead => return Err(Failure::Silent),
+            let change = match grace_ends {
+                Some(end) => timeout_at(end, self.changes.next()).await,
+                None => Ok(self.changes.next().await),
+            };
+            match change {
                 Err(_) => {
                     if let Some((_, verdict)) = self.unschedulable.take() {
                         self.end(verdict);
                     }
                 }
-                Ok(event) => match event? {
-                    None => return Ok(()),
-                    Some(WatchEvent::Added(pod) | WatchEvent::Modified(pod)) => self.see(&pod),
-                    Some(WatchEvent::Deleted(pod)) => {
-                        self.see(&pod);
-                        self.gone();
-                    }
-                    Some(WatchEvent::Bookmark(mark)) => self.version = mark.metadata.resource_version,
-                    Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
+                Ok(Ok(Change::All(pods))) => match pods.first() {
+                    Some(pod) => self.see(pod),
+                    None => self.gone(),
                 },
+                Ok(Ok(Change::Seen(pod))) => self.see(&pod),
+                Ok(Ok(Change::Gone(pod))) => {
+                    self.see(&pod);
+                    self.gone();
+                }
+                Ok(Err(gap)) => log::debug!("{gap}"),
             }
-            if self.state.borrow().over.is_some() {
-                return Ok(());
-            }
-            dead = Instant::now() + WATCH_IDLE_TIMEOUT;
-        }
-    }
-
-    async fn refresh(&mut self) {
-        match get_pod(&self.api, &self.name).await {
-            Ok(pod) => self.see(&pod),
-            Err(failure) if failure.code() == Some(404) => self.gone(),
-            Err(failure) => log::debug!("looking at the Pod {}: {}", self.name, self.api.error(failure)),
         }
     }
 
     fn see(&mut self, pod: &Pod) {
         if pod.metadata.uid.as_ref().is_some_and(|uid| *uid != self.uid) {
             return self.gone();
-        }
-        if let Some(version) = &pod.metadata.resource_version {
-            self.version.clone_from(version);
         }
         let over = self.terminal_verdict(verdict::of_pod(pod));
         self.state.send_modify(|state| {
@@ -310,71 +271,21 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// Resolves when the Pod with this uid is gone. Asks first: a Pod that had ended is deleted at once, and its end is not
+/// Resolves when the Pod with this uid is gone. Looks first: a Pod that had ended is deleted at once, and its end is not
 /// news to a watch that begins afterwards.
 ///
 /// # Errors
-/// [`Failure::Refused`] if this client may not look at Pods: it would wait in vain.
-pub(super) async fn until_gone(api: &Api, name: &str, uid: &str) -> std::result::Result<(), Failure> {
-    let mut backoff = Backoff::new();
+/// That of the API server if this client may not look at Pods: it would wait in vain.
+pub(super) async fn until_gone(cluster: &Cluster, name: &str, uid: &str) -> Result<()> {
+    let read = |pod: &Pod| pod.metadata.uid.clone().unwrap_or_default();
+    let mut changes = Changes::new(cluster, Which::Named(name.to_owned()), None, read);
     loop {
-        let version = match get_pod(api, name).await {
-            Ok(pod) if pod.metadata.uid.as_deref() == Some(uid) => pod.metadata.resource_version.unwrap_or_default(),
-            Ok(_) => return Ok(()),
-            Err(failure) if failure.code() == Some(404) => return Ok(()),
-            Err(failure) if matches!(failure.code(), Some(401 | 403)) => return Err(failure),
-            Err(failure) => {
-                log::debug!("looking for the Pod {name}: {}", api.error(failure));
-                sleep(backoff.pause()).await;
-                continue;
-            }
-        };
-        match goes(api, name, uid, &version).await {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(failure) => log::debug!("watching the end of the Pod {name}: {}", api.error(failure)),
-        }
-        sleep(backoff.pause()).await;
-    }
-}
-
-/// Whether the Pod's end is seen before the stream's.
-async fn goes(api: &Api, name: &str, uid: &str, version: &str) -> std::result::Result<bool, Failure> {
-    let mut stream = pin!(pods(api, name, version).await?);
-    loop {
-        match timeout(WATCH_IDLE_TIMEOUT, stream.try_next()).await.map_err(|_| Failure::Silent)?? {
-            None => return Ok(false),
-            Some(WatchEvent::Deleted(pod)) if pod.metadata.uid.as_deref() == Some(uid) => return Ok(true),
-            Some(WatchEvent::Error(status)) => return Err(kube::Error::Api(status).into()),
-            Some(_) => {}
+        match changes.next().await {
+            Ok(Change::All(there)) if !there.iter().any(|there| there == uid) => return Ok(()),
+            Ok(Change::Gone(gone)) if gone == uid => return Ok(()),
+            Ok(_) => {}
+            Err(gap) if gap.is_blind() => return Err(gap.into_error()),
+            Err(gap) => log::debug!("{gap}"),
         }
     }
-}
-
-async fn get_pod(api: &Api, name: &str) -> std::result::Result<Pod, Failure> {
-    let url = Pod::url_path(&(), Some(&api.namespace));
-    let request = Request::new(url).get(name, &GetParams::default()).map_err(kube::Error::BuildRequest)?;
-    api.send(&request, Duration::ZERO).await
-}
-
-/// The changes of the Pod of this name after `version`.
-async fn pods(
-    api: &Api,
-    name: &str,
-    version: &str,
-) -> std::result::Result<impl Stream<Item = kube::Result<WatchEvent<Pod>>> + use<>, Failure> {
-    let selector = format!("metadata.name={name}");
-    let params = WatchParams::default().fields(&selector).timeout(SERVER_TIMEOUT_S);
-    open(api, Pod::url_path(&(), Some(&api.namespace)), &params, version).await
-}
-
-pub(super) async fn open<T: Clone + DeserializeOwned>(
-    api: &Api,
-    url: String,
-    params: &WatchParams,
-    version: &str,
-) -> std::result::Result<impl Stream<Item = kube::Result<WatchEvent<T>>> + use<T>, Failure> {
-    let request = Request::new(url).watch(params, version).map_err(kube::Error::BuildRequest)?;
-    let opened = timeout(ANSWER_TIMEOUT, api.client.request_events::<T>(request)).await;
-    Ok(opened.map_err(|_| Failure::Silent)??)
 }
