@@ -2427,7 +2427,7 @@ void sbx_dir_entries_free(sbx_dir_entries *entries);
 /** \} */
 
 /**
- * \defgroup sbx_info What Kubernetes says about sandboxes
+ * \defgroup sbx_filter Which sandboxes are meant
  * \{
  */
 
@@ -2485,6 +2485,13 @@ sbx_status sbx_filter_set_younger_than(sbx_filter *filter,
  * Frees a filter.
  */
 void sbx_filter_free(sbx_filter *filter);
+
+/** \} */
+
+/**
+ * \defgroup sbx_info What Kubernetes says about sandboxes
+ * \{
+ */
 
 /**
  * Name of the sandbox and of its Pod.

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn kubernetes_chooses_by_owner_and_labels() {
-        let all = "app.kubernetes.io/managed-by=sandbox";
+        let all = "app.kubernetes.io/managed-by=sandbox,sandbox/owner";
         assert_eq!(Filter::new().phase(Phase::Failed).selector().unwrap(), all);
         let some = Filter::new().label("run", "7").owner("me").label("example.org/team", "a.b_c").label("empty", "");
         assert_eq!(some.selector().unwrap(), format!("{all},sandbox/owner=me,empty=,example.org/team=a.b_c,run=7"));
