@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use libssh2_sys as sys;
@@ -260,6 +261,11 @@ const CALLBACK_RECV: c_int = 6;
 
 const AGAIN: isize = -(libc::EAGAIN as isize);
 
+/// A panic must not unwind C: for libssh2 the connection is broken then.
+fn guarded(work: impl FnOnce() -> isize) -> isize {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or(-(libc::EPIPE as isize))
+}
+
 /// Sends for libssh2: the number of bytes, or a negative error number.
 ///
 /// # Safety
@@ -274,39 +280,9 @@ unsafe extern "C" fn send(
 ) -> isize {
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
-    let mut view = connection.view.lock();
     // SAFETY: see above.
     let packet = unsafe { std::slice::from_raw_parts(buffer.cast::<u8>(), length) };
-    let is_short = length <= SHORT && !view.is_half_sent;
-    let sent = match view.flush(socket) {
-        _ if view.is_over || view.is_cut => Err(libc::EPIPE),
-        true => send_to(socket, packet),
-        false => Err(libc::EAGAIN),
-    };
-    let number = match sent {
-        Ok(sent) if is_short => {
-            view.keep(&packet[sent..]);
-            return length.cast_signed();
-        }
-        Ok(sent) => {
-            view.is_half_sent = sent < length;
-            return sent.cast_signed();
-        }
-        Err(libc::EAGAIN | libc::EINTR) if is_short => {
-            view.keep(packet);
-            return length.cast_signed();
-        }
-        Err(libc::EAGAIN | libc::EINTR) => {
-            view.is_half_sent = true;
-            return AGAIN;
-        }
-        Err(number) => number,
-    };
-    view.is_cut = true;
-    // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state, and that
-    // short packets were, so that it goes on reading; the end of what can be read is reported.
-    let is_taken = std::mem::take(&mut view.is_half_sent) || is_short && !view.is_over;
-    if is_taken { length.cast_signed() } else { -(number as isize) }
+    guarded(|| connection.send(socket, packet))
 }
 
 /// Reads for libssh2: bytes, 0 at the end, or a negative error number.
@@ -323,36 +299,79 @@ unsafe extern "C" fn receive(
 ) -> isize {
     // SAFETY: see above.
     let connection = unsafe { &*(*context).cast::<Connection>() };
-    let mut view = connection.view.lock();
-    if view.is_buffered_only {
-        return AGAIN;
-    }
-    if view.is_over || view.sftp_wait_until.is_some_and(Deadline::has_passed) {
-        return 0;
-    }
-    if view.is_drained || view.read_until.has_passed() {
-        return AGAIN;
-    }
     // SAFETY: see above; the socket is the connection's and so open.
-    let received = unsafe { libc::recv(socket, buffer, length, flags) };
-    let error = io::Error::last_os_error().raw_os_error();
-    if received > 0 {
-        view.has_news = true;
-        view.arrivals += 1;
-        if view.is_counting || view.sftp_wait_until.is_some() {
-            view.unsolicited_budget = view.unsolicited_budget.saturating_sub(received.unsigned_abs() as u64);
-            view.is_over |= view.unsolicited_budget == 0;
-        }
-        return received;
+    guarded(|| connection.receive(|| unsafe { libc::recv(socket, buffer, length, flags) }))
+}
+
+impl Connection {
+    /// Sends a packet, or a part of one, for libssh2.
+    fn send(&self, socket: c_int, packet: &[u8]) -> isize {
+        let length = packet.len();
+        let mut view = self.view.lock();
+        let is_short = length <= SHORT && !view.is_half_sent;
+        let sent = match view.flush(socket) {
+            _ if view.is_over || view.is_cut => Err(libc::EPIPE),
+            true => send_to(socket, packet),
+            false => Err(libc::EAGAIN),
+        };
+        let number = match sent {
+            Ok(sent) if is_short => {
+                view.keep(&packet[sent..]);
+                return length.cast_signed();
+            }
+            Ok(sent) => {
+                view.is_half_sent = sent < length;
+                return sent.cast_signed();
+            }
+            Err(libc::EAGAIN | libc::EINTR) if is_short => {
+                view.keep(packet);
+                return length.cast_signed();
+            }
+            Err(libc::EAGAIN | libc::EINTR) => {
+                view.is_half_sent = true;
+                return AGAIN;
+            }
+            Err(number) => number,
+        };
+        view.is_cut = true;
+        // On a broken connection pretend that the rest was sent, so that libssh2 leaves its partial-write state, and
+        // that short packets were, so that it goes on reading; the end of what can be read is reported.
+        let is_taken = std::mem::take(&mut view.is_half_sent) || is_short && !view.is_over;
+        if is_taken { length.cast_signed() } else { -(number as isize) }
     }
-    // Return EAGAIN once before the end; otherwise libssh2 drops data that it has already buffered.
-    let had_news = std::mem::take(&mut view.has_news);
-    view.is_drained = received < 0;
-    match error {
-        _ if had_news => AGAIN,
-        _ if received == 0 => 0,
-        Some(libc::EAGAIN | libc::EINTR) => AGAIN,
-        number => -(number.unwrap_or(libc::EIO) as isize),
+
+    /// Reads for libssh2 with `read`, which is `recv`.
+    fn receive(&self, read: impl FnOnce() -> isize) -> isize {
+        let mut view = self.view.lock();
+        if view.is_buffered_only {
+            return AGAIN;
+        }
+        if view.is_over || view.sftp_wait_until.is_some_and(Deadline::has_passed) {
+            return 0;
+        }
+        if view.is_drained || view.read_until.has_passed() {
+            return AGAIN;
+        }
+        let received = read();
+        let error = io::Error::last_os_error().raw_os_error();
+        if received > 0 {
+            view.has_news = true;
+            view.arrivals += 1;
+            if view.is_counting || view.sftp_wait_until.is_some() {
+                view.unsolicited_budget = view.unsolicited_budget.saturating_sub(received.unsigned_abs() as u64);
+                view.is_over |= view.unsolicited_budget == 0;
+            }
+            return received;
+        }
+        // Return EAGAIN once before the end; otherwise libssh2 drops data that it has already buffered.
+        let had_news = std::mem::take(&mut view.has_news);
+        view.is_drained = received < 0;
+        match error {
+            _ if had_news => AGAIN,
+            _ if received == 0 => 0,
+            Some(libc::EAGAIN | libc::EINTR) => AGAIN,
+            number => -(number.unwrap_or(libc::EIO) as isize),
+        }
     }
 }
 
@@ -362,6 +381,11 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn a_panic_breaks_the_connection_and_unwinds_no_c() {
+        assert_eq!(guarded(|| panic!("in a callback of libssh2")), -(libc::EPIPE as isize));
+    }
 
     #[test]
     fn room_that_comes_before_the_wait_is_not_missed() {
