@@ -538,8 +538,8 @@ enum sbx_transport
 #endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
  {
     /**
-     * Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
-     * not reach into the sandbox, it takes exec instead.
+     * Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or
+     * does not reach into the sandbox, it takes exec instead.
      */
     SBX_TRANSPORT_AUTO = 0,
     /**

@@ -166,8 +166,8 @@ impl Client {
         self.find(&Filter::new())
     }
 
-    /// The sandboxes in the namespace that fit, the oldest first, and those of the same second by name. It takes one API
-    /// call for every 500 that have the filter's owner and labels.
+    /// The sandboxes in the namespace that fit, the oldest first, and those of the same second by name. It takes one
+    /// API call for every 500 that have the filter's owner and labels.
     ///
     /// ```no_run
     /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {

@@ -128,8 +128,8 @@ pub enum Transport {
     Tunnel,
     /// Through the API server's exec: the guest's program in the sandbox carries the connection over its standard
     /// streams. Works wherever `kubectl exec` works, also under gVisor and Kata, into whose network port-forward does
-    /// not reach. Takes the rights to `get` and, from Kubernetes 1.35 on, `create` `pods/exec`. Code in the sandbox that
-    /// has the guest's user can end these connections, but not the others.
+    /// not reach. Takes the rights to `get` and, from Kubernetes 1.35 on, `create` `pods/exec`. Code in the sandbox
+    /// that has the guest's user can end these connections, but not the others.
     Exec,
 }
 

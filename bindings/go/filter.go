@@ -7,8 +7,8 @@ import "C"
 
 import "time"
 
-// A Filter says which sandboxes [Client.List] lists: those that fit everything that is set. What has its zero value does
-// not matter.
+// A Filter says which sandboxes [Client.List] lists: those that fit everything that is set. What has its zero value
+// does not matter.
 type Filter struct {
 	// Only those of this owner.
 	Owner string

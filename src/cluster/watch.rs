@@ -271,8 +271,8 @@ impl std::fmt::Debug for Watch {
     }
 }
 
-/// Resolves when the Pod with this uid is gone. Looks first: a Pod that had ended is deleted at once, and its end is not
-/// news to a watch that begins afterwards.
+/// Resolves when the Pod with this uid is gone. Looks first: a Pod that had ended is deleted at once, and its end is
+/// not news to a watch that begins afterwards.
 ///
 /// # Errors
 /// That of the API server if this client may not look at Pods: it would wait in vain.

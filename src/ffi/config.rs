@@ -27,8 +27,8 @@ impl sbx_config {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum sbx_transport {
-    /// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
-    /// not reach into the sandbox, it takes exec instead.
+    /// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or
+    /// does not reach into the sandbox, it takes exec instead.
     SBX_TRANSPORT_AUTO = 0,
     /// Straight to the Pod's address. Works inside the cluster's network.
     SBX_TRANSPORT_DIRECT = 1,

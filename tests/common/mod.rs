@@ -29,8 +29,8 @@ pub fn position() -> Position {
     }
 }
 
-/// The transports to test here: those through the API server are the same from everywhere, so they have their turn where
-/// there is nothing else.
+/// The transports to test here: those through the API server are the same from everywhere, so they have their turn
+/// where there is nothing else.
 pub fn transports() -> &'static [Transport] {
     match position() {
         Position::Inside => &[Transport::Direct, Transport::Auto],

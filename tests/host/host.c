@@ -1,4 +1,4 @@
-/* What belongs to the host program is, after each call, as it was before: signals, locale, umask, limits, descriptors. */
+/* What belongs to the host program is, after each call, as it was before: signals, locale, umask, limits, files. */
 
 #define _GNU_SOURCE
 #include <sandbox.h>

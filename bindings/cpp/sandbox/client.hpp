@@ -208,9 +208,9 @@ public:
 
     /// Time without use after which the sandbox stops by itself, as when it expires; whole seconds, rounded up.
     /// std::nullopt for never. In use is a sandbox in which a command runs, detached ones too, or of which a file or a
-    /// connection to a port is open; and whatever a client asks for, a renewal too, is a use at that moment. An idle SSH
-    /// connection is none. The sandbox itself keeps this time, whether its clients are there or not. Of a pool's members
-    /// it begins with the claim. Default: never.
+    /// connection to a port is open; and whatever a client asks for, a renewal too, is a use at that moment. An idle
+    /// SSH connection is none. The sandbox itself keeps this time, whether its clients are there or not. Of a pool's
+    /// members it begins with the claim. Default: never.
     spec &set_idle_timeout(std::optional<seconds> time) {
         detail::call(sbx_spec_set_idle_timeout, native_handle(), detail::optional_seconds(time, "idle_timeout"));
         return *this;
@@ -360,9 +360,9 @@ public:
     /// All sandboxes in the namespace, whoever owns them, the oldest first.
     std::vector<info> list() const { return listed(nullptr); }
 
-    /// The sandboxes in the namespace that fit, the oldest first, and those of the same second by name. It takes one API
-    /// call for every 500 that have the filter's owner and labels. invalid_argument_error if no Pod can have the owner
-    /// or a label.
+    /// The sandboxes in the namespace that fit, the oldest first, and those of the same second by name. It takes one
+    /// API call for every 500 that have the filter's owner and labels. invalid_argument_error if no Pod can have the
+    /// owner or a label.
     std::vector<info> list(const filter &which) const { return listed(which.native_handle()); }
 
     /// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the

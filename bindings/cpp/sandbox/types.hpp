@@ -195,8 +195,8 @@ enum class file_kind : std::int32_t {
 
 /// The way to a sandbox's SSH server.
 enum class transport : std::int32_t {
-    /// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or does
-    /// not reach into the sandbox, it takes exec instead.
+    /// Begins on the tunnel and moves to the Pod's address if that can be reached. Where port-forward is refused or
+    /// does not reach into the sandbox, it takes exec instead.
     automatic = SBX_TRANSPORT_AUTO,
     /// Straight to the Pod's address. Works inside the cluster's network.
     direct = SBX_TRANSPORT_DIRECT,
