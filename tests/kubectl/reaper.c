@@ -1,5 +1,5 @@
-/* Preloaded into a program, it waits for all of the program's children, as a handler of SIGCHLD may do. It is always the
- * first: whoever waits for a child of their own comes too late. */
+/* Preloaded into a program, it waits for all of the program's children, as a handler of SIGCHLD may do. It is always
+ * the first: whoever waits for a child of their own comes too late. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
