@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the guest may take to listen: its container may have started this moment.
-const PATIENCE: Duration = Duration::from_secs(2);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
 /// What a pipe holds.
 const PIECE: usize = 64 << 10;
@@ -38,7 +38,7 @@ pub fn run(port: u16) -> io::Result<()> {
 
 fn dial(port: u16) -> io::Result<TcpStream> {
     let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + LISTEN_TIMEOUT;
     loop {
         match TcpStream::connect(&loopback[..]) {
             Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until => thread::sleep(PAUSE),

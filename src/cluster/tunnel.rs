@@ -48,7 +48,7 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const TUNNEL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// How long the reason may take to come after the API server has stopped to take anything.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const REASON_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One end of a socket pair whose other end is the guest.
 #[derive(Debug)]
@@ -198,7 +198,7 @@ where
         let down = std::pin::pin!(download(from_remote, &mut to_local, &mut frames, &liveness));
         let ended = match select(up, down).await {
             // Why nothing is taken any more is told in the other direction.
-            Either::Left((ended @ Ended::There(_), down)) => timeout(LAST_WORDS, down).await.unwrap_or(ended),
+            Either::Left((ended @ Ended::There(_), down)) => timeout(REASON_TIMEOUT, down).await.unwrap_or(ended),
             Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
         };
         match ended {
