@@ -135,7 +135,7 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
     is_closing: Arc<AtomicBool>,
-    bell: OwnedFd,
+    wakeup: OwnedFd,
 }
 
 #[derive(Default)]
@@ -153,7 +153,7 @@ impl Forward {
         let held = link.endpoint().hold_for_ports(Deadline::after(link.ctx().config.connect_timeout))?;
         let failed =
             |e: io::Error| Error::new(ErrorKind::Connect, format!("can't start a thread for the connections: {e}"));
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()))?;
         let shared = Arc::new(Shared {
             link,
             local: listener.local.clone(),
@@ -161,7 +161,7 @@ impl Forward {
             state: Mutex::default(),
             changed: Condvar::new(),
             is_closing: Arc::default(),
-            bell,
+            wakeup,
         });
         let worker = Worker {
             shared: Arc::clone(&shared),
@@ -241,7 +241,7 @@ impl Forward {
             return;
         }
         self.shared.is_closing.store(true, Ordering::Release);
-        let _ = rustix::io::write(&self.shared.bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.shared.wakeup, &1_u64.to_ne_bytes());
         let Some(thread) = self.thread.lock().take() else { return };
         let _ = thread.join();
     }
@@ -347,7 +347,7 @@ impl Worker {
 
     /// Waits for a connection, the end of the session, or an order.
     fn wait(&self) {
-        let mut awaited = vec![Awaited::to_read(self.shared.bell.as_fd()), Awaited::to_read(self.listener.as_fd())];
+        let mut awaited = vec![Awaited::to_read(self.shared.wakeup.as_fd()), Awaited::to_read(self.listener.as_fd())];
         let mut time = LONGEST_WAIT;
         match &self.held {
             Some(held) => awaited.push(Awaited::to_read(held.end())),
@@ -365,7 +365,7 @@ impl Worker {
                 Err(e) => {
                     let message = format!("a connection can't be accepted: {e}");
                     self.shared.fail(Error::new(ErrorKind::Connect, message).with_source(e));
-                    fd::poll(&[Awaited::to_read(self.shared.bell.as_fd())], ACCEPT_PAUSE.as_millis() as u32);
+                    fd::poll(&[Awaited::to_read(self.shared.wakeup.as_fd())], ACCEPT_PAUSE.as_millis() as u32);
                     return;
                 }
             }

@@ -26,7 +26,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct Lane {
     state: ForkMutex<State>,
     /// Wakes the thread.
-    bell: OwnedFd,
+    wakeup: OwnedFd,
     /// Can be read once it is over.
     end: OwnedFd,
     /// Through the API server.
@@ -61,11 +61,11 @@ impl Lane {
     ) -> Result<Arc<Self>> {
         let failed = |e: std::io::Error| Error::new(ErrorKind::Connect, format!("connections can't be carried: {e}"));
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|e| failed(e.into()));
-        let (bell, end) = (event()?, event()?);
+        let (wakeup, end) = (event()?, event()?);
         let socket = session.socket().map_err(failed)?;
         let lane = Arc::new(Self {
             state: ForkMutex::new(State::default()),
-            bell,
+            wakeup,
             end,
             is_tunnel: session.is_tunnel(),
             socket,
@@ -167,7 +167,7 @@ impl Lane {
     pub(super) fn ring(&self) {
         if self.process.is_current() {
             // Nothing but a counter that is full can go wrong, and then it has rung.
-            let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+            let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
         }
     }
 }
@@ -219,7 +219,7 @@ impl Worker {
 
     /// Moves all that can be moved, and waits until there is more. False if nobody needs it any more.
     fn turn(&mut self) -> std::result::Result<bool, DriveError> {
-        let _ = rustix::io::read(&self.lane.bell, &mut [0; 8]);
+        let _ = rustix::io::read(&self.lane.wakeup, &mut [0; 8]);
         if !self.take_orders()? {
             return Ok(false);
         }
@@ -320,12 +320,12 @@ impl Worker {
         let idle_left = self.idle_timeout.filter(|_| self.connections.is_empty());
         let idle_left = idle_left.map(|timeout| timeout.saturating_sub(self.idle_since.elapsed()));
         let deadline = Deadline::after(if is_expecting { Some(TICK) } else { idle_left });
-        let bell = Awaited::to_read(self.lane.bell.as_fd());
+        let wakeup = Awaited::to_read(self.lane.wakeup.as_fd());
         let places = (0..).zip(&self.connections).filter_map(|(at, one)| Some((at, one.awaited()?)));
         let (places, awaited): (Vec<usize>, Vec<_>) = places.unzip();
         // Without a channel, nothing comes but the end.
         let has_none = self.connections.is_empty() && self.closing.is_empty();
-        let others = [&[bell], &awaited[..]].concat();
+        let others = [&[wakeup], &awaited[..]].concat();
         let (has_come, ready) = self.session.wait_for_each(&others, is_listening || has_none, deadline);
         for (place, ready) in places.into_iter().zip(&ready[1..]) {
             self.connections[place].note(*ready);
