@@ -16,7 +16,7 @@ use crate::fork::ForkMutex;
 use crate::ssh::identity::PublicKey;
 use crate::ssh::pool::{Lease, Pool};
 use crate::ssh::ports::{Connection, Ports, SessionHold, SessionSource};
-use crate::ssh::session::{Login, Session};
+use crate::ssh::session::{Cutter, Login, Session};
 use crate::ssh::stream::Stream;
 
 /// How long `auto` waits for an answer from the Pod's address before it stays on the tunnel.
@@ -32,6 +32,10 @@ pub(crate) struct Endpoint {
     name: String,
     uid: String,
     created_at: Option<SystemTime>,
+    /// The version of the Pod that this was made from.
+    version: String,
+    /// Whether it belongs to the owner of this client's sandboxes.
+    is_own: bool,
     is_of_a_pool: bool,
     user: String,
     /// The guest's file in the sandbox.
@@ -44,10 +48,23 @@ pub(crate) struct Endpoint {
     authorized: AtomicBool,
     /// Why the sandbox has ended, once that is known.
     ended: ForkMutex<Option<Verdict>>,
+    /// This client deletes it.
+    is_deleting: AtomicBool,
+    /// The watch has seen that it has ended.
+    is_seen_to_end: AtomicBool,
+    sessions: ForkMutex<Sessions>,
     /// Held by the thread that makes the sandbox know it.
     authorizing: Mutex<()>,
     pool: Arc<Pool>,
     ports: Ports,
+}
+
+/// The sessions to a sandbox, lent or not.
+#[derive(Debug, Default)]
+struct Sessions {
+    /// Also those that were closed since the last one was opened.
+    open: Vec<Cutter>,
+    is_cut: bool,
 }
 
 /// The way to a sandbox. Background tasks hold this and not the endpoint: they must not keep the runtime that they run
@@ -121,6 +138,8 @@ impl Endpoint {
             name: snapshot.name.clone(),
             uid: snapshot.uid.clone(),
             created_at: snapshot.created_at,
+            version: snapshot.resource_version.clone(),
+            is_own: snapshot.owner == ctx.config.owner,
             is_of_a_pool: snapshot.membership.is_some(),
             user: snapshot.ssh_user.clone(),
             guest: snapshot.guest.clone(),
@@ -129,6 +148,9 @@ impl Endpoint {
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
             ended: ForkMutex::new(None),
+            is_deleting: AtomicBool::new(false),
+            is_seen_to_end: AtomicBool::new(false),
+            sessions: ForkMutex::default(),
             authorizing: Mutex::default(),
             pool: Pool::new(ctx.config.max_sessions, ctx.config.idle_timeout),
             ports: Ports::new(ctx.config.idle_timeout),
@@ -154,6 +176,16 @@ impl Endpoint {
     /// In whole seconds, by the clock of the API server.
     pub(crate) fn created_at(&self) -> Option<SystemTime> {
         self.created_at
+    }
+
+    /// The version of the Pod that this was made from.
+    pub(crate) fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Whether it belongs to the owner of this client's sandboxes.
+    pub(crate) fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// Whether it was made for a pool, which chose its name.
@@ -182,10 +214,25 @@ impl Endpoint {
         }
     }
 
+    /// While this client deletes it, the end of the Pod is no news.
+    pub(crate) fn set_deleting(&self, is_deleting: bool) {
+        self.is_deleting.store(is_deleting, Ordering::Release);
+    }
+
+    /// Whether the watch has seen its end before, for which this call counts if it `has_ended`.
+    pub(crate) fn is_seen_to_end(&self, has_ended: bool) -> bool {
+        self.is_seen_to_end.fetch_or(has_ended, Ordering::AcqRel)
+    }
+
+    /// Why the sandbox has ended, once that is known.
+    pub(crate) fn ended(&self) -> Option<Verdict> {
+        self.ended.lock().ok()?.clone()
+    }
+
     /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
     pub(crate) fn end(&self, verdict: &Verdict) {
         // What this client has deleted itself needs no other reason.
-        if self.is_closed() {
+        if self.is_closed() || (verdict.cause == Cause::Deleted && self.is_deleting.load(Ordering::Acquire)) {
             return;
         }
         if let Ok(mut ended) = self.ended.lock() {
@@ -197,12 +244,20 @@ impl Endpoint {
         }
     }
 
+    /// Ends the sessions in use: nothing comes from the sandbox any more, and a lost node does not say so.
+    pub(crate) fn cut(&self) {
+        if let Ok(mut sessions) = self.sessions.lock() {
+            sessions.is_cut = true;
+            sessions.open.iter().for_each(Cutter::cut);
+        }
+    }
+
     /// The error of a closed endpoint, which says why the sandbox has ended if it has.
     fn with_end(&self, e: Error) -> Error {
         if e.kind() != ErrorKind::Closed {
             return e;
         }
-        let Some(verdict) = self.ended.lock().ok().and_then(|ended| ended.clone()) else { return e };
+        let Some(verdict) = self.ended() else { return e };
         let kind = if verdict.cause == Cause::Deleted { ErrorKind::NotFound } else { ErrorKind::Disconnected };
         Error::new(kind, "the sandbox has ended").with_verdict(verdict)
     }
@@ -256,6 +311,7 @@ impl Endpoint {
 
     /// Puts the session of a first login into the pool and pins its host key.
     pub(crate) fn add_session(&self, session: Session, deadline: Deadline) -> Result<()> {
+        self.know(&session)?;
         self.pin(session.host_key());
         self.pool.lease(deadline, |_| false, || Ok(session)).map(Lease::finish)
     }
@@ -457,7 +513,19 @@ impl Endpoint {
         let login = Login { user: &self.user, identity: &self.ctx.identity, host_key: pinned.as_ref() };
         let session = Session::log_in(stream, &login, deadline)?;
         self.pin(session.host_key());
+        self.know(&session)?;
         Ok(session)
+    }
+
+    /// Lets the session be cut once the sandbox has ended.
+    fn know(&self, session: &Session) -> Result<()> {
+        let mut sessions = self.sessions.lock()?;
+        sessions.open.retain(Cutter::is_of_use);
+        sessions.open.push(session.cutter());
+        if sessions.is_cut {
+            session.cutter().cut();
+        }
+        Ok(())
     }
 }
 

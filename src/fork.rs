@@ -42,6 +42,12 @@ pub(crate) struct ForkMutex<T> {
     mutex: Mutex<T>,
 }
 
+impl<T: Default> Default for ForkMutex<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
 impl<T> ForkMutex<T> {
     pub(crate) fn new(value: T) -> Self {
         Self { process: ForkGuard::current(), mutex: Mutex::new(value) }

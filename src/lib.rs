@@ -32,6 +32,7 @@
 //! - **A file arrives whole or not at all**, and a directory too, as long as it is a new one.
 //! - **A download stays inside its target**, whatever the sandbox sends: no name or link leads out of it.
 //! - **A failure names its cause**, in the words of Kubernetes, about a second after the cluster knows it.
+//! - **An end is known at once**: one watch per client cuts the calls under way and gives the next ones the cause.
 //! - **The other side is the right one.** The host key is learned over the authenticated API server and pinned.
 //! - **A broken connection is never reported as the end of its data**, on either side; a [`Forward`] ends with its Pod.
 //! - **Nothing is left behind**: a sandbox that is not renewed stops by itself, and [`Client::reap`] deletes it.

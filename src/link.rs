@@ -184,7 +184,8 @@ impl Link {
         if !is_connection {
             return error;
         }
-        let verdict = match error.verdict().cloned().map_or_else(|| self.verdict(), |known| Ok(Some(known))) {
+        let known = error.verdict().cloned().or_else(|| self.endpoint.ended());
+        let verdict = match known.map_or_else(|| self.verdict(), |known| Ok(Some(known))) {
             Ok(Some(verdict)) => verdict,
             Ok(None) => return unknown_to_its_node(error),
             Err(e) => {

@@ -1,12 +1,13 @@
 //! The sandboxes that a client knows, by name. This is the cache that lets warm calls do without the API server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use crate::cluster::{Ends, Standing, Users};
 use crate::context::Context;
 use crate::endpoint::Endpoint;
-use crate::error::Result;
+use crate::error::{Result, Verdict};
 use crate::fork::ForkMutex;
 
 /// After this time a sandbox without handles and sessions is looked up again by its next use. Without a limit, a client
@@ -15,9 +16,17 @@ const UNUSED_TIMEOUT: Duration = Duration::from_secs(600);
 const SHORTEST_PERIOD: Duration = Duration::from_millis(50);
 const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
+/// So many ends are kept of sandboxes that nobody here uses.
+const KEPT_ENDS: usize = 256;
+
 #[derive(Debug)]
 pub(crate) struct Registry {
     known: ForkMutex<HashMap<String, Entry>>,
+    /// What has ended last of what is not known, for those who have asked for it before that and are about to add it.
+    /// Locked after `known`.
+    ended: ForkMutex<VecDeque<Standing>>,
+    /// Tells of the ends of sandboxes, once there is one. Locked alone.
+    ends: ForkMutex<Option<Ends>>,
 }
 
 #[derive(Debug)]
@@ -30,9 +39,13 @@ impl Registry {
     /// An empty registry, and the background task that evicts idle SSH sessions and unused sandboxes for as long as it
     /// lives.
     pub(crate) fn new(ctx: &Context) -> Result<Arc<Self>> {
-        let registry = Arc::new(Self { known: ForkMutex::new(HashMap::new()) });
+        let registry = Arc::new(Self::empty());
         registry.start_eviction(ctx)?;
         Ok(registry)
+    }
+
+    fn empty() -> Self {
+        Self { known: ForkMutex::default(), ended: ForkMutex::default(), ends: ForkMutex::default() }
     }
 
     /// The known endpoint of this name. One that was closed, because its Pod is gone, is not known any more.
@@ -49,7 +62,8 @@ impl Registry {
 
     /// Adds an endpoint, unless the same Pod is known already; the known one is returned then. Of two Pods of one name
     /// the younger one stays: an answer of the API server may be older than what another thread knows by now.
-    pub(crate) fn insert(&self, endpoint: Arc<Endpoint>) -> Result<Arc<Endpoint>> {
+    pub(crate) fn insert(self: &Arc<Self>, endpoint: Arc<Endpoint>) -> Result<Arc<Endpoint>> {
+        self.follow(&endpoint)?;
         let mut all = self.known.lock()?;
         let mut replaced = None;
         if let Some(Entry { endpoint: known, .. }) =
@@ -66,11 +80,32 @@ impl Registry {
         }
         let known = Entry { endpoint: Arc::clone(&endpoint), used: Instant::now() };
         all.insert(endpoint.name().to_owned(), known);
+        let end = self.ended.lock()?.iter().find(|one| one.uid == endpoint.uid()).and_then(|one| one.end.clone());
         drop(all);
+        if let Some(end) = end {
+            endpoint.end(&end);
+            endpoint.cut();
+        }
         if let Some(replaced) = replaced {
             replaced.close();
         }
         Ok(endpoint)
+    }
+
+    /// From the first sandbox on, one watch tells how they end.
+    fn follow(self: &Arc<Self>, endpoint: &Endpoint) -> Result<()> {
+        let mut ends = self.ends.lock()?;
+        let ends = match &mut *ends {
+            Some(ends) => ends,
+            none => {
+                let (ctx, users) = (endpoint.ctx(), Arc::downgrade(self));
+                none.insert(ctx.cluster.follow_ends(users, &ctx.config.owner, endpoint.version())?)
+            }
+        };
+        if !endpoint.is_own() {
+            ends.widen();
+        }
+        Ok(())
     }
 
     /// Closes the endpoint of a Pod that is gone.
@@ -110,6 +145,38 @@ impl Registry {
             let is_used = Arc::strong_count(endpoint) > 1 || endpoint.pool().counts() != (0, 0);
             !endpoint.is_closed() && (is_used || used.elapsed() < unused_timeout)
         });
+    }
+}
+
+impl Users for Registry {
+    fn concerns(&self, standing: &Standing) -> bool {
+        let Ok(all) = self.known.lock() else { return false };
+        let has_ended = standing.end.is_some();
+        if let Some(known) = all.get(&standing.name).filter(|known| known.endpoint.uid() == standing.uid) {
+            return !known.endpoint.is_seen_to_end(has_ended);
+        }
+        if has_ended && let Ok(mut ended) = self.ended.lock() {
+            ended.truncate(KEPT_ENDS - 1);
+            ended.push_front(standing.clone());
+        }
+        false
+    }
+
+    fn used(&self) -> Vec<Standing> {
+        let Ok(all) = self.known.lock() else { return Vec::new() };
+        let open = all.values().map(|known| &known.endpoint).filter(|endpoint| !endpoint.is_closed());
+        open.map(|endpoint| Standing { name: endpoint.name().into(), uid: endpoint.uid().into(), end: None }).collect()
+    }
+
+    fn end(&self, name: &str, uid: &str, verdict: &Verdict) {
+        let Ok(all) = self.known.lock() else { return };
+        let found = all.get(name).map(|known| &known.endpoint).filter(|endpoint| endpoint.uid() == uid).cloned();
+        drop(all);
+        if let Some(endpoint) = found {
+            log::info!("sandbox {name} has ended: {verdict}");
+            endpoint.end(verdict);
+            endpoint.cut();
+        }
     }
 }
 
@@ -184,9 +251,12 @@ mod tests {
     #[test]
     fn a_forked_child_waits_for_no_lock() {
         let ctx = testing::context(Config::new());
-        let mut registry = Registry { known: ForkMutex::new(HashMap::new()) };
+        let mut registry = Registry::empty();
         std::mem::forget(registry.known.lock());
+        std::mem::forget(registry.ends.lock());
         registry.known.inherit();
+        registry.ends.inherit();
+        let registry = Arc::new(registry);
         assert!(registry.find("a").is_none());
         assert!(registry.insert(endpoint(&ctx, "a", "1", 1)).is_err());
         registry.evict("a", "1");

@@ -467,12 +467,13 @@ impl Sandbox {
         // Waiting for the container's end is part of it, so this takes longer than other calls.
         let deadline = Deadline::after(Some(2 * API_TIMEOUT));
         let deletion = ctx.cluster.delete(self.name(), self.uid());
+        self.link.endpoint().set_deleting(true);
         let result = ctx.runtime.block_on(deadline, "the end of the Pod", deletion);
         match &result {
             Ok(()) => self.link.endpoint().close(),
             Err(e) if e.kind() == ErrorKind::NotFound => self.link.endpoint().close(),
             Err(e) if e.kind() == ErrorKind::Cancelled => self.delete_in_background(),
-            Err(_) => {}
+            Err(_) => self.link.endpoint().set_deleting(false),
         }
         result.map_err(|e| {
             let e = match e.kind() {

@@ -52,6 +52,11 @@ impl Gap {
         matches!(self, Self::Look(e) if matches!(e.http_status(), Some(401 | 403)))
     }
 
+    /// Whether it is not allowed, which does not pass.
+    pub(super) fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Look(e) | Self::Watch(e) if e.http_status() == Some(403))
+    }
+
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Look(e) | Self::Watch(e) => e,
@@ -131,6 +136,11 @@ impl<T> Changes<T> {
                 return Ok(change);
             }
         }
+    }
+
+    /// Goes on with other Pods from here.
+    pub(super) fn follow(&mut self, which: Which) {
+        (self.which, self.stream, self.next) = (which, None, Instant::now());
     }
 
     fn pause(&mut self) {

@@ -6,6 +6,7 @@
 mod api;
 mod changes;
 mod connect;
+mod ends;
 mod filter;
 mod kubeconfig;
 mod login;
@@ -39,6 +40,7 @@ use self::verdict::{EventClass, create_error};
 use crate::config::Config;
 use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
+pub(crate) use self::ends::{Ends, Standing, Users};
 pub use self::filter::Filter;
 pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
 pub(crate) use self::manifest::{check_env, check_keys, fingerprint};
@@ -400,6 +402,12 @@ impl Cluster {
         }
     }
 
+    /// The verdict on a sandbox that is gone, if it is.
+    async fn deletion(&self, name: &str, uid: &str) -> Result<Option<Verdict>> {
+        let deleted = || Verdict::new(Cause::Deleted, "", "the Pod was deleted");
+        Ok((!self.is_there(name, uid).await?).then(deleted))
+    }
+
     /// The cause behind an end that the Pod's status tells as an ordinary one. When the kubelet evicts a Pod whose main
     /// process ends with 0 at SIGTERM, only an event says so.
     pub(crate) async fn explained(&self, verdict: Verdict, uid: &str) -> Result<Verdict> {
@@ -695,6 +703,123 @@ mod tests {
         let begins_again = vec![page(&[("a", 0)], "two"), expired(json!({})), page(&[("b", 0)], "")];
         let (found, requests) = select(Moment::Any, begins_again);
         assert!(found == "b" && !requests[2].contains("limit"), "{requests:?}");
+    }
+
+    fn event(kind: &str, object: Value) -> Answer {
+        Some((200, json!({"type": kind, "object": object})))
+    }
+
+    fn version_of(request: &str) -> &str {
+        request.split("resourceVersion=").nth(1).map_or("", |rest| rest.split('&').next().unwrap())
+    }
+
+    #[test]
+    fn changes_go_on_behind_every_gap() {
+        let pod = |version: &str| {
+            let mut pod = pod_of("u", "n");
+            pod["metadata"]["resourceVersion"] = json!(version);
+            pod
+        };
+        let script = vec![
+            // What is too old takes a look, what is only cut does not.
+            event("ERROR", json!({"code": 410, "reason": "Expired", "message": "too old", "status": "Failure"})),
+            page(&[("a", 0), ("b", 0)], ""),
+            event("MODIFIED", pod("8")),
+            None,
+            event("BOOKMARK", json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"resourceVersion": "11"}})),
+            event("DELETED", pod("12")),
+            Some((403, json!({"code": 403, "message": "not allowed"}))),
+        ];
+        let (config, server) = api_server(script);
+        let seen = run(&config, async |cluster| {
+            let read = |pod: &Pod| pod.metadata.name.clone().unwrap_or_default();
+            let which = changes::Which::Selected("a=b".to_owned());
+            let mut changes = changes::Changes::new(&cluster, which, Some("5".to_owned()), read);
+            let mut seen = Vec::new();
+            while !matches!(&seen.last(), Some(Err(changes::Gap::Watch(e))) if e.http_status() == Some(403)) {
+                seen.push(changes.next().await);
+            }
+            Ok(seen.into_iter().map(|seen| seen.map_err(|gap| gap.to_string())).collect::<Vec<_>>())
+        });
+        let (seen, requests) = (format!("{:?}", seen.unwrap()), server.join().unwrap());
+        let expected = ["too old", r#"All(["a", "b"])"#, r#"Seen("box")"#, "reached", r#"Gone("box")"#, "not allowed"];
+        let mut rest = &*seen;
+        for text in expected {
+            rest = rest.split_once(text).unwrap_or_else(|| panic!("no {text}: {seen}")).1;
+        }
+        let versions: Vec<_> = requests.iter().map(|request| version_of(request)).collect();
+        assert_eq!(versions, ["5", "", "7", "8", "8", "11", "12"], "{requests:?}");
+    }
+
+    /// Uses one sandbox, and what it was told.
+    struct User(parking_lot::Mutex<Vec<Verdict>>);
+
+    impl Users for User {
+        fn concerns(&self, standing: &Standing) -> bool {
+            standing.uid == "u"
+        }
+
+        fn used(&self) -> Vec<Standing> {
+            vec![Standing { name: "box".to_owned(), uid: "u".to_owned(), end: None }]
+        }
+
+        fn end(&self, name: &str, uid: &str, verdict: &Verdict) {
+            assert_eq!((name, uid), ("box", "u"));
+            self.0.lock().push(verdict.clone());
+        }
+    }
+
+    /// What the user is told if the API server follows the script, once it has got all those requests.
+    fn told(script: Vec<Answer>, is_widened: bool) -> (Vec<Verdict>, Vec<String>) {
+        let (config, server) = api_server(script);
+        let user = Arc::new(User(parking_lot::Mutex::default()));
+        let requests = run(&config, async |cluster| {
+            let users: std::sync::Weak<User> = Arc::downgrade(&user);
+            let ends = cluster.follow_ends(users, "me", "5")?;
+            if is_widened {
+                ends.widen();
+            }
+            let requests = tokio::task::spawn_blocking(move || server.join().unwrap()).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(600)).await;
+            Ok(requests)
+        });
+        (user.0.lock().clone(), requests.unwrap())
+    }
+
+    #[test]
+    fn a_watch_tells_of_ends_and_of_nothing_else() {
+        let with = |name: &str, value: Value| {
+            let mut pod = pod_of("u", "n");
+            pod["metadata"]["resourceVersion"] = json!("6");
+            pod[name] = value;
+            pod
+        };
+        let running = json!([{"name": "sandbox", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+            "state": {"running": {}}}]);
+        let mut deleting = with("status", json!({"phase": "Running", "containerStatuses": running}));
+        deleting["metadata"]["deletionTimestamp"] = json!("2026-01-02T03:04:05Z");
+        let failed = with("status", json!({"phase": "Failed", "reason": "Evicted", "message": "disk"}));
+        let not_found = || Some((404, json!({"message": "gone"})));
+        let forbidden = || Some((403, json!({"code": 403, "message": "not allowed"})));
+
+        // It is used until its container has ended.
+        let (seen, requests) = told(vec![event("MODIFIED", deleting.clone()), forbidden()], false);
+        assert!(seen.is_empty(), "{seen:?}");
+        assert!(requests[0].contains("sandbox%2Cowner%3Dme") || requests[0].contains("owner%3Dme"), "{requests:?}");
+        let (seen, requests) = told(vec![event("MODIFIED", failed), forbidden()], true);
+        assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Evicted]);
+        assert!(!requests[1].contains("owner"), "{requests:?}");
+        // Gone from the watch, it may only have got another owner.
+        let there = Some((200, pod_of("u", "n")));
+        let (seen, _) = told(vec![event("DELETED", deleting.clone()), forbidden(), there], false);
+        assert!(seen.is_empty(), "{seen:?}");
+        let (seen, _) = told(vec![event("DELETED", deleting), forbidden(), not_found()], false);
+        assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Deleted]);
+        // Nor is it in the list after a gap.
+        let (seen, _) = told(vec![Some((410, json!({"code": 410}))), page(&[], ""), forbidden(), not_found()], false);
+        assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Deleted]);
+        // Without the right to watch, nothing more is asked.
+        assert!(told(vec![forbidden()], false).0.is_empty());
     }
 
     #[test]

@@ -85,6 +85,15 @@ pub(super) fn of_pod(pod: &Pod) -> PodHealth {
     }
 }
 
+/// Why nothing can run in it any more. One that is being deleted is used until its container has ended, which nobody
+/// reports from a lost node.
+pub(super) fn of_end(pod: &Pod) -> Option<Verdict> {
+    let PodHealth::Terminal(verdict) = of_pod(pod) else { return None };
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    let is_over = !runs(pod) || matches!(phase, Some("Failed" | "Succeeded")) || verdict.cause == Cause::NodeLost;
+    is_over.then_some(verdict)
+}
+
 /// Whether the sandbox's container runs, as the status has it.
 pub(super) fn runs(pod: &Pod) -> bool {
     pod.status.as_ref().is_some_and(|status| {

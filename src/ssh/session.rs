@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -60,6 +60,24 @@ pub(crate) struct Session {
     pid: u32,
     /// Freeing a session uses OpenSSL; the last field, since that is freed last.
     freeing: Option<InUse>,
+}
+
+/// Ends a session from another thread than the one that uses it.
+#[derive(Debug)]
+pub(crate) struct Cutter(Weak<Connection>);
+
+impl Cutter {
+    /// Nothing more arrives but what has arrived.
+    pub(crate) fn cut(&self) {
+        if let Some(connection) = self.0.upgrade() {
+            let _ = SockRef::from(connection.stream()).shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    /// Whether there is still something to cut.
+    pub(crate) fn is_of_use(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 impl Session {
@@ -126,6 +144,10 @@ impl Session {
 
     pub(crate) fn host_key(&self) -> &PublicKey {
         &self.host_key
+    }
+
+    pub(crate) fn cutter(&self) -> Cutter {
+        Cutter(Arc::downgrade(&self.connection))
     }
 
     /// What the server takes to answer, once that is known.
