@@ -301,6 +301,39 @@ typedef int32_t sbx_stream;
 #endif // __cplusplus
 
 /**
+ * What a check found, the better before the worse.
+ */
+enum sbx_check_state
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * All is well.
+     */
+    SBX_CHECK_OK = 0,
+    /**
+     * It could not be checked, because of the failure of another check or because this client may not look.
+     */
+    SBX_CHECK_SKIPPED = 1,
+    /**
+     * Sandboxes work, but something is missing or unusual.
+     */
+    SBX_CHECK_WARNING = 2,
+    /**
+     * Sandboxes can't be made or used.
+     */
+    SBX_CHECK_FAILURE = 3,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_check_state sbx_check_state;
+#else
+typedef int32_t sbx_check_state;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * Why a Pod can't start or has stopped, according to Kubernetes. A later version may have more of them.
  */
 enum sbx_cause
@@ -926,6 +959,11 @@ typedef struct sbx_pool_options sbx_pool_options;
  * several threads.
  */
 typedef struct sbx_pool_state sbx_pool_state;
+
+/**
+ * What sbx_diagnose() found. Freed with sbx_report_free(). May be read from several threads.
+ */
+typedef struct sbx_report sbx_report;
 
 /**
  * A running sandbox: a Pod with an SSH server. May be used from several threads at once. Freed with
@@ -1898,6 +1936,77 @@ sbx_status sbx_detached_remove(const sbx_detached *detached,
  * Frees the handle, without waiting. The command runs on, and is found again under its key.
  */
 void sbx_detached_free(sbx_detached *detached);
+
+/** \} */
+
+/**
+ * \defgroup sbx_doctor What stands in the way of a sandbox
+ * \{
+ */
+
+/**
+ * Finds out what stands in the way of a sandbox. `config` may be NULL for what sbx_config_from_env() makes, whose error
+ * is what the check "config" says then.
+ *
+ * `checks` has the names of the checks to make, separated by spaces: "config", "process", "api-server", "clock",
+ * "identity", "rights-pods", "rights-portforward", "rights-exec", "rights-events", "namespace", "quota",
+ * "network-policy", "guest", "pod", and "sandbox", the life of a real sandbox. An empty text is all but the last one,
+ * which takes at most 5 seconds unless somebody has to log in by hand. What a check needs is in the report if it
+ * failed. Nothing is changed in the cluster but by "sandbox".
+ *
+ * What was found is no error; the caller frees it with sbx_report_free(). SBX_ERR_INVALID_ARGUMENT for a name that is
+ * no check's.
+ */
+SBX_NODISCARD
+sbx_status sbx_diagnose(const sbx_config *config,
+                        const char *checks,
+                        sbx_report **report,
+                        sbx_error **err);
+
+/**
+ * The worst state of all checks; SBX_CHECK_OK for NULL.
+ */
+sbx_check_state sbx_report_state(const sbx_report *report);
+
+/**
+ * One line that says whether all is well, borrowed from the report.
+ */
+const char *sbx_report_summary(const sbx_report *report);
+
+/**
+ * How many checks there are; 0 for NULL.
+ */
+size_t sbx_report_count(const sbx_report *report);
+
+/**
+ * The stable name of a check, borrowed from the report; `index` counts from 0. NULL beyond the last.
+ */
+const char *sbx_report_name_at(const sbx_report *report,
+                               size_t index);
+
+/**
+ * The state of a check; SBX_CHECK_SKIPPED beyond the last.
+ */
+sbx_check_state sbx_report_state_at(const sbx_report *report,
+                                    size_t index);
+
+/**
+ * What a check found, on one line, borrowed from the report. NULL beyond the last.
+ */
+const char *sbx_report_found_at(const sbx_report *report,
+                                size_t index);
+
+/**
+ * What may be done about what a check found, to be pasted into a shell as far as it is a command, borrowed from the
+ * report; empty if nothing is to be done. NULL beyond the last.
+ */
+const char *sbx_report_fix_at(const sbx_report *report,
+                              size_t index);
+
+/**
+ * Frees a report.
+ */
+void sbx_report_free(sbx_report *report);
 
 /** \} */
 

@@ -109,6 +109,8 @@ pub struct Config {
     pub(crate) log: LogLevel,
     /// What there is to log about the `.env` file: a logger may come only after this configuration.
     pub(crate) notes: Vec<(log::Level, String)>,
+    /// What came from the environment or a file, and from where.
+    found: Vec<Told>,
 }
 
 /// The way to a sandbox's SSH server.
@@ -143,31 +145,48 @@ stable_names!(Transport, "transport", {
 /// The image of new sandboxes; the guest is in it.
 pub(crate) const DEFAULT_IMAGE: &str = "localhost/sandbox:dev";
 
-/// Every setting: its name, and how a text becomes its value. The error text says what is allowed.
+/// How a text becomes a setting's value; the error says what is allowed.
 type Apply = fn(&mut Config, &str) -> std::result::Result<(), &'static str>;
-const SETTINGS: &[(&str, Apply)] = &[
-    ("namespace", |c, v| text(v).map(|v| c.namespace = Some(v))),
-    ("kubeconfig", |c, v| text(v).map(|v| c.kubeconfig = Some(v.into()))),
-    ("context", |c, v| text(v).map(|v| c.context = Some(v))),
-    ("image", |c, v| text(v).map(|v| c.image = v)),
-    ("ssh_user", |c, v| text(v).map(|v| c.ssh_user = v)),
-    ("ssh_port", |c, v| port(v).map(|v| c.ssh_port = v)),
-    ("ssh_key", |c, v| text(v).map(|v| c.ssh_key = Some(v.into()))),
-    ("guest", |c, v| v.parse().map(|v| c.guest = v).map_err(|_| "auto, image, volume or copy")),
-    ("guest_image", |c, v| text(v).map(|v| c.guest_image = v)),
-    ("transport", |c, v| v.parse().map(|v| c.transport = v).map_err(|_| "auto, direct, tunnel or exec")),
-    ("owner", |c, v| label(v).map(|v| c.owner = v)),
-    ("lifetime", |c, v| seconds(v).map(|v| c.lifetime = v)),
-    ("create_timeout", |c, v| seconds(v).map(|v| c.create_timeout = v)),
-    ("connect_timeout", |c, v| seconds(v).map(|v| c.connect_timeout = v)),
-    ("command_timeout", |c, v| seconds(v).map(|v| c.command_timeout = v)),
-    ("transfer_timeout", |c, v| seconds(v).map(|v| c.transfer_timeout = v)),
-    ("idle_timeout", |c, v| seconds(v).map(|v| c.idle_timeout = v)),
-    ("max_sessions", |c, v| sessions(v).map(|v| c.max_sessions = v)),
-    ("log", |c, v| {
-        v.to_ascii_lowercase().parse().map(|v| c.log = v).map_err(|_| "off, error, warn, info, debug or trace")
-    }),
+/// How a setting's value is told; `None` if it has none.
+type Tell = fn(&Config) -> Option<String>;
+/// Every setting by its name.
+const SETTINGS: &[(&str, Apply, Tell)] = &[
+    ("namespace", |c, v| text(v).map(|v| c.namespace = Some(v)), |c| c.namespace.clone()),
+    ("kubeconfig", |c, v| text(v).map(|v| c.kubeconfig = Some(v.into())), |c| told_path(&c.kubeconfig)),
+    ("context", |c, v| text(v).map(|v| c.context = Some(v)), |c| c.context.clone()),
+    ("image", |c, v| text(v).map(|v| c.image = v), |c| Some(c.image.clone())),
+    ("ssh_user", |c, v| text(v).map(|v| c.ssh_user = v), |c| Some(c.ssh_user.clone())),
+    ("ssh_port", |c, v| port(v).map(|v| c.ssh_port = v), |c| Some(c.ssh_port.to_string())),
+    ("ssh_key", |c, v| text(v).map(|v| c.ssh_key = Some(v.into())), |c| told_path(&c.ssh_key)),
+    ("guest", |c, v| v.parse().map(|v| c.guest = v).map_err(|_| "auto, image, volume or copy"), |c| told(c.guest)),
+    ("guest_image", |c, v| text(v).map(|v| c.guest_image = v), |c| Some(c.guest_image.clone())),
+    (
+        "transport",
+        |c, v| v.parse().map(|v| c.transport = v).map_err(|_| "auto, direct, tunnel or exec"),
+        |c| told(c.transport),
+    ),
+    ("owner", |c, v| label(v).map(|v| c.owner = v), |c| Some(c.owner.clone())),
+    ("lifetime", |c, v| seconds(v).map(|v| c.lifetime = v), |c| told_seconds(c.lifetime)),
+    ("create_timeout", |c, v| seconds(v).map(|v| c.create_timeout = v), |c| told_seconds(c.create_timeout)),
+    ("connect_timeout", |c, v| seconds(v).map(|v| c.connect_timeout = v), |c| told_seconds(c.connect_timeout)),
+    ("command_timeout", |c, v| seconds(v).map(|v| c.command_timeout = v), |c| told_seconds(c.command_timeout)),
+    ("transfer_timeout", |c, v| seconds(v).map(|v| c.transfer_timeout = v), |c| told_seconds(c.transfer_timeout)),
+    ("idle_timeout", |c, v| seconds(v).map(|v| c.idle_timeout = v), |c| told_seconds(c.idle_timeout)),
+    ("max_sessions", |c, v| sessions(v).map(|v| c.max_sessions = v), |c| Some(c.max_sessions.to_string())),
+    (
+        "log",
+        |c, v| v.to_ascii_lowercase().parse().map(|v| c.log = v).map_err(|_| "off, error, warn, info, debug or trace"),
+        |c| told(c.log),
+    ),
 ];
+
+/// A setting that is not the default, and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) name: &'static str,
+    pub(crate) value: String,
+    pub(crate) place: String,
+}
 
 impl Default for Config {
     fn default() -> Self {
@@ -192,6 +211,7 @@ impl Default for Config {
             max_sessions: 16,
             log: LogLevel::Warn,
             notes: Vec::new(),
+            found: Vec::new(),
         }
     }
 }
@@ -207,11 +227,11 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`]; the message has the variable, its source, its value and the allowed values.
     pub fn from_env() -> Result<Self> {
-        let is_ours = |name: &str| SETTINGS.iter().any(|(setting, _)| variable(setting) == name);
+        let is_ours = |name: &str| SETTINGS.iter().any(|(setting, ..)| variable(setting) == name);
         // Without a working directory there is no file in it.
         let mut file = std::env::current_dir().map(|here| Dotenv::nearest(&here, is_ours)).unwrap_or_default();
         let mut config = Self { notes: std::mem::take(&mut file.notes), ..Self::default() };
-        for (name, apply) in SETTINGS {
+        for (name, apply, tell) in SETTINGS {
             let variable = variable(name);
             let (value, place) = match (std::env::var(&variable), file.take(&variable)) {
                 (Ok(value), _) => (value, "the environment".to_owned()),
@@ -238,6 +258,8 @@ impl Config {
             apply(&mut config, &value).map_err(|allowed| {
                 Error::new(ErrorKind::Config, format!("{variable} in {place} is {value:?}; it must be {allowed}"))
             })?;
+            let value = tell(&config).unwrap_or_default();
+            config.found.push(Told { name, value, place: format!("{variable} in {place}") });
         }
         Ok(config)
     }
@@ -247,8 +269,8 @@ impl Config {
     /// # Errors
     /// [`ErrorKind::Config`] if there is no such setting or the value is not allowed.
     pub fn set(mut self, name: &str, value: &str) -> Result<Self> {
-        let Some((_, apply)) = SETTINGS.iter().find(|(known, _)| *known == name) else {
-            let names: Vec<_> = SETTINGS.iter().map(|(name, _)| *name).collect();
+        let Some((_, apply, _)) = SETTINGS.iter().find(|(known, ..)| *known == name) else {
+            let names: Vec<_> = SETTINGS.iter().map(|(name, ..)| *name).collect();
             return Err(Error::new(
                 ErrorKind::Config,
                 format!("there is no setting {name:?}; there are {}", names.join(", ")),
@@ -386,6 +408,22 @@ impl Config {
         log_to_stderr(self.log)
     }
 
+    /// The settings that differ from the defaults.
+    pub(crate) fn settings(&self) -> Vec<Told> {
+        let default = Self::default();
+        let set = SETTINGS.iter().filter_map(|(name, _, tell)| {
+            let value = tell(self)?;
+            if tell(&default).as_ref() == Some(&value) {
+                return None;
+            }
+            // A setter may have been called since.
+            let found = self.found.iter().find(|found| found.name == *name && found.value == value);
+            let place = found.map_or_else(|| "the program".to_owned(), |found| found.place.clone());
+            Some(Told { name, value, place })
+        });
+        set.collect()
+    }
+
     /// Checks what the typed setters took as it came.
     pub(crate) fn validate(&self) -> Result<()> {
         let zero = Some(Duration::ZERO);
@@ -453,6 +491,18 @@ fn seconds(value: &str) -> std::result::Result<Option<Duration>, &'static str> {
     }
 }
 
+fn told(value: impl std::fmt::Display) -> Option<String> {
+    Some(value.to_string())
+}
+
+fn told_path(path: &Option<PathBuf>) -> Option<String> {
+    path.as_ref().map(|path| path.display().to_string())
+}
+
+fn told_seconds(span: Option<Duration>) -> Option<String> {
+    Some(span.map_or_else(|| "none".into(), |span| span.as_secs_f64().to_string()))
+}
+
 /// The name of a setting in the environment.
 fn variable(setting: &str) -> String {
     format!("{PREFIX}{}", setting.to_uppercase())
@@ -465,7 +515,7 @@ mod tests {
     #[test]
     fn every_setting_is_documented_once() {
         let source = include_str!("config.rs");
-        for (name, _) in SETTINGS {
+        for (name, ..) in SETTINGS {
             assert_eq!(source.matches(&format!("/// | `{name}` |")).count(), 1, "{name} in the table of Config");
             assert_eq!(source.matches(&format!("pub fn {name}(mut self")).count(), 1, "setter for {name}");
         }

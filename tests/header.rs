@@ -23,10 +23,11 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 21] = [
+const FILES: [&str; 22] = [
     "mod.rs",
     "error.rs",
     "config.rs",
+    "doctor.rs",
     "client.rs",
     "spec.rs",
     "sandbox.rs",

@@ -49,6 +49,7 @@
 #include "sandbox/box.hpp"
 #include "sandbox/client.hpp"
 #include "sandbox/command.hpp"
+#include "sandbox/doctor.hpp"
 #include "sandbox/error.hpp"
 #include "sandbox/file.hpp"
 #include "sandbox/forward.hpp"

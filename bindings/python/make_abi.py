@@ -26,6 +26,7 @@ ENUMS = {
     "sbx_on_miss": ("OnMiss", "SBX_ON_MISS_"),
     "sbx_pool_counter_kind": ("PoolCounter", "SBX_POOL_"),
     "sbx_usage_kind": ("UsageKind", "SBX_USAGE_"),
+    "sbx_check_state": ("CheckState", "SBX_CHECK_"),
 }
 # What Python calls what comments speak of.
 WORDS = {

@@ -15,6 +15,7 @@ mod members;
 mod names;
 mod pod;
 mod proxy;
+mod survey;
 mod tls;
 mod tunnel;
 mod verdict;
@@ -59,8 +60,15 @@ const CREATE_RETRY_BUDGET: Duration = Duration::from_secs(45);
 /// Time for the processes to end after they are asked to.
 const GRACE_S: u32 = 1;
 const PAGE: u32 = 500;
-/// The first minor version of Kubernetes 1 whose image volumes are on by default.
-const IMAGE_VOLUMES: u32 = 35;
+
+/// The version of an API server.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    /// Such as `v1.37.2`.
+    pub(crate) text: String,
+    /// The first version whose image volumes are on by default, and which asks for the right to create port-forwards.
+    pub(crate) is_from_1_35: bool,
+}
 
 /// What the pages of a list tell together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,7 +326,7 @@ impl Cluster {
     /// Now, by the API server's clock.
     pub(crate) async fn now(&self) -> Result<SystemTime> {
         if self.api.clock.now().is_none() {
-            self.version().await?;
+            self.version(REQUEST_RETRY_BUDGET).await?;
         }
         self.api.clock.now().ok_or_else(|| {
             Error::new(ErrorKind::Unavailable, format!("the API server {} does not tell the time", self.api.server))
@@ -327,16 +335,18 @@ impl Cluster {
 
     /// Whether Pods may have images as volumes. The container runtime's part can't be asked for.
     pub(crate) async fn has_image_volumes(&self) -> Result<bool> {
-        let version = self.version().await?;
-        let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-        Ok(version.major == "1" && digits.parse::<u32>().is_ok_and(|minor| minor >= IMAGE_VOLUMES))
+        self.version(REQUEST_RETRY_BUDGET).await.map(|version| version.is_from_1_35)
     }
 
-    async fn version(&self) -> Result<Info> {
+    /// The version of the API server.
+    pub(crate) async fn version(&self, retry_budget: Duration) -> Result<Version> {
         let request = http::Request::get("/version")
             .body(Vec::new())
             .map_err(|e| Error::new(ErrorKind::Unavailable, format!("no request can be made: {e}")))?;
-        self.api.send(&request, REQUEST_RETRY_BUDGET).await.map_err(|failure| self.api.error(failure))
+        let found: Info = self.api.send(&request, retry_budget).await.map_err(|failure| self.api.error(failure))?;
+        let digits: String = found.minor.chars().take_while(char::is_ascii_digit).collect();
+        let is_from_1_35 = found.major == "1" && digits.parse::<u32>().is_ok_and(|minor| minor >= 35);
+        Ok(Version { text: found.git_version, is_from_1_35 })
     }
 
     /// Lets the holder of `public_key` (one line in OpenSSH's form) log in, by the sandbox's guest, whose file is

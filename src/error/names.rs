@@ -48,7 +48,7 @@ mod tests {
     use std::fmt::{Debug, Display};
     use std::str::FromStr;
 
-    use crate::{Cause, Error, ErrorKind, Guest, LogLevel, OnMiss, Origin, Phase, Transport};
+    use crate::{Cause, CheckState, Error, ErrorKind, Guest, LogLevel, OnMiss, Origin, Phase, Transport};
 
     /// Every name is read back as its own value, and is what `Debug` writes, with underscores.
     fn check<T: Copy + Debug + Display + PartialEq + FromStr<Err = Error>>(all: &[T]) {
@@ -66,6 +66,7 @@ mod tests {
         check(Cause::ALL);
         check(Phase::ALL);
         check(Transport::ALL);
+        check(CheckState::ALL);
         check(Guest::ALL);
         check(LogLevel::ALL);
         check(Origin::ALL);

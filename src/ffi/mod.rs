@@ -81,6 +81,7 @@ mod client;
 mod command;
 mod config;
 mod detached;
+mod doctor;
 mod error;
 
 // The header has the files in this order.

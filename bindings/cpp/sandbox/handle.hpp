@@ -171,6 +171,7 @@ template <> inline constexpr auto free_of<sbx_output> = sbx_output_free;
 template <> inline constexpr auto free_of<sbx_pool> = sbx_pool_free;
 template <> inline constexpr auto free_of<sbx_pool_options> = sbx_pool_options_free;
 template <> inline constexpr auto free_of<sbx_key_list> = sbx_key_list_free;
+template <> inline constexpr auto free_of<sbx_report> = sbx_report_free;
 template <> inline constexpr auto free_of<sbx_usage> = sbx_usage_free;
 template <> inline constexpr auto free_of<sbx_pool_state> = sbx_pool_state_free;
 template <> inline constexpr auto free_of<sbx_sandbox> = sbx_sandbox_free;

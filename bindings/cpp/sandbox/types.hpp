@@ -207,6 +207,18 @@ enum class transport : std::int32_t {
     exec = SBX_TRANSPORT_EXEC,
 };
 
+/// What a check found, the better before the worse.
+enum class check_state : std::int32_t {
+    /// All is well.
+    ok = SBX_CHECK_OK,
+    /// It could not be checked, because of the failure of another check or because this client may not look.
+    skipped = SBX_CHECK_SKIPPED,
+    /// Sandboxes work, but something is missing or unusual.
+    warning = SBX_CHECK_WARNING,
+    /// Sandboxes can't be made or used.
+    failure = SBX_CHECK_FAILURE,
+};
+
 /// The levels of log lines.
 enum class log_level : std::int32_t {
     /// None at all.

@@ -42,7 +42,7 @@ Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a
 Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
 
 JSON: create, pool claim and info print an object, ls a list of such, top a list of what is used, rm and reap a list of names, the other verbs of pool an \
-object with counts; times are as in \
+object with counts, doctor one with checks; times are as in \
 2026-01-31T23:59:59Z, and null is what is not known or does not exist. A failure has its kind, message and verdict as \
 the library has them.
 
@@ -55,6 +55,17 @@ other.
 Examples:
   sandbox create --image registry.example/tools:3 --env STAGE=test --memory 2Gi
   sandbox create --name box --lifetime 8h --json";
+
+const AFTER_DOCTOR_HELP: &str = "\
+Checks: config, process, api-server, clock, identity, rights-pods, rights-portforward, rights-exec, rights-events, \
+namespace, quota, network-policy, guest, pod, and by name only sandbox, the life of a real one.
+
+Exit status: 0 if sandboxes work here, also with warnings; 1 if they don't; 2 if the arguments were not understood.
+
+Examples:
+  sandbox doctor
+  sandbox doctor rights-pods pod
+  sandbox doctor sandbox --json";
 
 const AFTER_FILL_HELP: &str = "\
 With SANDBOX_SSH_KEY set to the same key here and where sandboxes are claimed, claiming takes one API call; else it takes the \
@@ -285,6 +296,18 @@ pub(crate) enum Verb {
 
     /// Delete all sandboxes of the namespace that have expired, whoever owns them, and print their names
     Reap,
+
+    /// Find out what stands in the way of a sandbox
+    ///
+    /// Tells the settings and where they came from, the way to the API server, the rights there, quotas and policies of the
+    /// namespace, and whether the cluster would take the Pod of a sandbox, which it is asked without making one. What can
+    /// be done about a finding stands below it.
+    #[command(after_long_help = AFTER_DOCTOR_HELP)]
+    Doctor {
+        /// The checks to make [default: all but sandbox]
+        #[arg(value_name = "CHECK")]
+        checks: Vec<String>,
+    },
 
     /// Write the image of the guest, the main process of sandboxes, as an OCI archive
     ///

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod copy;
+mod doctor;
 mod forward;
 mod guest_image;
 mod key;
@@ -48,6 +49,7 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
         Verb::Key(verb) => key::key(&client()?, &verb, json)?,
         Verb::Pool(verb) => return pool::pool(&client()?, verb, json),
         Verb::Reap => verbs::reap(&client()?, json)?,
+        Verb::Doctor { checks } => return doctor::doctor(configure(&connection), &checks, json),
         Verb::GuestImage(arguments) => guest_image::guest_image(&arguments)?,
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -63,6 +65,10 @@ fn obey(Arguments { connection, json, verb }: Arguments) -> std::result::Result<
 }
 
 fn connect(connection: &Connection) -> Result<Client> {
+    Client::new(configure(connection)?)
+}
+
+fn configure(connection: &Connection) -> Result<Config> {
     let mut config = Config::from_env()?;
     for (name, value) in &connection.set {
         config = config.set(name, value)?;
@@ -83,5 +89,5 @@ fn connect(connection: &Connection) -> Result<Client> {
         _ => config.log(LogLevel::Trace),
     };
     config.init_logging()?;
-    Client::new(config)
+    Ok(config)
 }

@@ -23,7 +23,7 @@ extern sbx_sandbox *sandbox;
 extern sbx_error *err;
 
 /* One function for each scenario; main.c has the table. */
-void life(void), by_name(void), errors(void), use_after_close(void), fleet(void), pool(void), settings(void), end(void);
+void life(void), by_name(void), errors(void), use_after_close(void), fleet(void), pool(void), settings(void), doctor(void), end(void);
 void run(void), streams(void), exit_status(void), timeout(void), cancel(void), terminal(void), detached(void), ports(void);
 void bytes(void), large(void), threads(void), forks(void), callback(void);
 void files(void), file_errors(void), transfers(void), trees(void);

@@ -35,6 +35,7 @@ static const struct {
     {"fleet", fleet},
     {"pool", pool},
     {"settings", settings},
+    {"doctor", doctor},
     {"end", end},
 };
 

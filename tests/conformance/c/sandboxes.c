@@ -500,6 +500,36 @@ static void logging(const sbx_config *config) {
     CHECK(lines.all == before);
 }
 
+void doctor(void) {
+    sbx_config *config = new_config("");
+    sbx_report *report = NULL;
+    OK(sbx_diagnose(config, "", &report, &err));
+    CHECK(sbx_report_state(report) != SBX_CHECK_FAILURE && strlen(sbx_report_summary(report)) > 0);
+    CHECK(sbx_report_count(report) == 14);
+    for (size_t i = 0; i < sbx_report_count(report); i++)
+        CHECK(strlen(sbx_report_name_at(report, i)) > 0 && strlen(sbx_report_found_at(report, i)) > 0);
+    CHECK(sbx_report_name_at(report, 14) == NULL && sbx_report_found_at(report, 14) == NULL);
+    CHECK(sbx_report_fix_at(report, 14) == NULL && sbx_report_state_at(report, 14) == SBX_CHECK_SKIPPED);
+    sbx_report_free(report);
+
+    OK(sbx_config_set_namespace(config, "no-such-namespace", &err));
+    OK(sbx_diagnose(config, "namespace", &report, &err));
+    CHECK(sbx_report_state(report) == SBX_CHECK_FAILURE && sbx_report_count(report) == 1);
+    CHECK(strcmp(sbx_report_name_at(report, 0), "namespace") == 0);
+    CHECK(sbx_report_state_at(report, 0) == SBX_CHECK_FAILURE);
+    CHECK(strstr(sbx_report_fix_at(report, 0), "create namespace") != NULL);
+    sbx_report_free(report);
+
+    OK(sbx_diagnose(NULL, "config", &report, &err));
+    CHECK(sbx_report_state(report) == SBX_CHECK_OK);
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "no-such-check", sbx_diagnose(NULL, "config no-such-check", &report, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "checks is NULL", sbx_diagnose(NULL, NULL, &report, &err));
+    sbx_report_free(report);
+    sbx_report_free(NULL);
+    CHECK(sbx_report_count(NULL) == 0 && sbx_report_summary(NULL) == NULL && sbx_report_state(NULL) == SBX_CHECK_OK);
+    sbx_config_free(config);
+}
+
 void settings(void) {
     char version[64];
     snprintf(version, sizeof version, "%d.%d.%d", SBX_VERSION_MAJOR, SBX_VERSION_MINOR, SBX_VERSION_PATCH);

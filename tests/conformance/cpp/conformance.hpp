@@ -168,6 +168,7 @@ public:
     void fleet();
     void pool();
     void settings_();
+    void doctor();
     void end();
 
     int go(const std::vector<std::string> &chosen);

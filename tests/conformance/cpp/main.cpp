@@ -28,6 +28,7 @@ int conformance::go(const std::vector<std::string> &chosen) {
         {"fleet", &conformance::fleet},
         {"pool", &conformance::pool},
         {"settings", &conformance::settings_},
+        {"doctor", &conformance::doctor},
         {"end", &conformance::end},
     };
     bool all_well = true;

@@ -221,6 +221,20 @@ void conformance::fleet() {
     CHECK(owned().empty());
 }
 
+void conformance::doctor() {
+    const auto all = sandbox::diagnose(settings(owner_));
+    CHECK(all.state != sandbox::check_state::failure && all.checks.size() == 14 && !all.summary.empty());
+    CHECK(std::all_of(all.checks.begin(), all.checks.end(),
+                      [](const auto &one) { return !one.name.empty() && !one.found.empty(); }));
+    const auto absent = sandbox::diagnose(settings(owner_).set_namespace("no-such-namespace"), "namespace");
+    CHECK(absent.state == sandbox::check_state::failure && absent.checks.size() == 1);
+    const auto &one = absent.checks.front();
+    CHECK(one.name == "namespace" && one.state == absent.state);
+    CHECK(one.fix.find("create namespace") != std::string::npos);
+    CHECK(sandbox::diagnose("config").state == sandbox::check_state::ok);
+    FAILS(invalid_argument_error, sandbox::diagnose("no-such-check"));
+}
+
 void conformance::settings_() {
     CHECK(said("openssl genpkey -algorithm ed25519 -out '" + local("key").string() + "' && echo made") == "made\n");
     auto config = sandbox::config::from_env();

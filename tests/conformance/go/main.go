@@ -25,7 +25,7 @@ var scenarios = []struct {
 	{"cancel", cancel}, {"terminal", terminal}, {"detached", detached}, {"ports", ports}, {"bytes", allBytes}, {"large", large}, {"files", files},
 	{"transfers", transfers}, {"trees", trees}, {"errors", failures}, {"file-errors", fileErrors},
 	{"use-after-close", useAfterClose}, {"threads", threads}, {"fork", fork}, {"callback", callback}, {"fleet", fleet},
-	{"pool", pool}, {"settings", settings}, {"end", end},
+	{"pool", pool}, {"settings", settings}, {"doctor", doctor}, {"end", end},
 }
 
 // What all scenarios share: one client, and one sandbox that life creates.

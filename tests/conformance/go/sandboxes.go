@@ -277,6 +277,28 @@ func fleet(w *world) {
 	}
 }
 
+func doctor(w *world) {
+	report, err := sandbox.Diagnose(w.ctx, w.config())
+	succeeds(err)
+	check(report.State != sandbox.CheckFailure && len(report.Checks) == 14, "%v", report)
+	check(strings.HasSuffix(report.String(), report.Summary), "%v", report)
+	for _, one := range report.Checks {
+		check(one.Name != "" && one.State != "" && one.Found != "", "%v", one)
+	}
+	config := w.config()
+	config.Namespace = "no-such-namespace"
+	report, err = sandbox.Diagnose(w.ctx, config, "namespace")
+	succeeds(err)
+	check(report.State == sandbox.CheckFailure && len(report.Checks) == 1, "%v", report)
+	one := report.Checks[0]
+	check(one.Name == "namespace" && strings.Contains(one.Fix, "create namespace"), "%v", report)
+	report, err = sandbox.Diagnose(w.ctx, nil, "config")
+	succeeds(err)
+	equal(report.State, sandbox.CheckOK)
+	_, err = sandbox.Diagnose(w.ctx, nil, "no-such-check")
+	check(errors.Is(err, sandbox.ErrInvalidArgument), "%v", err)
+}
+
 func settings(w *world) {
 	_, key, err := ed25519.GenerateKey(nil)
 	succeeds(err)

@@ -41,6 +41,7 @@ SCENARIOS: list[Callable[[], None]] = [
     sandboxes.fleet,
     pool.pool,
     sandboxes.settings,
+    sandboxes.doctor,
     sandboxes.end,
 ]
 

@@ -239,6 +239,19 @@ def fleet() -> None:
         assert owner not in [info.owner for info in own.list()]
 
 
+def doctor() -> None:
+    report = sandbox.diagnose(CONFIG)
+    assert report.state != sandbox.CheckState.FAILURE and len(report.checks) == 14, report
+    assert all(check.name and check.found for check in report.checks) and str(report).endswith(report.summary)
+    report = sandbox.diagnose(dataclasses.replace(CONFIG, namespace="no-such-namespace"), "namespace")
+    (check,) = report.checks
+    assert check.name == "namespace" and check.state == report.state == sandbox.CheckState.FAILURE, report
+    assert "create namespace" in check.fix
+    assert sandbox.diagnose(None, "config").state == sandbox.CheckState.OK
+    with fails(ErrorKind.INVALID_ARGUMENT):
+        sandbox.diagnose(None, "no-such-check")
+
+
 def settings() -> None:
     whole = sandbox.Config(
         namespace=client.namespace,

@@ -21,14 +21,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use sandbox::{
-    Cause, Child, Claim, Client, Command, Config, Error, ErrorKind, Filter, Local, LogLevel, LogLine, OnMiss,
-    OpenOptions, Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox, SandboxSpec,
-    SessionCounts, Stdin, Target, Transport, set_log_handler,
+    Cause, CheckState, Child, Claim, Client, Command, Config, Error, ErrorKind, Filter, Local, LogLevel, LogLine,
+    OnMiss, OpenOptions, Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox,
+    SandboxSpec, SessionCounts, Stdin, Target, Transport, diagnose, set_log_handler,
 };
 
 type Scenario = (&'static str, fn(&World));
 
-const SCENARIOS: [Scenario; 25] = [
+const SCENARIOS: [Scenario; 26] = [
     ("life", sandboxes::life),
     ("by-name", sandboxes::by_name),
     ("run", commands::run),
@@ -53,6 +53,7 @@ const SCENARIOS: [Scenario; 25] = [
     ("fleet", sandboxes::fleet),
     ("pool", pool::pool),
     ("settings", sandboxes::settings),
+    ("doctor", sandboxes::doctor),
     ("end", sandboxes::end),
 ];
 

@@ -159,6 +159,19 @@ pub(crate) fn fleet(world: &World) {
     await_that("the fleet to be gone", || world.listed(&owner).is_empty());
 }
 
+pub(crate) fn doctor(world: &World) {
+    let report = diagnose(Ok(config(&world.owner)), &[]).unwrap();
+    assert!(report.state() != CheckState::Failure && report.checks.len() == 14, "{report}");
+    assert!(report.checks.iter().all(|check| !check.found.is_empty()), "{report}");
+    assert!(report.to_string().ends_with(&report.summary()));
+    let report = diagnose(Ok(config(&world.owner).namespace("no-such-namespace")), &["namespace"]).unwrap();
+    assert_eq!((report.state(), report.checks.len()), (CheckState::Failure, 1), "{report}");
+    let check = &report.checks[0];
+    assert!(check.name == "namespace" && check.fix.contains("create namespace"), "{report}");
+    assert_eq!(diagnose(Config::from_env(), &["config"]).unwrap().state(), CheckState::Ok);
+    fails(ErrorKind::InvalidArgument, "no-such-check", diagnose(Config::from_env(), &["no-such-check"]));
+}
+
 pub(crate) fn settings(world: &World) {
     let other = config("other").namespace("elsewhere").image("image:1").ssh_user("somebody").ssh_port(2222);
     let other = other.connect_timeout(Duration::from_secs(20)).idle_timeout(None).transport(Transport::Tunnel);

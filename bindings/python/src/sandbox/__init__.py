@@ -13,12 +13,13 @@ Durations are seconds; math.inf is without a limit, and None is what the configu
 """
 
 from . import _abi
-from ._abi import Cause, ErrorKind, FileKind, LogLevel, OnMiss, Origin, Phase, Stream, Transport
+from ._abi import Cause, CheckState, ErrorKind, FileKind, LogLevel, OnMiss, Origin, Phase, Stream, Transport
 from .child import Child
 from .client import Client, Sandbox
 from .command import DEVNULL, PIPE, STDOUT, CommandOptions, CompletedCommand, OnOutput, RunOptions, Terminal
 from .config import Config
 from .detached import Detached, Position
+from .doctor import Check, Report, diagnose
 from .errors import (
     AsyncContextError,
     AuthenticationError,
@@ -83,6 +84,8 @@ __all__ = [
     "AuthorizedKey",
     "BusyError",
     "Cause",
+    "Check",
+    "CheckState",
     "Child",
     "Client",
     "ClosedError",
@@ -136,6 +139,7 @@ __all__ = [
     "ReadOnlyError",
     "Reader",
     "RefusedError",
+    "Report",
     "RunOptions",
     "SSHConnectionError",
     "Sandbox",
@@ -161,5 +165,6 @@ __all__ = [
     "Verdict",
     "Writer",
     "__version__",
+    "diagnose",
     "set_log_handler",
 ]

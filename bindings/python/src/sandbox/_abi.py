@@ -122,6 +122,21 @@ class Stream(enum.IntEnum):
     STDERR = 2
 
 
+class CheckState(enum.IntEnum):
+    """What a check found, the better before the worse.
+
+    OK: All is well.
+    SKIPPED: It could not be checked, because of the failure of another check or because this client may not look.
+    WARNING: Sandboxes work, but something is missing or unusual.
+    FAILURE: Sandboxes can't be made or used.
+    """
+
+    OK = 0
+    SKIPPED = 1
+    WARNING = 2
+    FAILURE = 3
+
+
 class Cause(enum.IntEnum):
     """Why a Pod can't start or has stopped, according to Kubernetes. A later version may have more of them.
 
@@ -448,6 +463,15 @@ sbx_detached_kill: Callable[..., int] = _declared("sbx_detached_kill", c_int32, 
 sbx_detached_signal: Callable[..., int] = _declared("sbx_detached_signal", c_int32, c_void_p, c_char_p, c_void_p)
 sbx_detached_remove: Callable[..., int] = _declared("sbx_detached_remove", c_int32, c_void_p, c_void_p)
 sbx_detached_free: Callable[..., None] = _declared("sbx_detached_free", None, c_void_p)
+sbx_diagnose: Callable[..., int] = _declared("sbx_diagnose", c_int32, c_void_p, c_char_p, c_void_p, c_void_p)
+sbx_report_state: Callable[..., int] = _declared("sbx_report_state", c_int32, c_void_p)
+sbx_report_summary: Callable[..., Optional[bytes]] = _declared("sbx_report_summary", c_char_p, c_void_p)
+sbx_report_count: Callable[..., int] = _declared("sbx_report_count", c_size_t, c_void_p)
+sbx_report_name_at: Callable[..., Optional[bytes]] = _declared("sbx_report_name_at", c_char_p, c_void_p, c_size_t)
+sbx_report_state_at: Callable[..., int] = _declared("sbx_report_state_at", c_int32, c_void_p, c_size_t)
+sbx_report_found_at: Callable[..., Optional[bytes]] = _declared("sbx_report_found_at", c_char_p, c_void_p, c_size_t)
+sbx_report_fix_at: Callable[..., Optional[bytes]] = _declared("sbx_report_fix_at", c_char_p, c_void_p, c_size_t)
+sbx_report_free: Callable[..., None] = _declared("sbx_report_free", None, c_void_p)
 sbx_status_name: Callable[..., Optional[bytes]] = _declared("sbx_status_name", c_char_p, c_int32)
 sbx_status_count: Callable[..., int] = _declared("sbx_status_count", c_size_t)
 sbx_status_at: Callable[..., int] = _declared("sbx_status_at", c_int32, c_size_t)
