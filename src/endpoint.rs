@@ -18,6 +18,7 @@ use crate::ssh::pool::{Lease, Pool};
 use crate::ssh::ports::{Connection, Ports, SessionHold, SessionSource};
 use crate::ssh::session::{Cutter, Login, Session};
 use crate::ssh::stream::Stream;
+use crate::usage::Usage;
 
 /// How long `auto` waits for an answer from the Pod's address before it stays on the tunnel.
 const PROBE: Duration = Duration::from_secs(1);
@@ -48,6 +49,8 @@ pub(crate) struct Endpoint {
     authorized: AtomicBool,
     /// Why the sandbox has ended, once that is known.
     ended: ForkMutex<Option<Verdict>>,
+    /// What it used when it was last asked.
+    last_usage: ForkMutex<Option<(Instant, Usage)>>,
     /// This client deletes it.
     is_deleting: AtomicBool,
     /// The watch has seen that it has ended.
@@ -148,6 +151,7 @@ impl Endpoint {
             route: Arc::new(route),
             authorized: AtomicBool::new(authorized),
             ended: ForkMutex::new(None),
+            last_usage: ForkMutex::new(None),
             is_deleting: AtomicBool::new(false),
             is_seen_to_end: AtomicBool::new(false),
             sessions: ForkMutex::default(),
@@ -229,6 +233,13 @@ impl Endpoint {
         self.ended.lock().ok()?.clone()
     }
 
+    /// Remembers what the sandbox uses, in case that it runs out of memory.
+    pub(crate) fn note_usage(&self, usage: &Usage) {
+        if let Ok(mut last) = self.last_usage.lock() {
+            *last = Some((Instant::now(), usage.clone()));
+        }
+    }
+
     /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
     pub(crate) fn end(&self, verdict: &Verdict) {
         // What this client has deleted itself needs no other reason.
@@ -236,12 +247,21 @@ impl Endpoint {
             return;
         }
         if let Ok(mut ended) = self.ended.lock() {
-            ended.get_or_insert_with(|| verdict.clone());
+            ended.get_or_insert_with(|| self.with_usage(verdict.clone()));
         }
         self.pool.close();
         if let Err(ended) = self.pool.check_open() {
             self.ports.close(&self.with_end(ended));
         }
+    }
+
+    /// What was last known of the memory, for one that ran out of it.
+    fn with_usage(&self, mut verdict: Verdict) -> Verdict {
+        let last = self.last_usage.lock().ok().and_then(|last| last.clone());
+        if let (Cause::OutOfMemory, Some((at, usage))) = (verdict.cause, last) {
+            verdict.message = format!("{}, and {}", verdict.message, usage.of_memory(at.elapsed()));
+        }
+        verdict
     }
 
     /// Ends the sessions in use: nothing comes from the sandbox any more, and a lost node does not say so.

@@ -198,6 +198,7 @@ impl Link {
         }
         // A Pod that has ended never comes back under this uid.
         self.endpoint.end(&verdict);
+        let verdict = self.endpoint.ended().unwrap_or(verdict);
         let error = match (verdict.cause, error.kind()) {
             (_, ErrorKind::OutcomeUnknown) => error,
             (Cause::Deleted, _) => error.with_kind(ErrorKind::NotFound),

@@ -364,7 +364,8 @@ impl Sandbox {
         self.link.call("get sandbox info", || self.observe().map(SandboxInfo::from))
     }
 
-    /// What the sandbox uses now. It answers by itself: one round trip, no API call, and no right in the cluster.
+    /// What the sandbox uses now. It answers by itself: one round trip, no API call, and no right in the cluster. If it
+    /// runs out of memory later, the verdict has what the last call told of its memory.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {
@@ -380,7 +381,11 @@ impl Sandbox {
         self.link.call("get sandbox usage", || {
             // A full sandbox is asked too: not only on the pool's sessions, which may all be busy.
             match self.link.request_aside(&Request::Usage, Deadline::after(self.link.command_timeout()))? {
-                Response::Usage(usage) => Ok(usage.into()),
+                Response::Usage(usage) => {
+                    let usage = usage.into();
+                    self.link.endpoint().note_usage(&usage);
+                    Ok(usage)
+                }
                 _ => Err(commands::not_an_answer()),
             }
         })

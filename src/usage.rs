@@ -43,6 +43,16 @@ pub struct Usage {
     pub connections: u64,
 }
 
+impl Usage {
+    /// What is to be said of the memory so long afterwards.
+    pub(crate) fn of_memory(&self, ago: Duration) -> String {
+        let bytes = |bytes: Option<u64>| bytes.map_or("an unknown number".to_owned(), |bytes| bytes.to_string());
+        let (used, limit, peak) = (bytes(self.memory), bytes(self.memory_limit), bytes(self.memory_peak));
+        let seconds = ago.as_secs_f64();
+        format!("{seconds:.1} s before, {used} of {limit} bytes of memory were in use, and {peak} at most")
+    }
+}
+
 impl From<protocol::Usage> for Usage {
     fn from(usage: protocol::Usage) -> Self {
         Self {

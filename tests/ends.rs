@@ -8,11 +8,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{
-    Cable, Guarded, Position, await_that, client_over, config, create, kubectl, kubectl_with_input, position,
-    signal_guest, transports,
+    Cable, Guarded, Position, await_that, client, client_over, config, create, create_from, kubectl,
+    kubectl_with_input, position, signal_guest, transports,
 };
 use rustix::process::Signal;
-use sandbox::{Cause, Client, Error, ErrorKind, LogLevel, LogLine, Transport, set_log_handler};
+use sandbox::{Cause, Client, Error, ErrorKind, LogLevel, LogLine, SandboxSpec, Transport, set_log_handler};
 
 /// What the watch has said of ends.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -59,7 +59,7 @@ fn every_end_is_known_before_the_next_call() {
         (delete, Cause::Deleted),
         (evict, Cause::Evicted),
         (lose_the_node, Cause::NodeLost),
-        (|sandbox| drop(sandbox.renew(Duration::from_secs(1)).unwrap()), Cause::Expired),
+        (|sandbox| _ = sandbox.renew(Duration::from_secs(1)).unwrap(), Cause::Expired),
         (|sandbox| signal_guest(sandbox, Signal::KILL), Cause::Exited),
     ];
     for &transport in transports() {
@@ -127,5 +127,28 @@ fn one_watch_is_enough_for_all() {
         }
         let requests = user.stats().api_requests;
         assert!((COUNT + 1..=COUNT + most_watches).contains(&requests), "{requests}");
+    }
+}
+
+/// What a kubelet says that has the kernel kill all of a container when its memory is used up. This one's does not.
+fn run_out_of_memory(sandbox: &Guarded) {
+    let terminated = r#"{"exitCode": 137, "reason": "OOMKilled"}"#;
+    let container = format!(r#"[{{"name": "sandbox", "state": {{"running": null, "terminated": {terminated}}}}}]"#);
+    let status = format!(r#"{{"status": {{"phase": "Failed", "containerStatuses": {container}}}}}"#);
+    kubectl(&["patch", "pod", sandbox.name(), "--subresource=status", "-p", &status]);
+}
+
+#[test]
+fn one_that_runs_out_of_memory_says_what_it_used() {
+    listen();
+    let client = client();
+    let sandbox = create_from(&client, &SandboxSpec::new().memory("64Mi"));
+    assert_eq!(sandbox.usage().unwrap().memory_limit, Some(64 << 20));
+    run_out_of_memory(&sandbox);
+    await_end(sandbox.name());
+    for error in [sandbox.execute("true").unwrap_err(), sandbox.usage().unwrap_err()] {
+        let verdict = error.verdict().unwrap();
+        let says_usage = verdict.message.contains(" of 67108864 bytes of memory were in use");
+        assert_eq!((verdict.cause, says_usage), (Cause::OutOfMemory, true), "{error}");
     }
 }
