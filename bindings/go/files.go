@@ -33,8 +33,7 @@ func (i *FileInfo) Name() string { return i.name }
 // Size is its size in bytes. Generated files, such as those in /proc, have size 0.
 func (i *FileInfo) Size() int64 { return i.size }
 
-// Mode is its type and permission bits. What is neither a regular file nor a directory or a symbolic link is
-// fs.ModeIrregular: SFTP does not tell more.
+// Mode is its type and permission bits. A named pipe, a socket or a device is fs.ModeIrregular.
 func (i *FileInfo) Mode() fs.FileMode { return i.mode }
 
 // ModTime is when its contents were changed last, in whole seconds; the zero time if that is not known.

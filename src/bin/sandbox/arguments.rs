@@ -104,8 +104,9 @@ here; write ./a:b for a local name with a colon. As with cp -r and scp -r, what 
 directory, else it gets that name; SRC/. means what is in the directory.
 
 A file arrives whole or not at all, and one that is there keeps its permissions. Links are followed, devices, pipes \
-and terminals are written into. '~' is no home directory in a sandbox. A directory travels as one stream; what can't be copied (sockets, devices, links \
-that lead out of it) is left out and told.
+and terminals are written into. '~' is no home directory in a sandbox. A directory travels as one stream; in one that is \
+there, its files and links take the places of others. What can't be copied (sockets, devices, and from a sandbox links \
+that lead out of the directory) is left out and told.
 
 Examples:
   sandbox cp input.csv box:/tmp
