@@ -271,6 +271,43 @@ fn a_failure_is_one_line_or_one_object_with_the_verdict() {
     assert_eq!(elsewhere.stdout, b"", "no sandbox of another namespace");
 }
 
+/// Each level of directories takes a descriptor. Without enough of them, that is said, and nothing is left.
+#[test]
+fn a_deep_tree_is_moved_whole_or_not_at_all() {
+    let (client, scratch) = (client(), Scratch::new());
+    let sandbox = create(&client);
+    let (tree, back) = (scratch.path("tree"), scratch.path("back"));
+    let depth = |root: &Path| {
+        let inside = Command::new("find").arg(root).args(["-name", "f", "-printf", "%d"]).output().unwrap();
+        String::from_utf8(inside.stdout).unwrap()
+    };
+    fs::create_dir_all(tree.join("d/".repeat(200))).unwrap();
+    fs::write(tree.join("d/".repeat(200)).join("f"), "new").unwrap();
+    let copy = |limit: u32, from: &Path, to: &Path| {
+        let mut few = Command::new("sh");
+        few.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh", PROGRAM, "cp"])
+            .arg(from)
+            .arg(to)
+            .output()
+            .unwrap()
+    };
+    let there = PathBuf::from(format!("{}:there", sandbox.name()));
+    // As new trees, and merged with them. What comes from the sandbox is written one file at a time.
+    for (few_are_enough, from, to) in
+        [(false, &tree, &there), (false, &tree, &there), (true, &there, &back), (false, &there, &back)]
+    {
+        let output = copy(64, &from.join("."), to);
+        match few_are_enough {
+            true => drop(succeeded(output)),
+            false => assert!(failed(output).1.contains("Too many open files")),
+        }
+        succeeded(copy(1024, &from.join("."), to));
+    }
+    assert_eq!((depth(&tree), depth(&back)), ("201".into(), "201".into()));
+    let left = sandbox.execute("find there -name '.sandbox-*'; find there -name f -printf '%d'").unwrap();
+    assert_eq!(left.stdout, b"201");
+}
+
 /// One that is built in reads none.
 #[test]
 fn settings_of_openssl_are_borne_or_blamed() {

@@ -4,12 +4,14 @@
 
 mod common;
 
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Scratch, Tracer, await_that, beside, client, create, create_from, traced};
-use sandbox::{Error, ErrorKind, Files, OpenOptions, OutputStream, SandboxSpec};
+use sandbox::{Error, ErrorKind, Files, OpenOptions, OutputStream, SandboxSpec, TreeReport};
 
 fn expect(path: &str, said: &str, kind: ErrorKind, result: Result<(), Error>) {
     let error = result.unwrap_err();
@@ -57,6 +59,70 @@ fn a_disk_that_fails_in_the_sandbox() {
         }
     }
     drop(tracer);
+}
+
+/// As a disk for cameras has it.
+const BARE: &str = "fail-fchmod-1/fail-chmod-1/fail-symlink-1/fail-linkat-1";
+
+/// What a tree has to say that was copied to such a disk, which holds its file and its directory only.
+fn says_what_is_lost(report: &TreeReport) {
+    let notes: BTreeMap<_, _> = report.notes.iter().map(|note| (note.path.to_str().unwrap(), &*note.text)).collect();
+    assert_eq!((report.files, report.directories, report.symlinks), (1, 2, 0));
+    assert!(notes["d/link"].contains("can't hold"), "{notes:?}");
+    assert!(notes.values().any(|text| text.contains("mode")), "{notes:?}");
+}
+
+#[test]
+fn a_disk_without_modes_and_links_in_the_sandbox() {
+    let (client, scratch) = (client(), Scratch::new());
+    let sandbox = create(&client);
+    let tracer = Tracer::of(&sandbox);
+    let files = sandbox.files();
+    std::fs::create_dir_all(scratch.path("tree/d")).unwrap();
+    std::fs::write(scratch.path("tree/d/file"), "new").unwrap();
+    std::fs::set_permissions(scratch.path("tree/d/file"), PermissionsExt::from_mode(0o775)).unwrap();
+    std::os::unix::fs::symlink("file", scratch.path("tree/d/link")).unwrap();
+    beside(&sandbox, &format!("mkdir -p /tmp/{BARE}; cd /tmp/{BARE}; echo old > old"));
+    let at = |name: &str| format!("/tmp/{BARE}/{name}");
+    files.write(at("old"), "new").unwrap();
+    files.write(at("written"), "new").unwrap();
+    files.upload(scratch.path("tree/d/file"), at("uploaded")).unwrap();
+    files.transfer().resume(true).sync(true).upload(scratch.path("tree/d/file"), at("resumed")).unwrap();
+    // As a new one, and merged with that.
+    for _ in 0..2 {
+        says_what_is_lost(&files.upload_dir(scratch.path("tree"), at("tree")).unwrap());
+    }
+    let found =
+        beside(&sandbox, &format!("cd /tmp/{BARE}; ls -A . tree tree/d; cat old written uploaded resumed tree/d/file"));
+    assert_eq!(found, ".:\nold\nresumed\ntree\nuploaded\nwritten\n\ntree:\nd\n\ntree/d:\nfile\nnewnewnewnewnew");
+    drop(tracer);
+}
+
+/// Runs itself again, traced.
+#[test]
+fn a_disk_without_modes_and_links_here() {
+    let scratch = Scratch::new();
+    if !is_traced("a_disk_without_modes_and_links_here", &scratch) {
+        return;
+    }
+    let client = client();
+    let sandbox = create(&client);
+    let prepare = "mkdir -p tree/d; cd tree/d; printf new > file; chmod 775 file; ln -s file link";
+    sandbox.execute(prepare).unwrap().check().unwrap();
+    let disk = scratch.path(BARE);
+    std::fs::create_dir_all(&disk).unwrap();
+    std::fs::write(disk.join("old"), "old").unwrap();
+    let files = sandbox.files();
+    files.download("tree/d/file", disk.join("old")).unwrap();
+    files.download("tree/d/file", disk.join("downloaded")).unwrap();
+    files.transfer().resume(true).sync(true).download("tree/d/file", disk.join("resumed")).unwrap();
+    for _ in 0..2 {
+        says_what_is_lost(&files.download_dir("tree", disk.join("tree")).unwrap());
+    }
+    for name in ["old", "downloaded", "resumed", "tree/d/file"] {
+        assert_eq!(std::fs::read(disk.join(name)).unwrap(), b"new", "{name}");
+    }
+    assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 4);
 }
 
 /// What the guest has to remember, it has in its own memory.
@@ -155,16 +221,23 @@ fn a_disk_that_is_full_or_read_only_here() {
     }
 }
 
+/// Whether this process is traced; else this test runs again as one that is.
+fn is_traced(test: &str, scratch: &Scratch) -> bool {
+    const TRACED: &str = "SANDBOX_TEST_TRACED";
+    if std::env::var_os(TRACED).is_some() {
+        return true;
+    }
+    let mut again = traced(&std::env::current_exe().unwrap(), scratch);
+    let output = again.args(["--exact", test, "--nocapture"]).env(TRACED, "yes").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    false
+}
+
 /// Runs itself again, traced.
 #[test]
 fn a_disk_that_fails_here() {
-    const TRACED: &str = "SANDBOX_TEST_TRACED";
     let scratch = Scratch::new();
-    if std::env::var_os(TRACED).is_none() {
-        let mut again = traced(&std::env::current_exe().unwrap(), &scratch);
-        again.args(["--exact", "a_disk_that_fails_here", "--nocapture"]);
-        let output = again.env(TRACED, "yes").output().unwrap();
-        assert!(output.status.success(), "{output:?}");
+    if !is_traced("a_disk_that_fails_here", &scratch) {
         return;
     }
     let client = client();

@@ -16,6 +16,7 @@ use sandbox_protocol::tar::Time;
 use sandbox_protocol::tree::MOST_NOTES;
 
 use super::local::{PERMISSIONS, lacks_modes};
+use super::path::temp_name;
 use crate::fd::close_one_of;
 
 /// A directory that things are written below.
@@ -38,7 +39,7 @@ pub(super) struct Attributes {
     pub(super) modified: Time,
 }
 
-/// How deep a tree may be: moving and removing it takes two descriptors for each level.
+/// How deep a tree may be: a merge takes three descriptors for each level, and many programs may have 1024.
 const DEEPEST: usize = 256;
 /// How many names of a directory are in memory at once.
 const NAMES_AT_ONCE: usize = 1024;
@@ -392,34 +393,75 @@ fn move_into(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &[u8], path: &mut V
     }
 }
 
-/// Removes a tree, also directories whose modes forbid it.
+/// Removes a tree, also directories whose modes forbid it, and one that is deeper than there are descriptors.
 pub(super) fn remove_all(path: &Path) -> io::Result<()> {
     match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            open_up(fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?)?;
-            std::fs::remove_dir_all(path)
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM | libc::EMFILE | libc::ENFILE)) => {
+            remove_in_turns(path)
         }
         result => result,
     }
 }
 
-fn open_up(directory: OwnedFd) -> io::Result<()> {
-    fs::fchmod(&directory, PRIVATE)?;
-    for entry in fs::Dir::read_from(&directory)? {
+/// Does it with the few descriptors of two levels, of which the lower one's directories are moved into the upper one.
+fn remove_in_turns(path: &Path) -> io::Result<()> {
+    let root = fs::openat(fs::CWD, path, DIRECTORY, Mode::empty())?;
+    fs::fchmod(&root, PRIVATE)?;
+    let remove_directory = |_: BorrowedFd<'_>, name: &OsStr| {
+        // What can't be opened can't be removed either.
+        let _ = fs::chmodat(&root, name, PRIVATE, AtFlags::empty());
+        let directory = open_dir(root.as_fd(), name.as_bytes())?;
+        empty(directory.as_fd(), |directory, name| {
+            // A directory gets another parent only if it may be written.
+            let _ = fs::chmodat(directory, name, PRIVATE, AtFlags::empty());
+            Ok(fs::renameat(directory, name, &root, temp_name())?)
+        })?;
+        Ok(fs::unlinkat(&root, name, AtFlags::REMOVEDIR)?)
+    };
+    while empty(root.as_fd(), remove_directory)? {}
+    std::fs::remove_dir(path)
+}
+
+/// Removes what is in a directory, and its directories by `remove_directory`. False if nothing was in it.
+fn empty(
+    directory: BorrowedFd<'_>,
+    remove_directory: impl Fn(BorrowedFd<'_>, &OsStr) -> io::Result<()>,
+) -> io::Result<bool> {
+    let mut was_filled = false;
+    for entry in fs::Dir::read_from(directory)? {
         let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if entry.file_type() == FileType::Directory && !matches!(name, b"." | b"..") {
-            // What can't be opened can't be removed either.
-            let _ = fs::chmodat(&directory, OsStr::from_bytes(name), PRIVATE, AtFlags::empty());
-            open_up(open_dir(directory.as_fd(), name)?)?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name == "." || name == ".." {
+            continue;
+        }
+        was_filled = true;
+        match fs::unlinkat(directory, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => remove_directory(directory, name)?,
+            removed => removed?,
         }
     }
-    Ok(())
+    Ok(was_filled)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_descriptors_remove_what_is_deep_and_closed() {
+        let place = std::env::temp_dir().join(format!("sandbox-deep-{}", std::process::id()));
+        for branch in ["a", "b"] {
+            let deepest = place.join(branch).join("d/".repeat(300));
+            std::fs::create_dir_all(&deepest).unwrap();
+            std::fs::write(deepest.join("file"), "").unwrap();
+            std::os::unix::fs::symlink("/etc", deepest.join("link")).unwrap();
+            for closed in [deepest.as_path(), &place.join(branch)] {
+                std::fs::set_permissions(closed, std::os::unix::fs::PermissionsExt::from_mode(0o000)).unwrap();
+            }
+        }
+        remove_in_turns(&place).unwrap();
+        assert!(!place.exists() && Path::new("/etc/passwd").exists());
+    }
 
     #[test]
     fn names_stay_below_the_root() {

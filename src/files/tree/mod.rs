@@ -128,7 +128,8 @@ impl Transfer<'_> {
     /// system without modes or links the rest is copied, and the report has a note.
     ///
     /// Until then the tree is in a directory with a name of 30 bytes, beside `remote` or in it if it exists; a path
-    /// that leaves no room for that is [`ErrorKind::NameTooLong`](crate::ErrorKind::NameTooLong).
+    /// that leaves no room for that is [`ErrorKind::NameTooLong`](crate::ErrorKind::NameTooLong). Each level of
+    /// directories takes an open file here.
     ///
     /// ```no_run
     /// # fn show(sandbox: &sandbox::Sandbox) -> sandbox::Result<()> {

@@ -104,6 +104,8 @@ impl Files<'_> {
             _ => e,
         })?;
         progress.report.take_notes(&report);
+        // How many links the file system there can hold, only the guest knows.
+        progress.report.symlinks = progress.report.symlinks.min(report.symlinks);
         if let Some(sums) = sums {
             sums.finish(name, progress.report.files)?;
             let request = Request::Place { part: part.to_owned(), target: to.to_owned(), merge, sync };
