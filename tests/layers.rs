@@ -117,7 +117,7 @@ fn entry_of<'l>(layers: &'l [Vec<String>], path: &[String]) -> Option<(usize, &'
 }
 
 /// Those of the crate's root.
-const PUBLIC_FUNCTIONS: [&str; 2] = ["interruptible", "set_log_handler"];
+const PUBLIC_FUNCTIONS: [&str; 3] = ["diagnose", "interruptible", "set_log_handler"];
 
 /// What a path at the crate's root stands for: a module, or a public name.
 fn target(path: &[String]) -> Vec<String> {
