@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures_util::future::{join, join4, join5};
 use rustix::process::{Resource, getrlimit};
 use serde_json::Value;
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use crate::client::Client;
 use crate::cluster::{self, PodIdentity, Version};
@@ -19,7 +19,7 @@ use crate::spec::SandboxSpec;
 use crate::ssh::identity::Identity;
 use crate::text;
 
-/// How long a question to the API server may take.
+/// How long the API server may take to answer all questions.
 const PATIENCE: Duration = Duration::from_secs(4);
 /// What a client with some busy sandboxes needs.
 const FEW_DESCRIPTORS: u64 = 256;
@@ -221,7 +221,8 @@ fn examine(config: Result<Config>, is_wanted: &impl Fn(&str) -> bool) -> Result<
         }
     };
     let began = Instant::now();
-    let asked = async { Ok(ask(ctx.cluster.version(Duration::ZERO)).await) };
+    let asking = Asking { ctx: &ctx, until: began + PATIENCE };
+    let asked = async { Ok(asking.ask(ctx.cluster.version(Duration::ZERO)).await) };
     let version = match ctx.runtime.block_on(Deadline::after(None), "the API server", asked)? {
         Ok(version) => version,
         Err(e) => {
@@ -234,7 +235,7 @@ fn examine(config: Result<Config>, is_wanted: &impl Fn(&str) -> bool) -> Result<
     report.push(ok("api-server", way));
     let (guest, how) = guest(&config, version.is_from_1_35);
     report.push(how);
-    let cluster = async { Ok(questions(&ctx, &version, guest).await) };
+    let cluster = async { Ok(questions(&asking, &version, guest).await) };
     report.extend(ctx.runtime.block_on(Deadline::after(None), "the API server", cluster)?);
     if is_wanted(BY_NAME_ONLY) {
         report.push(life(config)?);
@@ -242,10 +243,18 @@ fn examine(config: Result<Config>, is_wanted: &impl Fn(&str) -> bool) -> Result<
     Ok(report)
 }
 
-/// The answer to a question, or that there was none in time.
-async fn ask<T>(question: impl Future<Output = Result<T>>) -> Result<T> {
-    let late = || Error::new(ErrorKind::Unavailable, format!("no answer came within {} s", PATIENCE.as_secs()));
-    timeout(PATIENCE, question).await.unwrap_or_else(|_| Err(late()))
+/// Somebody who asks, and until when answers are waited for.
+struct Asking<'a> {
+    ctx: &'a Context,
+    until: Instant,
+}
+
+impl Asking<'_> {
+    /// The answer to a question, or that there was none in time.
+    async fn ask<T>(&self, question: impl Future<Output = Result<T>>) -> Result<T> {
+        let late = || Error::new(ErrorKind::Unavailable, format!("no answer came within {} s", PATIENCE.as_secs()));
+        timeout_at(self.until.into(), question).await.unwrap_or_else(|_| Err(late()))
+    }
 }
 
 fn settings(config: Result<Config>) -> (Check, Option<Config>) {
@@ -308,17 +317,25 @@ fn guest(config: &Config, has_image_volumes: bool) -> (Guest, Check) {
 }
 
 /// What is asked of an API server that answers, all at once.
-async fn questions(ctx: &Context, version: &Version, guest: Guest) -> Vec<Check> {
+async fn questions(asking: &Asking<'_>, version: &Version, guest: Guest) -> Vec<Check> {
+    let ctx = asking.ctx;
     // Kubernetes asks for "create" of these from 1.35 on.
     let to_connect: &[_] = if version.is_from_1_35 { &["get", "create"] } else { &["get"] };
     let rights = join4(
-        may(ctx, "pods", &["create", "get", "list", "watch", "patch", "delete"]),
-        may(ctx, "pods/portforward", to_connect),
-        may(ctx, "pods/exec", to_connect),
-        may(ctx, "events", &["list", "watch"]),
+        may(asking, "pods", &["create", "get", "list", "watch", "patch", "delete"]),
+        may(asking, "pods/portforward", to_connect),
+        may(asking, "pods/exec", to_connect),
+        may(asking, "events", &["list", "watch"]),
     );
-    let others = join5(ask(ctx.cluster.user()), namespace(ctx), quota(ctx), network_policy(ctx), pod(ctx, guest));
+    let others = join5(
+        asking.ask(ctx.cluster.user()),
+        namespace(asking),
+        quota(asking),
+        network_policy(asking),
+        pod(asking, guest),
+    );
     let ((pods, may_forward, may_exec, events), (user, namespace, quota, policies, pod)) = join(rights, others).await;
+    let whoami = identity(&user);
     let user = user.unwrap_or_default();
     let transport = ctx.config.transport;
     let is_needed = |own: Transport, other: &Missing| transport == own || other.is_lacking();
@@ -326,7 +343,7 @@ async fn questions(ctx: &Context, version: &Version, guest: Guest) -> Vec<Check>
     let exec_needed = is_needed(Transport::Exec, &may_forward);
     vec![
         clock(ctx.cluster.now().await),
-        identity(&user),
+        whoami,
         pods.check("rights-pods", true, "", &user, ctx),
         may_forward.check("rights-portforward", forward_needed, "the transport auto takes exec instead", &user, ctx),
         may_exec.check(
@@ -356,10 +373,10 @@ struct Missing {
     verbs: Result<Vec<&'static str>>,
 }
 
-async fn may(ctx: &Context, resource: &'static str, verbs: &[&'static str]) -> Missing {
+async fn may(asking: &Asking<'_>, resource: &'static str, verbs: &[&'static str]) -> Missing {
     let mut lacking = Vec::new();
     for verb in verbs {
-        match ask(ctx.cluster.may(verb, resource)).await {
+        match asking.ask(asking.ctx.cluster.may(verb, resource)).await {
             Ok(true) => {}
             Ok(false) => lacking.push(*verb),
             Err(e) => return Missing { resource, verbs: Err(e) },
@@ -424,13 +441,14 @@ fn clock(server: Result<SystemTime>) -> Check {
     }
 }
 
-fn identity(user: &str) -> Check {
-    match user {
-        "" => check("identity", CheckState::Skipped, "the API server does not tell", ""),
-        "system:anonymous" => {
-            failure("identity", "the API server knows nobody: no credentials were sent", "kubectl config view --minify")
-        }
-        user => ok("identity", user),
+fn identity(user: &Result<String>) -> Check {
+    let fix = "kubectl config view --minify";
+    match user.as_deref() {
+        Ok("system:anonymous") => failure("identity", "the API server knows nobody: no credentials were sent", fix),
+        Ok("") => check("identity", CheckState::Skipped, "the API server does not tell", ""),
+        Ok(user) => ok("identity", user),
+        Err(e) if e.http_status() == Some(401) => failure("identity", e, fix),
+        Err(e) => unseen("identity", e),
     }
 }
 
@@ -439,9 +457,10 @@ fn unseen(name: &'static str, e: &Error) -> Check {
     check(name, CheckState::Skipped, e.to_string(), "")
 }
 
-async fn namespace(ctx: &Context) -> Check {
+async fn namespace(asking: &Asking<'_>) -> Check {
+    let ctx = asking.ctx;
     let name = ctx.cluster.namespace();
-    match ask(ctx.cluster.namespace_state()).await {
+    match asking.ask(ctx.cluster.namespace_state()).await {
         Ok((phase, _)) if phase == "Terminating" => {
             failure("namespace", format!("{name} is being deleted"), "export SANDBOX_NAMESPACE=ANOTHER")
         }
@@ -456,8 +475,9 @@ async fn namespace(ctx: &Context) -> Check {
     }
 }
 
-async fn quota(ctx: &Context) -> Check {
-    match ask(ctx.cluster.quotas()).await {
+async fn quota(asking: &Asking<'_>) -> Check {
+    let ctx = asking.ctx;
+    match asking.ask(ctx.cluster.quotas()).await {
         Ok(quotas) => of_quotas(&quotas),
         Err(e) => unseen("quota", &e),
     }
@@ -483,8 +503,9 @@ fn of_quotas(quotas: &[Value]) -> Check {
     }
 }
 
-async fn network_policy(ctx: &Context) -> Check {
-    match ask(ctx.cluster.network_policies()).await {
+async fn network_policy(asking: &Asking<'_>) -> Check {
+    let ctx = asking.ctx;
+    match asking.ask(ctx.cluster.network_policies()).await {
         Ok(policies) => of_policies(&policies, ctx.config.transport),
         Err(e) => unseen("network-policy", &e),
     }
@@ -510,7 +531,8 @@ fn of_policies(policies: &[Value], transport: Transport) -> Check {
     }
 }
 
-async fn pod(ctx: &Context, guest: Guest) -> Check {
+async fn pod(asking: &Asking<'_>, guest: Guest) -> Check {
+    let ctx = asking.ctx;
     let identity = PodIdentity {
         name: format!("doctor-{}", text::nonce()),
         owner: &ctx.config.owner,
@@ -527,7 +549,7 @@ async fn pod(ctx: &Context, guest: Guest) -> Check {
         Ok(manifest) => manifest,
         Err(e) => return failure("pod", e, ""),
     };
-    match ask(ctx.cluster.would_take(&manifest)).await {
+    match asking.ask(ctx.cluster.would_take(&manifest)).await {
         Ok(()) => ok("pod", format!("the cluster would take one of {}", ctx.config.image)),
         Err(e) if e.kind() == ErrorKind::PermissionDenied => unseen("pod", &e),
         Err(e) => {
@@ -595,9 +617,12 @@ mod tests {
 
     #[test]
     fn nobody_is_a_failure() {
-        assert_eq!(identity("system:anonymous").state, CheckState::Failure);
-        assert_eq!(identity("").state, CheckState::Skipped);
-        assert_eq!(identity("me").found, "me");
+        let of = |user: &str| identity(&Ok(user.to_owned()));
+        assert_eq!(of("system:anonymous").state, CheckState::Failure);
+        assert_eq!(of("").state, CheckState::Skipped);
+        assert_eq!(of("me").found, "me");
+        let refused = |status| identity(&Err(Error::new(ErrorKind::PermissionDenied, "no").with_http_status(status)));
+        assert_eq!((refused(401).state, refused(403).state), (CheckState::Failure, CheckState::Skipped));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -38,6 +39,15 @@ fn paste(fix: &str) {
 fn command(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sandbox"));
     command.args(args).envs(variables.iter().copied()).stdin(Stdio::null()).output().unwrap()
+}
+
+fn kubeconfig_of(server: &str) -> String {
+    let kubeconfig = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "own",
+        "contexts": [{"name": "own", "context": {"cluster": "own"}}],
+        "clusters": [{"name": "own", "cluster": {"server": server}}],
+    });
+    kubeconfig.to_string()
 }
 
 #[test]
@@ -81,18 +91,57 @@ fn an_api_server_that_does_not_answer_is_the_one_failure() {
     // Nobody accepts its connections.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = format!("http://{}", listener.local_addr().unwrap());
-    let kubeconfig = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "silent",
-        "contexts": [{"name": "silent", "context": {"cluster": "silent"}}],
-        "clusters": [{"name": "silent", "cluster": {"server": server}}],
-    });
-    std::fs::write(scratch.path("kubeconfig"), kubeconfig.to_string()).unwrap();
+    std::fs::write(scratch.path("kubeconfig"), kubeconfig_of(&server)).unwrap();
     let silent = report(config().kubeconfig(scratch.path("kubeconfig")), &["quota"]);
     assert_eq!(find(&silent, "api-server").state, CheckState::Failure);
     assert_eq!(find(&silent, "quota").state, CheckState::Skipped);
     assert_eq!(silent.checks.len(), 2, "what is needed is there only because it failed");
     let absent = report(config().kubeconfig("/no/such/file"), &[]);
     assert!(find(&absent, "api-server").found.contains("/no/such/file"), "{absent}");
+}
+
+#[test]
+fn one_that_stops_to_answer_holds_nobody_up_for_long() {
+    let scratch = Scratch::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = format!("http://{}", listener.local_addr().unwrap());
+    // It tells its version, and takes all other questions without an answer.
+    std::thread::spawn(move || {
+        let mut silent = Vec::new();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut line = String::new();
+            BufReader::new(stream.try_clone().unwrap()).read_line(&mut line).unwrap();
+            if line.starts_with("GET /version") {
+                let body = r#"{"major": "1", "minor": "37", "gitVersion": "v1.37.2", "buildDate": "", "compiler": "",
+                    "gitCommit": "", "gitTreeState": "", "goVersion": "", "platform": ""}"#;
+                write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+                    .unwrap();
+            } else {
+                silent.push(stream);
+            }
+        }
+    });
+    std::fs::write(scratch.path("kubeconfig"), kubeconfig_of(&server)).unwrap();
+    let began = Instant::now();
+    let silent = report(config().kubeconfig(scratch.path("kubeconfig")), &[]);
+    // An answer alone may take 30 s elsewhere.
+    assert!(began.elapsed() < Duration::from_secs(25), "{:?}", began.elapsed());
+    assert_eq!(find(&silent, "api-server").state, CheckState::Ok);
+    assert_eq!((find(&silent, "quota").state, find(&silent, "pod").state), (CheckState::Skipped, CheckState::Failure));
+    assert!(find(&silent, "pod").found.contains("no answer came"), "{silent}");
+}
+
+#[test]
+fn credentials_that_are_refused_are_a_failure() {
+    let scratch = Scratch::new();
+    let mut kubeconfig: Value =
+        serde_json::from_str(&kubectl(&["config", "view", "--raw", "--minify", "--flatten", "-o", "json"])).unwrap();
+    kubeconfig["users"][0]["user"] = json!({"token": "of nobody"});
+    std::fs::write(scratch.path("kubeconfig"), kubeconfig.to_string()).unwrap();
+    let refused = report(config().kubeconfig(scratch.path("kubeconfig")), &["identity", "pod"]);
+    assert_eq!(refused.state(), CheckState::Failure, "{refused}");
+    assert!(refused.checks.iter().any(|check| check.found.contains("does not accept the credentials")), "{refused}");
 }
 
 #[test]
