@@ -276,6 +276,35 @@ typedef int32_t sbx_status;
 #endif // __cplusplus
 
 /**
+ * What has become of a sandbox. A later version may have more of them.
+ */
+enum sbx_change_kind
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+    /**
+     * It is there, which was not known before.
+     */
+    SBX_CHANGE_ADDED = 0,
+    /**
+     * Something about it is not as it was.
+     */
+    SBX_CHANGE_CHANGED = 1,
+    /**
+     * It is gone, or does not fit any more.
+     */
+    SBX_CHANGE_REMOVED = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum sbx_change_kind sbx_change_kind;
+#else
+typedef int32_t sbx_change_kind;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
+/**
  * The two output streams of a command.
  */
 enum sbx_stream
@@ -827,6 +856,12 @@ typedef int32_t sbx_usage_kind;
 typedef struct sbx_bytes sbx_bytes;
 
 /**
+ * The changes of sandboxes, made by sbx_client_watch(). May be used from several threads, of which each change goes to
+ * one. Freed with sbx_changes_free().
+ */
+typedef struct sbx_changes sbx_changes;
+
+/**
  * A command that runs, made by sbx_command_spawn(). May be used from several threads at once: one writes, two read,
  * one waits. As with a process of this machine, a command whose output nobody reads stops when the buffers are full.
  * Freed with sbx_child_free(), which does not end the command.
@@ -1091,6 +1126,47 @@ const char *sbx_version(void);
  * The version of the library that runs as a number like SBX_VERSION_NUMBER.
  */
 uint32_t sbx_version_number(void);
+
+/** \} */
+
+/**
+ * \defgroup sbx_changes The changes of sandboxes
+ * \{
+ */
+
+/**
+ * Watches the sandboxes of the namespace that fit; `filter` may be NULL for all of them. Nothing is asked before
+ * sbx_changes_next(). The caller frees `*changes` with sbx_changes_free().
+ *
+ * SBX_ERR_INVALID_ARGUMENT if no Pod can have the filter's owner or a label, or if the filter asks for an age, which
+ * changes by itself.
+ */
+SBX_NODISCARD
+sbx_status sbx_client_watch(const sbx_client *client,
+                            const sbx_filter *filter,
+                            sbx_changes **changes,
+                            sbx_error **err);
+
+/**
+ * Waits for the next change, at most so many seconds; a negative number for ever. `*info` gets the sandbox as it is
+ * now, or as it was last, and the caller frees it with sbx_info_free(); it is NULL if the time is over. `*kind`, which
+ * may be NULL, is written only with an info. First all that fit are told as added, the oldest first, then each change.
+ * After a lost connection or a restart of the API server it goes on, and tells what has changed meanwhile; what came
+ * and went in between is not told.
+ *
+ * SBX_ERR_PERMISSION_DENIED if this client may not list and watch Pods.
+ */
+SBX_NODISCARD
+sbx_status sbx_changes_next(const sbx_changes *changes,
+                            double seconds,
+                            sbx_change_kind *kind,
+                            sbx_info **info,
+                            sbx_error **err);
+
+/**
+ * Ends a watch and frees it.
+ */
+void sbx_changes_free(sbx_changes *changes);
 
 /** \} */
 

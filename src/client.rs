@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::changes::Changes;
 use crate::cluster::{Filter, MemberState, Phase, PodSnapshot};
 use crate::command::Output;
 use crate::config::Config;
@@ -187,6 +188,31 @@ impl Client {
     pub fn find(&self, filter: &Filter) -> Result<Vec<SandboxInfo>> {
         let found = self.ctx.call_api(self.ctx.cluster.matching(filter)).map_err(|e| e.during("list sandboxes"))?;
         Ok(found.into_iter().map(SandboxInfo::from).collect())
+    }
+
+    /// The changes of the sandboxes in the namespace that fit, as an iterator that waits for each: first all that there
+    /// are, then what becomes of them; see [`Changes`]. It is one watch of its own, and keeps what it has told last of
+    /// each sandbox.
+    ///
+    /// ```no_run
+    /// # fn show(client: &sandbox::Client) -> sandbox::Result<()> {
+    /// use sandbox::{ChangeKind, Filter};
+    ///
+    /// for change in client.watch(&Filter::new().owner("me"))? {
+    ///     let change = change?;
+    ///     if change.kind == ChangeKind::Removed {
+    ///         println!("{} is gone: {:?}", change.info.name, change.info.verdict);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] if no Pod can have the owner or a label, or if the filter asks for an age, which
+    /// changes by itself.
+    pub fn watch(&self, filter: &Filter) -> Result<Changes> {
+        Changes::new(&self.ctx, filter).map_err(|e| e.during("watch sandboxes"))
     }
 
     /// Deletes every expired sandbox in the namespace, whoever owns it, and returns their names. It does not wait until

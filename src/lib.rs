@@ -70,6 +70,7 @@ compile_error!(
      container or a virtual machine"
 );
 
+mod changes;
 mod client;
 mod cluster;
 mod command;
@@ -104,8 +105,9 @@ mod testing;
 mod text;
 mod usage;
 
+pub use changes::{Change, Changes};
 pub use client::{Client, Stats};
-pub use cluster::{Filter, Phase};
+pub use cluster::{ChangeKind, Filter, Phase};
 pub use command::{Child, ChildStderr, ChildStdin, ChildStdout, Detached, Position};
 pub use command::{Command, Output, OutputStream, Stdin};
 pub use config::{Config, Transport};
@@ -131,6 +133,7 @@ const _: () = {
     is_shared::<Config>();
     is_shared::<SandboxSpec>();
     is_shared::<Filter>();
+    is_shared::<Changes>();
     is_shared::<Sandbox>();
     is_shared::<DeleteOnDrop>();
     is_shared::<Forward>();

@@ -173,9 +173,9 @@ impl Users for Registry {
         let found = all.get(name).map(|known| &known.endpoint).filter(|endpoint| endpoint.uid() == uid).cloned();
         drop(all);
         if let Some(endpoint) = found {
-            log::info!("sandbox {name} has ended: {verdict}");
             endpoint.end(verdict);
             endpoint.cut();
+            log::info!("sandbox {name} has ended: {verdict}");
         }
     }
 }

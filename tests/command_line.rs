@@ -4,7 +4,7 @@
 mod common;
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -126,6 +126,18 @@ fn a_life_in_verbs() {
     for others in [["--label", "from=elsewhere"], ["--phase", "failed"], ["--older-than", "1d"]] {
         assert!(!chosen(&others), "{others:?}");
     }
+    let mut watch =
+        command(["ls", "--watch", "--json", "--label", "team=blue"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut changes = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let added = loop {
+        let change: Value = serde_json::from_str(&changes.next().unwrap().unwrap()).unwrap();
+        if change["sandbox"]["uid"] == created["uid"] {
+            break change;
+        }
+    };
+    assert_eq!(added["change"], "added");
+    watch.kill().unwrap();
+    watch.wait().unwrap();
     let (code, message) = failed(run(["ls", "--label", "team=blue,from=template"]));
     assert!(code == Some(1) && message.contains("blue,from"), "{message}");
     assert_eq!(run(["ls", "--phase", "sleeping"]).status.code(), Some(2));

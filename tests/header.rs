@@ -23,7 +23,7 @@ fn library() -> PathBuf {
 }
 
 /// The sources of the C ABI, by name, in the order in which the header has them.
-const FILES: [&str; 22] = [
+const FILES: [&str; 23] = [
     "mod.rs",
     "error.rs",
     "config.rs",
@@ -40,6 +40,7 @@ const FILES: [&str; 22] = [
     "transfer.rs",
     "usage.rs",
     "filter.rs",
+    "changes.rs",
     "info.rs",
     "pool.rs",
     "thread.rs",

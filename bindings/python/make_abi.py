@@ -27,6 +27,7 @@ ENUMS = {
     "sbx_pool_counter_kind": ("PoolCounter", "SBX_POOL_"),
     "sbx_usage_kind": ("UsageKind", "SBX_USAGE_"),
     "sbx_check_state": ("CheckState", "SBX_CHECK_"),
+    "sbx_change_kind": ("ChangeKind", "SBX_CHANGE_"),
 }
 # What Python calls what comments speak of.
 WORDS = {

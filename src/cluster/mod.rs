@@ -8,6 +8,7 @@ mod changes;
 mod connect;
 mod ends;
 mod filter;
+mod fleet;
 mod kubeconfig;
 mod login;
 mod manifest;
@@ -43,6 +44,8 @@ use crate::error::{Cause, Error, ErrorKind, Result, Verdict};
 
 pub(crate) use self::ends::{Ends, Standing, Users};
 pub use self::filter::Filter;
+pub use self::fleet::ChangeKind;
+pub(crate) use self::fleet::Fleet;
 pub(crate) use self::manifest::{Manifest, PodIdentity, pod};
 pub(crate) use self::manifest::{check_env, check_keys, fingerprint};
 pub(crate) use self::members::{Claiming, Followed, MemberState};
@@ -173,7 +176,7 @@ impl Cluster {
             let now = self.now().await?;
             found.retain(|one| filter.takes_age(one, now));
         }
-        found.sort_by(|a, b| (a.created_at, &a.name).cmp(&(b.created_at, &b.name)));
+        found.sort_by(PodSnapshot::by_age);
         Ok(found)
     }
 
@@ -671,6 +674,7 @@ mod tests {
         let items = pods.iter().map(|(name, second)| {
             let mut pod = pod_of("u", "n");
             pod["metadata"]["name"] = json!(name);
+            pod["metadata"]["uid"] = json!(name);
             pod["metadata"]["creationTimestamp"] = json!(format!("2026-01-02T03:04:{second:02}Z"));
             pod
         });
@@ -759,6 +763,46 @@ mod tests {
         }
         let versions: Vec<_> = requests.iter().map(|request| version_of(request)).collect();
         assert_eq!(versions, ["5", "", "7", "8", "8", "11", "12"], "{requests:?}");
+    }
+
+    #[test]
+    fn a_fleet_tells_each_change_once_also_behind_a_gap() {
+        let pod = |name: &str, phase: &str| {
+            let mut pod = pod_of(name, "n");
+            pod["metadata"]["name"] = json!(name);
+            pod["metadata"]["resourceVersion"] = json!("8");
+            pod["status"] = json!({"phase": phase});
+            pod
+        };
+        let gap = || Some((410, json!({"code": 410})));
+        let script = vec![
+            page(&[("b", 1), ("a", 0)], ""),
+            // Nothing that anybody sees.
+            event("MODIFIED", pod("a", "Pending")),
+            event("MODIFIED", pod("a", "Running")),
+            gap(),
+            page(&[("b", 1), ("c", 2)], ""),
+            event("DELETED", pod("b", "Pending")),
+            // It does not fit any more, and then it does again.
+            event("MODIFIED", pod("c", "Failed")),
+            event("MODIFIED", pod("c", "Running")),
+            Some((403, json!({"code": 403, "message": "not allowed"}))),
+        ];
+        let (config, server) = api_server(script);
+        let told = run(&config, async |cluster| {
+            let mut fleet = cluster.fleet(&Filter::new().phase(Phase::Pending).phase(Phase::Running))?;
+            let mut told = Vec::new();
+            loop {
+                match fleet.next().await {
+                    Ok((kind, pod)) => told.push(format!("{kind} {}", pod.name)),
+                    Err(e) => break Ok((told, e)),
+                }
+            }
+        });
+        let (told, error) = told.unwrap();
+        assert_eq!(told.join(", "), "added a, added b, changed a, added c, removed a, removed b, removed c, added c");
+        assert!(error.http_status() == Some(403), "{error}");
+        server.join().unwrap();
     }
 
     /// Uses one sandbox, and what it was told.

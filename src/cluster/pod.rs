@@ -1,5 +1,6 @@
 //! What we read out of a Pod. Above this module nothing knows Kubernetes's types.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -141,6 +142,21 @@ impl PodSnapshot {
             }),
             membership: membership(pod),
         }
+    }
+
+    /// The oldest first, those of the same second by name.
+    pub(super) fn by_age(&self, other: &Self) -> Ordering {
+        (self.created_at, &self.name).cmp(&(other.created_at, &other.name))
+    }
+
+    /// Whether a caller sees no difference.
+    pub(super) fn looks_like(&self, other: &Self) -> bool {
+        let seen = |pod: &Self| {
+            let labels = pod.labels.clone();
+            (pod.phase, pod.pod_ip, pod.expires_at, pod.ssh_port, labels)
+        };
+        let texts = |pod: &Self| (pod.image.clone(), pod.node.clone(), pod.ssh_user.clone(), pod.host_key.clone());
+        seen(self) == seen(other) && texts(self) == texts(other) && self.verdict == other.verdict
     }
 
     pub(crate) fn member_state(&self) -> Option<MemberState> {

@@ -48,7 +48,7 @@ mod tests {
     use std::fmt::{Debug, Display};
     use std::str::FromStr;
 
-    use crate::{Cause, CheckState, Error, ErrorKind, Guest, LogLevel, OnMiss, Origin, Phase, Transport};
+    use crate::{Cause, ChangeKind, CheckState, Error, ErrorKind, Guest, LogLevel, OnMiss, Origin, Phase, Transport};
 
     /// Every name is read back as its own value, and is what `Debug` writes, with underscores.
     fn check<T: Copy + Debug + Display + PartialEq + FromStr<Err = Error>>(all: &[T]) {
@@ -71,6 +71,7 @@ mod tests {
         check(LogLevel::ALL);
         check(Origin::ALL);
         check(OnMiss::ALL);
+        check(ChangeKind::ALL);
         assert_eq!(format!("{:>10}|", ErrorKind::Busy), "      busy|");
         let error = "a\nb".parse::<Transport>().unwrap_err();
         assert_eq!(error.to_string(), r"'a\nb' is not a valid transport; it must be one of auto, direct, tunnel, exec");

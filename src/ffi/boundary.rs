@@ -293,8 +293,8 @@ mod tests {
     use std::panic::panic_any;
 
     use super::super::{
-        child, client, command, config, detached, error, files, filter, forward, info, open_file, sandbox, spec,
-        transfer,
+        changes, child, client, command, config, detached, error, files, filter, forward, info, open_file, sandbox,
+        spec, transfer,
     };
     use super::*;
 
@@ -480,6 +480,7 @@ mod tests {
         shared::<command::sbx_output>();
         shared::<command::sbx_exit_status>();
         shared::<filter::sbx_filter>();
+        shared::<changes::sbx_changes>();
         shared::<info::sbx_info>();
         shared::<info::sbx_info_list>();
         shared::<info::sbx_name_list>();

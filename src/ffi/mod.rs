@@ -76,6 +76,7 @@
 #![expect(non_camel_case_types, reason = "types and enumerators have the names that C knows them by")]
 
 mod boundary;
+mod changes;
 mod child;
 mod client;
 mod command;

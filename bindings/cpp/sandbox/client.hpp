@@ -308,6 +308,35 @@ public:
     }
 };
 
+/// What has become of a sandbox.
+struct change {
+    /// What has become of it.
+    change_kind kind;
+    /// The sandbox as it is now, or as it was last.
+    ::sandbox::info info;
+};
+
+/// The changes of sandboxes, made by client::watch(). First all that fit are told as added, the oldest first, then each
+/// change. After a lost connection or a restart of the API server it goes on, and tells what has changed meanwhile; what
+/// came and went in between is not told. May be used from several threads, of which each change goes to one. Destroying
+/// it ends the watch.
+class changes : public handle<sbx_changes> {
+public:
+    using handle::handle;
+
+    /// Waits for the next change, at most for this time: then there is none. permission_denied_error if the client may
+    /// not list and watch Pods.
+    std::optional<change> next(std::optional<seconds> timeout = std::nullopt) const {
+        sbx_change_kind kind = SBX_CHANGE_ADDED;
+        sbx_info *info = nullptr;
+        detail::call(sbx_changes_next, native_handle(), detail::optional_seconds(timeout, "timeout"), &kind, &info);
+        if (info == nullptr)
+            return std::nullopt;
+        return change{static_cast<change_kind>(kind),
+                      ::sandbox::info(std::shared_ptr<const sbx_info>(info, sbx_info_free))};
+    }
+};
+
 /// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. When
 /// it is destroyed its sandboxes stay, and boxes stay usable; its SSH sessions are closed when the last of all these is
 /// destroyed. Destroying the last object of all clients also stops the library's threads, and waits up to 3 seconds for
@@ -364,6 +393,14 @@ public:
     /// API call for every 500 that have the filter's owner and labels. invalid_argument_error if no Pod can have the
     /// owner or a label.
     std::vector<info> list(const filter &which) const { return listed(which.native_handle()); }
+
+    /// The changes of the sandboxes in the namespace that fit, one after another: first all that there are, then what
+    /// becomes of them. It is one watch of its own, and keeps what it has told last of each sandbox.
+    /// invalid_argument_error if no Pod can have the owner or a label, or if the filter asks for an age, which changes
+    /// by itself.
+    [[nodiscard]] changes watch(const filter &which = filter()) const {
+        return changes(detail::make(sbx_client_watch, native_handle(), which.native_handle()));
+    }
 
     /// Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
     /// Pods. Their names.

@@ -163,6 +163,7 @@ template <> inline constexpr auto free_of<sbx_exit_status> = sbx_exit_status_fre
 template <> inline constexpr auto free_of<sbx_dir_entries> = sbx_dir_entries_free;
 template <> inline constexpr auto free_of<sbx_file> = sbx_file_free;
 template <> inline constexpr auto free_of<sbx_info> = sbx_info_free;
+template <> inline constexpr auto free_of<sbx_changes> = sbx_changes_free;
 template <> inline constexpr auto free_of<sbx_filter> = sbx_filter_free;
 template <> inline constexpr auto free_of<sbx_info_list> = sbx_info_list_free;
 template <> inline constexpr auto free_of<sbx_metadata> = sbx_metadata_free;

@@ -147,6 +147,16 @@ enum class phase : std::int32_t {
     terminating = SBX_PHASE_TERMINATING,
 };
 
+/// What has become of a sandbox. A later version of the library may have more of them.
+enum class change_kind : std::int32_t {
+    /// It is there, which was not known before.
+    added = SBX_CHANGE_ADDED,
+    /// Something about it is not as it was.
+    changed = SBX_CHANGE_CHANGED,
+    /// It is gone, or does not fit any more.
+    removed = SBX_CHANGE_REMOVED,
+};
+
 /// Where a sandbox comes from. A later version of the library may have more of them.
 enum class origin : std::int32_t {
     /// It existed before: client::attach().

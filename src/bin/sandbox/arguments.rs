@@ -41,7 +41,7 @@ Settings: SANDBOX_NAMESPACE, SANDBOX_IMAGE and so on, in the environment or in a
 
 Durations: 90s, 5m, 1h30m, 2d; a number alone is seconds; none, where it is allowed, is without a limit.
 
-JSON: create, pool claim and info print an object, ls a list of such, top a list of what is used, rm and reap a list of names, the other verbs of pool an \
+JSON: create, pool claim and info print an object, ls a list of such, top a list of what is used, rm and reap a list of names, ls --watch an object for each change, the other verbs of pool an \
 object with counts, doctor one with checks; times are as in \
 2026-01-31T23:59:59Z, and null is what is not known or does not exist. A failure has its kind, message and verdict as \
 the library has them.
@@ -140,6 +140,7 @@ Options choose together: --label a=1 --label b=2 is what has both, --phase faile
 Examples:
   sandbox ls --owner ci --label run=17 --sort age
   sandbox ls --phase failed --phase succeeded --json
+  sandbox ls --watch --json --owner ci
   sandbox ls --quiet --owner ci --older-than 1d | xargs --no-run-if-empty sandbox rm";
 
 const AFTER_SSH_HELP: &str = "\
@@ -605,6 +606,10 @@ pub(crate) struct List {
     /// Only their names
     #[arg(short, long)]
     pub(crate) quiet: bool,
+
+    /// Tell what becomes of them, a line for each change, until interrupted
+    #[arg(short, long, conflicts_with_all = ["older_than", "younger_than", "sort", "quiet"])]
+    pub(crate) watch: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

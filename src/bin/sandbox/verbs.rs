@@ -75,7 +75,11 @@ pub(crate) fn text_variable((name, value): (OsString, OsString)) -> Result<(Stri
 }
 
 pub(crate) fn list(client: &Client, wanted: List, is_json: bool) -> Result<(), Failure> {
-    let mut found = client.find(&filter(&wanted))?;
+    let filter = filter(&wanted);
+    if wanted.watch {
+        return watch(client, &filter, is_json);
+    }
+    let mut found = client.find(&filter)?;
     match wanted.sort {
         Order::Name => found.sort_by(|a, b| a.name.cmp(&b.name)),
         Order::Age => {}
@@ -92,20 +96,31 @@ pub(crate) fn list(client: &Client, wanted: List, is_json: bool) -> Result<(), F
         output::complain(format_args!("No sandboxes in namespace {}.", client.namespace()));
         return Ok(());
     }
-    let now = SystemTime::now();
     let head = ["NAME", "PHASE", "AGE", "EXPIRES", "OWNER", "IMAGE"].map(str::to_owned);
-    let rows = found.iter().map(|info| {
-        let age = info.created_at.map_or("?".into(), |time| short(now.duration_since(time).unwrap_or_default()));
-        let expires = match info.expires_at.map(|expiry| expiry.duration_since(now)) {
-            None => "never".into(),
-            Some(Err(_)) => "expired".into(),
-            Some(Ok(left)) => short(left),
-        };
-        let phase = info.phase.to_string();
-        [plain(&info.name), phase, age, expires, plain(&info.owner), plain(&info.image)]
-    });
-    let rows: Vec<_> = [head].into_iter().chain(rows).collect();
+    let rows: Vec<_> = [head].into_iter().chain(found.iter().map(row)).collect();
     output::bytes(output::table(&rows).as_bytes())
+}
+
+fn row(info: &SandboxInfo) -> [String; 6] {
+    let now = SystemTime::now();
+    let age = info.created_at.map_or("?".into(), |time| short(now.duration_since(time).unwrap_or_default()));
+    let expires = match info.expires_at.map(|expiry| expiry.duration_since(now)) {
+        None => "never".into(),
+        Some(Err(_)) => "expired".into(),
+        Some(Ok(left)) => short(left),
+    };
+    [plain(&info.name), info.phase.to_string(), age, expires, plain(&info.owner), plain(&info.image)]
+}
+
+fn watch(client: &Client, filter: &Filter, is_json: bool) -> Result<(), Failure> {
+    for change in client.watch(filter)? {
+        let change = change?;
+        match is_json {
+            true => output::line(json!({ "change": change.kind.as_str(), "sandbox": as_json(&change.info) }))?,
+            false => output::line(format_args!("{:7}   {}", change.kind.as_str(), row(&change.info).join("   ")))?,
+        }
+    }
+    Ok(())
 }
 
 fn filter(wanted: &List) -> Filter {

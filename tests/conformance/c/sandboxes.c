@@ -390,6 +390,48 @@ static void chosen(const sbx_client *captain, const char *whose, const char *tem
     sbx_filter_free(filter);
 }
 
+/* The next change, for which an hour is enough. The caller frees the info. */
+static sbx_info *next(const sbx_changes *changes, sbx_change_kind *kind) {
+    sbx_info *info = NULL;
+    OK(sbx_changes_next(changes, 3600, kind, &info, &err));
+    CHECK(info != NULL);
+    return info;
+}
+
+/* A watch of a fleet of three, which has told of them. */
+static sbx_changes *watched(const sbx_client *captain, const char *whose) {
+    sbx_changes *changes = NULL;
+    sbx_filter *filter = of(whose);
+    OK(sbx_client_watch(captain, filter, &changes, &err));
+    for (int i = 0; i < 3; i++) {
+        sbx_change_kind kind;
+        sbx_info *info = next(changes, &kind);
+        CHECK(kind == SBX_CHANGE_ADDED && strcmp(sbx_info_owner(info), whose) == 0);
+        sbx_info_free(info);
+    }
+    sbx_changes *none = NULL;
+    OK(sbx_filter_set_older_than(filter, 1, &err));
+    FAILS(SBX_ERR_INVALID_ARGUMENT, "age", sbx_client_watch(captain, filter, &none, &err));
+    sbx_filter_free(filter);
+    return changes;
+}
+
+static void all_are_removed(sbx_changes *changes) {
+    bool has_expired = false;
+    for (int removed = 0; removed < 3;) {
+        sbx_change_kind kind;
+        sbx_info *info = next(changes, &kind);
+        CHECK(kind != SBX_CHANGE_ADDED);
+        removed += kind == SBX_CHANGE_REMOVED;
+        has_expired |= sbx_info_verdict_cause(info) == SBX_CAUSE_EXPIRED;
+        sbx_info_free(info);
+    }
+    sbx_info *none = NULL;
+    OK(sbx_changes_next(changes, 0.01, NULL, &none, &err));
+    CHECK(has_expired && none == NULL);
+    sbx_changes_free(changes);
+}
+
 void fleet(void) {
     sbx_sandbox *three[3] = {NULL, NULL, NULL};
     sbx_name_list *names = NULL;
@@ -410,6 +452,7 @@ void fleet(void) {
     CHECK(strcmp(sbx_info_label(info, "from"), "template") == 0);
     sbx_info_free(info);
     chosen(captain, whose, sbx_sandbox_name(three[0]));
+    sbx_changes *changes = watched(captain, whose);
 
     OK(sbx_sandbox_renew(three[2], 1, NULL, &err));
     bool is_reaped = false;
@@ -432,6 +475,7 @@ void fleet(void) {
     AWAIT(listed(whose, name) == 0);
     for (int i = 0; i < 3; i++)
         sbx_sandbox_free(three[i]);
+    all_are_removed(changes);
     sbx_client_free(captain);
 }
 

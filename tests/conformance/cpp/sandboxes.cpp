@@ -200,6 +200,12 @@ void conformance::fleet() {
     CHECK(client.list(sandbox::filter().set_owner(owner).add_phase(sandbox::phase::failed)).empty());
     CHECK(client.list(sandbox::filter().set_owner(owner).set_older_than(1h)).empty());
     CHECK(has(FAILS(invalid_argument_error, client.list(sandbox::filter().set_label("tier", "a,b"))), "a,b"));
+    const auto changes = client.watch(sandbox::filter().set_owner(owner));
+    for (int added = 0; added < 3; added++) {
+        const auto change = changes.next(1h);
+        CHECK(change && change->kind == sandbox::change_kind::added && change->info.owner() == owner);
+    }
+    CHECK(has(FAILS(invalid_argument_error, client.watch(sandbox::filter().set_older_than(1h))), "age"));
     const auto told = brief->info();
     const auto lifetime = told.expires_at().value() - told.created_at().value();
     CHECK(lifetime > 290s && lifetime < 420s);
@@ -219,6 +225,12 @@ void conformance::fleet() {
     first->delete_sandbox();
     second->shutdown();
     CHECK(owned().empty());
+    for (int removed = 0; removed < 3;) {
+        const auto change = changes.next(1h);
+        CHECK(change && change->kind != sandbox::change_kind::added);
+        removed += change->kind == sandbox::change_kind::removed ? 1 : 0;
+    }
+    CHECK(!changes.next(10ms));
 }
 
 void conformance::doctor() {

@@ -256,6 +256,16 @@ func fleet(w *world) {
 	equal(len(find(sandbox.Filter{OlderThan: time.Hour})), 0)
 	_, err = client.List(w.ctx, &sandbox.Filter{Labels: map[string]string{"templated": "a,b"}})
 	check(errors.Is(err, sandbox.ErrInvalidArgument) && strings.Contains(err.Error(), "a,b"), "%v", err)
+	changes, err := client.Watch(&sandbox.Filter{Owner: config.Owner})
+	succeeds(err)
+	defer changes.Close()
+	for range 3 {
+		change, err := changes.Next(w.ctx)
+		succeeds(err)
+		check(change.Kind == sandbox.ChangeAdded && change.Info.Owner == config.Owner, "%+v", change)
+	}
+	_, err = client.Watch(&sandbox.Filter{OlderThan: time.Hour})
+	check(errors.Is(err, sandbox.ErrInvalidArgument), "%v", err)
 	output, err := boxes[2].Execute(w.ctx, "uname -n; echo $CPU $MEMORY $RESERVED $DISK $NOTE")
 	succeeds(err)
 	equal(string(output.Stdout), "templated\n500 256 40 1024 fleet\n")
@@ -275,6 +285,20 @@ func fleet(w *world) {
 	for _, box := range boxes[1:] {
 		succeeds(box.Delete(w.ctx))
 	}
+	removed := 0
+	for change, err := range changes.All(w.ctx) {
+		succeeds(err)
+		if change.Kind == sandbox.ChangeRemoved {
+			removed++
+		}
+		if removed == 3 {
+			break
+		}
+	}
+	short, cancel := context.WithTimeout(w.ctx, 10*time.Millisecond)
+	defer cancel()
+	_, err = changes.Next(short)
+	check(errors.Is(err, sandbox.ErrTimedOut), "%v", err)
 }
 
 func doctor(w *world) {

@@ -222,6 +222,9 @@ def fleet() -> None:
             info = short.info()
             assert info.created_at is not None and info.expires_at is not None, info
             assert timedelta(seconds=290) < info.expires_at - info.created_at < timedelta(seconds=310), info
+            changes = own.watch(owner=owner)
+            added = [next(changes) for _ in range(3)]
+            assert all(change.kind is sandbox.ChangeKind.ADDED for change in added), added
             short.renew(1)
             reaped: set[str] = set()
 
@@ -237,6 +240,13 @@ def fleet() -> None:
             for other in others:
                 other.delete()
         assert owner not in [info.owner for info in own.list()]
+        removed = 0
+        while removed < 3:
+            removed += next(changes).kind is sandbox.ChangeKind.REMOVED
+        assert changes.next(0.01) is None
+        changes.close()
+        with fails(ErrorKind.CLOSED, sandbox.ClosedError):
+            next(changes)
 
 
 def doctor() -> None:

@@ -21,9 +21,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use sandbox::{
-    Cause, CheckState, Child, Claim, Client, Command, Config, Error, ErrorKind, Filter, Local, LogLevel, LogLine,
-    OnMiss, OpenOptions, Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result, Sandbox,
-    SandboxSpec, SessionCounts, Stdin, Target, Transport, diagnose, set_log_handler,
+    Cause, ChangeKind, CheckState, Child, Claim, Client, Command, Config, Error, ErrorKind, Filter, Local, LogLevel,
+    LogLine, OnMiss, OpenOptions, Origin, Output, OutputStream, Phase, PoolOptions, Position, Progress, Result,
+    Sandbox, SandboxSpec, SessionCounts, Stdin, Target, Transport, diagnose, set_log_handler,
 };
 
 type Scenario = (&'static str, fn(&World));

@@ -147,6 +147,13 @@ pub(crate) fn fleet(world: &World) {
     assert!(names(Filter::new().phase(Phase::Failed)).is_empty() && names(Filter::new().older_than(HOUR)).is_empty());
     fails(ErrorKind::InvalidArgument, "a,b", captain.find(&Filter::new().label("from", "a,b")));
 
+    let changes = captain.watch(&Filter::new().owner(&owner)).unwrap();
+    let mut added: Vec<_> = (0..3).map(|_| changes.next_within(HOUR).unwrap().unwrap()).collect();
+    assert!(added.iter().all(|change| change.kind == ChangeKind::Added), "{added:?}");
+    added.retain(|change| three.iter().any(|sandbox| sandbox.uid() == change.info.uid));
+    assert!(added.len() == 3 && added.is_sorted_by_key(|change| change.info.created_at), "{added:?}");
+    fails(ErrorKind::InvalidArgument, "age", captain.watch(&Filter::new().older_than(HOUR)));
+
     three[2].renew(Duration::from_secs(1)).unwrap();
     await_that("the expired one to be reaped", || {
         let reaped = captain.reap().unwrap();
@@ -157,6 +164,14 @@ pub(crate) fn fleet(world: &World) {
     three[0].delete().unwrap();
     three[1].shutdown().unwrap();
     await_that("the fleet to be gone", || world.listed(&owner).is_empty());
+    let (mut removed, mut failed) = (0, false);
+    while removed < 3 {
+        let change = changes.next_within(HOUR).unwrap().unwrap();
+        assert_ne!(change.kind, ChangeKind::Added, "{change:?}");
+        removed += usize::from(change.kind == ChangeKind::Removed);
+        failed |= change.info.verdict.is_some_and(|verdict| verdict.cause == Cause::Expired);
+    }
+    assert!(failed && changes.next_within(millis(10)).unwrap().is_none());
 }
 
 pub(crate) fn doctor(world: &World) {

@@ -13,7 +13,20 @@ Durations are seconds; math.inf is without a limit, and None is what the configu
 """
 
 from . import _abi
-from ._abi import Cause, CheckState, ErrorKind, FileKind, LogLevel, OnMiss, Origin, Phase, Stream, Transport
+from ._abi import (
+    Cause,
+    ChangeKind,
+    CheckState,
+    ErrorKind,
+    FileKind,
+    LogLevel,
+    OnMiss,
+    Origin,
+    Phase,
+    Stream,
+    Transport,
+)
+from .changes import Change, Changes
 from .child import Child
 from .client import Client, Sandbox
 from .command import DEVNULL, PIPE, STDOUT, CommandOptions, CompletedCommand, OnOutput, RunOptions, Terminal
@@ -84,6 +97,9 @@ __all__ = [
     "AuthorizedKey",
     "BusyError",
     "Cause",
+    "Change",
+    "ChangeKind",
+    "Changes",
     "Check",
     "CheckState",
     "Child",

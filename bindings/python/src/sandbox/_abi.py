@@ -111,6 +111,19 @@ class ErrorKind(enum.IntEnum):
     PANIC = 90
 
 
+class ChangeKind(enum.IntEnum):
+    """What has become of a sandbox. A later version may have more of them.
+
+    ADDED: It is there, which was not known before.
+    CHANGED: Something about it is not as it was.
+    REMOVED: It is gone, or does not fit any more.
+    """
+
+    ADDED = 0
+    CHANGED = 1
+    REMOVED = 2
+
+
 class Stream(enum.IntEnum):
     """The two output streams of a command.
 
@@ -371,6 +384,9 @@ sbx_write_fn = CFUNCTYPE(c_int32, c_void_p, c_void_p, c_size_t)
 
 sbx_version: Callable[..., Optional[bytes]] = _declared("sbx_version", c_char_p)
 sbx_version_number: Callable[..., int] = _declared("sbx_version_number", c_uint32)
+sbx_client_watch: Callable[..., int] = _declared("sbx_client_watch", c_int32, c_void_p, c_void_p, c_void_p, c_void_p)
+sbx_changes_next: Callable[..., int] = _declared("sbx_changes_next", c_int32, c_void_p, c_double, c_void_p, c_void_p, c_void_p)
+sbx_changes_free: Callable[..., None] = _declared("sbx_changes_free", None, c_void_p)
 sbx_child_id: Callable[..., Optional[bytes]] = _declared("sbx_child_id", c_char_p, c_void_p)
 sbx_child_write_stdin: Callable[..., int] = _declared("sbx_child_write_stdin", c_int32, c_void_p, c_char_p, c_size_t, c_void_p)
 sbx_child_close_stdin: Callable[..., None] = _declared("sbx_child_close_stdin", None, c_void_p)

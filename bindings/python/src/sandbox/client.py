@@ -8,6 +8,7 @@ from typing import Callable, Optional
 from . import _abi as abi
 from ._abi import Phase
 from ._boundary import Closable, Handle, Text, begun, call, decoded, encoded, interruptible, make, ranged, seconds
+from .changes import Changes
 from .command import CompletedCommand, completed
 from .config import Config
 from .errors import CommandExecutionError, FileTransferError, SandboxCreationError, SandboxDeletionError
@@ -139,13 +140,7 @@ class Client(Closable):
 
         InvalidArgumentError if no Pod can have the owner or a label.
         """
-        which = make(abi.sbx_filter_new, abi.sbx_filter_free)
-        if owner is not None:
-            call(abi.sbx_filter_set_owner, which, encoded(owner))
-        for name, value in (labels or {}).items():
-            call(abi.sbx_filter_set_label, which, encoded(name), encoded(value))
-        for phase in phases:
-            call(abi.sbx_filter_add_phase, which, phase)
+        which = _filter(owner, labels, phases)
         for function, age in (
             (abi.sbx_filter_set_older_than, older_than),
             (abi.sbx_filter_set_younger_than, younger_than),
@@ -155,6 +150,21 @@ class Client(Closable):
         found = interruptible(make, abi.sbx_client_list, abi.sbx_info_list_free, self._open(), which)
         infos = (abi.sbx_info_list_at(found, index) for index in range(abi.sbx_info_list_count(found)))
         return [info_of(info) for info in infos if info is not None]
+
+    def watch(
+        self,
+        *,
+        owner: Optional[str] = None,
+        labels: Optional[Mapping[str, str]] = None,
+        phases: Iterable[Phase] = (),
+    ) -> Changes:
+        """The changes of the sandboxes in the namespace that fit every argument, as of list(): an iterator that waits
+        for each. It is one watch of its own, and keeps what it has told last of each sandbox.
+
+        InvalidArgumentError if no Pod can have the owner or a label.
+        """
+        which = _filter(owner, labels, phases)
+        return Changes(make(abi.sbx_client_watch, abi.sbx_changes_free, self._open(), which))
 
     def reap(self) -> Names:
         """Deletes every sandbox in the namespace that has expired, whoever owns it, without waiting for the end of the
@@ -210,6 +220,17 @@ class Client(Closable):
 
 class Sandbox(Client):
     """The class of the original SDK: a Client, whose methods take the names of sandboxes."""
+
+
+def _filter(owner: Optional[str], labels: Optional[Mapping[str, str]], phases: Iterable[Phase]) -> Handle:
+    which = make(abi.sbx_filter_new, abi.sbx_filter_free)
+    if owner is not None:
+        call(abi.sbx_filter_set_owner, which, encoded(owner))
+    for name, value in (labels or {}).items():
+        call(abi.sbx_filter_set_label, which, encoded(name), encoded(value))
+    for phase in phases:
+        call(abi.sbx_filter_add_phase, which, phase)
+    return which
 
 
 def _delete(sandbox: Handle) -> None:
