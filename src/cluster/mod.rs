@@ -859,7 +859,7 @@ mod tests {
         // It is used until its container has ended.
         let (seen, requests) = told(vec![event("MODIFIED", deleting.clone()), forbidden()], false);
         assert!(seen.is_empty(), "{seen:?}");
-        assert!(requests[0].contains("sandbox%2Cowner%3Dme") || requests[0].contains("owner%3Dme"), "{requests:?}");
+        assert!(requests[0].contains("owner%3Dme"), "{requests:?}");
         let (seen, requests) = told(vec![event("MODIFIED", failed), forbidden()], true);
         assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Evicted]);
         assert!(!requests[1].contains("owner%3D"), "{requests:?}");
