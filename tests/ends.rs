@@ -55,7 +55,8 @@ fn lose_the_node(sandbox: &Guarded) {
 #[test]
 fn every_end_is_known_before_the_next_call() {
     listen();
-    let ends: [(fn(&Guarded), Cause); 5] = [
+    type End = fn(&Guarded);
+    let ends: [(End, Cause); 5] = [
         (delete, Cause::Deleted),
         (evict, Cause::Evicted),
         (lose_the_node, Cause::NodeLost),
