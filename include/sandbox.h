@@ -2021,8 +2021,8 @@ void sbx_detached_free(sbx_detached *detached);
  */
 
 /**
- * Finds out what stands in the way of a sandbox. `config` may be NULL for what sbx_config_from_env() makes, whose error
- * is what the check "config" says then.
+ * Finds out what stands in the way of a sandbox. `config` may be NULL for what sbx_config_from_env() makes, whose
+ * error is what the check "config" says then.
  *
  * `checks` has the names of the checks to make, separated by spaces: "config", "process", "api-server", "clock",
  * "identity", "rights-pods", "rights-portforward", "rights-exec", "rights-events", "namespace", "quota",

@@ -65,8 +65,8 @@ func (r *Report) String() string {
 
 // Diagnose finds out what stands in the way of a sandbox. What it finds is no error; neither is a wrong setting in the
 // environment, if config is nil. The checks are config, process, api-server, clock, identity, rights-pods,
-// rights-portforward, rights-exec, rights-events, namespace, quota, network-policy, guest, pod, and sandbox, the life of
-// a real sandbox. Without names, all but the last one are made, which takes at most 5 seconds unless somebody has to
+// rights-portforward, rights-exec, rights-events, namespace, quota, network-policy, guest, pod, and sandbox, the life
+// of a real sandbox. Without names, all but the last one are made, which takes at most 5 seconds unless somebody has to
 // log in by hand. What a check needs is in the report if it failed. Nothing is changed in the cluster but by sandbox.
 //
 // [ErrInvalidArgument] for a name that is no check's.

@@ -43,8 +43,8 @@ impl Standing {
 
 /// Who uses sandboxes, and is told how they end.
 pub(crate) trait Users: Send + Sync {
-    /// Whether this one, which may have ended, is used and was not seen to end before. If it is not used, its end is kept
-    /// for who is about to.
+    /// Whether this one, which may have ended, is used and was not seen to end before. If it is not used, its end is
+    /// kept for who is about to.
     fn concerns(&self, standing: &Standing) -> bool;
 
     /// All that are used.

@@ -317,9 +317,9 @@ struct change {
 };
 
 /// The changes of sandboxes, made by client::watch(). First all that fit are told as added, the oldest first, then each
-/// change. After a lost connection or a restart of the API server it goes on, and tells what has changed meanwhile; what
-/// came and went in between is not told. May be used from several threads, of which each change goes to one. Destroying
-/// it ends the watch.
+/// change. After a lost connection or a restart of the API server it goes on, and tells what has changed meanwhile;
+/// what came and went in between is not told. May be used from several threads, of which each change goes to one.
+/// Destroying it ends the watch.
 class changes : public handle<sbx_changes> {
 public:
     using handle::handle;

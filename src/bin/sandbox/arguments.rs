@@ -301,9 +301,9 @@ pub(crate) enum Verb {
 
     /// Find out what stands in the way of a sandbox
     ///
-    /// Tells the settings and where they came from, the way to the API server, the rights there, quotas and policies of the
-    /// namespace, and whether the cluster would take the Pod of a sandbox, which it is asked without making one. What can
-    /// be done about a finding stands below it.
+    /// Tells the settings and where they came from, the way to the API server, the rights there, quotas and policies of
+    /// the namespace, and whether the cluster would take the Pod of a sandbox, which it is asked without making one.
+    /// What can be done about a finding stands below it.
     #[command(after_long_help = AFTER_DOCTOR_HELP)]
     Doctor {
         /// The checks to make [default: all but sandbox]
