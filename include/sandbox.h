@@ -1154,7 +1154,7 @@ sbx_status sbx_client_watch(const sbx_client *client,
  * After a lost connection or a restart of the API server it goes on, and tells what has changed meanwhile; what came
  * and went in between is not told.
  *
- * SBX_ERR_PERMISSION_DENIED if this client may not list and watch Pods.
+ * SBX_ERR_PERMISSION_DENIED if this client may not list and watch Pods; SBX_ERR_CLOSED after sbx_changes_close().
  */
 SBX_NODISCARD
 sbx_status sbx_changes_next(const sbx_changes *changes,
@@ -1162,6 +1162,11 @@ sbx_status sbx_changes_next(const sbx_changes *changes,
                             sbx_change_kind *kind,
                             sbx_info **info,
                             sbx_error **err);
+
+/**
+ * Ends the watch: where other threads wait in sbx_changes_next(), and later, it fails with SBX_ERR_CLOSED.
+ */
+void sbx_changes_close(const sbx_changes *changes);
 
 /**
  * Ends a watch and frees it.

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 use crate::cluster::{ChangeKind, Filter, Fleet};
 use crate::context::Context;
 use crate::deadline::Deadline;
@@ -26,19 +24,18 @@ pub struct Change {
 ///
 /// First all that fit are told as added, the oldest first, then each change. After a lost connection or a restart of
 /// the API server it goes on, and tells what has changed meanwhile; what came and went in between is not told. It may
-/// be used from several threads, of which each change goes to one. Dropping it ends the watch.
+/// be used from several threads, of which each change goes to one. [`Changes::close`] and dropping it end the watch.
 #[derive(Debug)]
 pub struct Changes {
     ctx: Arc<Context>,
-    fleet: Mutex<Fleet>,
+    fleet: Fleet,
     is_over: bool,
 }
 
 impl Changes {
     pub(crate) fn new(ctx: &Arc<Context>, filter: &Filter) -> Result<Self> {
         ctx.check_caller()?;
-        let fleet = Mutex::new(ctx.cluster.fleet(filter)?);
-        Ok(Self { ctx: Arc::clone(ctx), fleet, is_over: false })
+        Ok(Self { ctx: Arc::clone(ctx), fleet: ctx.cluster.fleet(filter)?, is_over: false })
     }
 
     /// Waits for the next change, at most for this time: then it is `None`. Without a time it waits for ever.
@@ -56,19 +53,23 @@ impl Changes {
     /// ```
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] if this client may not list and watch Pods.
+    /// [`ErrorKind::PermissionDenied`] if this client may not list and watch Pods; [`ErrorKind::Closed`].
     pub fn next_within(&self, timeout: impl Into<Option<Duration>>) -> Result<Option<Change>> {
         let deadline = Deadline::after(timeout.into());
         let work = || {
             self.ctx.check_caller()?;
-            let mut fleet = deadline.lock(&self.fleet, "a call of another thread")?;
-            self.ctx.runtime.block_on(deadline, "a change", fleet.next())
+            self.ctx.runtime.block_on(deadline, "a change", self.fleet.next())
         };
         match work() {
             Ok((kind, snapshot)) => Ok(Some(Change { kind, info: snapshot.into() })),
             Err(e) if e.kind() == ErrorKind::TimedOut && deadline.has_passed() => Ok(None),
             Err(e) => Err(e.during("watch sandboxes")),
         }
+    }
+
+    /// Ends the watch: from now on, and where other threads wait, a wait is [`ErrorKind::Closed`].
+    pub fn close(&self) {
+        self.fleet.close();
     }
 }
 

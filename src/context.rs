@@ -1,9 +1,9 @@
 //! What every part of one client needs: its settings, its login key, the connection to Kubernetes, the runtime.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::config::Config;
@@ -16,13 +16,16 @@ use crate::ssh::identity::Identity;
 /// Time for a call to the API server that has no timeout of its own.
 pub(crate) const API_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// After this time port-forward is tried again: it may have failed on one node, or for a moment.
+const STAY_ON_EXEC: Duration = Duration::from_secs(600);
+
 pub(crate) struct Context {
     pub(crate) runtime: Runtime,
     pub(crate) cluster: Cluster,
     pub(crate) config: Config,
     pub(crate) identity: Identity,
     /// The runtime classes of Pods that Kubernetes's port-forward has been found not to reach, though exec does.
-    not_forwarded: ForkMutex<BTreeSet<Option<String>>>,
+    not_forwarded: ForkMutex<BTreeMap<Option<String>, Instant>>,
     process: ForkGuard,
 }
 
@@ -39,21 +42,24 @@ impl Context {
         // of its own.
         let deadline = Deadline::after(None);
         let cluster = runtime.block_on(deadline, "the connection to Kubernetes", Cluster::connect(&config))?;
-        let (not_forwarded, process) = (ForkMutex::new(BTreeSet::new()), ForkGuard::current());
+        let (not_forwarded, process) = (ForkMutex::new(BTreeMap::new()), ForkGuard::current());
         Ok(Arc::new(Self { runtime, cluster, config, identity, not_forwarded, process }))
     }
 
     /// Whether a tunnel to a Pod of this runtime class is to be tried by port-forward.
     pub(crate) fn is_forwarded(&self, runtime_class: Option<&String>) -> bool {
-        self.not_forwarded.lock().is_ok_and(|classes| !classes.contains(&runtime_class.cloned()))
+        let classes = self.not_forwarded.lock();
+        classes.is_ok_and(|classes| {
+            classes.get(&runtime_class.cloned()).is_none_or(|since| since.elapsed() >= STAY_ON_EXEC)
+        })
     }
 
     /// Remembers that it need not be: the guest has just answered by exec, and failed to by port-forward.
     pub(crate) fn forget_forward(&self, runtime_class: Option<&String>, why: &Error) {
         let class = runtime_class.map_or("no runtime class", String::as_str);
-        log::info!("Pods of {class} are reached by exec from now on, since port-forward fails: {why}");
+        log::info!("Pods of {class} are reached by exec for a while, since port-forward fails: {why}");
         if let Ok(mut classes) = self.not_forwarded.lock() {
-            classes.insert(runtime_class.cloned());
+            classes.insert(runtime_class.cloned(), Instant::now());
         }
     }
 

@@ -243,7 +243,7 @@ impl<'a> Creation<'a> {
 
     /// The time that a new sandbox has left.
     fn remaining(&self, link: &Link) -> Result<Option<Duration>> {
-        link.repeatedly(self.deadline.remaining(), |_| link.remaining(&Request::Expiry))
+        link.repeatedly(self.deadline.remaining(), |deadline| link.remaining(&Request::Expiry, deadline))
     }
 
     fn try_log_in(&self, way: By, snapshot: &PodSnapshot, watch: &mut Watch, deadline: Deadline) -> Result<Session> {

@@ -47,8 +47,15 @@ const CHECKS: &[&str] = &[
     "sandbox",
 ];
 const BY_NAME_ONLY: &str = "sandbox";
-/// What others need.
-const NEEDED: &[&str] = &["config", "api-server"];
+
+/// What a check needs.
+fn needs(check: &str) -> &'static [&'static str] {
+    match check {
+        "process" | "config" => &[],
+        "api-server" => &["config"],
+        _ => &["config", "api-server"],
+    }
+}
 
 /// What a check found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,7 +182,10 @@ pub fn diagnose(config: Result<Config>, checks: &[&str]) -> Result<Report> {
         names => names.contains(&name),
     };
     let mut report = examine(config, &is_wanted).map_err(|e| e.during("diagnose"))?;
-    let is_needed = |check: &Check| NEEDED.contains(&check.name) && check.state == CheckState::Failure;
+    let is_needed = |check: &Check| {
+        let mut wanted = CHECKS.iter().filter(|name| is_wanted(name));
+        check.state == CheckState::Failure && wanted.any(|name| needs(name).contains(&check.name))
+    };
     report.retain(|check| is_wanted(check.name) || is_needed(check));
     report.sort_by_key(|check| CHECKS.iter().position(|name| *name == check.name));
     Ok(Report { checks: report })
@@ -208,6 +218,9 @@ fn examine(config: Result<Config>, is_wanted: &impl Fn(&str) -> bool) -> Result<
         skip(&mut report, "config");
         return Ok(report);
     };
+    if !CHECKS.iter().any(|name| is_wanted(name) && (*name == "api-server" || needs(name).contains(&"api-server"))) {
+        return Ok(report);
+    }
     let ctx = match Context::new(config.clone()) {
         Ok(ctx) => ctx,
         Err(e) if matches!(e.kind(), ErrorKind::AsyncContext | ErrorKind::Forked | ErrorKind::Cancelled) => {
@@ -278,7 +291,9 @@ fn settings(config: Result<Config>) -> (Check, Option<Config>) {
         Err(e) => {
             // It names the variable that it is about.
             let words = e.message().split(' ').find(|word| word.starts_with("SANDBOX_"));
-            let fix = words.map_or_else(String::new, |variable| format!("unset {variable}"));
+            // Where a file sets it, the message names that.
+            let is_here = !e.message().contains(".env");
+            let fix = words.filter(|_| is_here).map_or_else(String::new, |variable| format!("unset {variable}"));
             (failure("config", e, fix), None)
         }
     }
@@ -342,7 +357,7 @@ async fn questions(asking: &Asking<'_>, version: &Version, guest: Guest) -> Vec<
     let forward_needed = is_needed(Transport::Tunnel, &may_exec);
     let exec_needed = is_needed(Transport::Exec, &may_forward);
     vec![
-        clock(ctx.cluster.now().await),
+        clock(asking.ask(ctx.cluster.now()).await),
         whoami,
         pods.check("rights-pods", true, "", &user, ctx),
         may_forward.check("rights-portforward", forward_needed, "the transport auto takes exec instead", &user, ctx),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
@@ -51,8 +51,10 @@ pub(crate) struct Endpoint {
     ended: ForkMutex<Option<Verdict>>,
     /// What it used when it was last asked.
     last_usage: ForkMutex<Option<(Instant, Usage)>>,
-    /// This client deletes it.
-    is_deleting: AtomicBool,
+    /// How many threads of this client delete it.
+    deletions: AtomicUsize,
+    /// An end that was no news then.
+    unheeded: ForkMutex<Option<Verdict>>,
     /// The watch has seen that it has ended.
     is_seen_to_end: AtomicBool,
     sessions: ForkMutex<Sessions>,
@@ -152,7 +154,8 @@ impl Endpoint {
             authorized: AtomicBool::new(authorized),
             ended: ForkMutex::new(None),
             last_usage: ForkMutex::new(None),
-            is_deleting: AtomicBool::new(false),
+            deletions: AtomicUsize::new(0),
+            unheeded: ForkMutex::new(None),
             is_seen_to_end: AtomicBool::new(false),
             sessions: ForkMutex::default(),
             authorizing: Mutex::default(),
@@ -219,8 +222,17 @@ impl Endpoint {
     }
 
     /// While this client deletes it, the end of the Pod is no news.
-    pub(crate) fn set_deleting(&self, is_deleting: bool) {
-        self.is_deleting.store(is_deleting, Ordering::Release);
+    pub(crate) fn begin_deletion(&self) {
+        self.deletions.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The deletion has failed, so it is.
+    pub(crate) fn give_up_deletion(&self) {
+        self.deletions.fetch_sub(1, Ordering::AcqRel);
+        let unheeded = self.unheeded.lock().ok().and_then(|mut unheeded| unheeded.take());
+        if let Some(verdict) = unheeded {
+            self.end(&verdict);
+        }
     }
 
     /// Whether the watch has seen its end before, for which this call counts if it `has_ended`.
@@ -243,7 +255,13 @@ impl Endpoint {
     /// Closes the sessions of a sandbox that has ended. What is asked of it afterwards fails with this verdict.
     pub(crate) fn end(&self, verdict: &Verdict) {
         // What this client has deleted itself needs no other reason.
-        if self.is_closed() || (verdict.cause == Cause::Deleted && self.is_deleting.load(Ordering::Acquire)) {
+        if self.is_closed() {
+            return;
+        }
+        if verdict.cause == Cause::Deleted && self.deletions.load(Ordering::Acquire) > 0 {
+            if let Ok(mut unheeded) = self.unheeded.lock() {
+                *unheeded = Some(verdict.clone());
+            }
             return;
         }
         if let Ok(mut ended) = self.ended.lock() {

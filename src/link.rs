@@ -102,9 +102,9 @@ impl Link {
     }
 
     /// What the guest answers to a question for the expiry: the time that is left, `None` for ever.
-    pub(crate) fn remaining(&self, request: &Request) -> Result<Option<Duration>> {
+    pub(crate) fn remaining(&self, request: &Request, deadline: Deadline) -> Result<Option<Duration>> {
         // Not only on the pool's sessions: a sandbox must not expire because all of them are busy.
-        match self.request_aside(request, Deadline::after(self.command_timeout()))? {
+        match self.request_aside(request, deadline)? {
             Response::Expiry(Expiry { remaining_ms, .. }) => Ok(remaining_ms.map(Duration::from_millis)),
             _ => Err(commands::not_an_answer()),
         }

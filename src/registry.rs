@@ -125,6 +125,7 @@ impl Registry {
                 tokio::time::sleep(period).await;
                 let Some(registry) = weak.upgrade() else { return };
                 registry.evict_unused(UNUSED_TIMEOUT);
+                registry.release();
             }
         })
     }
@@ -149,6 +150,13 @@ impl Registry {
 }
 
 impl Users for Registry {
+    fn release(self: Arc<Self>) {
+        if let Some(last) = Arc::into_inner(self) {
+            // A client that has gone meanwhile did not wait for what is to be finished.
+            std::thread::spawn(move || drop(last));
+        }
+    }
+
     fn concerns(&self, standing: &Standing) -> bool {
         let Ok(all) = self.known.lock() else { return false };
         let has_ended = standing.end.is_some();

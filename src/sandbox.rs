@@ -451,7 +451,8 @@ impl Sandbox {
             let lifetime_ms = u64::try_from(lifetime.as_millis()).map_err(|_| invalid("the lifetime is too long"))?;
             // The sandbox first: if the second step fails, it lives on and nothing deletes it too early.
             let renew = Request::Renew(Renew { lifetime_ms: Some(lifetime_ms), shorten: true });
-            let remaining = self.link.remaining(&renew)?.unwrap_or(lifetime);
+            let remaining =
+                self.link.remaining(&renew, Deadline::after(self.link.command_timeout()))?.unwrap_or(lifetime);
             let ctx = self.link.ctx();
             ctx.call_api(async {
                 let expiry = cluster::after(ctx.cluster.now().await?, remaining)?;
@@ -472,13 +473,13 @@ impl Sandbox {
         // Waiting for the container's end is part of it, so this takes longer than other calls.
         let deadline = Deadline::after(Some(2 * API_TIMEOUT));
         let deletion = ctx.cluster.delete(self.name(), self.uid());
-        self.link.endpoint().set_deleting(true);
+        self.link.endpoint().begin_deletion();
         let result = ctx.runtime.block_on(deadline, "the end of the Pod", deletion);
         match &result {
             Ok(()) => self.link.endpoint().close(),
             Err(e) if e.kind() == ErrorKind::NotFound => self.link.endpoint().close(),
             Err(e) if e.kind() == ErrorKind::Cancelled => self.delete_in_background(),
-            Err(_) => self.link.endpoint().set_deleting(false),
+            Err(_) => self.link.endpoint().give_up_deletion(),
         }
         result.map_err(|e| {
             let e = match e.kind() {

@@ -12,7 +12,7 @@ use common::{
     kubectl_with_input, position, signal_guest, transports,
 };
 use rustix::process::Signal;
-use sandbox::{Cause, Client, Error, ErrorKind, LogLevel, LogLine, SandboxSpec, Transport, set_log_handler};
+use sandbox::{Cause, Client, Error, ErrorKind, Filter, LogLevel, LogLine, SandboxSpec, Transport, set_log_handler};
 
 /// What the watch has said of ends.
 static LINES: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -152,4 +152,28 @@ fn one_that_runs_out_of_memory_says_what_it_used() {
         let says_usage = verdict.message.contains(" of 67108864 bytes of memory were in use");
         assert_eq!((verdict.cause, says_usage), (Cause::OutOfMemory, true), "{error}");
     }
+}
+
+#[test]
+fn a_watch_is_begun_by_short_waits_and_closed_in_a_long_one() {
+    let client = client();
+    let sandbox = create_from(&client, &SandboxSpec::new().label("watched", "once"));
+    let changes = client.watch(&Filter::new().label("watched", "once")).unwrap();
+    await_that("the first change", || {
+        changes.next_within(Duration::ZERO).unwrap().is_some_and(|change| change.info.name == sandbox.name())
+    });
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            loop {
+                if let Err(e) = changes.next_within(None) {
+                    return e;
+                }
+            }
+        });
+        // Mostly it waits by then, which can't be seen; before or in the wait, the end is the same.
+        thread::sleep(Duration::from_millis(100));
+        changes.close();
+        assert_eq!(waiting.join().unwrap().kind(), ErrorKind::Closed);
+    });
+    assert_eq!(changes.next_within(Duration::ZERO).unwrap_err().kind(), ErrorKind::Closed);
 }

@@ -64,8 +64,13 @@ func (c *Client) Watch(which *Filter) (*Changes, error) {
 	return &Changes{newHandle(changes, func(changes *C.sbx_changes) { C.sbx_changes_free(changes) })}, nil
 }
 
-// Close ends the watch. It always returns nil, and is there for io.Closer.
+// Close ends the watch: where other goroutines wait in [Changes.Next], that fails with [ErrClosed]. It always returns
+// nil, and is there for io.Closer.
 func (c *Changes) Close() error {
+	if changes, ok := c.handle.borrow(); ok {
+		C.sbx_changes_close(changes)
+		c.handle.giveBack()
+	}
 	c.handle.close()
 	return nil
 }

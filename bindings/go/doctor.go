@@ -34,7 +34,8 @@ var checkStates = map[C.sbx_check_state]CheckState{
 // A Check is one of a [Report].
 type Check struct {
 	// Its stable name, one of those that Diagnose lists.
-	Name  string
+	Name string
+	// How it came out.
 	State CheckState
 	// What was found, on one line.
 	Found string
@@ -48,7 +49,8 @@ type Report struct {
 	State CheckState
 	// One line that says whether all is well.
 	Summary string
-	Checks  []Check
+	// The checks that were made, in the order in which Diagnose lists them.
+	Checks []Check
 }
 
 // String has a line for each check, its fix below it, and the summary.

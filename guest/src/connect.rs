@@ -40,9 +40,17 @@ fn dial(port: u16) -> io::Result<TcpStream> {
     let loopback = [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))];
     let until = Instant::now() + LISTEN_TIMEOUT;
     loop {
-        match TcpStream::connect(&loopback[..]) {
-            Err(e) if e.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until => thread::sleep(PAUSE),
-            result => return result,
+        // Where there is no IPv6, the second one fails in another way.
+        let failure = match TcpStream::connect(loopback[0]) {
+            Ok(socket) => return Ok(socket),
+            Err(e) => e,
+        };
+        match TcpStream::connect(loopback[1]) {
+            Ok(socket) => return Ok(socket),
+            Err(_) if failure.kind() == io::ErrorKind::ConnectionRefused && Instant::now() < until => {
+                thread::sleep(PAUSE);
+            }
+            Err(_) => return Err(failure),
         }
     }
 }

@@ -25,7 +25,8 @@ impl Idle {
     /// Begins to count with this timeout.
     pub(crate) fn set_timeout(&self, timeout: Duration) {
         self.note_use();
-        self.timeout.store(milliseconds(timeout), Ordering::Relaxed);
+        // After the use, which whoever sees the timeout must see too.
+        self.timeout.store(milliseconds(timeout), Ordering::Release);
     }
 
     /// It is used at this moment.
@@ -38,8 +39,8 @@ impl Idle {
         if is_running || self.users.load(Ordering::Relaxed) > 0 {
             self.note_use();
         }
-        let unused = milliseconds(now()).saturating_sub(self.last_use.load(Ordering::Relaxed));
-        unused >= self.timeout.load(Ordering::Relaxed)
+        let timeout = self.timeout.load(Ordering::Acquire);
+        milliseconds(now()).saturating_sub(self.last_use.load(Ordering::Relaxed)) >= timeout
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::api::{ANSWER_TIMEOUT, Api, Backoff, Failure, built};
 use super::{Cluster, Moment};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// The API server ends a watch after this time, and it is started anew.
 pub(super) const SERVER_TIMEOUT_S: u32 = 240;
@@ -44,22 +44,27 @@ pub(super) enum Change<T> {
 pub(super) enum Gap {
     Look(Error),
     Watch(Error),
+    /// It would go on in vain.
+    Final(Error),
 }
 
+/// While an API server starts, it may refuse what it allows later.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(30);
+
 impl Gap {
-    /// Whether this client may not look at the Pods at all: it would go on in vain.
+    /// Whether this client may not look at the Pods at all.
     pub(super) fn is_blind(&self) -> bool {
-        matches!(self, Self::Look(e) if matches!(e.http_status(), Some(401 | 403)))
+        matches!(self, Self::Look(e) | Self::Final(e) if matches!(e.http_status(), Some(401 | 403)))
     }
 
-    /// Whether it is not allowed, which does not pass.
-    pub(super) fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Look(e) | Self::Watch(e) if e.http_status() == Some(403))
+    /// Whether it does not pass.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(self, Self::Final(_))
     }
 
     pub(super) fn into_error(self) -> Error {
         match self {
-            Self::Look(e) | Self::Watch(e) => e,
+            Self::Look(e) | Self::Watch(e) | Self::Final(e) => e,
         }
     }
 }
@@ -68,7 +73,7 @@ impl std::fmt::Display for Gap {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Look(e) => write!(f, "the Pods can't be looked at: {e}"),
-            Self::Watch(e) => write!(f, "the Pods can't be watched: {e}"),
+            Self::Watch(e) | Self::Final(e) => write!(f, "the Pods can't be watched: {e}"),
         }
     }
 }
@@ -89,6 +94,10 @@ pub(super) struct Changes<T> {
     /// When there may be another attempt.
     next: Instant,
     backoff: Backoff,
+    /// Whether it has ever been allowed.
+    has_worked: bool,
+    /// Since when it is refused.
+    refused: Option<Instant>,
 }
 
 impl<T> Changes<T> {
@@ -105,6 +114,8 @@ impl<T> Changes<T> {
             began: now,
             next: now,
             backoff: Backoff::new(),
+            has_worked: false,
+            refused: None,
         }
     }
 
@@ -126,7 +137,7 @@ impl<T> Changes<T> {
                             Ok(all) => Some(Change::All(all)),
                             Err(e) => {
                                 self.pause();
-                                return Err(Gap::Look(e));
+                                return Err(self.gap(e, Gap::Look));
                             }
                         },
                     }
@@ -154,7 +165,27 @@ impl<T> Changes<T> {
             self.version = None;
         }
         self.pause();
-        Gap::Watch(self.cluster.api.error(failure))
+        let error = self.cluster.api.error(failure);
+        self.gap(error, Gap::Watch)
+    }
+
+    fn gap(&mut self, error: Error, of: fn(Error) -> Gap) -> Gap {
+        let is_final = match (error.http_status(), error.kind()) {
+            (Some(401 | 403), _) => {
+                let since = *self.refused.get_or_insert_with(Instant::now);
+                !self.has_worked || since.elapsed() >= REFUSAL_TIMEOUT
+            }
+            (_, ErrorKind::InvalidArgument | ErrorKind::Config) => true,
+            _ => {
+                self.refused = None;
+                false
+            }
+        };
+        if is_final { Gap::Final(error) } else { of(error) }
+    }
+
+    fn note_success(&mut self) {
+        (self.has_worked, self.refused) = (true, None);
     }
 
     async fn open(&mut self, version: &str) -> std::result::Result<(), Failure> {
@@ -165,6 +196,7 @@ impl<T> Changes<T> {
         };
         let stream = open::<Pod>(&self.cluster.api, self.cluster.pods_url(), &params, version).await?;
         self.stream = Some(Box::pin(stream));
+        self.note_success();
         self.dead = Instant::now() + WATCH_IDLE_TIMEOUT;
         Ok(())
     }
@@ -215,6 +247,7 @@ impl<T> Changes<T> {
             }
         };
         self.version = version;
+        self.note_success();
         Ok(found)
     }
 }

@@ -22,6 +22,8 @@ use crate::fork::ForkGuard;
 
 /// What a sandbox has said last may still be on its way when its end is known.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// After a question that got no answer.
+const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How many ends are asked about at once.
 const ASKED_AT_ONCE: usize = 4;
 
@@ -52,6 +54,9 @@ pub(crate) trait Users: Send + Sync {
 
     /// One that is used has ended.
     fn end(&self, name: &str, uid: &str, verdict: &Verdict);
+
+    /// Drops it, which may be the end of the runtime: not on one of its own threads.
+    fn release(self: Arc<Self>);
 }
 
 /// The background task that follows them, which ends when this is dropped.
@@ -139,14 +144,15 @@ impl Follower {
                         self.settle(one);
                     }
                 }
-                Some(Err(gap)) if gap.is_forbidden() => {
+                Some(Err(gap)) if gap.is_final() => {
                     log::warn!("the end of a sandbox is seen only when a connection to it breaks: {gap}");
-                    drop(users);
+                    users.release();
                     while self.settling.join_next().await.is_some() {}
                     return;
                 }
                 Some(Err(gap)) => log::debug!("{gap}"),
             }
+            users.release();
         }
     }
 
@@ -155,20 +161,36 @@ impl Follower {
         let (cluster, users, asking) = (self.cluster.clone(), Weak::clone(&self.users), Arc::clone(&self.asking));
         self.settling.spawn(async move {
             sleep(LAST_WORDS).await;
-            let verdict = match end {
-                Some(verdict) if verdict.cause != Cause::Exited => Ok(Some(verdict)),
-                unclear => {
-                    let _turn = asking.acquire().await;
-                    match unclear {
-                        Some(verdict) => cluster.explained(verdict, &uid).await.map(Some),
-                        None => cluster.deletion(&name, &uid).await,
+            loop {
+                let verdict = match end.clone() {
+                    Some(verdict) if verdict.cause != Cause::Exited => Ok(Some(verdict)),
+                    unclear => {
+                        let _turn = asking.acquire().await;
+                        match unclear {
+                            Some(verdict) => cluster.explained(verdict, &uid).await.map(Some),
+                            None => cluster.deletion(&name, &uid).await,
+                        }
                     }
+                };
+                let Some(users) = users.upgrade() else { return };
+                let is_told = match &verdict {
+                    Ok(verdict) => {
+                        if let Some(verdict) = verdict {
+                            users.end(&name, &uid, verdict);
+                        }
+                        true
+                    }
+                    // There is no other event of it.
+                    Err(e) => {
+                        log::debug!("whether sandbox {name} has ended is not known: {e}");
+                        users.used().iter().all(|used| used.uid != uid)
+                    }
+                };
+                users.release();
+                if is_told {
+                    return;
                 }
-            };
-            match (verdict, users.upgrade()) {
-                (Ok(Some(verdict)), Some(users)) => users.end(&name, &uid, &verdict),
-                (Err(e), _) => log::debug!("whether sandbox {name} has ended is not known: {e}"),
-                _ => {}
+                sleep(ASK_AGAIN).await;
             }
         });
     }

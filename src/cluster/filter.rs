@@ -108,7 +108,9 @@ impl Filter {
 fn is_label_name(text: &str) -> bool {
     match text.split_once('/') {
         Some((prefix, name)) => {
-            config::label(name).is_ok() && prefix.split('.').all(|part| config::label(part).is_ok())
+            let is_of_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            let is_part = |part: &str| config::label(part).is_ok() && part.bytes().all(is_of_domain);
+            config::label(name).is_ok() && prefix.len() <= 253 && prefix.split('.').all(is_part)
         }
         None => config::label(text).is_ok(),
     }
@@ -131,7 +133,16 @@ mod tests {
 
     #[test]
     fn what_is_no_label_is_refused_and_is_no_other_condition() {
-        let labels = [("a", "b,c"), ("a", "b c"), ("a,b", "c"), ("!a", ""), ("", "a"), ("a/b/c", "d"), ("/a", "b")];
+        let labels = [
+            ("a", "b,c"),
+            ("a", "b c"),
+            ("a,b", "c"),
+            ("!a", ""),
+            ("", "a"),
+            ("a/b/c", "d"),
+            ("/a", "b"),
+            ("A/b", "c"),
+        ];
         for (name, value) in labels.into_iter().chain([("a in (b)", "c"), ("a", "-"), ("a", &"b".repeat(64))]) {
             let error = Filter::new().label(name, value).selector().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidArgument, "{error}");

@@ -2,13 +2,19 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::task::JoinSet;
 
 use super::Cluster;
 use super::changes::{Change, Changes, Which};
 use super::filter::Filter;
 use super::pod::PodSnapshot;
 use crate::error::{Error, ErrorKind, Result, stable_names};
-use crate::fork::ForkGuard;
+use crate::fork::{ForkGuard, ForkMutex};
 
 /// What has become of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,15 +34,39 @@ stable_names!(ChangeKind, "kind of change", {
     Removed => "removed",
 });
 
-/// Tells of all that fit, and then of each change.
+/// Tells of all that fit, and then of each change, to whoever waits for one.
 pub(crate) struct Fleet {
-    /// Always there, but in a forked child that drops it.
-    changes: Option<Changes<PodSnapshot>>,
+    queue: Arc<Queue>,
+    /// Begins with the first wait, and ends with this.
+    task: ForkMutex<Task>,
+    runtime: Handle,
+    process: ForkGuard,
+}
+
+#[derive(Default)]
+enum Task {
+    Waiting(Follower),
+    Running(#[expect(dead_code, reason = "dropping it ends the task")] JoinSet<()>),
+    #[default]
+    Over,
+}
+
+/// What is to be told next. As many permits of `ready` are there as news, and of `room` as there may be more.
+struct Queue {
+    news: Mutex<VecDeque<(ChangeKind, PodSnapshot)>>,
+    ready: Semaphore,
+    room: Semaphore,
+    /// Why nothing follows.
+    end: Mutex<Option<Error>>,
+}
+
+/// So many changes wait to be told before the next one is received.
+const MOST_WAITING: usize = 64;
+
+struct Follower {
+    changes: Changes<PodSnapshot>,
     filter: Filter,
     known: HashMap<String, PodSnapshot>,
-    /// What is to be told next.
-    news: VecDeque<(ChangeKind, PodSnapshot)>,
-    process: ForkGuard,
 }
 
 impl Cluster {
@@ -46,12 +76,18 @@ impl Cluster {
             let message = "an age changes by itself, so that it can't be watched";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let which = Which::Selected(filter.selector()?);
+        let changes = Changes::new(self, Which::Selected(filter.selector()?), None, PodSnapshot::of);
+        let follower = Follower { changes, filter: filter.clone(), known: HashMap::new() };
+        let queue = Queue {
+            news: Mutex::default(),
+            ready: Semaphore::new(0),
+            room: Semaphore::new(MOST_WAITING),
+            end: Mutex::default(),
+        };
         Ok(Fleet {
-            changes: Some(Changes::new(self, which, None, PodSnapshot::of)),
-            filter: filter.clone(),
-            known: HashMap::new(),
-            news: VecDeque::new(),
+            queue: Arc::new(queue),
+            task: ForkMutex::new(Task::Waiting(follower)),
+            runtime: self.runtime.clone(),
             process: ForkGuard::current(),
         })
     }
@@ -61,70 +97,118 @@ impl Fleet {
     /// The next change. Nothing is lost if a call is dropped before it is ready.
     ///
     /// # Errors
-    /// [`ErrorKind::PermissionDenied`] if this client may not list and watch Pods. Whatever else goes wrong is waited
-    /// for.
-    pub(crate) async fn next(&mut self) -> Result<(ChangeKind, PodSnapshot)> {
-        loop {
-            if let Some(change) = self.news.pop_front() {
-                return Ok(change);
-            }
-            let Some(changes) = &mut self.changes else {
-                return Err(Error::new(ErrorKind::Closed, "nothing is watched any more"));
-            };
-            match changes.next().await {
-                Ok(Change::All(mut all)) => {
-                    let mut before = std::mem::take(&mut self.known);
-                    all.sort_by(PodSnapshot::by_age);
-                    for pod in all {
-                        self.see(before.remove(&pod.uid), pod);
-                    }
-                    let mut gone: Vec<_> = before.into_values().collect();
-                    gone.sort_by(PodSnapshot::by_age);
-                    self.news.extend(gone.into_iter().map(|pod| (ChangeKind::Removed, pod)));
-                }
-                Ok(Change::Seen(pod)) => {
-                    let before = self.known.remove(&pod.uid);
-                    self.see(before, pod);
-                }
-                Ok(Change::Gone(pod)) => {
-                    if self.known.remove(&pod.uid).is_some() {
-                        self.news.push_back((ChangeKind::Removed, pod));
-                    }
-                }
-                Err(gap) if gap.is_forbidden() || gap.is_blind() => return Err(gap.into_error()),
-                Err(gap) => log::debug!("{gap}"),
-            }
+    /// [`ErrorKind::PermissionDenied`] if this client may not list and watch Pods, and what else can't pass;
+    /// [`ErrorKind::Closed`]. Whatever else goes wrong is waited for.
+    pub(crate) async fn next(&self) -> Result<(ChangeKind, PodSnapshot)> {
+        self.begin()?;
+        // An error is that nothing follows any more; what is there is told before that.
+        let permit = self.queue.ready.acquire().await.map(SemaphorePermit::forget);
+        if let Some(change) = self.queue.news.lock().pop_front() {
+            self.queue.room.add_permits(1);
+            return Ok(change);
+        }
+        match (permit, self.queue.end.lock().as_ref()) {
+            (Err(_), Some(end)) => Err(end.again()),
+            _ => Err(Error::new(ErrorKind::Closed, "the watch is closed")),
         }
     }
 
-    fn see(&mut self, before: Option<PodSnapshot>, pod: PodSnapshot) {
-        let fits = self.filter.takes_phase(pod.phase);
-        let kind = match &before {
-            None if !fits => return,
-            None => Some(ChangeKind::Added),
-            Some(_) if !fits => Some(ChangeKind::Removed),
-            Some(before) => (!before.looks_like(&pod)).then_some(ChangeKind::Changed),
+    /// Ends it: whoever waits for a change gets `Closed`.
+    pub(crate) fn close(&self) {
+        if let Ok(mut task) = self.task.lock() {
+            *task = Task::Over;
+            self.queue.news.lock().clear();
+            self.queue.ready.close();
+        }
+    }
+
+    fn begin(&self) -> Result<()> {
+        let mut task = self.task.lock()?;
+        *task = match std::mem::take(&mut *task) {
+            Task::Waiting(follower) => {
+                let mut running = JoinSet::new();
+                running.spawn_on(follower.run(Arc::clone(&self.queue)), &self.runtime);
+                Task::Running(running)
+            }
+            begun => begun,
         };
-        if let Some(kind) = kind {
-            self.news.push_back((kind, pod.clone()));
-        }
-        if fits {
-            self.known.insert(pod.uid.clone(), pod);
-        }
+        Ok(())
     }
 }
 
 impl Drop for Fleet {
     fn drop(&mut self) {
         if !self.process.is_current() {
-            // The connection is the parent's, and so are the locks that ending it would take.
-            std::mem::forget(self.changes.take());
+            // The task and the connection are the parent's, and so are the locks that ending them would take.
+            std::mem::forget(std::mem::replace(&mut self.task, ForkMutex::new(Task::Over)));
         }
     }
 }
 
 impl fmt::Debug for Fleet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fleet").field("filter", &self.filter).field("known", &self.known.len()).finish_non_exhaustive()
+        f.debug_struct("Fleet").field("process", &self.process).finish_non_exhaustive()
+    }
+}
+
+impl Queue {
+    async fn tell(&self, kind: ChangeKind, pod: PodSnapshot) {
+        // It is never closed.
+        let _ = self.room.acquire().await.map(SemaphorePermit::forget);
+        self.news.lock().push_back((kind, pod));
+        self.ready.add_permits(1);
+    }
+}
+
+impl Follower {
+    async fn run(mut self, queue: Arc<Queue>) {
+        loop {
+            let news = match self.changes.next().await {
+                Ok(Change::All(mut all)) => {
+                    let mut before = std::mem::take(&mut self.known);
+                    all.sort_by(PodSnapshot::by_age);
+                    let mut news: Vec<_> =
+                        all.into_iter().filter_map(|pod| self.see(before.remove(&pod.uid), pod)).collect();
+                    let mut gone: Vec<_> = before.into_values().collect();
+                    gone.sort_by(PodSnapshot::by_age);
+                    news.extend(gone.into_iter().map(|pod| (ChangeKind::Removed, pod)));
+                    news
+                }
+                Ok(Change::Seen(pod)) => {
+                    let before = self.known.remove(&pod.uid);
+                    self.see(before, pod).into_iter().collect()
+                }
+                Ok(Change::Gone(pod)) => {
+                    self.known.remove(&pod.uid).map(|_| (ChangeKind::Removed, pod)).into_iter().collect()
+                }
+                Err(gap) if gap.is_final() => {
+                    *queue.end.lock() = Some(gap.into_error());
+                    queue.ready.close();
+                    return;
+                }
+                Err(gap) => {
+                    log::debug!("{gap}");
+                    continue;
+                }
+            };
+            for (kind, pod) in news {
+                queue.tell(kind, pod).await;
+            }
+        }
+    }
+
+    fn see(&mut self, before: Option<PodSnapshot>, pod: PodSnapshot) -> Option<(ChangeKind, PodSnapshot)> {
+        let fits = self.filter.takes_phase(pod.phase);
+        let kind = match &before {
+            None if !fits => return None,
+            None => Some(ChangeKind::Added),
+            Some(_) if !fits => Some(ChangeKind::Removed),
+            Some(before) => (!before.looks_like(&pod)).then_some(ChangeKind::Changed),
+        };
+        let news = kind.map(|kind| (kind, pod.clone()));
+        if fits {
+            self.known.insert(pod.uid.clone(), pod);
+        }
+        news
     }
 }

@@ -786,11 +786,13 @@ mod tests {
             // It does not fit any more, and then it does again.
             event("MODIFIED", pod("c", "Failed")),
             event("MODIFIED", pod("c", "Running")),
+            // Who was allowed before may be again.
             Some((403, json!({"code": 403, "message": "not allowed"}))),
+            Some((400, json!({"code": 400, "message": "no selector"}))),
         ];
         let (config, server) = api_server(script);
         let told = run(&config, async |cluster| {
-            let mut fleet = cluster.fleet(&Filter::new().phase(Phase::Pending).phase(Phase::Running))?;
+            let fleet = cluster.fleet(&Filter::new().phase(Phase::Pending).phase(Phase::Running))?;
             let mut told = Vec::new();
             loop {
                 match fleet.next().await {
@@ -801,7 +803,11 @@ mod tests {
         });
         let (told, error) = told.unwrap();
         assert_eq!(told.join(", "), "added a, added b, changed a, added c, removed a, removed b, removed c, added c");
-        assert!(error.http_status() == Some(403), "{error}");
+        assert!(error.http_status() == Some(400), "{error}");
+        server.join().unwrap();
+        let (config, server) = api_server(vec![Some((403, json!({"code": 403, "message": "not allowed"})))]);
+        let refused = run(&config, async |cluster| cluster.fleet(&Filter::new())?.next().await);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::PermissionDenied);
         server.join().unwrap();
     }
 
@@ -809,6 +815,8 @@ mod tests {
     struct User(parking_lot::Mutex<Vec<Verdict>>);
 
     impl Users for User {
+        fn release(self: Arc<Self>) {}
+
         fn concerns(&self, standing: &Standing) -> bool {
             standing.uid == "u"
         }
@@ -855,22 +863,23 @@ mod tests {
         let failed = with("status", json!({"phase": "Failed", "reason": "Evicted", "message": "disk"}));
         let not_found = || Some((404, json!({"message": "gone"})));
         let forbidden = || Some((403, json!({"code": 403, "message": "not allowed"})));
+        let over = || Some((400, json!({"code": 400, "message": "no selector"})));
 
         // It is used until its container has ended.
-        let (seen, requests) = told(vec![event("MODIFIED", deleting.clone()), forbidden()], false);
+        let (seen, requests) = told(vec![event("MODIFIED", deleting.clone()), over()], false);
         assert!(seen.is_empty(), "{seen:?}");
         assert!(requests[0].contains("owner%3Dme"), "{requests:?}");
-        let (seen, requests) = told(vec![event("MODIFIED", failed), forbidden()], true);
+        let (seen, requests) = told(vec![event("MODIFIED", failed), over()], true);
         assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Evicted]);
         assert!(!requests[1].contains("owner%3D"), "{requests:?}");
         // Gone from the watch, it may only have got another owner.
         let there = Some((200, pod_of("u", "n")));
-        let (seen, _) = told(vec![event("DELETED", deleting.clone()), forbidden(), there], false);
+        let (seen, _) = told(vec![event("DELETED", deleting.clone()), over(), there], false);
         assert!(seen.is_empty(), "{seen:?}");
-        let (seen, _) = told(vec![event("DELETED", deleting), forbidden(), not_found()], false);
+        let (seen, _) = told(vec![event("DELETED", deleting), over(), not_found()], false);
         assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Deleted]);
         // Nor is it in the list after a gap.
-        let (seen, _) = told(vec![Some((410, json!({"code": 410}))), page(&[], ""), forbidden(), not_found()], false);
+        let (seen, _) = told(vec![Some((410, json!({"code": 410}))), page(&[], ""), over(), not_found()], false);
         assert_eq!(seen.iter().map(|verdict| verdict.cause).collect::<Vec<_>>(), [Cause::Deleted]);
         // Without the right to watch, nothing more is asked.
         assert!(told(vec![forbidden()], false).0.is_empty());

@@ -63,7 +63,7 @@ pub extern "C" fn sbx_client_watch(
 /// After a lost connection or a restart of the API server it goes on, and tells what has changed meanwhile; what came
 /// and went in between is not told.
 ///
-/// SBX_ERR_PERMISSION_DENIED if this client may not list and watch Pods.
+/// SBX_ERR_PERMISSION_DENIED if this client may not list and watch Pods; SBX_ERR_CLOSED after sbx_changes_close().
 #[unsafe(no_mangle)]
 pub extern "C" fn sbx_changes_next(
     changes: Option<&sbx_changes>,
@@ -83,6 +83,12 @@ pub extern "C" fn sbx_changes_next(
         }
         Ok(())
     })
+}
+
+/// Ends the watch: where other threads wait in sbx_changes_next(), and later, it fails with SBX_ERR_CLOSED.
+#[unsafe(no_mangle)]
+pub extern "C" fn sbx_changes_close(changes: Option<&sbx_changes>) {
+    boundary::get(changes, (), |changes| changes.0.close());
 }
 
 /// Ends a watch and frees it.

@@ -117,7 +117,7 @@ static void use(void) {
     const uint8_t *big = calloc(1, 1 << 20);
     int connection = -1;
     OK(sbx_client_new(NULL, &client, &err));
-    OK(sbx_client_list(client, &list, &err));
+    OK(sbx_client_list(client, NULL, &list, &err));
     OK(sbx_spec_new(&spec, &err));
     OK(sbx_client_create(client, spec, &sandbox, &err));
     OK(sbx_sandbox_execute(sandbox, "echo a; exit 3", &output, &err));

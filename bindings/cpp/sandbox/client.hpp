@@ -335,6 +335,9 @@ public:
         return change{static_cast<change_kind>(kind),
                       ::sandbox::info(std::shared_ptr<const sbx_info>(info, sbx_info_free))};
     }
+
+    /// Ends the watch: where other threads wait in next(), and later, it throws closed_error.
+    void close() const noexcept { sbx_changes_close(native_handle()); }
 };
 
 /// A connection to Kubernetes and everything that its sandboxes share. May be used from several threads at once. When

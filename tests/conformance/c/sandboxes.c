@@ -429,6 +429,8 @@ static void all_are_removed(sbx_changes *changes) {
     sbx_info *none = NULL;
     OK(sbx_changes_next(changes, 0.01, NULL, &none, &err));
     CHECK(has_expired && none == NULL);
+    sbx_changes_close(changes);
+    FAILS(SBX_ERR_CLOSED, "closed", sbx_changes_next(changes, -1, NULL, &none, &err));
     sbx_changes_free(changes);
 }
 

@@ -231,6 +231,8 @@ void conformance::fleet() {
         removed += change->kind == sandbox::change_kind::removed ? 1 : 0;
     }
     CHECK(!changes.next(10ms));
+    changes.close();
+    FAILS(closed_error, changes.next());
 }
 
 void conformance::doctor() {

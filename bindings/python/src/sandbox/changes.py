@@ -51,5 +51,12 @@ class Changes(Closable):
         interruptible(call, abi.sbx_changes_next, self._open(), seconds(timeout), byref(kind), info.place)
         return Change(ChangeKind(kind.value), info_of(info)) if info else None
 
+    def close(self) -> None:
+        """Ends the watch: where other threads wait for a change, that raises ClosedError, a ValueError."""
+        handle = self._handle
+        if handle and not handle.is_of_parent:
+            abi.sbx_changes_close(handle)
+        super().close()
+
     def __repr__(self) -> str:
         return f"<sandbox.Changes{', closed' if self.closed else ''}>"
