@@ -7,10 +7,10 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::{
-    await_that, beside, client_over, create, disconnect, freeze_connections, over_every_transport, steady_transports,
-    transports, waits_to_be_read,
+    await_that, beside, client_over, create, disconnect, freeze_connections, is_late_end, over_every_transport,
+    steady_transports, transports, waits_to_be_read,
 };
-use sandbox::{ErrorKind, Sandbox, Transport};
+use sandbox::{ErrorKind, Sandbox};
 
 fn runs(sandbox: &Sandbox) -> usize {
     beside(sandbox, "cat runs 2> /dev/null || true").lines().count()
@@ -44,8 +44,7 @@ fn cut_before_the_request_it_runs_on_another_connection() {
         sandbox.execute("true").unwrap();
         disconnect(sandbox);
         match sandbox.execute("echo run >> runs") {
-            // Through the API server, the end of the connection may still be on its way.
-            Err(e) if transport != Transport::Direct && e.kind() == ErrorKind::OutcomeUnknown => {
+            Err(e) if is_late_end(transport, &e) => {
                 assert!(runs(sandbox) <= 1, "{e}");
             }
             result => {

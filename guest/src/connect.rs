@@ -12,9 +12,15 @@ use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+
 /// How long the guest may take to listen: its container may have started this moment.
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long input goes on to be taken at the end, and when there is none.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const SILENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
 /// What a pipe holds.
 const PIECE: usize = 64 << 10;
 const STACK: usize = 128 << 10;
@@ -27,13 +33,32 @@ pub fn run(port: u16) -> io::Result<()> {
     let socket = dial(port)?;
     socket.set_nodelay(true)?;
     let (mut input, mut output) = (own(&io::stdin())?, own(&io::stdout())?);
-    let to_guest = socket.try_clone()?;
+    let (to_guest, stdin) = (socket.try_clone()?, own(&io::stdin())?);
     let send = move || {
         // The guest's answer to the end of its input is the end of the connection.
         let _ = copy(&mut input, &mut &to_guest).and_then(|()| to_guest.shutdown(Shutdown::Write));
+        let _ = io::copy(&mut input, &mut io::sink());
     };
-    thread::Builder::new().name("input".to_owned()).stack_size(STACK).spawn(send)?;
-    copy(&mut &socket, &mut output)
+    let sender = thread::Builder::new().name("input".to_owned()).stack_size(STACK).spawn(send)?;
+    let result = copy(&mut &socket, &mut output);
+    // The input that nobody takes any more is thrown away.
+    let _ = socket.shutdown(Shutdown::Both);
+    await_silence(&stdin, || sender.is_finished());
+    result
+}
+
+/// containerd does not tell of the end of a process while it has input for it that finds no room. So this waits until
+/// none has come for a while, or all has.
+fn await_silence(input: &File, is_over: impl Fn() -> bool) {
+    let until = Instant::now() + DRAIN_TIMEOUT;
+    while !is_over() && Instant::now() < until {
+        let mut descriptors = [PollFd::new(input, PollFlags::IN)];
+        match poll(&mut descriptors, Some(&SILENCE)) {
+            Ok(0) => return,
+            // It is taken by the other thread.
+            _ => thread::sleep(Duration::from_millis(1)),
+        }
+    }
 }
 
 fn dial(port: u16) -> io::Result<TcpStream> {

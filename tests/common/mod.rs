@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use sandbox::{Client, Config, Error, Progress, Sandbox, SandboxSpec, Transport};
+use sandbox::{Client, Config, Error, ErrorKind, Progress, Sandbox, SandboxSpec, Transport};
 use serde_json::{Value, json};
 
 /// Where this process stands: in the cluster's network, or outside of it with only the API server in reach.
@@ -184,6 +184,12 @@ impl Drop for Namespace {
 /// Closes the sandbox's SSH connections, as an operator does.
 pub fn disconnect(sandbox: &Sandbox) {
     kubectl(&["exec", sandbox.name(), "--", "/sandbox-guest", "control", "disconnect"]);
+}
+
+/// Whether a call after a cut may end like this: the end of a connection comes through the API server late, and what
+/// was sent into it meanwhile may have been carried out.
+pub fn is_late_end(transport: Transport, error: &Error) -> bool {
+    transport != Transport::Direct && error.kind() == ErrorKind::OutcomeUnknown
 }
 
 /// Cuts the connections once, when so many bytes have been moved: for a transfer's progress.
