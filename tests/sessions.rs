@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     Position, Scratch, await_that, beside, client, client_over, config, create, disconnect, is_late_end, kubectl,
-    noise, over_every_transport, position, session_counts, transports,
+    noise, position, session_counts, transports,
 };
 use sandbox::{Client, Error, ErrorKind, OpenOptions, SandboxSpec, Transport};
 

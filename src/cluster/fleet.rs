@@ -45,7 +45,7 @@ pub(crate) struct Fleet {
 
 #[derive(Default)]
 enum Task {
-    Waiting(Follower),
+    Waiting(Box<Follower>),
     Running(#[expect(dead_code, reason = "dropping it ends the task")] JoinSet<()>),
     #[default]
     Over,
@@ -86,7 +86,7 @@ impl Cluster {
         };
         Ok(Fleet {
             queue: Arc::new(queue),
-            task: ForkMutex::new(Task::Waiting(follower)),
+            task: ForkMutex::new(Task::Waiting(Box::new(follower))),
             runtime: self.runtime.clone(),
             process: ForkGuard::current(),
         })
