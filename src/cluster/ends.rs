@@ -21,7 +21,7 @@ use crate::error::{Cause, Result, Verdict};
 use crate::fork::ForkGuard;
 
 /// What a sandbox has said last may still be on its way when its end is known.
-const LAST_WORDS: Duration = Duration::from_millis(300);
+const CUT_DELAY: Duration = Duration::from_millis(300);
 /// After a question that got no answer.
 const ASK_AGAIN: Duration = Duration::from_secs(5);
 /// How many ends are asked about at once.
@@ -160,7 +160,7 @@ impl Follower {
     fn settle(&mut self, Standing { name, uid, end }: Standing) {
         let (cluster, users, asking) = (self.cluster.clone(), Weak::clone(&self.users), Arc::clone(&self.asking));
         self.settling.spawn(async move {
-            sleep(LAST_WORDS).await;
+            sleep(CUT_DELAY).await;
             loop {
                 let verdict = match end.clone() {
                     Some(verdict) if verdict.cause != Cause::Exited => Ok(Some(verdict)),

@@ -14,7 +14,7 @@ use super::changes::{Change, Changes, Which};
 use super::filter::Filter;
 use super::pod::PodSnapshot;
 use crate::error::{Error, ErrorKind, Result, stable_names};
-use crate::fork::{ForkGuard, ForkMutex};
+use crate::fork::ForkMutex;
 
 /// What has become of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +40,6 @@ pub(crate) struct Fleet {
     /// Begins with the first wait, and ends with this.
     task: ForkMutex<Task>,
     runtime: Handle,
-    process: ForkGuard,
 }
 
 #[derive(Default)]
@@ -88,7 +87,6 @@ impl Cluster {
             queue: Arc::new(queue),
             task: ForkMutex::new(Task::Waiting(Box::new(follower))),
             runtime: self.runtime.clone(),
-            process: ForkGuard::current(),
         })
     }
 }
@@ -138,7 +136,8 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        if !self.process.is_current() {
+        let is_of_parent = self.task.lock().is_err();
+        if is_of_parent {
             // The task and the connection are the parent's, and so are the locks that ending them would take.
             std::mem::forget(std::mem::replace(&mut self.task, ForkMutex::new(Task::Over)));
         }
@@ -147,7 +146,7 @@ impl Drop for Fleet {
 
 impl fmt::Debug for Fleet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fleet").field("process", &self.process).finish_non_exhaustive()
+        f.debug_struct("Fleet").finish_non_exhaustive()
     }
 }
 
